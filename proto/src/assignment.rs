@@ -1,0 +1,149 @@
+//! What a controller tells an agent to make true on its host. A complete set on connect, then only what changed.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Digest, NetworkId, TaskId, Timestamp, VolumeId};
+use crate::object::{AllocatedPort, Attachment, TaskState};
+use crate::spec::{ContainerSpec, RestartPolicy};
+
+/// A task that this node runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskAssignment {
+    /// Its identity.
+    pub id: TaskId,
+    /// For people, and a name on its networks: `<stack>_<service>.<slot>`.
+    pub name: String,
+    /// The stack.
+    pub stack: String,
+    /// The service's full name, `<stack>_<key>`.
+    pub service: String,
+    /// What the controller wants of it.
+    pub desired: TaskState,
+    /// When a task that waits out its restart delay may start (the agent keeps it `Ready` until `desired` rises).
+    pub start_after: Option<Timestamp>,
+    /// How to run it. Its image has a digest.
+    pub container: ContainerSpec,
+    /// Its addresses.
+    pub attachments: Vec<Attachment>,
+    /// The named volumes that `container.mounts` speaks of, by key.
+    pub volumes: BTreeMap<String, VolumeId>,
+    /// Ports that answer on this host only (mode `host`).
+    pub host_ports: Vec<AllocatedPort>,
+    /// Applied by the agent itself while it is cut off from every controller.
+    pub restart: RestartPolicy,
+}
+
+/// A named volume that some task of this node uses, or that the node shall remove.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeAssignment {
+    /// Its identity.
+    pub id: VolumeId,
+    /// Its full name, the folder's name on the host.
+    pub name: String,
+    /// Remove it with its content.
+    pub remove: bool,
+}
+
+/// A place on a network that other members must be able to reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NetworkPeer {
+    /// The address on the network.
+    pub address: Ipv4Addr,
+    /// The link address on the network.
+    pub mac: [u8; 6],
+    /// The host that has it: where the tunnel leads. This node's own address for what is local.
+    pub host: Ipv4Addr,
+}
+
+/// A service's virtual address and where it leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkVip {
+    /// The virtual address.
+    pub address: Ipv4Addr,
+    /// The running tasks' addresses; empty refuses connections.
+    pub backends: Vec<Ipv4Addr>,
+}
+
+/// A published port that every host answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkIngress {
+    /// The port.
+    pub port: AllocatedPort,
+    /// The running tasks' addresses on this network.
+    pub backends: Vec<Ipv4Addr>,
+}
+
+/// Everything a node needs to know of one network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkAssignment {
+    /// Its identity.
+    pub id: NetworkId,
+    /// Its full name.
+    pub name: String,
+    /// Rises with each change. The agent confirms the version that it has applied.
+    pub version: u64,
+    /// The VXLAN network identifier.
+    pub vni: u32,
+    /// The UDP port of the tunnels.
+    pub vxlan_port: u16,
+    /// The subnet's first address.
+    pub subnet: Ipv4Addr,
+    /// The subnet's prefix length.
+    pub prefix_length: u8,
+    /// No way out for its containers.
+    pub internal: bool,
+    /// This node's own address on the network.
+    pub gateway: Option<(Ipv4Addr, [u8; 6])>,
+    /// Every task and gateway of the network on other hosts and on this one.
+    pub peers: Vec<NetworkPeer>,
+    /// Names to addresses: services (virtual or task addresses), `tasks.<service>`, aliases, task names.
+    pub names: BTreeMap<String, Vec<Ipv4Addr>>,
+    /// Virtual addresses.
+    pub vips: Vec<NetworkVip>,
+    /// Ports that every host answers and that lead into this network.
+    pub ingress: Vec<NetworkIngress>,
+}
+
+/// All that a node shall make true.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AssignmentSet {
+    /// Tasks by identity.
+    pub tasks: BTreeMap<TaskId, TaskAssignment>,
+    /// Networks by identity.
+    pub networks: BTreeMap<NetworkId, NetworkAssignment>,
+    /// Volumes by identity.
+    pub volumes: BTreeMap<VolumeId, VolumeAssignment>,
+}
+
+/// What changed between two sets.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AssignmentDiff {
+    /// Added or changed tasks.
+    pub tasks: Vec<TaskAssignment>,
+    /// Tasks that the controller no longer knows: remove every trace.
+    pub removed_tasks: Vec<TaskId>,
+    /// Added or changed networks, each whole.
+    pub networks: Vec<NetworkAssignment>,
+    /// Networks that this node no longer needs.
+    pub removed_networks: Vec<NetworkId>,
+    /// Added or changed volumes.
+    pub volumes: Vec<VolumeAssignment>,
+    /// Volumes that no task of this node uses any more; their content stays.
+    pub removed_volumes: Vec<VolumeId>,
+}
+
+/// A volume that a node holds, as its agent reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeReport {
+    /// Its identity.
+    pub id: VolumeId,
+    /// Its full name.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// The image that filled it: name and content.
+    pub filled_from: Option<(String, Digest)>,
+}

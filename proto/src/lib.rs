@@ -1,0 +1,10 @@
+//! The words on every wire and disk.
+//!
+//! Hand-written domain types ([`id`], [`spec`], [`object`], [`assignment`]) are what state, rules and steps
+//! work with; the generated messages in [`wire`] carry them. Each domain type that travels has
+//! `From<&Domain> for wire::Message` and `TryFrom<wire::Message> for Domain` in [`convert`].
+
+pub mod assignment;
+pub mod id;
+pub mod object;
+pub mod spec;

@@ -1,0 +1,17 @@
+//! What the replicated state holds. Spec is the user's, status is the agent's, desired is the controller's.
+
+mod cluster;
+mod network;
+mod node;
+mod service;
+mod stack;
+mod task;
+mod volume;
+
+pub use cluster::{Cluster, Secret};
+pub use network::{Attachment, Network, NodeAttachment};
+pub use node::{Availability, Listener, Node, NodeDescription, NodeStatus, Role};
+pub use service::{AllocatedPort, Service, Vip};
+pub use stack::Stack;
+pub use task::{Task, TaskState, TaskStatus};
+pub use volume::{FilledFrom, Volume, VolumeHolding};

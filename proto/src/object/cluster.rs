@@ -1,0 +1,55 @@
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Text that no log, event, plan or debug output may show.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself, for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// The cluster itself: one object, made by `swarm-controller init`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Random, 32 hexadecimal digits; the organisation in every certificate.
+    pub id: String,
+    /// The root certificate, PEM.
+    pub ca_certificate: String,
+    /// The root's private key, PEM.
+    pub ca_key: Secret,
+    /// The secret half of the token that joins a controller.
+    pub controller_token: Secret,
+    /// The secret half of the token that joins an agent.
+    pub agent_token: Secret,
+    /// How often an agent reports.
+    pub heartbeat: Duration,
+    /// How long without a report until a node counts as down.
+    pub node_down_after: Duration,
+    /// Dead tasks kept for each slot.
+    pub task_history: u32,
+    /// Networks' subnets come from this prefix: address and prefix length.
+    pub address_pool: (Ipv4Addr, u8),
+    /// The prefix length of a network's subnet.
+    pub subnet_prefix_length: u8,
+    /// The UDP port of VXLAN tunnels.
+    pub vxlan_port: u16,
+}

@@ -1,0 +1,111 @@
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{NodeId, RaftId, Timestamp};
+use crate::spec::Protocol;
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Runs a controller, and usually an agent.
+    Controller,
+    /// Runs only an agent.
+    Agent,
+}
+
+/// Whether a node takes tasks; the operator's wish.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Availability {
+    /// Takes tasks.
+    #[default]
+    Active,
+    /// Keeps its tasks, takes no new ones.
+    Pause,
+    /// Its tasks move away.
+    Drain,
+}
+
+/// What the leader knows of a node's agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeStatus {
+    /// Has joined, its agent has not been heard yet.
+    Unknown,
+    /// Its agent is in touch.
+    Ready,
+    /// Its agent has not been heard for the whole grace period.
+    Down,
+}
+
+/// A socket that listens on a host outside of any container.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Listener {
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// The address it is bound to; `0.0.0.0` is every one.
+    pub address: Ipv4Addr,
+    /// The port.
+    pub port: u16,
+    /// The program that owns it: `sshd`.
+    pub owner: String,
+}
+
+/// What an agent found on its host.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NodeDescription {
+    /// The host's name.
+    pub hostname: String,
+    /// The address at which other hosts reach it: VXLAN tunnels and the agent's own port.
+    pub address: Option<Ipv4Addr>,
+    /// The agent's own port, 2387 by default.
+    pub agent_port: u16,
+    /// `linux`
+    pub os: String,
+    /// As in image indexes: `amd64`, `arm64`.
+    pub arch: String,
+    /// CPUs in thousandths.
+    pub millicpus: u64,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// The agent's version.
+    pub agent_version: String,
+    /// Labels from `agent.toml` (`engine.labels.*` in constraints).
+    pub engine_labels: BTreeMap<String, String>,
+    /// IPv4 prefixes that the host routes, which the allocator keeps clear of: address and prefix length.
+    pub routed_prefixes: Vec<(Ipv4Addr, u8)>,
+    /// What already listens, with its owner.
+    pub listeners: Vec<Listener>,
+    /// What on this host would get in our way, each a sentence for a person ("chain `FORWARD` of `filter` drops …").
+    pub warnings: Vec<String>,
+}
+
+/// A machine of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Its identity, also in its certificate.
+    pub id: NodeId,
+    /// What it does.
+    pub role: Role,
+    /// The operator's wish.
+    pub availability: Availability,
+    /// The operator's labels (`node.labels.*`).
+    pub labels: BTreeMap<String, String>,
+    /// What the leader knows.
+    pub status: NodeStatus,
+    /// When the status changed last.
+    pub status_since: Timestamp,
+    /// What the agent found.
+    pub description: NodeDescription,
+    /// Its member of the Raft group, when it runs a controller.
+    pub raft_id: Option<RaftId>,
+    /// `host:port` at which other controllers and agents reach its controller.
+    pub controller_address: Option<String>,
+    /// When it joined.
+    pub joined_at: Timestamp,
+}

@@ -1,0 +1,173 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ContainerSpec, NetworkAttachmentSpec, PortSpec};
+
+/// How many tasks a service has, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceMode {
+    /// A number of tasks anywhere.
+    Replicated {
+        /// How many.
+        replicas: u32,
+    },
+    /// One task on each eligible node.
+    Global,
+}
+
+/// How clients reach a service by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EndpointMode {
+    /// The name is one virtual address, spread over running tasks.
+    #[default]
+    Vip,
+    /// The name is the addresses of the running tasks.
+    Dnsrr,
+}
+
+/// What a placement constraint looks at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConstraintKey {
+    /// `node.id`
+    NodeId,
+    /// `node.hostname`
+    NodeHostname,
+    /// `node.role`: `manager` and `controller` mean the same, as do `worker` and `agent`.
+    NodeRole,
+    /// `node.platform.os`
+    PlatformOs,
+    /// `node.platform.arch`
+    PlatformArch,
+    /// `node.labels.X`
+    NodeLabel(String),
+    /// `engine.labels.X`
+    EngineLabel(String),
+}
+
+/// `key==value` or `key!=value`; values compare without case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Constraint {
+    /// What to look at.
+    pub key: ConstraintKey,
+    /// Equal (`==`), or not (`!=`).
+    pub equal: bool,
+    /// The whole value.
+    pub value: String,
+}
+
+/// Which nodes may and should run a service's tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Placement {
+    /// All must hold.
+    pub constraints: Vec<Constraint>,
+    /// Node labels over whose values tasks are spread, most important first (without `node.labels.`).
+    pub spread: Vec<String>,
+    /// At most this many tasks of the service on one node; `None` is no limit.
+    pub max_replicas_per_node: Option<u32>,
+}
+
+/// When an ended task is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartCondition {
+    /// Never.
+    None,
+    /// When it failed.
+    OnFailure,
+    /// Whenever it ended.
+    #[default]
+    Any,
+}
+
+/// How ended tasks are replaced. The delay doubles after each failure in a row, up to a minute or the delay itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartPolicy {
+    /// When.
+    pub condition: RestartCondition,
+    /// How long to wait first.
+    pub delay: Duration,
+    /// How many times in `window`; `None` is without end.
+    pub max_attempts: Option<u32>,
+    /// The time in which attempts are counted; zero counts all.
+    pub window: Duration,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self {
+            condition: RestartCondition::Any,
+            delay: Duration::from_secs(5),
+            max_attempts: None,
+            window: Duration::ZERO,
+        }
+    }
+}
+
+/// Whether the old or the new task of a slot goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpdateOrder {
+    /// The old one stops, then the new one starts.
+    #[default]
+    StopFirst,
+    /// The new one runs, then the old one stops.
+    StartFirst,
+}
+
+/// How running tasks are exchanged for tasks of a new spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdatePolicy {
+    /// Slots at a time; 0 is all.
+    pub parallelism: u32,
+    /// Time between batches.
+    pub delay: Duration,
+    /// Which goes first.
+    pub order: UpdateOrder,
+}
+
+impl Default for UpdatePolicy {
+    fn default() -> Self {
+        Self { parallelism: 1, delay: Duration::ZERO, order: UpdateOrder::StopFirst }
+    }
+}
+
+/// What becomes of a one-replica service when the only node that holds its volume is lost (`x-swarm: volume-node-lost`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VolumeNodeLost {
+    /// It waits for the node.
+    #[default]
+    Wait,
+    /// It starts elsewhere with an empty volume.
+    StartEmpty,
+}
+
+/// What should run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// How many tasks.
+    pub mode: ServiceMode,
+    /// One task's container.
+    pub container: ContainerSpec,
+    /// Networks, in the order of the file; at least one unless `network_mode` forbids it.
+    pub networks: Vec<NetworkAttachmentSpec>,
+    /// Published ports, sorted.
+    pub ports: Vec<PortSpec>,
+    /// How clients reach it.
+    pub endpoint_mode: EndpointMode,
+    /// Where tasks may run.
+    pub placement: Placement,
+    /// How ended tasks are replaced.
+    pub restart: RestartPolicy,
+    /// How a changed spec is brought in.
+    pub update: UpdatePolicy,
+    /// What happens when its volume's node is lost.
+    pub volume_node_lost: VolumeNodeLost,
+    /// The service's labels (compose `deploy.labels`).
+    pub labels: BTreeMap<String, String>,
+}
