@@ -1,1 +1,51 @@
-//! Placeholder.
+//! The command line: deploy, look, operate, and the lab.
+//!
+//! Data goes to standard output and talk to standard error. Exit codes: 0 done, 1 refused or failed, 2 wrong usage,
+//! 3 not converged in time.
+
+pub mod context;
+pub mod failure;
+pub mod lab;
+pub mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use failure::Failure;
+
+/// Deploys and operates stacks on a swarm
+#[derive(Debug, Parser)]
+#[command(name = "swarmctl", version, disable_help_subcommand = true)]
+struct Arguments {
+    /// The form of data on standard output
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    output: output::Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// A whole cluster on this machine
+    #[command(subcommand)]
+    Lab(lab::LabCommand),
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(code) => code,
+        Err(failure) => {
+            output::talk(&format!("error: {failure}"));
+            ExitCode::from(failure.code as u8)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    match arguments.command {
+        Command::Lab(command) => lab::run(command, arguments.output),
+    }
+}

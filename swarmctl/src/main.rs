@@ -1,2 +1,5 @@
-//! Placeholder.
-fn main() {}
+//! `swarmctl`: the command line of a swarm.
+
+fn main() -> std::process::ExitCode {
+    swarmctl::main()
+}
