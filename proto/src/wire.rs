@@ -1,0 +1,27 @@
+//! The generated messages, clients and servers. They carry domain types and are converted at once ([`crate::convert`]);
+//! none enters state, rules or steps.
+
+pub use generated::*;
+
+use std::fmt;
+
+#[expect(missing_docs, reason = "generated; the .proto files carry the comments")]
+#[expect(clippy::pedantic, reason = "generated")]
+mod generated {
+    tonic::include_proto!("swarm.v1");
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for JoinClusterRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinClusterRequest")
+            .field("hostname", &self.hostname)
+            .field("controller_address", &self.controller_address)
+            .finish_non_exhaustive()
+    }
+}
