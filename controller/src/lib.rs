@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The control plane of a swarm.
+
+pub mod core;

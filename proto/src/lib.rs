@@ -2,9 +2,11 @@
 //!
 //! Hand-written domain types ([`id`], [`spec`], [`object`], [`assignment`]) are what state, rules and steps
 //! work with; the generated messages in [`wire`] carry them. Each domain type that travels has
-//! `From<&Domain> for wire::Message` and `TryFrom<wire::Message> for Domain`.
+//! `From<&Domain> for wire::Message` and `TryFrom<wire::Message> for Domain` in [`convert`].
 
 pub mod assignment;
+pub mod convert;
+pub mod entry;
 pub mod id;
 pub mod object;
 pub mod spec;

@@ -1,0 +1,156 @@
+//! What clients and operators may ask for, and how a core answers.
+
+use std::collections::BTreeMap;
+
+use swarm_proto::id::{NodeId, RaftId};
+use swarm_proto::object::{Availability, Role};
+use swarm_proto::spec::StackSpec;
+
+/// A wish that changes the state.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Make the stack be as the spec says. Images have digests already.
+    Deploy {
+        /// The whole stack.
+        spec: StackSpec,
+        /// Remove services of the stack that the spec no longer has.
+        prune: bool,
+        /// Further sentences for the answer, such as a registry that could not be asked.
+        warnings: Vec<String>,
+    },
+    /// Remove a stack with its services and networks; its volumes stay.
+    RemoveStack {
+        /// Its name.
+        stack: String,
+    },
+    /// Change the number of a replicated service's tasks.
+    Scale {
+        /// Full name: `<stack>_<key>`.
+        service: String,
+        /// How many.
+        replicas: u32,
+    },
+    /// Change what the operator wishes of a node.
+    UpdateNode {
+        /// Host name or node id.
+        node: String,
+        /// `None` leaves it.
+        availability: Option<Availability>,
+        /// Labels to set.
+        set_labels: BTreeMap<String, String>,
+        /// Labels to remove.
+        remove_labels: Vec<String>,
+    },
+    /// Forget a node.
+    RemoveNode {
+        /// Host name or node id.
+        node: String,
+        /// Also when it is not down: its tasks are lost.
+        force: bool,
+    },
+    /// Remove a volume with its content.
+    RemoveVolume {
+        /// Full name.
+        volume: String,
+        /// Also forget copies on nodes that are down.
+        force: bool,
+    },
+    /// Let a machine in; the shell has checked its token.
+    Join {
+        /// The machine's name.
+        hostname: String,
+        /// Decided by the token.
+        role: Role,
+        /// A controller's own `host:port`.
+        controller_address: Option<String>,
+    },
+    /// A controller now answers at another address.
+    SetControllerAddress {
+        /// Which node.
+        node: NodeId,
+        /// `host:port`
+        address: String,
+    },
+}
+
+/// What a command brought about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandDone {
+    /// Of [`Command::Deploy`].
+    Deployed {
+        /// The stack's revision now.
+        revision: u64,
+        /// False when the stack already was exactly so.
+        changed: bool,
+        /// Sentences for the user.
+        warnings: Vec<String>,
+        /// What changed, a line each.
+        changes: Vec<String>,
+    },
+    /// Of [`Command::Scale`].
+    Scaled {
+        /// The number before.
+        previous: u32,
+    },
+    /// Of [`Command::Join`].
+    Joined {
+        /// The new node.
+        node: NodeId,
+        /// Its member of the Raft group, for a controller.
+        raft_id: Option<RaftId>,
+    },
+    /// Of every other command.
+    Done,
+}
+
+/// What kind of refusal it is; each stands for a gRPC code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RefusalKind {
+    /// The request itself is wrong, whatever the state (`InvalidArgument`).
+    Invalid,
+    /// The state does not allow it now (`FailedPrecondition`).
+    Conflict,
+    /// It speaks of something that does not exist (`NotFound`).
+    NotFound,
+    /// This controller cannot decide now: ask again, with the same request id (`Unavailable`).
+    Unavailable,
+}
+
+/// Why a command was not carried out. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// What kind it is.
+    pub kind: RefusalKind,
+    /// What and why, one sentence.
+    pub message: String,
+    /// What to do, when there is something to say.
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    /// The request itself is wrong.
+    pub fn invalid(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(RefusalKind::Invalid, message, hint)
+    }
+
+    /// The state does not allow it now.
+    pub fn conflict(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(RefusalKind::Conflict, message, hint)
+    }
+
+    /// It speaks of something that does not exist.
+    pub fn not_found(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(RefusalKind::NotFound, message, hint)
+    }
+
+    /// This controller cannot decide now.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(RefusalKind::Unavailable, message, "")
+    }
+
+    fn new(kind: RefusalKind, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        let hint = hint.into();
+        Self { kind, message: message.into(), hint: (!hint.is_empty()).then_some(hint) }
+    }
+}

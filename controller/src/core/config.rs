@@ -1,0 +1,42 @@
+//! What a core is started with.
+
+use swarm_proto::id::RaftId;
+
+use super::output::Recovered;
+
+/// What a core is started with.
+#[derive(Debug, Clone)]
+pub struct CoreConfig {
+    /// This controller's identity in the Raft group.
+    pub raft_id: RaftId,
+    /// Mixed into the election time-outs; the same for all controllers of a simulation, or a fixed number.
+    pub seed: u64,
+    /// Milliseconds of one tick.
+    pub tick_ms: u64,
+    /// Ticks without a leader until an election, at least; at most twice as many.
+    pub election_ticks: usize,
+    /// Ticks between a leader's heartbeats.
+    pub heartbeat_ticks: usize,
+    /// Entries applied between two snapshots.
+    pub snapshot_every: u64,
+    /// Entries kept behind a snapshot for slow followers.
+    pub snapshot_trailing: u64,
+    /// What the disk held.
+    pub recovered: Recovered,
+}
+
+impl CoreConfig {
+    /// The usual settings for this member and disk.
+    pub fn new(raft_id: RaftId, recovered: Recovered) -> Self {
+        Self {
+            raft_id,
+            seed: 0,
+            tick_ms: 25,
+            election_ticks: 10,
+            heartbeat_ticks: 2,
+            snapshot_every: 10_000,
+            snapshot_trailing: 500,
+            recovered,
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What happens to a core. Each input comes with the wall clock's milliseconds.
+
+use swarm_proto::id::{NodeId, RaftId};
+
+use super::command::Command;
+use super::session::FromAgent;
+
+/// Something that happened outside.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// One tick of the Raft clock went by.
+    Tick,
+    /// A message of another controller arrived, encoded as raft-rs does.
+    PeerMessage {
+        /// The encoded `eraftpb.Message`.
+        bytes: Vec<u8>,
+    },
+    /// Messages to this controller could not be delivered.
+    PeerUnreachable(RaftId),
+    /// The message that carried a snapshot was delivered, or not.
+    SnapshotSent {
+        /// To whom.
+        to: RaftId,
+        /// Whether it arrived.
+        ok: bool,
+    },
+    /// This batch and all with smaller numbers are on disk.
+    Persisted {
+        /// [`super::output::DiskBatch::number`].
+        batch: u64,
+    },
+    /// A client's wish. Answered by exactly one [`super::output::Output::Reply`] with the same token.
+    Command {
+        /// Chosen by the caller, unique while it is unanswered.
+        token: u64,
+        /// The client's own identity of the request: the same one is applied once.
+        request_id: String,
+        /// The wish.
+        command: Command,
+    },
+    /// A linearizable read wants to begin. Answered by `ReadReady` or `ReadFailed` with the same token.
+    ReadBarrier {
+        /// Chosen by the caller, unique while it is unanswered.
+        token: u64,
+    },
+    /// An agent opened a session (perhaps through a relaying follower).
+    SessionOpened {
+        /// Chosen by the caller, never used twice.
+        session: u64,
+        /// Whose certificate was seen.
+        node: NodeId,
+    },
+    /// An agent spoke. The first message of a session is [`FromAgent::Hello`].
+    SessionMessage {
+        /// Which session.
+        session: u64,
+        /// What it said.
+        message: FromAgent,
+    },
+    /// A session broke off.
+    SessionClosed {
+        /// Which one.
+        session: u64,
+    },
+    /// Shut down in good order: a leader hands its leadership to another controller.
+    StepDown,
+}

@@ -1,0 +1,69 @@
+//! What an agent and the leader say to each other, as domain types.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use swarm_proto::assignment::{AssignmentDiff, VolumeReport};
+use swarm_proto::id::{NetworkId, NodeId, TaskId};
+use swarm_proto::object::{NodeDescription, TaskStatus};
+
+/// What an agent says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FromAgent {
+    /// First of all.
+    Hello {
+        /// Random, made at each connect.
+        nonce: String,
+        /// What the agent found on its host.
+        description: NodeDescription,
+        /// All tasks that the agent has.
+        statuses: Vec<(TaskId, TaskStatus)>,
+        /// All volumes that the host holds.
+        volumes: Vec<VolumeReport>,
+    },
+    /// It is alive.
+    Heartbeat,
+    /// Tasks' states changed.
+    Statuses(Vec<(TaskId, TaskStatus)>),
+    /// What is on the host changed.
+    Description(NodeDescription),
+    /// All volumes that the host holds.
+    Volumes(Vec<VolumeReport>),
+    /// What now stands, or is gone, on the host.
+    Confirmation {
+        /// Networks with the version that stands.
+        networks: BTreeMap<NetworkId, u64>,
+        /// Networks that were removed without rest.
+        removed_networks: Vec<NetworkId>,
+        /// Tasks that were removed without rest.
+        removed_tasks: Vec<TaskId>,
+    },
+}
+
+/// What the leader says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToAgent {
+    /// Answers the hello.
+    Welcome {
+        /// The node's identity.
+        node: NodeId,
+        /// How often to report.
+        heartbeat: Duration,
+        /// Controllers to try after this one, `host:port`.
+        controllers: Vec<String>,
+    },
+    /// What to make true.
+    Assignments {
+        /// The set replaces everything; else it changes what the last message left.
+        complete: bool,
+        /// Counts the messages of this session, from 1.
+        sequence: u64,
+        /// The set or the change.
+        diff: AssignmentDiff,
+    },
+    /// Answers each heartbeat.
+    Alive {
+        /// Controllers to try after this one, `host:port`.
+        controllers: Vec<String>,
+    },
+}

@@ -1,0 +1,174 @@
+//! The replicated state: persistent maps, cloned at no cost, written only by [`apply`].
+
+mod event;
+mod index;
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, Vector};
+use swarm_proto::entry::Counter;
+use swarm_proto::id::{
+    NetworkId, NodeId, RaftId, ServiceId, Slot, TaskId, Timestamp, VolumeId,
+};
+use swarm_proto::object::{Cluster, Network, Node, Service, Stack, Task, Volume};
+use swarm_proto::spec::ServiceSpec;
+
+pub use event::Event;
+pub use index::Index;
+
+/// An object's write counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Versions {
+    /// Counts what users wrote.
+    pub spec: u64,
+    /// Counts what controllers decided.
+    pub desired: u64,
+    /// Counts what agents reported.
+    pub status: u64,
+}
+
+impl Versions {
+    /// One of the counters.
+    pub fn get(self, counter: Counter) -> u64 {
+        match counter {
+            Counter::Spec => self.spec,
+            Counter::Desired => self.desired,
+            Counter::Status => self.status,
+        }
+    }
+}
+
+/// An object with its write counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored<T> {
+    /// The object, shared between clones of the state.
+    pub object: Arc<T>,
+    /// Its counters.
+    pub versions: Versions,
+}
+
+impl<T> std::ops::Deref for Stored<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.object
+    }
+}
+
+/// The next of each counted identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextIds {
+    /// Of nodes.
+    pub node: u64,
+    /// Of members of the Raft group.
+    pub raft: u64,
+    /// Of services.
+    pub service: u64,
+    /// Of networks.
+    pub network: u64,
+    /// Of volumes.
+    pub volume: u64,
+    /// Of link addresses.
+    pub mac: u64,
+    /// Of VXLAN network identifiers.
+    pub vni: u32,
+}
+
+impl Default for NextIds {
+    fn default() -> Self {
+        Self { node: 1, raft: 1, service: 1, network: 1, volume: 1, mac: 1, vni: 0x10_0000 }
+    }
+}
+
+/// What is remembered of a slot beyond its kept tasks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SlotHistory {
+    /// The last task's generation.
+    pub generation: u32,
+    /// The spec version that the counts below belong to.
+    pub spec_version: u64,
+    /// Failures in a row, each soon after the start.
+    pub failures: u32,
+    /// Runs that ended by themselves.
+    pub ended: u32,
+    /// When the last of them ended; bounded.
+    pub recent: Vector<Timestamp>,
+}
+
+/// The replicated state.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// Cluster time: the latest of all entries' times.
+    pub clock: Timestamp,
+    /// Counts applied entries; also the version of what changed last.
+    pub version: u64,
+    /// The index of the last applied entry of the log.
+    pub applied: u64,
+    /// Mixes what every entry did.
+    pub checksum: u64,
+    /// The cluster, once it was initialized.
+    pub cluster: Option<Arc<Cluster>>,
+    /// Stacks by name.
+    pub stacks: OrdMap<String, Stored<Stack>>,
+    /// Services.
+    pub services: OrdMap<ServiceId, Stored<Service>>,
+    /// Older specs of services that tasks still refer to.
+    pub old_specs: OrdMap<(ServiceId, u64), Arc<ServiceSpec>>,
+    /// Tasks.
+    pub tasks: OrdMap<TaskId, Stored<Task>>,
+    /// Nodes.
+    pub nodes: OrdMap<NodeId, Stored<Node>>,
+    /// Networks.
+    pub networks: OrdMap<NetworkId, Stored<Network>>,
+    /// Volumes.
+    pub volumes: OrdMap<VolumeId, Stored<Volume>>,
+    /// The next identities.
+    pub next: NextIds,
+    /// Histories of slots.
+    pub slots: OrdMap<(ServiceId, Slot), SlotHistory>,
+    /// Addresses that some node may still remember: the version at which each was given up.
+    pub quarantine: OrdMap<(NetworkId, u32), u64>,
+    /// Where the search for a free address goes on, by network.
+    pub cursors: OrdMap<NetworkId, u32>,
+    /// When each network changed last, as [`State::version`].
+    pub network_versions: OrdMap<NetworkId, u64>,
+    /// Answers to recent requests.
+    pub requests: OrdMap<String, Arc<Vec<u8>>>,
+    /// The same requests, oldest first.
+    pub request_order: Vector<String>,
+    /// What the rules read, kept by `apply` and rebuilt from a snapshot.
+    pub index: Index,
+}
+
+impl State {
+    /// Every controller: its member of the Raft group, its node and its `host:port`.
+    pub fn controllers(&self) -> Vec<(RaftId, NodeId, String)> {
+        let addressed = |node: &Stored<Node>| {
+            Some((node.raft_id?, node.id, node.controller_address.clone()?))
+        };
+        self.nodes.values().filter_map(addressed).collect()
+    }
+
+    /// The spec that a task runs.
+    pub fn task_spec(&self, task: &Task) -> Option<Arc<ServiceSpec>> {
+        let service = self.services.get(&task.id.service)?;
+        if service.spec_version == task.spec_version {
+            return Some(Arc::new(service.spec.clone()));
+        }
+        self.old_specs.get(&(task.id.service, task.spec_version)).cloned()
+    }
+
+    /// A task's name for people: `<stack>_<service>.<slot>`.
+    pub fn task_name(&self, task: TaskId) -> String {
+        match self.services.get(&task.service) {
+            Some(service) => format!("{}.{}", service.name(), task.slot),
+            None => task.to_string(),
+        }
+    }
+
+    /// A node by host name or id.
+    pub fn find_node(&self, name: &str) -> Option<&Stored<Node>> {
+        let named = self.nodes.values().find(|node| node.description.hostname == name);
+        named.or_else(|| self.nodes.get(&name.parse::<NodeId>().ok()?))
+    }
+}

@@ -1,0 +1,214 @@
+//! The words of the replicated log: what an entry may do to the state.
+
+use std::net::Ipv4Addr;
+
+use crate::id::{NetworkId, NodeId, ServiceId, TaskId, Timestamp, VolumeId};
+use crate::object::{
+    AllocatedPort, Attachment, Availability, Cluster, Network, Node, NodeAttachment,
+    NodeDescription, NodeStatus, Service, Stack, Task, TaskState, TaskStatus, Vip, Volume,
+    VolumeHolding,
+};
+
+/// One entry of the log.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Entry {
+    /// The proposing leader's clock.
+    pub time: Timestamp,
+    /// The rolling checksum of the state that the leader expects before this entry; 0 checks nothing.
+    pub checksum: u64,
+    /// Applied one after the other, each wholly or not at all.
+    pub groups: Vec<Group>,
+}
+
+/// Actions that belong together.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Group {
+    /// What was read: when one of these moved on, the whole group does nothing.
+    pub expect: Vec<Expect>,
+    /// What to do.
+    pub actions: Vec<Action>,
+    /// The client's request that this answers, remembered so that it is applied once.
+    pub request: Option<Request>,
+}
+
+/// An answered request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The client's own identity of it.
+    pub id: String,
+    /// What was answered, opaque to the state.
+    pub answer: Vec<u8>,
+}
+
+/// Which object.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ObjectId {
+    /// A stack by name.
+    Stack(String),
+    /// A service.
+    Service(ServiceId),
+    /// A task.
+    Task(TaskId),
+    /// A node.
+    Node(NodeId),
+    /// A network.
+    Network(NetworkId),
+    /// A volume.
+    Volume(VolumeId),
+}
+
+/// One of an object's write counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Counter {
+    /// Counts what users wrote.
+    Spec,
+    /// Counts what controllers decided.
+    Desired,
+    /// Counts what agents reported.
+    Status,
+}
+
+/// A version that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expect {
+    /// Of what.
+    pub object: ObjectId,
+    /// Which of its counters.
+    pub counter: Counter,
+    /// What it showed; 0 for an object that was absent.
+    pub version: u64,
+}
+
+/// One write. An action that no longer fits the state does nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Replaces the cluster object.
+    SetCluster(Box<Cluster>),
+    /// Adds a node with the next node id (and the next raft id, for a controller).
+    AddNode(Box<Node>),
+    /// What the leader knows of a node's agent.
+    SetNodeStatus {
+        /// Which.
+        node: NodeId,
+        /// What.
+        status: NodeStatus,
+    },
+    /// What an agent found on its host.
+    SetNodeDescription {
+        /// Which.
+        node: NodeId,
+        /// What.
+        description: Box<NodeDescription>,
+    },
+    /// What the operator wishes.
+    SetNodeWish {
+        /// Which.
+        node: NodeId,
+        /// Whether it takes tasks.
+        availability: Availability,
+        /// All labels.
+        labels: Vec<(String, String)>,
+    },
+    /// Where a node's controller answers.
+    SetNodeAddress {
+        /// Which.
+        node: NodeId,
+        /// `host:port`
+        address: String,
+    },
+    /// Forgets a node. Its ids are never used again.
+    RemoveNode(NodeId),
+    /// Adds or replaces a stack.
+    SetStack(Box<Stack>),
+    /// Forgets a stack.
+    RemoveStack(String),
+    /// Adds a service with the next service id, or replaces one's spec. Its addresses and ports are kept.
+    SetService(Box<Service>),
+    /// Decides a service's addresses and ports.
+    SetServiceEndpoint {
+        /// Which.
+        service: ServiceId,
+        /// Virtual addresses.
+        vips: Vec<Vip>,
+        /// Published ports.
+        ports: Vec<AllocatedPort>,
+    },
+    /// Asks for a service's removal.
+    SetServiceRemoving(ServiceId),
+    /// Forgets a service without tasks.
+    RemoveService(ServiceId),
+    /// Adds a network with the next network id, or replaces one's spec.
+    SetNetwork(Box<Network>),
+    /// Decides which nodes have a place on a network.
+    SetGateways {
+        /// Which network.
+        network: NetworkId,
+        /// All places.
+        gateways: Vec<NodeAttachment>,
+    },
+    /// Asks for a network's removal.
+    SetNetworkRemoving(NetworkId),
+    /// Forgets a network.
+    RemoveNetwork(NetworkId),
+    /// Addresses that every node has forgotten may be used again.
+    ReleaseAddresses {
+        /// On which network.
+        network: NetworkId,
+        /// Which.
+        addresses: Vec<Ipv4Addr>,
+    },
+    /// Adds a volume with the next volume id, or replaces one's spec.
+    SetVolume(Box<Volume>),
+    /// What a node holds of a volume; `None` when it holds nothing.
+    SetHolding {
+        /// Which volume.
+        volume: VolumeId,
+        /// Which node.
+        node: NodeId,
+        /// What it holds.
+        holding: Option<VolumeHolding>,
+    },
+    /// Asks for a volume's removal.
+    SetVolumeRemoving(VolumeId),
+    /// Forgets a volume.
+    RemoveVolume(VolumeId),
+    /// Adds the next task of a slot.
+    AddTask(Box<Task>),
+    /// Gives a new task its addresses; it becomes pending.
+    SetTaskAddresses {
+        /// Which.
+        task: TaskId,
+        /// One for each network.
+        attachments: Vec<Attachment>,
+    },
+    /// Gives a pending task its node.
+    AssignTask {
+        /// Which.
+        task: TaskId,
+        /// Where.
+        node: NodeId,
+    },
+    /// What the controller wants of a task.
+    SetTaskDesired {
+        /// Which.
+        task: TaskId,
+        /// What. It only rises.
+        desired: TaskState,
+    },
+    /// How far a task is. A lower state does nothing.
+    SetTaskStatus {
+        /// Which.
+        task: TaskId,
+        /// What.
+        status: Box<TaskStatus>,
+    },
+    /// Why a task without a node waits.
+    SetTaskMessage {
+        /// Which.
+        task: TaskId,
+        /// For a person.
+        message: String,
+    },
+    /// Forgets a task.
+    RemoveTask(TaskId),
+}
