@@ -118,6 +118,46 @@ pub struct AssignmentSet {
     pub volumes: BTreeMap<VolumeId, VolumeAssignment>,
 }
 
+impl AssignmentSet {
+    /// What turns `old` into `new`.
+    #[must_use]
+    pub fn diff(old: &Self, new: &Self) -> AssignmentDiff {
+        AssignmentDiff {
+            tasks: changed(&old.tasks, &new.tasks),
+            removed_tasks: removed(&old.tasks, &new.tasks),
+            networks: changed(&old.networks, &new.networks),
+            removed_networks: removed(&old.networks, &new.networks),
+            volumes: changed(&old.volumes, &new.volumes),
+            removed_volumes: removed(&old.volumes, &new.volumes),
+        }
+    }
+
+    /// Brings a diff in. Twice the same one changes nothing more.
+    pub fn apply(&mut self, diff: AssignmentDiff) {
+        for id in &diff.removed_tasks {
+            self.tasks.remove(id);
+        }
+        for id in &diff.removed_networks {
+            self.networks.remove(id);
+        }
+        for id in &diff.removed_volumes {
+            self.volumes.remove(id);
+        }
+        self.tasks.extend(diff.tasks.into_iter().map(|task| (task.id, task)));
+        self.networks.extend(diff.networks.into_iter().map(|network| (network.id, network)));
+        self.volumes.extend(diff.volumes.into_iter().map(|volume| (volume.id, volume)));
+    }
+}
+
+fn changed<K: Ord, V: Clone + PartialEq>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> Vec<V> {
+    let differs = |(id, value): &(&K, &V)| old.get(id) != Some(value);
+    new.iter().filter(differs).map(|(_, value)| value.clone()).collect()
+}
+
+fn removed<K: Ord + Copy, V>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> Vec<K> {
+    old.keys().filter(|id| !new.contains_key(id)).copied().collect()
+}
+
 /// What changed between two sets.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AssignmentDiff {
@@ -133,6 +173,13 @@ pub struct AssignmentDiff {
     pub volumes: Vec<VolumeAssignment>,
     /// Volumes that no task of this node uses any more; their content stays.
     pub removed_volumes: Vec<VolumeId>,
+}
+
+impl AssignmentDiff {
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A volume that a node holds, as its agent reports it.

@@ -6,7 +6,7 @@ pub use generated::*;
 use std::fmt;
 
 #[expect(missing_docs, reason = "generated; the .proto files carry the comments")]
-#[expect(clippy::pedantic, reason = "generated")]
+#[expect(clippy::pedantic, clippy::allow_attributes, reason = "generated")]
 mod generated {
     tonic::include_proto!("swarm.v1");
 }

@@ -1,0 +1,46 @@
+//! Enumerations: by name, both ways.
+
+use crate::{object, spec, wire};
+
+macro_rules! same_names {
+    ($domain:ty, $wire:ty: $($variant:ident)+) => {
+        impl From<$domain> for $wire {
+            fn from(value: $domain) -> Self {
+                match value {
+                    $(<$domain>::$variant => Self::$variant,)+
+                }
+            }
+        }
+
+        impl From<$wire> for Option<$domain> {
+            fn from(value: $wire) -> Self {
+                match value {
+                    <$wire>::Unspecified => None,
+                    $(<$wire>::$variant => Some(<$domain>::$variant),)+
+                }
+            }
+        }
+
+        impl From<$domain> for i32 {
+            fn from(value: $domain) -> Self {
+                <$wire>::from(value).into()
+            }
+        }
+    };
+}
+
+same_names!(spec::PullPolicy, wire::PullPolicy: Missing Never);
+same_names!(spec::Protocol, wire::Protocol: Tcp Udp);
+same_names!(spec::PortMode, wire::PortMode: Ingress Host);
+same_names!(spec::EndpointMode, wire::EndpointMode: Vip Dnsrr);
+same_names!(spec::RestartCondition, wire::RestartCondition: None OnFailure Any);
+same_names!(spec::UpdateOrder, wire::UpdateOrder: StopFirst StartFirst);
+same_names!(spec::VolumeNodeLost, wire::VolumeNodeLost: Wait StartEmpty);
+same_names!(object::Role, wire::Role: Controller Agent);
+same_names!(object::Availability, wire::Availability: Active Pause Drain);
+same_names!(object::NodeStatus, wire::NodeStatus: Unknown Ready Down);
+same_names!(
+    object::TaskState, wire::TaskState:
+    New Pending Assigned Accepted Preparing Ready Starting Running
+    Complete Shutdown Failed Rejected Remove Orphaned
+);

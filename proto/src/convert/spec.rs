@@ -1,0 +1,286 @@
+//! Specs of stacks, services, networks and volumes.
+
+use std::time::Duration;
+
+use super::fields::{ConvertError, Fields, each, milliseconds, prefix};
+use crate::spec::{
+    Constraint, ConstraintKey, NetworkAttachmentSpec, NetworkSpec, Placement, PortSpec,
+    RestartPolicy, ServiceMode, ServiceSpec, StackSpec, UpdatePolicy, VolumeSpec,
+};
+use crate::wire;
+
+impl From<&NetworkSpec> for wire::NetworkSpec {
+    fn from(network: &NetworkSpec) -> Self {
+        Self {
+            name: network.name.clone(),
+            subnet: network.subnet.map(prefix),
+            internal: network.internal,
+            labels: network.labels.clone(),
+        }
+    }
+}
+
+impl TryFrom<wire::NetworkSpec> for NetworkSpec {
+    type Error = ConvertError;
+
+    fn try_from(network: wire::NetworkSpec) -> Result<Self, ConvertError> {
+        let at = Fields("NetworkSpec");
+        Ok(Self {
+            name: network.name,
+            subnet: network.subnet.map(|subnet| at.prefix("subnet", subnet)).transpose()?,
+            internal: network.internal,
+            labels: network.labels,
+        })
+    }
+}
+
+impl From<&NetworkAttachmentSpec> for wire::NetworkAttachmentSpec {
+    fn from(attachment: &NetworkAttachmentSpec) -> Self {
+        Self { network: attachment.network.clone(), aliases: attachment.aliases.clone() }
+    }
+}
+
+impl TryFrom<wire::NetworkAttachmentSpec> for NetworkAttachmentSpec {
+    type Error = ConvertError;
+
+    fn try_from(attachment: wire::NetworkAttachmentSpec) -> Result<Self, ConvertError> {
+        Ok(Self { network: attachment.network, aliases: attachment.aliases })
+    }
+}
+
+impl From<&PortSpec> for wire::PortSpec {
+    fn from(port: &PortSpec) -> Self {
+        Self {
+            target: port.target.into(),
+            published: port.published.map(u32::from),
+            protocol: port.protocol.into(),
+            mode: port.mode.into(),
+            host_address: port.host_address.map(u32::from),
+        }
+    }
+}
+
+impl TryFrom<wire::PortSpec> for PortSpec {
+    type Error = ConvertError;
+
+    fn try_from(port: wire::PortSpec) -> Result<Self, ConvertError> {
+        let at = Fields("PortSpec");
+        Ok(Self {
+            target: at.port("target", port.target)?,
+            published: port.published.map(|number| at.port("published", number)).transpose()?,
+            protocol: at.enumeration::<wire::Protocol, _>("protocol", port.protocol)?,
+            mode: at.enumeration::<wire::PortMode, _>("mode", port.mode)?,
+            host_address: port.host_address.map(Into::into),
+        })
+    }
+}
+
+impl From<&ServiceMode> for wire::ServiceMode {
+    fn from(mode: &ServiceMode) -> Self {
+        use wire::service_mode::Mode;
+        let mode = match *mode {
+            ServiceMode::Replicated { replicas } => Mode::Replicated(wire::Replicated { replicas }),
+            ServiceMode::Global => Mode::Global(wire::Nothing {}),
+        };
+        Self { mode: Some(mode) }
+    }
+}
+
+impl TryFrom<wire::ServiceMode> for ServiceMode {
+    type Error = ConvertError;
+
+    fn try_from(mode: wire::ServiceMode) -> Result<Self, ConvertError> {
+        use wire::service_mode::Mode;
+        match mode.mode {
+            Some(Mode::Replicated(mode)) => Ok(Self::Replicated { replicas: mode.replicas }),
+            Some(Mode::Global(_)) => Ok(Self::Global),
+            None => Err(Fields("ServiceMode").refuse("mode", "is missing")),
+        }
+    }
+}
+
+impl From<&Constraint> for wire::Constraint {
+    fn from(constraint: &Constraint) -> Self {
+        use wire::constraint::Key;
+        let key = match &constraint.key {
+            ConstraintKey::NodeId => Key::NodeId(wire::Nothing {}),
+            ConstraintKey::NodeHostname => Key::NodeHostname(wire::Nothing {}),
+            ConstraintKey::NodeRole => Key::NodeRole(wire::Nothing {}),
+            ConstraintKey::PlatformOs => Key::PlatformOs(wire::Nothing {}),
+            ConstraintKey::PlatformArch => Key::PlatformArch(wire::Nothing {}),
+            ConstraintKey::NodeLabel(label) => Key::NodeLabel(label.clone()),
+            ConstraintKey::EngineLabel(label) => Key::EngineLabel(label.clone()),
+        };
+        Self { key: Some(key), equal: constraint.equal, value: constraint.value.clone() }
+    }
+}
+
+impl TryFrom<wire::Constraint> for Constraint {
+    type Error = ConvertError;
+
+    fn try_from(constraint: wire::Constraint) -> Result<Self, ConvertError> {
+        use wire::constraint::Key;
+        let key = match constraint.key {
+            Some(Key::NodeId(_)) => ConstraintKey::NodeId,
+            Some(Key::NodeHostname(_)) => ConstraintKey::NodeHostname,
+            Some(Key::NodeRole(_)) => ConstraintKey::NodeRole,
+            Some(Key::PlatformOs(_)) => ConstraintKey::PlatformOs,
+            Some(Key::PlatformArch(_)) => ConstraintKey::PlatformArch,
+            Some(Key::NodeLabel(label)) => ConstraintKey::NodeLabel(label),
+            Some(Key::EngineLabel(label)) => ConstraintKey::EngineLabel(label),
+            None => return Err(Fields("Constraint").refuse("key", "is missing")),
+        };
+        Ok(Self { key, equal: constraint.equal, value: constraint.value })
+    }
+}
+
+impl From<&Placement> for wire::Placement {
+    fn from(placement: &Placement) -> Self {
+        Self {
+            constraints: each(&placement.constraints),
+            spread: placement.spread.clone(),
+            max_replicas_per_node: placement.max_replicas_per_node,
+        }
+    }
+}
+
+impl TryFrom<wire::Placement> for Placement {
+    type Error = ConvertError;
+
+    fn try_from(placement: wire::Placement) -> Result<Self, ConvertError> {
+        Ok(Self {
+            constraints: Fields("Placement").list("constraints", placement.constraints)?,
+            spread: placement.spread,
+            max_replicas_per_node: placement.max_replicas_per_node,
+        })
+    }
+}
+
+impl From<&RestartPolicy> for wire::RestartPolicy {
+    fn from(restart: &RestartPolicy) -> Self {
+        Self {
+            condition: restart.condition.into(),
+            delay: milliseconds(restart.delay),
+            max_attempts: restart.max_attempts,
+            window: milliseconds(restart.window),
+        }
+    }
+}
+
+impl TryFrom<wire::RestartPolicy> for RestartPolicy {
+    type Error = ConvertError;
+
+    fn try_from(restart: wire::RestartPolicy) -> Result<Self, ConvertError> {
+        let at = Fields("RestartPolicy");
+        Ok(Self {
+            condition: at
+                .enumeration::<wire::RestartCondition, _>("condition", restart.condition)?,
+            delay: Duration::from_millis(restart.delay),
+            max_attempts: restart.max_attempts,
+            window: Duration::from_millis(restart.window),
+        })
+    }
+}
+
+impl From<&UpdatePolicy> for wire::UpdatePolicy {
+    fn from(update: &UpdatePolicy) -> Self {
+        Self {
+            parallelism: update.parallelism,
+            delay: milliseconds(update.delay),
+            order: update.order.into(),
+        }
+    }
+}
+
+impl TryFrom<wire::UpdatePolicy> for UpdatePolicy {
+    type Error = ConvertError;
+
+    fn try_from(update: wire::UpdatePolicy) -> Result<Self, ConvertError> {
+        let at = Fields("UpdatePolicy");
+        Ok(Self {
+            parallelism: update.parallelism,
+            delay: Duration::from_millis(update.delay),
+            order: at.enumeration::<wire::UpdateOrder, _>("order", update.order)?,
+        })
+    }
+}
+
+impl From<&ServiceSpec> for wire::ServiceSpec {
+    fn from(service: &ServiceSpec) -> Self {
+        Self {
+            mode: Some((&service.mode).into()),
+            container: Some((&service.container).into()),
+            networks: each(&service.networks),
+            ports: each(&service.ports),
+            endpoint_mode: service.endpoint_mode.into(),
+            placement: Some((&service.placement).into()),
+            restart: Some((&service.restart).into()),
+            update: Some((&service.update).into()),
+            volume_node_lost: service.volume_node_lost.into(),
+            labels: service.labels.clone(),
+        }
+    }
+}
+
+impl TryFrom<wire::ServiceSpec> for ServiceSpec {
+    type Error = ConvertError;
+
+    fn try_from(service: wire::ServiceSpec) -> Result<Self, ConvertError> {
+        let at = Fields("ServiceSpec");
+        Ok(Self {
+            mode: at.required("mode", service.mode)?,
+            container: at.required("container", service.container)?,
+            networks: at.list("networks", service.networks)?,
+            ports: at.list("ports", service.ports)?,
+            endpoint_mode: at
+                .enumeration::<wire::EndpointMode, _>("endpoint_mode", service.endpoint_mode)?,
+            placement: at.required("placement", service.placement)?,
+            restart: at.required("restart", service.restart)?,
+            update: at.required("update", service.update)?,
+            volume_node_lost: at.enumeration::<wire::VolumeNodeLost, _>(
+                "volume_node_lost",
+                service.volume_node_lost,
+            )?,
+            labels: service.labels,
+        })
+    }
+}
+
+impl From<&VolumeSpec> for wire::VolumeSpec {
+    fn from(volume: &VolumeSpec) -> Self {
+        Self { name: volume.name.clone(), labels: volume.labels.clone() }
+    }
+}
+
+impl TryFrom<wire::VolumeSpec> for VolumeSpec {
+    type Error = ConvertError;
+
+    fn try_from(volume: wire::VolumeSpec) -> Result<Self, ConvertError> {
+        Ok(Self { name: volume.name, labels: volume.labels })
+    }
+}
+
+impl From<&StackSpec> for wire::StackSpec {
+    fn from(stack: &StackSpec) -> Self {
+        Self {
+            name: stack.name.clone(),
+            services: stack.services.iter().map(|(key, one)| (key.clone(), one.into())).collect(),
+            networks: stack.networks.iter().map(|(key, one)| (key.clone(), one.into())).collect(),
+            volumes: stack.volumes.iter().map(|(key, one)| (key.clone(), one.into())).collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::StackSpec> for StackSpec {
+    type Error = ConvertError;
+
+    fn try_from(stack: wire::StackSpec) -> Result<Self, ConvertError> {
+        let at = Fields("StackSpec");
+        Ok(Self {
+            name: stack.name,
+            services: at.map("services", stack.services)?,
+            networks: at.map("networks", stack.networks)?,
+            volumes: at.map("volumes", stack.volumes)?,
+        })
+    }
+}
