@@ -194,3 +194,30 @@ pub struct VolumeReport {
     /// The image that filled it: name and content.
     pub filled_from: Option<(String, Digest)>,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::AssignmentSet;
+    use crate::strategies::assignment_set;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+        #[test]
+        fn applying_the_diff_gives_the_new_set(old in assignment_set(), new in assignment_set()) {
+            let diff = AssignmentSet::diff(&old, &new);
+            let mut set = old.clone();
+            set.apply(diff.clone());
+            prop_assert_eq!(&set, &new);
+            set.apply(diff);
+            prop_assert_eq!(&set, &new);
+        }
+
+        #[test]
+        fn equal_sets_differ_in_nothing(set in assignment_set()) {
+            prop_assert!(AssignmentSet::diff(&set, &set).is_empty());
+        }
+    }
+}

@@ -10,4 +10,6 @@ pub mod entry;
 pub mod id;
 pub mod object;
 pub mod spec;
+#[cfg(test)]
+mod strategies;
 pub mod wire;

@@ -1,1 +1,151 @@
+//! Every domain type survives its message, encoded and decoded; what no domain type can hold is refused by field.
 
+use std::fmt::Debug;
+
+use proptest::prelude::*;
+use prost::Message;
+
+use super::ConvertError;
+use crate::assignment::{AssignmentDiff, AssignmentSet, VolumeReport};
+use crate::id::TaskId;
+use crate::object::{Cluster, Network, Node, Service, Stack, Task, TaskStatus, Volume};
+use crate::{object, strategies, wire};
+
+fn travel<D, W>(value: &D) -> D
+where
+    W: for<'a> From<&'a D> + Message + Default,
+    D: TryFrom<W, Error = ConvertError> + Debug,
+{
+    let bytes = W::from(value).encode_to_vec();
+    let message = W::decode(bytes.as_slice()).expect("decode");
+    D::try_from(message).expect("convert")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn cluster(value in strategies::cluster()) {
+        prop_assert_eq!(travel::<Cluster, wire::Cluster>(&value), value);
+    }
+
+    #[test]
+    fn stack(value in strategies::stack()) {
+        prop_assert_eq!(travel::<Stack, wire::Stack>(&value), value);
+    }
+
+    #[test]
+    fn service(value in strategies::service()) {
+        prop_assert_eq!(travel::<Service, wire::Service>(&value), value);
+    }
+
+    #[test]
+    fn network(value in strategies::network()) {
+        prop_assert_eq!(travel::<Network, wire::Network>(&value), value);
+    }
+
+    #[test]
+    fn volume(value in strategies::volume()) {
+        prop_assert_eq!(travel::<Volume, wire::Volume>(&value), value);
+    }
+
+    #[test]
+    fn node(value in strategies::node()) {
+        prop_assert_eq!(travel::<Node, wire::Node>(&value), value);
+    }
+
+    #[test]
+    fn task(value in strategies::task()) {
+        prop_assert_eq!(travel::<Task, wire::Task>(&value), value);
+    }
+
+    #[test]
+    fn task_status_report(task in strategies::task_id(), status in strategies::task_status()) {
+        let message = wire::TaskStatusReport::from((&task, &status));
+        prop_assert_eq!(<(TaskId, TaskStatus)>::try_from(message), Ok((task, status)));
+    }
+
+    #[test]
+    fn volume_report(value in strategies::volume_report()) {
+        prop_assert_eq!(travel::<VolumeReport, wire::VolumeReport>(&value), value);
+    }
+
+    #[test]
+    fn assignments(old in strategies::assignment_set(), new in strategies::assignment_set()) {
+        prop_assert_eq!(&travel::<AssignmentSet, wire::AssignmentSet>(&old), &old);
+        let diff = AssignmentSet::diff(&old, &new);
+        prop_assert_eq!(travel::<AssignmentDiff, wire::AssignmentDiff>(&diff), diff);
+    }
+}
+
+fn some_node() -> object::Node {
+    object::Node {
+        id: crate::id::NodeId(1),
+        role: object::Role::Agent,
+        availability: object::Availability::Active,
+        labels: std::collections::BTreeMap::new(),
+        status: object::NodeStatus::Ready,
+        status_since: crate::id::Timestamp(0),
+        description: object::NodeDescription::default(),
+        raft_id: None,
+        controller_address: None,
+        joined_at: crate::id::Timestamp(0),
+    }
+}
+
+fn refusal(change: impl FnOnce(&mut wire::Node)) -> String {
+    let mut message = wire::Node::from(&some_node());
+    change(&mut message);
+    Node::try_from(message).expect_err("must be refused").to_string()
+}
+
+#[test]
+fn a_refusal_names_the_field_and_the_reason() {
+    assert_eq!(refusal(|node| node.role = 0), "Node.role: is not set");
+    assert_eq!(refusal(|node| node.role = 99), "Node.role: has the unknown value 99");
+    assert_eq!(refusal(|node| node.description = None), "Node.description: is missing");
+    assert_eq!(
+        refusal(|node| node.description.as_mut().unwrap().agent_port = 70_000),
+        "Node.description.agent_port: 70000 is not a port, 0 to 65535"
+    );
+    let listener = wire::Listener { protocol: 1, address: 0, port: 65_536, owner: String::new() };
+    assert_eq!(
+        refusal(|node| node.description.as_mut().unwrap().listeners.push(listener)),
+        "Node.description.listeners[0].port: 65536 is not a port, 0 to 65535"
+    );
+    let prefix = wire::Prefix { address: 0, length: 33 };
+    assert_eq!(
+        refusal(|node| node.description.as_mut().unwrap().routed_prefixes.push(prefix)),
+        "Node.description.routed_prefixes: 33 is not a prefix length, 0 to 32"
+    );
+}
+
+#[test]
+fn a_link_address_has_48_bits() {
+    let message = wire::Attachment { network: 1, address: 0, mac: 1 << 48 };
+    let error = object::Attachment::try_from(message).expect_err("49 bits");
+    assert_eq!(error.to_string(), "Attachment.mac: 0x1000000000000 is not a link address");
+}
+
+#[test]
+fn a_set_holds_each_identity_once() {
+    let volume = wire::VolumeAssignment { id: 3, name: "a".into(), remove: false };
+    let message =
+        wire::AssignmentSet { volumes: vec![volume.clone(), volume], ..Default::default() };
+    let error = AssignmentSet::try_from(message).expect_err("twice the same");
+    assert_eq!(error.to_string(), "AssignmentSet.volumes: holds one identity twice");
+}
+
+#[test]
+fn debug_output_hides_the_secrets_of_messages() {
+    let cluster = wire::Cluster {
+        id: "c1".into(),
+        ca_key: "hidden".into(),
+        controller_token: "hidden".into(),
+        agent_token: "hidden".into(),
+        ..Default::default()
+    };
+    let join = wire::JoinClusterRequest { token: "hidden".into(), ..Default::default() };
+    let shown = format!("{cluster:?} {join:?}");
+    assert!(shown.contains("c1") && !shown.contains("hidden"), "{shown}");
+}

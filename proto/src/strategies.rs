@@ -1,0 +1,470 @@
+//! Any value of each domain type, for property tests. Durations are whole milliseconds and prefixes are at most 32 long,
+//! as everything that travels.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::assignment::{
+    AssignmentSet, NetworkAssignment, NetworkIngress, NetworkPeer, NetworkVip, TaskAssignment,
+    VolumeAssignment, VolumeReport,
+};
+use crate::id::{Digest, NetworkId, NodeId, RaftId, ServiceId, Slot, TaskId, Timestamp, VolumeId};
+use crate::object::{
+    AllocatedPort, Attachment, Availability, Cluster, FilledFrom, Listener, Network, Node,
+    NodeAttachment, NodeDescription, NodeStatus, Role, Secret, Service, Stack, Task, TaskState,
+    TaskStatus, Vip, Volume, VolumeHolding,
+};
+use crate::spec::{
+    Constraint, ConstraintKey, ContainerSpec, EndpointMode, ImageSpec, Mount, MountSource,
+    NetworkAttachmentSpec, NetworkSpec, Placement, PortMode, PortSpec, Protocol, PullPolicy,
+    Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, StackSpec, Ulimit,
+    UpdateOrder, UpdatePolicy, VolumeNodeLost, VolumeSpec,
+};
+
+/// `strategy!(fn name() -> Type { field: strategy, … })`: any value of a struct from any value of each field.
+macro_rules! strategy {
+    ($(fn $name:ident -> $type:ident { $($field:ident: $strategy:expr,)+ })+) => {
+        $(pub(crate) fn $name() -> BoxedStrategy<$type> {
+            strategy!(@nest [] $($field: $strategy,)+)
+                .prop_map(|strategy!(@pattern [] $($field)+)| $type { $($field),+ })
+                .boxed()
+        })+
+    };
+    (@nest [] $field:ident: $strategy:expr,) => { ($strategy,) };
+    (@nest [] $field:ident: $strategy:expr, $($rest:tt)+) => {
+        ($strategy, strategy!(@nest [] $($rest)+))
+    };
+    (@pattern [] $field:ident) => { ($field,) };
+    (@pattern [] $field:ident $($rest:ident)+) => { ($field, strategy!(@pattern [] $($rest)+)) };
+}
+
+fn text() -> BoxedStrategy<String> {
+    prop_oneof![Just(String::new()), "[a-z]{1,4}", "[ -~é\n]{0,12}"].boxed()
+}
+
+fn texts() -> BoxedStrategy<Vec<String>> {
+    vec(text(), 0..3).boxed()
+}
+
+fn labels() -> BoxedStrategy<BTreeMap<String, String>> {
+    btree_map(text(), text(), 0..3).boxed()
+}
+
+fn address() -> BoxedStrategy<Ipv4Addr> {
+    any::<u32>().prop_map(Ipv4Addr::from).boxed()
+}
+
+fn addresses() -> BoxedStrategy<Vec<Ipv4Addr>> {
+    vec(address(), 0..3).boxed()
+}
+
+fn prefix() -> BoxedStrategy<(Ipv4Addr, u8)> {
+    (address(), 0..=32_u8).boxed()
+}
+
+fn mac() -> BoxedStrategy<[u8; 6]> {
+    any::<[u8; 6]>().boxed()
+}
+
+fn duration() -> BoxedStrategy<Duration> {
+    any::<u64>().prop_map(Duration::from_millis).boxed()
+}
+
+fn time() -> BoxedStrategy<Timestamp> {
+    any::<u64>().prop_map(Timestamp).boxed()
+}
+
+fn digest() -> BoxedStrategy<Digest> {
+    "sha256:[0-9a-f]{64}".prop_map(|text| text.parse().unwrap()).boxed()
+}
+
+fn protocol() -> BoxedStrategy<Protocol> {
+    select(vec![Protocol::Tcp, Protocol::Udp]).boxed()
+}
+
+fn port_mode() -> BoxedStrategy<PortMode> {
+    select(vec![PortMode::Ingress, PortMode::Host]).boxed()
+}
+
+pub(crate) fn task_state() -> BoxedStrategy<TaskState> {
+    select(TaskState::ALL.to_vec()).boxed()
+}
+
+pub(crate) fn task_id() -> BoxedStrategy<TaskId> {
+    let slot = prop_oneof![
+        any::<u32>().prop_map(Slot::Replica),
+        any::<u64>().prop_map(|node| Slot::Node(NodeId(node))),
+    ];
+    (any::<u64>(), slot, any::<u32>())
+        .prop_map(|(service, slot, generation)| TaskId {
+            service: ServiceId(service),
+            slot,
+            generation,
+        })
+        .boxed()
+}
+
+fn mount_source() -> BoxedStrategy<MountSource> {
+    prop_oneof![
+        text().prop_map(|path| MountSource::Bind { path }),
+        (text(), any::<bool>())
+            .prop_map(|(volume, no_copy)| MountSource::Volume { volume, no_copy }),
+        Just(MountSource::Anonymous),
+        any::<Option<u64>>().prop_map(|size| MountSource::Tmpfs { size }),
+    ]
+    .boxed()
+}
+
+fn service_mode() -> BoxedStrategy<ServiceMode> {
+    prop_oneof![
+        any::<u32>().prop_map(|replicas| ServiceMode::Replicated { replicas }),
+        Just(ServiceMode::Global),
+    ]
+    .boxed()
+}
+
+fn constraint_key() -> BoxedStrategy<ConstraintKey> {
+    prop_oneof![
+        Just(ConstraintKey::NodeId),
+        Just(ConstraintKey::NodeHostname),
+        Just(ConstraintKey::NodeRole),
+        Just(ConstraintKey::PlatformOs),
+        Just(ConstraintKey::PlatformArch),
+        text().prop_map(ConstraintKey::NodeLabel),
+        text().prop_map(ConstraintKey::EngineLabel),
+    ]
+    .boxed()
+}
+
+strategy! {
+    fn image_spec -> ImageSpec {
+        reference: text(),
+        digest: option::of(digest()),
+        pull_policy: select(vec![PullPolicy::Missing, PullPolicy::Never]),
+    }
+    fn mount -> Mount {
+        target: text(),
+        source: mount_source(),
+        read_only: any::<bool>(),
+    }
+    fn ulimit -> Ulimit {
+        name: text(),
+        soft: any::<u64>(),
+        hard: any::<u64>(),
+    }
+    fn resources -> Resources {
+        limit_millicpus: any::<Option<u64>>(),
+        limit_memory: any::<Option<u64>>(),
+        limit_pids: any::<Option<u64>>(),
+        reserve_millicpus: any::<u64>(),
+        reserve_memory: any::<u64>(),
+    }
+    fn container_spec -> ContainerSpec {
+        image: image_spec(),
+        entrypoint: option::of(texts()),
+        command: option::of(texts()),
+        environment: btree_map(text(), option::of(text()), 0..3),
+        user: option::of(text()),
+        working_dir: option::of(text()),
+        hostname: option::of(text()),
+        labels: labels(),
+        mounts: vec(mount(), 0..3),
+        extra_hosts: btree_map(text(), address(), 0..3),
+        cap_add: texts(),
+        cap_drop: texts(),
+        privileged: any::<bool>(),
+        read_only: any::<bool>(),
+        init: any::<bool>(),
+        tty: any::<bool>(),
+        sysctls: labels(),
+        ulimits: vec(ulimit(), 0..3),
+        stop_signal: option::of(text()),
+        stop_grace_period: duration(),
+        resources: resources(),
+    }
+    fn network_spec -> NetworkSpec {
+        name: option::of(text()),
+        subnet: option::of(prefix()),
+        internal: any::<bool>(),
+        labels: labels(),
+    }
+    fn network_attachment_spec -> NetworkAttachmentSpec {
+        network: text(),
+        aliases: texts(),
+    }
+    fn port_spec -> PortSpec {
+        target: any::<u16>(),
+        published: any::<Option<u16>>(),
+        protocol: protocol(),
+        mode: port_mode(),
+        host_address: option::of(address()),
+    }
+    fn constraint -> Constraint {
+        key: constraint_key(),
+        equal: any::<bool>(),
+        value: text(),
+    }
+    fn placement -> Placement {
+        constraints: vec(constraint(), 0..3),
+        spread: texts(),
+        max_replicas_per_node: any::<Option<u32>>(),
+    }
+    fn restart_policy -> RestartPolicy {
+        condition: select(vec![
+            RestartCondition::None,
+            RestartCondition::OnFailure,
+            RestartCondition::Any,
+        ]),
+        delay: duration(),
+        max_attempts: any::<Option<u32>>(),
+        window: duration(),
+    }
+    fn update_policy -> UpdatePolicy {
+        parallelism: any::<u32>(),
+        delay: duration(),
+        order: select(vec![UpdateOrder::StopFirst, UpdateOrder::StartFirst]),
+    }
+    fn service_spec -> ServiceSpec {
+        mode: service_mode(),
+        container: container_spec(),
+        networks: vec(network_attachment_spec(), 0..3),
+        ports: vec(port_spec(), 0..3),
+        endpoint_mode: select(vec![EndpointMode::Vip, EndpointMode::Dnsrr]),
+        placement: placement(),
+        restart: restart_policy(),
+        update: update_policy(),
+        volume_node_lost: select(vec![VolumeNodeLost::Wait, VolumeNodeLost::StartEmpty]),
+        labels: labels(),
+    }
+    fn volume_spec -> VolumeSpec {
+        name: option::of(text()),
+        labels: labels(),
+    }
+    fn stack_spec -> StackSpec {
+        name: text(),
+        services: btree_map(text(), service_spec(), 0..3),
+        networks: btree_map(text(), network_spec(), 0..3),
+        volumes: btree_map(text(), volume_spec(), 0..3),
+    }
+    fn cluster -> Cluster {
+        id: text(),
+        ca_certificate: text(),
+        ca_key: text().prop_map(Secret::new),
+        controller_token: text().prop_map(Secret::new),
+        agent_token: text().prop_map(Secret::new),
+        heartbeat: duration(),
+        node_down_after: duration(),
+        task_history: any::<u32>(),
+        address_pool: prefix(),
+        subnet_prefix_length: 0..=32_u8,
+        vxlan_port: any::<u16>(),
+    }
+    fn attachment -> Attachment {
+        network: any::<u64>().prop_map(NetworkId),
+        address: address(),
+        mac: mac(),
+    }
+    fn node_attachment -> NodeAttachment {
+        node: any::<u64>().prop_map(NodeId),
+        address: address(),
+        mac: mac(),
+    }
+    fn network -> Network {
+        id: any::<u64>().prop_map(NetworkId),
+        stack: text(),
+        key: text(),
+        name: text(),
+        spec: network_spec(),
+        vni: any::<u32>(),
+        subnet: address(),
+        prefix_length: 0..=32_u8,
+        gateways: vec(node_attachment(), 0..3),
+        removing: any::<bool>(),
+    }
+    fn listener -> Listener {
+        protocol: protocol(),
+        address: address(),
+        port: any::<u16>(),
+        owner: text(),
+    }
+    fn node_description -> NodeDescription {
+        hostname: text(),
+        address: option::of(address()),
+        agent_port: any::<u16>(),
+        os: text(),
+        arch: text(),
+        millicpus: any::<u64>(),
+        memory: any::<u64>(),
+        agent_version: text(),
+        engine_labels: labels(),
+        routed_prefixes: vec(prefix(), 0..3),
+        listeners: vec(listener(), 0..3),
+        warnings: texts(),
+    }
+    fn node -> Node {
+        id: any::<u64>().prop_map(NodeId),
+        role: select(vec![Role::Controller, Role::Agent]),
+        availability: select(vec![
+            Availability::Active,
+            Availability::Pause,
+            Availability::Drain,
+        ]),
+        labels: labels(),
+        status: select(vec![NodeStatus::Unknown, NodeStatus::Ready, NodeStatus::Down]),
+        status_since: time(),
+        description: node_description(),
+        raft_id: option::of(any::<u64>().prop_map(RaftId)),
+        controller_address: option::of(text()),
+        joined_at: time(),
+    }
+    fn vip -> Vip {
+        network: any::<u64>().prop_map(NetworkId),
+        address: address(),
+    }
+    fn allocated_port -> AllocatedPort {
+        published: any::<u16>(),
+        target: any::<u16>(),
+        protocol: protocol(),
+        mode: port_mode(),
+        host_address: option::of(address()),
+    }
+    fn service -> Service {
+        id: any::<u64>().prop_map(ServiceId),
+        stack: text(),
+        key: text(),
+        spec: service_spec(),
+        spec_version: any::<u64>(),
+        vips: vec(vip(), 0..3),
+        ports: vec(allocated_port(), 0..3),
+        created_at: time(),
+        updated_at: time(),
+        removing: any::<bool>(),
+    }
+    fn stack -> Stack {
+        spec: stack_spec(),
+        revision: any::<u64>(),
+        deployed_at: time(),
+        removing: any::<bool>(),
+    }
+    fn task_status -> TaskStatus {
+        state: task_state(),
+        since: time(),
+        message: text(),
+        exit_code: any::<Option<i32>>(),
+        pid: any::<Option<u32>>(),
+        started_at: option::of(time()),
+        attempt: any::<u32>(),
+    }
+    fn task -> Task {
+        id: task_id(),
+        spec_version: any::<u64>(),
+        node: option::of(any::<u64>().prop_map(NodeId)),
+        desired: task_state(),
+        start_after: option::of(time()),
+        status: task_status(),
+        attachments: vec(attachment(), 0..3),
+        created_at: time(),
+    }
+    fn filled_from -> FilledFrom {
+        reference: text(),
+        digest: digest(),
+    }
+    fn volume_holding -> VolumeHolding {
+        created_at: time(),
+        filled_from: option::of(filled_from()),
+        removing: any::<bool>(),
+    }
+    fn volume -> Volume {
+        id: any::<u64>().prop_map(VolumeId),
+        stack: text(),
+        key: text(),
+        name: text(),
+        spec: volume_spec(),
+        holdings: btree_map(any::<u64>().prop_map(NodeId), volume_holding(), 0..3),
+        removing: any::<bool>(),
+    }
+    fn task_assignment -> TaskAssignment {
+        id: task_id(),
+        name: text(),
+        stack: text(),
+        service: text(),
+        desired: task_state(),
+        start_after: option::of(time()),
+        container: container_spec(),
+        attachments: vec(attachment(), 0..3),
+        volumes: btree_map(text(), any::<u64>().prop_map(VolumeId), 0..3),
+        host_ports: vec(allocated_port(), 0..3),
+        restart: restart_policy(),
+    }
+    fn volume_assignment -> VolumeAssignment {
+        id: any::<u64>().prop_map(VolumeId),
+        name: text(),
+        remove: any::<bool>(),
+    }
+    fn network_peer -> NetworkPeer {
+        address: address(),
+        mac: mac(),
+        host: address(),
+    }
+    fn network_vip -> NetworkVip {
+        address: address(),
+        backends: addresses(),
+    }
+    fn network_ingress -> NetworkIngress {
+        port: allocated_port(),
+        backends: addresses(),
+    }
+    fn network_assignment -> NetworkAssignment {
+        id: any::<u64>().prop_map(NetworkId),
+        name: text(),
+        version: any::<u64>(),
+        vni: any::<u32>(),
+        vxlan_port: any::<u16>(),
+        subnet: address(),
+        prefix_length: 0..=32_u8,
+        internal: any::<bool>(),
+        gateway: option::of((address(), mac())),
+        peers: vec(network_peer(), 0..3),
+        names: btree_map(text(), addresses(), 0..3),
+        vips: vec(network_vip(), 0..3),
+        ingress: vec(network_ingress(), 0..3),
+    }
+    fn volume_report -> VolumeReport {
+        id: any::<u64>().prop_map(VolumeId),
+        name: text(),
+        created_at: time(),
+        filled_from: option::of((text(), digest())),
+    }
+}
+
+/// Few identities, so that two sets share some.
+pub(crate) fn assignment_set() -> BoxedStrategy<AssignmentSet> {
+    let tasks = vec((1..4_u32, task_assignment()), 0..3);
+    let networks = vec((1..4_u64, network_assignment()), 0..3);
+    let volumes = vec((1..4_u64, volume_assignment()), 0..3);
+    (tasks, networks, volumes)
+        .prop_map(|(tasks, networks, volumes)| {
+            let mut set = AssignmentSet::default();
+            for (slot, mut task) in tasks {
+                task.id =
+                    TaskId { service: ServiceId(1), slot: Slot::Replica(slot), generation: 1 };
+                set.tasks.insert(task.id, task);
+            }
+            for (id, mut network) in networks {
+                network.id = NetworkId(id);
+                set.networks.insert(network.id, network);
+            }
+            for (id, mut volume) in volumes {
+                volume.id = VolumeId(id);
+                set.volumes.insert(volume.id, volume);
+            }
+            set
+        })
+        .boxed()
+}
