@@ -1,0 +1,1 @@
+//! Packet rules as data, put into the kernel in one transaction.
