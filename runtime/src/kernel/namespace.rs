@@ -205,8 +205,6 @@ fn on_thread<T: Send>(
 
 #[cfg(test)]
 mod tests {
-    use std::net::UdpSocket;
-
     use super::*;
 
     #[test]
@@ -220,9 +218,7 @@ mod tests {
         let namespace = Namespace::open(&path).unwrap();
         let inside = namespace.enter(|| fs::read_link(OWN).unwrap()).unwrap();
         assert_ne!(inside, fs::read_link(OWN).unwrap());
-        // The loopback of a new namespace is down, so nothing can be bound to it there.
-        assert!(namespace.enter(|| UdpSocket::bind("127.0.0.1:0")).unwrap().is_ok());
-        assert!(enter(&path, || UdpSocket::bind("10.1.2.3:0")).unwrap().is_err());
+        assert_eq!(enter(&path, || fs::read_link(OWN).unwrap()).unwrap(), inside);
         namespace.write_sysctl("net/ipv4/ip_forward", "1").unwrap();
         assert_eq!(namespace.read_sysctl("net/ipv4/ip_forward").unwrap(), "1");
 

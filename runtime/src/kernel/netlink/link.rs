@@ -82,7 +82,8 @@ impl<'a> NewLink<'a> {
         Self { name, kind, mac, mtu, group, master, namespace, up: false }
     }
 
-    /// The end of a pair that is described as the other one's peer.
+    /// The end of a pair that is described as the other one's peer. It starts down, whatever `up` says: the kernel
+    /// refuses to open an end whose other end is not there yet.
     pub fn peer(name: &'a str) -> Self {
         Self::new(name, LinkKind::Bridge)
     }
@@ -98,9 +99,9 @@ impl<'a> NewLink<'a> {
         attributes
     }
 
-    fn message(&self) -> LinkMessage {
+    fn message(&self, up: bool) -> LinkMessage {
         let mut message = LinkMessage::default();
-        if self.up {
+        if up {
             message.header.flags = LinkFlags::Up;
             message.header.change_mask = LinkFlags::Up;
         }
@@ -113,7 +114,7 @@ impl<'a> NewLink<'a> {
             LinkKind::Bridge => vec![LinkInfo::Kind(InfoKind::Bridge)],
             LinkKind::Veth { peer } => vec![
                 LinkInfo::Kind(InfoKind::Veth),
-                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer.message()))),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer.message(false)))),
             ],
             LinkKind::Vxlan { id, local, port } => vec![
                 LinkInfo::Kind(InfoKind::Vxlan),
@@ -134,7 +135,7 @@ impl<'a> NewLink<'a> {
 impl Socket {
     /// Makes a link (both ends of a pair). One of that name must not be there yet.
     pub fn add_link(&mut self, link: &NewLink<'_>) -> Result<(), NetlinkError> {
-        let mut message = link.message();
+        let mut message = link.message(link.up);
         message.attributes.push(LinkAttribute::LinkInfo(link.info()));
         self.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, || {
             format!("make link `{}`", link.name)

@@ -1,5 +1,7 @@
 //! Against the real kernel, each in a namespace of its own.
 
+use std::net::Ipv4Addr;
+
 use super::*;
 use crate::kernel::namespace;
 
@@ -41,7 +43,6 @@ fn a_pair_between_two_namespaces_and_its_removal() {
         mtu: Some(1400),
         group: Some(77),
         namespace: Some(&right),
-        up: true,
         ..NewLink::peer("eth0")
     };
     let pair = NewLink {
@@ -55,13 +56,13 @@ fn a_pair_between_two_namespaces_and_its_removal() {
     let port = socket.link("p1").unwrap();
     assert_eq!((port.master, port.up, port.kind.as_deref()), (Some(bridge.index), true, Some("veth")));
     let end = far.link("eth0").unwrap();
-    assert_eq!((end.mac, end.mtu, end.group, end.up), (Some(mac), 1400, 77, true));
+    assert_eq!((end.mac, end.mtu, end.group, end.up), (Some(mac), 1400, 77, false));
 
-    far.set_up(end.index, false).unwrap();
+    far.set_up(end.index, true).unwrap();
     far.set_mtu(end.index, 1300).unwrap();
     far.set_mac(end.index, [0x02, 9, 9, 9, 9, 9]).unwrap();
     let end = far.link("eth0").unwrap();
-    assert_eq!((end.mtu, end.up, end.mac), (1300, false, Some([0x02, 9, 9, 9, 9, 9])));
+    assert_eq!((end.mtu, end.up, end.mac), (1300, true, Some([0x02, 9, 9, 9, 9, 9])));
     socket.set_master(port.index, 0).unwrap();
     assert_eq!(socket.link("p1").unwrap().master, None);
     far.move_link(end.index, &left, "back").unwrap();
@@ -169,5 +170,3 @@ fn a_refusal_says_what_was_attempted_and_why() {
     assert_eq!(error.code(), Some(libc::ENODEV));
     assert_eq!(socket.link("none").unwrap_err().to_string(), "there is no link `none`");
 }
-
-use std::net::Ipv4Addr;
