@@ -1,1 +1,6 @@
-//! Placeholder.
+//! Runs the tasks of one host: gets what a controller assigns, makes it true, reports what became of it.
+
+mod clock;
+mod durable;
+pub mod image;
+mod tree;

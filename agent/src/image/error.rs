@@ -1,0 +1,122 @@
+//! What can go wrong with an image.
+
+use std::io;
+use std::path::PathBuf;
+
+use swarm_proto::id::Digest;
+
+use super::reference::ParseReferenceError;
+
+/// Why an image is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The name is not one.
+    #[error(transparent)]
+    Name(#[from] ParseReferenceError),
+    /// No registry that was asked has it.
+    #[error("image `{reference}` was not found: {detail}")]
+    NotFound {
+        /// The image.
+        reference: String,
+        /// Who said so.
+        detail: String,
+    },
+    /// The registry wants credentials, or has no such repository: registries do not say which.
+    #[error("image `{reference}` was refused by `{registry}`: not found, or access is denied")]
+    Denied {
+        /// The image.
+        reference: String,
+        /// Who said so.
+        registry: String,
+    },
+    /// No registry could be asked.
+    #[error("image `{reference}` cannot be fetched: {detail}")]
+    Unavailable {
+        /// The image.
+        reference: String,
+        /// Each registry with its reason.
+        detail: String,
+    },
+    /// The image has nothing for this kind of machine.
+    #[error("image `{reference}` has nothing for {platform}, only for {found}")]
+    Platform {
+        /// The image.
+        reference: String,
+        /// This machine, `linux/amd64`.
+        platform: String,
+        /// What there is.
+        found: String,
+    },
+    /// What came is not what its digest says.
+    #[error("content `{expected}` arrived damaged: its digest is `{found}`")]
+    Corrupt {
+        /// What was asked for.
+        expected: String,
+        /// What came.
+        found: String,
+    },
+    /// A manifest, configuration or layer that cannot be understood.
+    #[error("{what} `{digest}` cannot be used: {reason}")]
+    Invalid {
+        /// `manifest`, `configuration` or `layer`.
+        what: &'static str,
+        /// Its digest.
+        digest: String,
+        /// Why.
+        reason: String,
+    },
+    /// The pull policy forbids a download and the content is not here.
+    #[error("image `{reference}` (`{digest}`) is not on this host and its pull policy is `never`")]
+    Absent {
+        /// The image.
+        reference: String,
+        /// Its content.
+        digest: Digest,
+    },
+    /// The disk refused.
+    #[error("cannot {action} `{path}`")]
+    Disk {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The work was broken off.
+    #[error("the image's download was broken off: {0}")]
+    Stopped(String),
+    /// A shared download ended with an error that another waiter has already seen.
+    #[error(transparent)]
+    Shared(#[from] std::sync::Arc<ImageError>),
+}
+
+impl ImageError {
+    /// Whether this image can never run here, however often it is tried.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Name(_) | Self::NotFound { .. } | Self::Denied { .. } => true,
+            Self::Platform { .. } | Self::Invalid { .. } | Self::Absent { .. } => true,
+            Self::Unavailable { .. } | Self::Corrupt { .. } => false,
+            Self::Disk { .. } | Self::Stopped(_) => false,
+            Self::Shared(inner) => inner.is_permanent(),
+        }
+    }
+
+    /// The error itself, where it was shared.
+    pub fn inner(&self) -> &Self {
+        match self {
+            Self::Shared(inner) => inner.inner(),
+            other => other,
+        }
+    }
+
+    /// Makes the mapping of an I/O error on a path.
+    pub(crate) fn disk(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Disk { action, path, source }
+    }
+}

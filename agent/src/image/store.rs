@@ -1,0 +1,243 @@
+//! Images on disk: `blobs/sha256/<digest>` as they came, `layers/<diff id>` unpacked, `images/<digest>.json` a record
+//! of each image whose layers are all there.
+//!
+//! A layer counts as whole once it has its name. It is synced afterwards, without anybody waiting; `<diff id>.synced`
+//! says so. After a reboot, layers without that mark are made anew.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use swarm_proto::id::{Digest, Timestamp};
+
+use super::{ImageConfig, ImageError, compression, unpack};
+use crate::{durable, tree};
+
+/// An image that is whole on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// What a deploy pinned: the digest of the manifest or of the index.
+    pub(super) digest: Digest,
+    /// The names that stood for it, each with the time when it last did.
+    pub(super) references: BTreeMap<String, Timestamp>,
+    /// How it wants to be run.
+    pub(super) config: ImageConfig,
+    /// Its layers' uncompressed digests, the lowest first.
+    pub(super) layers: Vec<Digest>,
+    /// Compressed bytes.
+    pub(super) size: u64,
+    /// When it came.
+    pub(super) created_at: Timestamp,
+}
+
+/// The folders.
+#[derive(Debug)]
+pub(super) struct Store {
+    blobs: PathBuf,
+    layers: PathBuf,
+    records: PathBuf,
+}
+
+impl Store {
+    /// Makes what is missing and takes away what an earlier run left unfinished.
+    pub(super) fn open(root: &Path) -> Result<Self, ImageError> {
+        let store = Self {
+            blobs: root.join("blobs/sha256"),
+            layers: root.join("layers"),
+            records: root.join("images"),
+        };
+        for folder in [&store.blobs, &store.layers, &store.records] {
+            fs::create_dir_all(folder).map_err(ImageError::disk("make", folder))?;
+            durable::sweep(folder).map_err(ImageError::disk("clean", folder))?;
+        }
+        store.drop_unsynced().map_err(ImageError::disk("check", &store.layers))?;
+        Ok(store)
+    }
+
+    /// After a reboot, a layer that was never synced may have holes.
+    fn drop_unsynced(&self) -> io::Result<()> {
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let noted = self.layers.join("boot");
+        if fs::read_to_string(&noted).is_ok_and(|known| known == boot) {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&self.layers)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() && !synced_mark(&entry.path()).exists() {
+                tree::remove_path(&entry.path())?;
+            }
+        }
+        durable::write(&noted, boot.as_bytes())
+    }
+
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.blobs.join(digest.hex())
+    }
+
+    /// Where a download of the blob grows; one that broke off is resumed.
+    pub(super) fn partial_blob(&self, digest: &Digest) -> PathBuf {
+        self.blobs.join(format!("{}.part", digest.hex()))
+    }
+
+    pub(super) fn layer(&self, diff_id: &Digest) -> PathBuf {
+        self.layers.join(diff_id.hex())
+    }
+
+    pub(super) fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.layer(diff_id).is_dir()
+    }
+
+    /// A small blob's content, if it is here and whole.
+    pub(super) fn read_blob(&self, digest: &Digest) -> Option<Vec<u8>> {
+        let bytes = fs::read(self.blob(digest)).ok()?;
+        (sha256(&bytes) == *digest).then_some(bytes)
+    }
+
+    /// Keeps a small blob, after comparing its digest.
+    pub(super) fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), ImageError> {
+        let found = sha256(bytes);
+        if found != *digest {
+            let expected = digest.to_string();
+            return Err(ImageError::Corrupt { expected, found: found.to_string() });
+        }
+        let path = self.blob(digest);
+        durable::write(&path, bytes).map_err(ImageError::disk("write", path))
+    }
+
+    /// Unpacks a layer's blob, comparing the digest of what comes out.
+    pub(super) fn unpack(
+        &self,
+        blob: &Digest,
+        media_type: &str,
+        diff_id: &Digest,
+    ) -> Result<(), ImageError> {
+        if self.has_layer(diff_id) {
+            return Ok(());
+        }
+        let aside = durable::unfinished(&self.layers);
+        fs::create_dir(&aside).map_err(ImageError::disk("make", &aside))?;
+        let done = self.unpack_into(&aside, blob, media_type, diff_id).and_then(|()| {
+            let layer = self.layer(diff_id);
+            fs::rename(&aside, &layer).map_err(ImageError::disk("name", layer))
+        });
+        if done.is_err()
+            && let Err(error) = tree::remove_path(&aside)
+        {
+            tracing::warn!(%error, path = %aside.display(), "cannot remove an unfinished layer");
+        }
+        done
+    }
+
+    fn unpack_into(
+        &self,
+        folder: &Path,
+        blob: &Digest,
+        media_type: &str,
+        diff_id: &Digest,
+    ) -> Result<(), ImageError> {
+        let invalid = |error: &io::Error| ImageError::Invalid {
+            what: "layer",
+            digest: blob.to_string(),
+            reason: error.to_string(),
+        };
+        let path = self.blob(blob);
+        let file = fs::File::open(&path).map_err(ImageError::disk("read", &path))?;
+        let root = tree::open_root(folder).map_err(ImageError::disk("open", folder))?;
+        rustix::fs::fchmod(&root, rustix::fs::Mode::from_raw_mode(0o755))
+            .map_err(|error| ImageError::disk("set the mode of", folder)(error.into()))?;
+        let plain = compression::reader(media_type, file).map_err(|e| invalid(&e))?;
+        let mut hashed = Hashed { inner: plain, hash: Sha256::new() };
+        unpack::unpack(&mut hashed, root).map_err(|e| match e.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                ImageError::disk("unpack into", folder)(e)
+            }
+            _ => invalid(&e),
+        })?;
+        // What follows the archive's end is part of the digest too.
+        io::copy(&mut hashed, &mut io::sink()).map_err(|e| invalid(&e))?;
+        let found = digest_of(hashed.hash);
+        if found != *diff_id {
+            let expected = diff_id.to_string();
+            return Err(ImageError::Corrupt { expected, found: found.to_string() });
+        }
+        Ok(())
+    }
+
+    /// Brings layers to the disk and marks them so. Slow; nobody waits for it.
+    pub(super) fn sync(&self, layers: &[Digest]) -> io::Result<()> {
+        let pending = |id: &&Digest| !synced_mark(&self.layer(id)).exists();
+        let pending: Vec<&Digest> = layers.iter().filter(pending).collect();
+        if pending.is_empty() {
+            return Ok(());
+        }
+        rustix::fs::syncfs(tree::open_root(&self.layers)?)?;
+        pending.iter().try_for_each(|id| durable::write(&synced_mark(&self.layer(id)), b""))
+    }
+
+    /// All records whose layers are still there.
+    pub(super) fn records(&self) -> Result<Vec<Record>, ImageError> {
+        let fail = |error| ImageError::disk("read", &self.records)(error);
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&self.records).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            let content = fs::read(&path).map_err(ImageError::disk("read", &path))?;
+            match serde_json::from_slice::<Record>(&content) {
+                Ok(record) if record.layers.iter().all(|id| self.has_layer(id)) => {
+                    records.push(record);
+                }
+                Ok(_) => tracing::info!(path = %path.display(), "an image lacks layers"),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "cannot read an image record");
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    pub(super) fn write_record(&self, record: &Record) -> Result<(), ImageError> {
+        let path = self.records.join(format!("{}.json", record.digest.hex()));
+        let content = serde_json::to_vec(record).map_err(|error| ImageError::Invalid {
+            what: "record",
+            digest: record.digest.to_string(),
+            reason: error.to_string(),
+        })?;
+        durable::write(&path, &content).map_err(ImageError::disk("write", path))
+    }
+}
+
+fn synced_mark(layer: &Path) -> PathBuf {
+    layer.with_extension("synced")
+}
+
+struct Hashed<R> {
+    inner: R,
+    hash: Sha256,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..length]);
+        Ok(length)
+    }
+}
+
+/// The digest of some bytes.
+pub(crate) fn sha256(bytes: &[u8]) -> Digest {
+    let mut hash = Sha256::new();
+    hash.update(bytes);
+    digest_of(hash)
+}
+
+/// A finished hash as a digest.
+pub(super) fn digest_of(hash: Sha256) -> Digest {
+    use std::fmt::Write;
+    let mut text = String::from("sha256:");
+    for byte in hash.finalize() {
+        write!(text, "{byte:02x}").expect("a string takes everything");
+    }
+    text.parse().expect("made in a digest's form")
+}
