@@ -12,4 +12,6 @@ pub mod object;
 pub mod spec;
 #[cfg(test)]
 mod strategies;
+#[cfg(feature = "transport")]
+pub mod transport;
 pub mod wire;

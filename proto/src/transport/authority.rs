@@ -1,0 +1,300 @@
+//! The cluster's certificate authority: makes its root, signs what nodes ask for.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
+    SerialNumber, date_time_ymd,
+};
+use ring::rand::{SecureRandom, SystemRandom};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
+
+use super::{AGENT_NAME, CONTROLLER_NAME, PeerRole, node_name};
+use crate::id::NodeId;
+use crate::object::{Role, Secret};
+
+const DAY: Duration = Duration::from_hours(24);
+const ROOT_LIFE: Duration = DAY.saturating_mul(365 * 20);
+const NODE_LIFE: Duration = DAY.saturating_mul(90);
+/// Certificates are valid a little into the past, for hosts whose clock is behind.
+const BACKDATE: Duration = Duration::from_hours(1);
+
+/// Why the authority could not make or read something.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// A certificate could not be read.
+    #[error("the certificate cannot be read: {reason}")]
+    Certificate {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The root key could not be read.
+    #[error("the private key of the cluster's root certificate cannot be read")]
+    Key(#[source] rcgen::Error),
+    /// A signing request could not be read, or its signature is wrong.
+    #[error("the certificate signing request is not valid")]
+    Request(#[source] rcgen::Error),
+    /// Signing failed.
+    #[error("could not sign a certificate")]
+    Sign(#[source] rcgen::Error),
+    /// A private key could not be made.
+    #[error("could not make a private key")]
+    MakeKey(#[source] rcgen::Error),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    Random,
+    /// A PEM bundle lacks a part.
+    #[error("the bundle holds no {part}")]
+    Bundle {
+        /// What is missing.
+        part: &'static str,
+    },
+}
+
+/// A certificate, its key and the root it stems from, all PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The certificate.
+    pub certificate_pem: String,
+    /// Its private key.
+    pub key_pem: Secret,
+    /// The cluster's root certificate.
+    pub ca_pem: String,
+}
+
+impl Credentials {
+    /// One text with certificate, key and root, as `swarm-controller admin-bundle` writes it.
+    pub fn to_bundle(&self) -> Secret {
+        let parts = [&self.certificate_pem, self.key_pem.reveal(), &self.ca_pem];
+        Secret::new(parts.map(|part| format!("{}\n", part.trim_end())).concat())
+    }
+
+    /// Reads such a text: first certificate, key, last certificate.
+    pub fn from_bundle(bundle: &str) -> Result<Self, AuthorityError> {
+        let certificates = blocks(bundle, |label| label == "CERTIFICATE");
+        let keys = blocks(bundle, |label| label.ends_with("PRIVATE KEY"));
+        let missing = |part| AuthorityError::Bundle { part };
+        let [certificate, .., ca] = certificates.as_slice() else {
+            let part = if certificates.is_empty() { "certificate" } else { "root certificate" };
+            return Err(missing(part));
+        };
+        let key = keys.first().ok_or(missing("private key"))?;
+        Ok(Self {
+            certificate_pem: certificate.clone(),
+            key_pem: Secret::new(key.clone()),
+            ca_pem: ca.clone(),
+        })
+    }
+}
+
+/// The PEM blocks whose label is wanted, each with its frame.
+fn blocks(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open: Option<(String, String)> = None;
+    for line in text.lines().map(str::trim_end) {
+        if let Some(label) = frame(line, "-----BEGIN ") {
+            open = wanted(label).then(|| (label.to_owned(), String::new()));
+        }
+        let Some((label, block)) = &mut open else { continue };
+        block.push_str(line);
+        block.push('\n');
+        if frame(line, "-----END ") == Some(label.as_str()) {
+            found.extend(open.take().map(|(_, block)| block));
+        }
+    }
+    found
+}
+
+fn frame<'a>(line: &'a str, start: &str) -> Option<&'a str> {
+    line.strip_prefix(start)?.strip_suffix("-----")
+}
+
+/// A new private key and the request to sign its public half.
+#[derive(Debug)]
+pub struct KeyAndRequest {
+    /// The private key, PEM.
+    pub key_pem: Secret,
+    /// The certificate signing request, PEM.
+    pub request_pem: String,
+}
+
+impl KeyAndRequest {
+    /// Makes both.
+    pub fn make() -> Result<Self, AuthorityError> {
+        let key = KeyPair::generate().map_err(AuthorityError::MakeKey)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        let request = params.serialize_request(&key).map_err(AuthorityError::Sign)?;
+        let request_pem = request.pem().map_err(AuthorityError::Sign)?;
+        Ok(Self { key_pem: Secret::new(key.serialize_pem()), request_pem })
+    }
+}
+
+/// Signs for one cluster.
+#[derive(Debug)]
+pub struct Authority {
+    cluster_id: String,
+    certificate_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// Makes the root of a new cluster: ECDSA P-256, 20 years.
+    pub fn create(cluster_id: &str, now: SystemTime) -> Result<Self, AuthorityError> {
+        let key = KeyPair::generate().map_err(AuthorityError::MakeKey)?;
+        let mut params = lasting(now, ROOT_LIFE)?;
+        params.distinguished_name.push(DnType::OrganizationName, cluster_id);
+        params.distinguished_name.push(DnType::CommonName, "swarm root");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key).map_err(AuthorityError::Sign)?;
+        Ok(Self {
+            cluster_id: cluster_id.to_owned(),
+            certificate_pem: certificate.pem(),
+            issuer: Issuer::new(params, key),
+        })
+    }
+
+    /// The authority of a cluster that exists.
+    pub fn load(
+        cluster_id: &str,
+        certificate_pem: &str,
+        key_pem: &Secret,
+    ) -> Result<Self, AuthorityError> {
+        let key = KeyPair::from_pem(key_pem.reveal()).map_err(AuthorityError::Key)?;
+        let issuer = Issuer::from_ca_cert_pem(certificate_pem, key)
+            .map_err(|error| AuthorityError::Certificate { reason: error.to_string() })?;
+        Ok(Self {
+            cluster_id: cluster_id.to_owned(),
+            certificate_pem: certificate_pem.to_owned(),
+            issuer,
+        })
+    }
+
+    /// The root certificate, PEM.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// The root's private key, PEM.
+    pub fn key_pem(&self) -> Secret {
+        Secret::new(self.issuer.key().serialize_pem())
+    }
+
+    /// Signs a node's public key for 90 days. Nothing but the key is taken from the request. Returns PEM.
+    pub fn sign_node(
+        &self,
+        request_pem: &str,
+        node: NodeId,
+        role: Role,
+        now: SystemTime,
+    ) -> Result<String, AuthorityError> {
+        let request = CertificateSigningRequestParams::from_pem(request_pem)
+            .map_err(AuthorityError::Request)?;
+        let mut names = vec![node_name(node), AGENT_NAME.to_owned()];
+        if role == Role::Controller {
+            names.push(CONTROLLER_NAME.to_owned());
+        }
+        let mut params = self.leaf(now)?;
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let alternative = CertificateParams::new(names).map_err(AuthorityError::Sign)?;
+        params.subject_alt_names = alternative.subject_alt_names;
+        self.sign(params, &node.to_string(), role.into(), &request.public_key)
+    }
+
+    /// Makes a key and a certificate, valid for 90 days, for a person or program that may do what an operator may. It
+    /// cannot serve.
+    pub fn make_client(&self, name: &str, now: SystemTime) -> Result<Credentials, AuthorityError> {
+        let key = KeyPair::generate().map_err(AuthorityError::MakeKey)?;
+        let mut params = self.leaf(now)?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        Ok(Credentials {
+            certificate_pem: self.sign(params, name, PeerRole::Client, &key)?,
+            key_pem: Secret::new(key.serialize_pem()),
+            ca_pem: self.certificate_pem.clone(),
+        })
+    }
+
+    fn leaf(&self, now: SystemTime) -> Result<CertificateParams, AuthorityError> {
+        let mut params = lasting(now, NODE_LIFE)?;
+        params.distinguished_name.push(DnType::OrganizationName, self.cluster_id.as_str());
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        Ok(params)
+    }
+
+    fn sign(
+        &self,
+        mut params: CertificateParams,
+        name: &str,
+        role: PeerRole,
+        key: &impl PublicKeyData,
+    ) -> Result<String, AuthorityError> {
+        params.distinguished_name.push(DnType::OrganizationalUnitName, role.as_str());
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(key, &self.issuer).map_err(AuthorityError::Sign)?;
+        Ok(certificate.pem())
+    }
+}
+
+/// Parameters of a certificate without a subject, valid from a little before `now`.
+fn lasting(now: SystemTime, life: Duration) -> Result<CertificateParams, AuthorityError> {
+    let at = |time: SystemTime| {
+        date_time_ymd(1970, 1, 1) + time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)
+    };
+    let mut serial: [u8; 16] = random()?;
+    // Serial numbers are positive.
+    serial[0] &= 0x7f;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.not_before = at(now - BACKDATE);
+    params.not_after = at(now + life);
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    Ok(params)
+}
+
+/// The SHA-256 of a PEM certificate's DER form: 64 hexadecimal digits.
+pub fn certificate_digest(certificate_pem: &str) -> Result<String, AuthorityError> {
+    Ok(hex(&Sha256::digest(der(certificate_pem)?)))
+}
+
+/// From when until when a PEM certificate is valid.
+pub fn certificate_validity(pem: &str) -> Result<(SystemTime, SystemTime), AuthorityError> {
+    let der = der(pem)?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(&der)
+        .map_err(|error| AuthorityError::Certificate { reason: error.to_string() })?;
+    let at = |time: x509_parser::time::ASN1Time| {
+        UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
+    };
+    let validity = certificate.validity();
+    Ok((at(validity.not_before), at(validity.not_after)))
+}
+
+fn der(pem: &str) -> Result<CertificateDer<'static>, AuthorityError> {
+    CertificateDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| AuthorityError::Certificate { reason: error.to_string() })
+}
+
+/// Whether a given secret is the right one, in a time that tells nothing about where they differ.
+pub fn same_secret(right: &Secret, given: &str) -> bool {
+    Sha256::digest(right.reveal()) == Sha256::digest(given)
+}
+
+/// As many random bytes, two hexadecimal digits each.
+pub fn random_hex<const BYTES: usize>() -> Result<String, AuthorityError> {
+    Ok(hex(&random::<BYTES>()?))
+}
+
+fn random<const BYTES: usize>() -> Result<[u8; BYTES], AuthorityError> {
+    let mut bytes = [0; BYTES];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| AuthorityError::Random)?;
+    Ok(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,193 @@
+//! Accepted connections, each with what is known of its peer, for tonic's `serve_with_incoming`.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+use tracing::{debug, warn};
+
+use super::{Peer, Tls};
+
+/// Handshakes under way at once; further connections wait in the listener's queue.
+const HANDSHAKES: usize = 256;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Accepted connections that the server has not taken yet.
+const ACCEPTED: usize = 16;
+/// After a failed accept, mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What is known of a connection's other end; an extension of each of its requests.
+#[derive(Debug, Clone)]
+pub struct PeerInfo {
+    /// Who it is; `None` without a certificate.
+    pub peer: Option<Peer>,
+    /// Where it connects from; `None` for a unix socket.
+    pub remote: Option<SocketAddr>,
+}
+
+/// A connection and what is known of its other end.
+#[derive(Debug)]
+pub struct PeerStream<S> {
+    stream: S,
+    info: PeerInfo,
+}
+
+impl<S> Connected for PeerStream<S> {
+    type ConnectInfo = PeerInfo;
+
+    fn connect_info(&self) -> PeerInfo {
+        self.info.clone()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for PeerStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for PeerStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// Accepts TLS connections until the returned stream is dropped. A client certificate is optional; one that is shown
+/// must be of this cluster. Slow handshakes hold up nobody else.
+pub fn accept_tls(
+    listener: TcpListener,
+    tls: Arc<Tls>,
+) -> ReceiverStream<io::Result<PeerStream<TlsStream<TcpStream>>>> {
+    let (sender, receiver) = mpsc::channel(ACCEPTED);
+    tokio::spawn(async move {
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+        loop {
+            let accept = async {
+                let permit = Arc::clone(&handshakes).acquire_owned().await;
+                (permit, listener.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                () = sender.closed() => return,
+                accepted = accept => accepted,
+            };
+            let (stream, remote) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, "could not accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (tls, sender) = (Arc::clone(&tls), sender.clone());
+            tokio::spawn(async move {
+                let secured = timeout(HANDSHAKE_TIMEOUT, secure(stream, remote, &tls)).await;
+                drop(permit);
+                match secured {
+                    // An error means that the server has stopped: the connection closes.
+                    Ok(Ok(stream)) => drop(sender.send(Ok(stream)).await),
+                    Ok(Err(error)) => debug!(%remote, %error, "refused a connection"),
+                    Err(_) => debug!(%remote, "a handshake took too long"),
+                }
+            });
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+async fn secure(
+    stream: TcpStream,
+    remote: SocketAddr,
+    tls: &Tls,
+) -> io::Result<PeerStream<TlsStream<TcpStream>>> {
+    stream.set_nodelay(true)?;
+    let stream = tls.acceptor().accept(stream).await?;
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let peer = match certificates.first() {
+        None => None,
+        Some(certificate) => {
+            let ours = Peer::of_certificate(certificate)
+                .filter(|peer| Some(&peer.cluster_id) == tls.cluster_id().as_ref());
+            let foreign = || io::Error::other("the certificate is of another cluster");
+            Some(ours.ok_or_else(foreign)?)
+        }
+    };
+    Ok(PeerStream { stream, info: PeerInfo { peer, remote: Some(remote) } })
+}
+
+/// Listens on a unix socket that only root, and the user this process runs as, may use: its peers are local operators.
+/// A socket that a dead process left is replaced. Accepts until the returned stream is dropped.
+pub async fn accept_unix(
+    path: &Path,
+) -> io::Result<ReceiverStream<io::Result<PeerStream<UnixStream>>>> {
+    match UnixStream::connect(path).await {
+        Ok(_) => return Err(io::Error::from(io::ErrorKind::AddrInUse)),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    let own_user = fs::metadata("/proc/self")?.uid();
+    let (sender, receiver) = mpsc::channel(ACCEPTED);
+    tokio::spawn(async move {
+        loop {
+            let accepted = tokio::select! {
+                () = sender.closed() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream))) {
+                Ok((user, stream)) if user == 0 || user == own_user => {
+                    let info = PeerInfo { peer: Some(Peer::local()), remote: None };
+                    // An error means that the server has stopped.
+                    drop(sender.send(Ok(PeerStream { stream, info })).await);
+                }
+                Ok((user, _)) => warn!(user, "refused a local connection of another user"),
+                Err(error) => {
+                    warn!(%error, "could not accept a local connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    });
+    Ok(ReceiverStream::new(receiver))
+}

@@ -1,0 +1,49 @@
+//! How programs of the cluster reach each other: certificates, identities on disk, mutual TLS, channels.
+//!
+//! A server trusts only what a connection's certificate says ([`peer`], [`require_role`]); a client checks the server
+//! against the cluster's root and a name ([`CONTROLLER_NAME`], [`AGENT_NAME`], [`node_name`]).
+
+mod authority;
+mod channel;
+mod dial;
+mod identity;
+mod incoming;
+mod join;
+mod peer;
+mod tls;
+mod token;
+
+#[cfg(test)]
+mod tests;
+
+pub use authority::{
+    Authority, AuthorityError, Credentials, KeyAndRequest, certificate_digest,
+    certificate_validity, random_hex, same_secret,
+};
+pub use channel::{MAX_MESSAGE, connect_unix, server};
+pub use dial::ConnectError;
+pub use identity::{Identity, IdentityError};
+pub use incoming::{PeerInfo, PeerStream, accept_tls, accept_unix};
+pub use join::{JoinError, fetch_root, join};
+pub use peer::{Peer, PeerRole, peer, require_role};
+pub use tls::{Tls, TlsError};
+pub use token::{JoinToken, ParseTokenError};
+
+use crate::id::NodeId;
+
+/// The name that every controller's certificate bears.
+pub const CONTROLLER_NAME: &str = "controller.swarm";
+
+/// The name that every node's certificate bears.
+pub const AGENT_NAME: &str = "agent.swarm";
+
+/// The name that only this node's certificate bears: `n3.swarm`.
+pub fn node_name(node: NodeId) -> String {
+    format!("n{node}.swarm")
+}
+
+/// Makes ring the cryptography of every library in this process. May be called more than once.
+pub fn install_crypto_provider() {
+    // An error means that a provider stands already, which is what is wanted.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}

@@ -1,0 +1,214 @@
+//! TLS configurations of one identity, exchangeable while connections are being made.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::version::TLS13;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::{Credentials, Peer};
+
+const HTTP2: &[u8] = b"h2";
+
+/// Why certificate and key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A PEM text cannot be read.
+    #[error("the {part} is not valid PEM: {reason}")]
+    Pem {
+        /// Certificate, private key or root certificate.
+        part: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The certificate says nothing that this cluster's authority would.
+    #[error("the certificate names no cluster, role and node")]
+    Identity,
+    /// Certificate and key do not fit each other, or cannot be used.
+    #[error("certificate and private key cannot be used together")]
+    Unusable(#[source] rustls::Error),
+    /// The root certificate cannot be used.
+    #[error("the cluster's root certificate cannot be used")]
+    Root(#[source] rustls::Error),
+}
+
+/// The TLS side of an identity. Shared by server and clients; [`Tls::reload`] brings a renewed certificate in without
+/// touching connections that stand.
+#[derive(Debug)]
+pub struct Tls {
+    configs: RwLock<Configs>,
+}
+
+#[derive(Debug, Clone)]
+struct Configs {
+    cluster_id: Option<String>,
+    server: Option<Arc<ServerConfig>>,
+    client: Arc<ClientConfig>,
+}
+
+impl Tls {
+    /// For a node, or an operator with a bundle.
+    pub fn new(credentials: &Credentials) -> Result<Arc<Self>, TlsError> {
+        Ok(Arc::new(Self { configs: RwLock::new(Configs::new(credentials)?) }))
+    }
+
+    /// For a machine that has no certificate yet: it can only connect, to servers of this root.
+    pub fn without_certificate(ca_pem: &str) -> Result<Arc<Self>, TlsError> {
+        let client = client_builder().with_root_certificates(root_store(ca_pem)?);
+        Ok(Self::only_client(client.with_no_client_auth()))
+    }
+
+    /// For the one call that fetches the root certificate, which is then compared with a digest. Trusts anybody.
+    pub(super) fn trusting_anybody() -> Arc<Self> {
+        let trusting = Arc::new(TrustAnybody(provider()));
+        let client = client_builder().dangerous().with_custom_certificate_verifier(trusting);
+        Self::only_client(client.with_no_client_auth())
+    }
+
+    fn only_client(client: ClientConfig) -> Arc<Self> {
+        let client = Arc::new(finish_client(client));
+        Arc::new(Self { configs: RwLock::new(Configs { cluster_id: None, server: None, client }) })
+    }
+
+    /// Uses a renewed certificate for every handshake from now on.
+    pub fn reload(&self, credentials: &Credentials) -> Result<(), TlsError> {
+        let configs = Configs::new(credentials)?;
+        *self.configs.write().unwrap_or_else(PoisonError::into_inner) = configs;
+        Ok(())
+    }
+
+    fn configs(&self) -> Configs {
+        self.configs.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn cluster_id(&self) -> Option<String> {
+        self.configs().cluster_id
+    }
+
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        let server = self.configs().server;
+        TlsAcceptor::from(server.expect("only an identity with a certificate is given a listener"))
+    }
+
+    pub(super) fn connector(&self) -> TlsConnector {
+        TlsConnector::from(self.configs().client)
+    }
+}
+
+impl Configs {
+    fn new(credentials: &Credentials) -> Result<Self, TlsError> {
+        let certificate = read_certificate("certificate", &credentials.certificate_pem)?;
+        let peer = Peer::of_certificate(&certificate).ok_or(TlsError::Identity)?;
+        let key = || read_key(credentials.key_pem.reveal());
+        let chain = vec![certificate];
+        CertifiedKey::from_der(chain.clone(), key()?, &provider()).map_err(TlsError::Unusable)?;
+        let root = root_store(&credentials.ca_pem)?;
+        let client = client_builder()
+            .with_root_certificates(Arc::clone(&root))
+            .with_client_auth_cert(chain.clone(), key()?)
+            .map_err(TlsError::Unusable)?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(root, provider())
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| TlsError::Root(rustls::Error::General(error.to_string())))?;
+        let mut server = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])
+            .expect("ring knows TLS 1.3")
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key()?)
+            .map_err(TlsError::Unusable)?;
+        server.alpn_protocols = vec![HTTP2.to_vec()];
+        // A resumed session would carry a certificate that is no longer checked.
+        server.session_storage = Arc::new(NoServerSessionStorage {});
+        server.send_tls13_tickets = 0;
+        Ok(Self {
+            cluster_id: Some(peer.cluster_id),
+            server: Some(Arc::new(server)),
+            client: Arc::new(finish_client(client)),
+        })
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn client_builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .expect("ring knows TLS 1.3")
+}
+
+fn finish_client(mut client: ClientConfig) -> ClientConfig {
+    client.alpn_protocols = vec![HTTP2.to_vec()];
+    client.resumption = rustls::client::Resumption::disabled();
+    client
+}
+
+fn root_store(ca_pem: &str) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add(read_certificate("root certificate", ca_pem)?).map_err(TlsError::Root)?;
+    Ok(Arc::new(roots))
+}
+
+fn read_certificate(part: &'static str, pem: &str) -> Result<CertificateDer<'static>, TlsError> {
+    CertificateDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| TlsError::Pem { part, reason: error.to_string() })
+}
+
+fn read_key(pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem.as_bytes())
+        .map_err(|error| TlsError::Pem { part: "private key", reason: error.to_string() })
+}
+
+/// Whether certificate and key belong to each other.
+pub(super) fn fit(certificate_pem: &str, key_pem: &str) -> Result<bool, TlsError> {
+    let chain = vec![read_certificate("certificate", certificate_pem)?];
+    Ok(CertifiedKey::from_der(chain, read_key(key_pem)?, &provider()).is_ok())
+}
+
+/// Checks that the server has the key of the certificate it shows, and nothing of that certificate.
+#[derive(Debug)]
+struct TrustAnybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for TrustAnybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("TLS 1.2 is not spoken here".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
