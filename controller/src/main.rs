@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The controller's program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

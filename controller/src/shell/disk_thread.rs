@@ -1,0 +1,144 @@
+//! The thread that owns the disk: all batches that wait are written with one sync.
+
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::disk::Store;
+use super::fatal::{die, vital_thread};
+use crate::core::DiskBatch;
+
+/// Batches written with one sync at most; each may be as large as one Raft message.
+const GROUP: usize = 256;
+
+/// How long the disk must have nothing to do until leftovers of compaction are removed.
+const IDLE: Duration = Duration::from_millis(200);
+
+/// The way to the disk.
+pub struct DiskThread {
+    batches: Sender<DiskBatch>,
+    thread: JoinHandle<()>,
+}
+
+impl DiskThread {
+    /// Starts the thread; `persisted` is told the number of the last durable batch.
+    pub fn start(
+        store: impl Store + 'static,
+        persisted: impl FnMut(u64) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (batches, waiting) = channel();
+        let thread = vital_thread("disk", move || run(store, &waiting, persisted))?;
+        Ok(Self { batches, thread })
+    }
+
+    /// Puts a batch in the queue. Raft itself bounds how much is under way.
+    pub fn write(&self, batch: DiskBatch) {
+        // The thread ends only when this sender is dropped, or with the whole process.
+        let _ = self.batches.send(batch);
+    }
+
+    /// Waits until everything is on disk, and closes it.
+    pub fn finish(self) {
+        drop(self.batches);
+        let _ = self.thread.join();
+    }
+}
+
+fn run(mut store: impl Store, waiting: &Receiver<DiskBatch>, mut persisted: impl FnMut(u64)) {
+    let mut owes_sweep = true;
+    loop {
+        let patience = if owes_sweep { IDLE } else { Duration::from_secs(3600) };
+        match waiting.recv_timeout(patience) {
+            Ok(first) => {
+                let mut group = vec![first];
+                group.extend(waiting.try_iter().take(GROUP - 1));
+                if let Err(error) = store.write(&group) {
+                    die(&chain(&error));
+                }
+                persisted(group.iter().map(|batch| batch.number).max().unwrap_or_default());
+                owes_sweep = true;
+            }
+            Err(RecvTimeoutError::Timeout) => match store.sweep() {
+                Ok(left) => owes_sweep = left,
+                Err(error) => die(&chain(&error)),
+            },
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// An error with all its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::shell::disk::DiskError;
+
+    /// Notes each write, after waiting for leave.
+    struct Fake {
+        leave: Receiver<()>,
+        writes: Arc<Mutex<Vec<Vec<u64>>>>,
+    }
+
+    impl Store for Fake {
+        fn write(&mut self, batches: &[DiskBatch]) -> Result<(), DiskError> {
+            self.leave.recv().unwrap();
+            let numbers = batches.iter().map(|batch| batch.number).collect();
+            self.writes.lock().unwrap().push(numbers);
+            Ok(())
+        }
+
+        fn sweep(&mut self) -> Result<bool, DiskError> {
+            Ok(false)
+        }
+    }
+
+    fn batch(number: u64) -> DiskBatch {
+        DiskBatch {
+            number,
+            truncate_from: None,
+            snapshot: None,
+            compact_to: None,
+            entries: Vec::new(),
+            hard_state: None,
+            must_sync: true,
+        }
+    }
+
+    #[test]
+    fn what_waits_is_written_together() {
+        let (leave, waits) = mpsc::channel();
+        let writes = Arc::new(Mutex::new(Vec::new()));
+        let store = Fake { leave: waits, writes: Arc::clone(&writes) };
+        let (done, persisted) = mpsc::channel();
+        let disk = DiskThread::start(store, move |number| done.send(number).unwrap()).unwrap();
+
+        disk.write(batch(1));
+        leave.send(()).unwrap();
+        assert_eq!(persisted.recv().unwrap(), 1);
+        disk.write(batch(2));
+        // The thread now waits for leave within the write of batch 2, or will take all at once.
+        (3..=9).for_each(|number| disk.write(batch(number)));
+        leave.send(()).unwrap();
+        leave.send(()).unwrap();
+        while persisted.recv().unwrap() < 9 {}
+        disk.finish();
+
+        let writes = writes.lock().unwrap();
+        assert!(writes.len() <= 3, "{writes:?}");
+        assert_eq!(writes.concat(), (1..=9).collect::<Vec<_>>());
+    }
+}

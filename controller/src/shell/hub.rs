@@ -1,0 +1,156 @@
+//! What the Raft thread publishes: the state as of now for whoever reads, each change for whoever watches.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use swarm_proto::id::{NodeId, RaftId, Timestamp};
+use tokio::sync::{mpsc, watch};
+
+use crate::core::{Event, Members, State};
+
+/// Changes that a watcher may lag behind before it is cut off.
+const WATCHER_QUEUE: usize = 1024;
+
+/// What this controller knows now.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// The applied state.
+    pub state: State,
+    /// Who leads.
+    pub leader: Option<RaftId>,
+    /// The members of the Raft group.
+    pub members: Members,
+}
+
+impl View {
+    /// `host:port` of the leader's controller.
+    pub fn leader_address(&self) -> Option<String> {
+        self.controller(self.leader?).map(|(_, address)| address)
+    }
+
+    /// A controller's node and address.
+    pub fn controller(&self, raft_id: RaftId) -> Option<(NodeId, String)> {
+        let mut controllers = self.state.controllers().into_iter();
+        let found = controllers.find(|(member, ..)| *member == raft_id)?;
+        Some((found.1, found.2))
+    }
+
+    /// `host:port` of every controller.
+    pub fn controller_addresses(&self) -> Vec<String> {
+        self.state.controllers().into_iter().map(|(.., address)| address).collect()
+    }
+}
+
+/// What changed from one applied state to the next.
+#[derive(Debug)]
+pub struct Change {
+    /// The changes in order.
+    pub events: Vec<Event>,
+    /// The log's index now.
+    pub applied: u64,
+    /// The cluster's time now.
+    pub clock: Timestamp,
+}
+
+/// What a watcher is told.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// The state moved on.
+    Change(Arc<Change>),
+    /// Somebody else leads, or nobody.
+    Leader(Option<RaftId>),
+}
+
+/// Publishes to readers and watchers.
+pub struct Hub {
+    view: watch::Sender<View>,
+    watchers: Mutex<Vec<mpsc::Sender<News>>>,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self { view: watch::Sender::new(View::default()), watchers: Mutex::default() }
+    }
+}
+
+impl Hub {
+    /// The view now.
+    pub fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    /// Follows the view; intermediate ones may be skipped.
+    pub fn follow(&self) -> watch::Receiver<View> {
+        self.view.subscribe()
+    }
+
+    /// The view now and all news from exactly then on. The channel closes when the watcher lags too far behind.
+    pub fn watch(&self) -> (View, mpsc::Receiver<News>) {
+        let (sender, news) = mpsc::channel(WATCHER_QUEUE);
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        watchers.push(sender);
+        (self.view(), news)
+    }
+
+    /// Publishes an applied state.
+    pub fn applied(&self, state: State, events: Vec<Event>) {
+        let change = Change { events, applied: state.applied, clock: state.clock };
+        self.publish(|view| view.state = state, || News::Change(Arc::new(change)));
+    }
+
+    /// Publishes who leads.
+    pub fn leader(&self, leader: Option<RaftId>) {
+        self.publish(|view| view.leader = leader, || News::Leader(leader));
+    }
+
+    /// Publishes the members of the Raft group.
+    pub fn members(&self, members: Members) {
+        self.view.send_modify(|view| view.members = members);
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut View), news: impl FnOnce() -> News) {
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.view.send_modify(change);
+        if !watchers.is_empty() {
+            let news = news();
+            watchers.retain(|watcher| watcher.try_send(news.clone()).is_ok());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(applied: u64) -> State {
+        State { applied, ..State::default() }
+    }
+
+    #[test]
+    fn a_watcher_sees_every_change_after_its_view() {
+        let hub = Hub::default();
+        hub.applied(at(1), Vec::new());
+        let (view, mut news) = hub.watch();
+        assert_eq!(view.state.applied, 1);
+        hub.applied(at(2), Vec::new());
+        hub.leader(Some(RaftId(3)));
+        let Ok(News::Change(change)) = news.try_recv() else { panic!("no change") };
+        assert_eq!(change.applied, 2);
+        assert!(matches!(news.try_recv(), Ok(News::Leader(Some(RaftId(3))))));
+        assert_eq!(hub.view().leader, Some(RaftId(3)));
+    }
+
+    #[test]
+    fn a_slow_watcher_is_cut_off() {
+        let hub = Hub::default();
+        let (_, mut news) = hub.watch();
+        for index in 0..=WATCHER_QUEUE as u64 {
+            hub.applied(at(index), Vec::new());
+        }
+        let mut count = 0;
+        while news.blocking_recv().is_some() {
+            count += 1;
+        }
+        assert_eq!(count, WATCHER_QUEUE);
+        assert!(hub.watchers.lock().unwrap().is_empty());
+    }
+}

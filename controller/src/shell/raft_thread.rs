@@ -1,0 +1,357 @@
+//! The thread that owns the core: it drains what waits, hands it to the core, and carries out what the core wants.
+//! It never waits for the disk, a peer, an agent or a client.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use swarm_proto::id::{NodeId, RaftId, Timestamp};
+use tokio::sync::{mpsc, oneshot};
+
+use super::disk::Store;
+use super::disk_thread::DiskThread;
+use super::fatal::{die, vital_thread};
+use super::hub::Hub;
+use crate::core::{
+    Command, CommandDone, Core, FromAgent, Input, Output, Refusal, RefusalKind, ToAgent,
+};
+
+/// Requests that may wait for the core.
+const QUEUE: usize = 4096;
+/// Requests handled between two looks at the clock.
+const DRAIN: usize = 256;
+
+/// Where messages to other controllers go.
+pub trait Transmit: Send {
+    /// Queues messages; false when they are lost.
+    fn send(&mut self, to: RaftId, messages: Vec<Vec<u8>>) -> bool;
+
+    /// Sends the message that carries a snapshot and tells its fate later.
+    fn send_snapshot(&mut self, to: RaftId, message: Vec<u8>);
+}
+
+/// What an agent's session is told.
+#[derive(Debug)]
+pub enum ToSession {
+    /// A message for the agent.
+    Message(ToAgent),
+    /// The session is over, for this reason.
+    End(String),
+}
+
+/// Where a session's messages wait; when it is full, the session ends.
+const SESSION_QUEUE: usize = 64;
+
+enum Request {
+    Input(Input),
+    Command {
+        request_id: String,
+        command: Command,
+        reply: oneshot::Sender<Result<CommandDone, Refusal>>,
+    },
+    Read(oneshot::Sender<bool>),
+    OpenSession {
+        session: u64,
+        node: NodeId,
+        outgoing: mpsc::Sender<ToSession>,
+    },
+    Stop(Duration),
+}
+
+/// The way to the core, for as many as want.
+#[derive(Clone)]
+pub struct CoreHandle {
+    requests: mpsc::Sender<Request>,
+    sessions: Arc<AtomicU64>,
+}
+
+/// The end of the core's queue that its thread reads.
+pub struct Requests(mpsc::Receiver<Request>);
+
+/// Makes the core's queue.
+pub fn queue() -> (CoreHandle, Requests) {
+    let (requests, waiting) = mpsc::channel(QUEUE);
+    let handle = CoreHandle { requests, sessions: Arc::new(AtomicU64::new(1)) };
+    (handle, Requests(waiting))
+}
+
+impl CoreHandle {
+    /// Hands over a message of another controller.
+    pub async fn peer_message(&self, bytes: Vec<u8>) {
+        self.input(Input::PeerMessage { bytes }).await;
+    }
+
+    /// Tells that messages to a controller are being lost.
+    pub async fn unreachable(&self, peer: RaftId) {
+        self.input(Input::PeerUnreachable(peer)).await;
+    }
+
+    /// Tells the fate of a snapshot.
+    pub async fn snapshot_sent(&self, to: RaftId, ok: bool) {
+        self.input(Input::SnapshotSent { to, ok }).await;
+    }
+
+    /// Carries out a command on this controller, if it leads.
+    pub async fn command(
+        &self,
+        request_id: String,
+        command: Command,
+    ) -> Result<CommandDone, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Command { request_id, command, reply };
+        if self.requests.try_send(request).is_err() {
+            return Err(Refusal::unavailable("this controller has too much to do"));
+        }
+        let stopped = || Refusal::unavailable("this controller is stopping");
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// Waits until this controller's state shows every write acknowledged before now; false when that cannot be known.
+    pub async fn read_barrier(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send(Request::Read(reply)).is_ok() && answer.await.unwrap_or(false)
+    }
+
+    /// Opens a session for a node whose certificate was seen.
+    pub async fn open_session(&self, node: NodeId) -> Session {
+        let session = self.sessions.fetch_add(1, Ordering::Relaxed);
+        let (outgoing, messages) = mpsc::channel(SESSION_QUEUE);
+        // When the thread is gone, so is `outgoing`, and the session ends by itself.
+        let _ = self.requests.send(Request::OpenSession { session, node, outgoing }).await;
+        Session { messages, closer: SessionCloser { session, core: self.clone() } }
+    }
+
+    /// Stops the core: leadership is handed over, for which at most `patience` is taken.
+    pub async fn stop(&self, patience: Duration) {
+        let _ = self.requests.send(Request::Stop(patience)).await;
+    }
+
+    async fn input(&self, input: Input) {
+        // Fails only while the process is stopping.
+        let _ = self.requests.send(Request::Input(input)).await;
+    }
+}
+
+/// An open session, seen from its stream.
+pub struct Session {
+    /// What the core says.
+    pub messages: mpsc::Receiver<ToSession>,
+    /// Closes the session when dropped.
+    pub closer: SessionCloser,
+}
+
+/// Speaks for the agent, and closes the session when dropped.
+pub struct SessionCloser {
+    session: u64,
+    core: CoreHandle,
+}
+
+impl SessionCloser {
+    /// Hands over what the agent said.
+    pub async fn heard(&self, message: FromAgent) {
+        self.core.input(Input::SessionMessage { session: self.session, message }).await;
+    }
+}
+
+impl Drop for SessionCloser {
+    fn drop(&mut self) {
+        let (core, session) = (self.core.clone(), self.session);
+        let close = async move { core.input(Input::SessionClosed { session }).await };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(close);
+        }
+    }
+}
+
+/// Everything that the thread works with.
+struct RaftThread<T> {
+    core: Core,
+    requests: Requests,
+    disk: DiskThread,
+    peers: T,
+    hub: Arc<Hub>,
+    replies: HashMap<u64, oneshot::Sender<Result<CommandDone, Refusal>>>,
+    reads: HashMap<u64, oneshot::Sender<bool>>,
+    sessions: HashMap<u64, mpsc::Sender<ToSession>>,
+    /// What carrying out outputs brought about.
+    own: Vec<Input>,
+    next_token: u64,
+    tick: Duration,
+}
+
+/// Starts the Raft thread and the disk thread.
+pub fn start(
+    core: Core,
+    tick: Duration,
+    (handle, requests): (CoreHandle, Requests),
+    store: impl Store + 'static,
+    peers: impl Transmit + 'static,
+    hub: Arc<Hub>,
+) -> io::Result<JoinHandle<()>> {
+    let disk = DiskThread::start(store, move |batch| {
+        // Waits while the core is busy; the core never waits for this thread.
+        let _ = handle.requests.blocking_send(Request::Input(Input::Persisted { batch }));
+    })?;
+    hub.applied(core.state().clone(), Vec::new());
+    hub.members(core.status().members);
+    let clock = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let thread = RaftThread {
+        core,
+        requests,
+        disk,
+        peers,
+        hub,
+        replies: HashMap::new(),
+        reads: HashMap::new(),
+        sessions: HashMap::new(),
+        own: Vec::new(),
+        next_token: 1,
+        tick,
+    };
+    vital_thread("raft", move || clock.block_on(thread.run()))
+}
+
+impl<T: Transmit> RaftThread<T> {
+    async fn run(mut self) {
+        let mut waiting = Vec::with_capacity(DRAIN);
+        let mut next_tick = Instant::now() + self.tick;
+        let mut stop_at: Option<Instant> = None;
+        while !self.may_stop(stop_at) {
+            tokio::select! {
+                biased;
+                count = self.requests.0.recv_many(&mut waiting, DRAIN) => if count == 0 { break },
+                () = tokio::time::sleep_until(next_tick.into()) => {}
+            }
+            for request in waiting.drain(..) {
+                if let Request::Stop(patience) = request {
+                    stop_at = stop_at.or(Some(Instant::now() + patience));
+                    self.handle(Input::StepDown);
+                } else {
+                    self.take(request);
+                }
+            }
+            let now = Instant::now();
+            if now >= next_tick {
+                // Ticks that this process slept through do not count: nobody could be heard meanwhile.
+                next_tick = (next_tick + self.tick).max(now);
+                self.handle(Input::Tick);
+            }
+        }
+        self.requests.0.close();
+        drop(self.requests);
+        self.disk.finish();
+    }
+
+    /// When stopping: leadership has gone elsewhere, or the patience is over.
+    fn may_stop(&self, stop_at: Option<Instant>) -> bool {
+        stop_at.is_some_and(|end| !self.core.status().leading || Instant::now() >= end)
+    }
+
+    fn take(&mut self, request: Request) {
+        match request {
+            Request::Input(input) => self.handle(input),
+            Request::Command { request_id, command, reply } => {
+                let token = self.token();
+                self.replies.insert(token, reply);
+                self.handle(Input::Command { token, request_id, command });
+            }
+            Request::Read(reply) => {
+                let token = self.token();
+                self.reads.insert(token, reply);
+                self.handle(Input::ReadBarrier { token });
+            }
+            Request::OpenSession { session, node, outgoing } => {
+                self.sessions.insert(session, outgoing);
+                self.handle(Input::SessionOpened { session, node });
+            }
+            Request::Stop(_) => {}
+        }
+    }
+
+    fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token
+    }
+
+    /// Hands one input to the core, and then what that brought about.
+    fn handle(&mut self, input: Input) {
+        self.own.push(input);
+        while let Some(input) = self.own.pop() {
+            if let Input::SessionClosed { session } = &input {
+                self.sessions.remove(session);
+            }
+            for output in self.core.handle(input, now()) {
+                self.carry_out(output);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Send { to, mut messages, snapshot: true } => {
+                messages.drain(..).for_each(|message| self.peers.send_snapshot(to, message));
+            }
+            Output::Send { to, messages, snapshot: false } => {
+                if !self.peers.send(to, messages) {
+                    self.own.push(Input::PeerUnreachable(to));
+                }
+            }
+            Output::Persist(batch) => self.disk.write(batch),
+            Output::Reply { token, result } => self.reply(token, result),
+            Output::ReadReady { token } => self.read(token, true),
+            Output::ReadFailed { token } => self.read(token, false),
+            Output::SessionSend { session, message } => {
+                self.tell_session(session, ToSession::Message(message));
+            }
+            Output::SessionEnd { session, reason } => {
+                self.tell_session(session, ToSession::End(reason));
+                self.sessions.remove(&session);
+            }
+            Output::Applied { state, events } => self.hub.applied(state, events),
+            Output::LeaderChanged { leader } => {
+                tracing::info!(leader = leader.map(|id| id.0), "leader changed");
+                self.hub.leader(leader);
+            }
+            Output::MembersChanged(members) => {
+                tracing::info!(?members, "members changed");
+                self.hub.members(members);
+            }
+            Output::Fatal(reason) => die(&reason),
+        }
+    }
+
+    fn reply(&mut self, token: u64, result: Result<CommandDone, Refusal>) {
+        if let Err(refusal) = &result
+            && refusal.kind != RefusalKind::Unavailable
+        {
+            tracing::debug!(%refusal, "refused");
+        }
+        if let Some(reply) = self.replies.remove(&token) {
+            // Nobody waits any more when the client went away.
+            let _ = reply.send(result);
+        }
+    }
+
+    fn read(&mut self, token: u64, ready: bool) {
+        if let Some(reply) = self.reads.remove(&token) {
+            let _ = reply.send(ready);
+        }
+    }
+
+    fn tell_session(&mut self, session: u64, message: ToSession) {
+        let Some(outgoing) = self.sessions.get(&session) else { return };
+        if outgoing.try_send(message).is_err() {
+            // A slow agent is cut off; it connects again and gets the complete set.
+            self.sessions.remove(&session);
+            self.own.push(Input::SessionClosed { session });
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
