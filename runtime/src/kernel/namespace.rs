@@ -140,10 +140,7 @@ pub fn create(path: &Path) -> Result<bool, NamespaceError> {
 }
 
 /// Runs `work` on a short-lived thread inside the namespace that is kept at `path`.
-pub fn enter<T: Send>(
-    path: &Path,
-    work: impl FnOnce() -> T + Send,
-) -> Result<T, NamespaceError> {
+pub fn enter<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T, NamespaceError> {
     Namespace::open(path)?.enter(work)
 }
 

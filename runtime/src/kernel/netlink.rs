@@ -79,7 +79,8 @@ impl NetlinkError {
     /// Whether what should be changed or removed is not there.
     pub fn is_missing(&self) -> bool {
         let missing = [libc::ENOENT, libc::ESRCH, libc::ENODEV, libc::EADDRNOTAVAIL];
-        matches!(self, Self::NoLink { .. }) || self.code().is_some_and(|code| missing.contains(&code))
+        matches!(self, Self::NoLink { .. })
+            || self.code().is_some_and(|code| missing.contains(&code))
     }
 }
 
@@ -131,8 +132,7 @@ impl Socket {
                 emit(request, flags | NLM_F_REQUEST | NLM_F_ACK, sequence, &mut bytes);
             }
             let Some((last, index)) = sent.last().copied() else { break };
-            let lost =
-                |source| NetlinkError::Socket { attempted: attempted(index), source };
+            let lost = |source| NetlinkError::Socket { attempted: attempted(index), source };
             self.transport.send(&bytes).map_err(lost)?;
             let refusals = self.transport.receive(last, |_| {}).map_err(lost)?;
             if let (None, Some(refusal)) = (&failed, refusals.first()) {
@@ -153,8 +153,7 @@ impl Socket {
         request: RouteNetlinkMessage,
         what: &str,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
-        let lost =
-            |source| NetlinkError::Socket { attempted: format!("list the {what}"), source };
+        let lost = |source| NetlinkError::Socket { attempted: format!("list the {what}"), source };
         let sequence = self.transport.next_sequence();
         let mut bytes = Vec::new();
         emit(request, NLM_F_REQUEST | NLM_F_DUMP, sequence, &mut bytes);

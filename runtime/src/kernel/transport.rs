@@ -2,8 +2,10 @@
 //! whole batch costs one system call and its answers wait in the socket.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::{setsockopt, sockopt};
 
 /// Length of `struct nlmsghdr`.
 pub(super) const HEADER: usize = 16;
@@ -74,31 +76,11 @@ impl Transport {
         socket.set_ext_ack(true)?;
         socket.set_cap_ack(true)?;
         // The forced sizes need a privilege that is missing in a user namespace; the ordinary ones do for small work.
-        if nix::sys::socket::setsockopt(
-            &socket,
-            nix::sys::socket::sockopt::SndBufForce,
-            &SEND_BUFFER,
-        )
-        .is_err()
-        {
-            nix::sys::socket::setsockopt(
-                &socket,
-                nix::sys::socket::sockopt::SndBuf,
-                &SEND_BUFFER,
-            )?;
+        if setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
+            setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER)?;
         }
-        if nix::sys::socket::setsockopt(
-            &socket,
-            nix::sys::socket::sockopt::RcvBufForce,
-            &RECEIVE_BUFFER,
-        )
-        .is_err()
-        {
-            nix::sys::socket::setsockopt(
-                &socket,
-                nix::sys::socket::sockopt::RcvBuf,
-                &RECEIVE_BUFFER,
-            )?;
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
         }
         Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(64 << 10) })
     }
@@ -180,6 +162,12 @@ impl Transport {
                 }
             }
         }
+    }
+}
+
+impl AsFd for Transport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

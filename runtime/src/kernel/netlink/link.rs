@@ -166,9 +166,8 @@ impl Socket {
     pub fn delete_link(&mut self, name: &str) -> Result<(), NetlinkError> {
         let mut message = LinkMessage::default();
         message.attributes = vec![LinkAttribute::IfName(name.to_owned())];
-        let deleted = self.request(RouteNetlinkMessage::DelLink(message), 0, || {
-            format!("remove link `{name}`")
-        });
+        let deleted = self
+            .request(RouteNetlinkMessage::DelLink(message), 0, || format!("remove link `{name}`"));
         deleted.or_else(|error| if error.is_missing() { Ok(()) } else { Err(error) })
     }
 

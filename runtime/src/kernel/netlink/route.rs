@@ -156,7 +156,9 @@ impl Socket {
     /// Makes a route true, in place of one to the same destination.
     pub fn replace_route(&mut self, route: &Route) -> Result<(), NetlinkError> {
         let request = RouteNetlinkMessage::NewRoute(route.message());
-        self.request(request, NLM_F_CREATE | NLM_F_REPLACE, || format!("set the {}", route.describe()))
+        self.request(request, NLM_F_CREATE | NLM_F_REPLACE, || {
+            format!("set the {}", route.describe())
+        })
     }
 
     /// Removes a route. One that is not there is fine.

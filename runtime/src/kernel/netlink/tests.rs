@@ -33,8 +33,7 @@ impl Drop for Scratch {
 fn a_pair_between_two_namespaces_and_its_removal() {
     let scratch = Scratch::new();
     let (left, right) = (scratch.namespace("left"), scratch.namespace("right"));
-    let (mut socket, mut far) =
-        (Socket::open_in(&left).unwrap(), Socket::open_in(&right).unwrap());
+    let (mut socket, mut far) = (Socket::open_in(&left).unwrap(), Socket::open_in(&right).unwrap());
     socket.add_link(&NewLink { up: true, ..NewLink::new("br0", LinkKind::Bridge) }).unwrap();
     let bridge = socket.link("br0").unwrap();
     let mac = [0x02, 1, 2, 3, 4, 5];
@@ -54,7 +53,10 @@ fn a_pair_between_two_namespaces_and_its_removal() {
     assert!(socket.add_link(&pair).unwrap_err().is_exists());
 
     let port = socket.link("p1").unwrap();
-    assert_eq!((port.master, port.up, port.kind.as_deref()), (Some(bridge.index), true, Some("veth")));
+    assert_eq!(
+        (port.master, port.up, port.kind.as_deref()),
+        (Some(bridge.index), true, Some("veth"))
+    );
     let end = far.link("eth0").unwrap();
     assert_eq!((end.mac, end.mtu, end.group, end.up), (Some(mac), 1400, 77, false));
 
@@ -156,9 +158,8 @@ fn a_tunnel_is_made_in_another_namespace_with_its_entries() {
 fn a_refusal_says_what_was_attempted_and_why() {
     let scratch = Scratch::new();
     let mut socket = Socket::open_in(&scratch.namespace("one")).unwrap();
-    let error = socket
-        .add_link(&NewLink::new("a-name-that-is-too-long", LinkKind::Bridge))
-        .unwrap_err();
+    let error =
+        socket.add_link(&NewLink::new("a-name-that-is-too-long", LinkKind::Bridge)).unwrap_err();
     assert_eq!(error.to_string(), "could not make link `a-name-that-is-too-long`");
     let NetlinkError::Refused { source, code, .. } = &error else { panic!("{error:?}") };
     assert_eq!(*code, libc::ERANGE);

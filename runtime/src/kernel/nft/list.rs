@@ -1,0 +1,109 @@
+//! Reading what others have put in place: only as much as a pre-flight check must know.
+
+use super::encode::IPV4;
+use super::rule::HookPoint;
+use crate::kernel::transport::{attributes, text};
+
+/// Both IPv4 and IPv6 (`NFPROTO_INET`).
+const INET: u8 = 1;
+const DROP: u32 = 0;
+
+/// A base chain of any table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedChain {
+    /// The family, `ip` or `inet`.
+    pub family: &'static str,
+    /// The table.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+    /// Where packets meet it.
+    pub point: HookPoint,
+    /// Its order among chains of that point.
+    pub priority: i32,
+    /// Whether it drops what no rule decides.
+    pub drops_by_default: bool,
+    /// Whether its last rule drops or rejects everything.
+    pub ends_in_drop: bool,
+}
+
+/// `struct nfgenmsg` and what follows.
+fn body(payload: &[u8]) -> Option<(u8, &[u8])> {
+    Some((*payload.first()?, payload.get(4..)?))
+}
+
+fn family_name(family: u8) -> Option<&'static str> {
+    match family {
+        IPV4 => Some("ip"),
+        INET => Some("inet"),
+        _ => None,
+    }
+}
+
+fn number(content: &[u8]) -> Option<u32> {
+    content.get(..4)?.try_into().ok().map(u32::from_be_bytes)
+}
+
+fn attribute(body: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, content)| content)
+}
+
+pub(super) fn generation(payload: &[u8]) -> Option<u32> {
+    attribute(body(payload)?.1, 1).and_then(number)
+}
+
+pub(super) fn base_chain(payload: &[u8]) -> Option<ListedChain> {
+    let (family, body) = body(payload)?;
+    let hook = attribute(body, 4)?;
+    Some(ListedChain {
+        family: family_name(family)?,
+        table: text(attribute(body, 1)?),
+        name: text(attribute(body, 3)?),
+        point: HookPoint::from_number(attribute(hook, 1).and_then(number)?)?,
+        priority: attribute(hook, 2).and_then(number)?.cast_signed(),
+        drops_by_default: attribute(body, 5).and_then(number) == Some(DROP),
+        ends_in_drop: false,
+    })
+}
+
+/// Rules come in their order, so the last one noted decides.
+pub(super) fn note_rule(payload: &[u8], chains: &mut [ListedChain]) {
+    let note = || {
+        let (family, body) = body(payload)?;
+        let family = family_name(family)?;
+        let (table, name) = (text(attribute(body, 1)?), text(attribute(body, 2)?));
+        let expressions = attribute(body, 4).unwrap_or_default();
+        Some((family, table, name, drops_everything(expressions)))
+    };
+    let Some((family, table, name, drops)) = note() else { return };
+    let of_rule = |chain: &&mut ListedChain| {
+        chain.family == family && chain.table == table && chain.name == name
+    };
+    if let Some(chain) = chains.iter_mut().find(of_rule) {
+        chain.ends_in_drop = drops;
+    }
+}
+
+/// Whether a rule has no condition and ends in a drop or a rejection. `target` is iptables' own, as iptables-nft writes it.
+fn drops_everything(expressions: &[u8]) -> bool {
+    let mut drops = false;
+    for (_, expression) in attributes(expressions) {
+        let name = attribute(expression, 1).map(text).unwrap_or_default();
+        let data = attribute(expression, 2).unwrap_or_default();
+        match name.as_str() {
+            "counter" | "log" => {}
+            "reject" => drops = true,
+            "immediate" => {
+                let verdict = attribute(data, 2).and_then(|value| attribute(value, 2));
+                let code = verdict.and_then(|verdict| attribute(verdict, 1)).and_then(number);
+                drops = code == Some(DROP);
+            }
+            "target" => {
+                let target = attribute(data, 1).map(text).unwrap_or_default();
+                drops = matches!(target.as_str(), "DROP" | "REJECT");
+            }
+            _ => return false,
+        }
+    }
+    drops
+}
