@@ -5,7 +5,12 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// Messages whose fields no Debug output may show; `wire` writes theirs by hand.
-const SECRET: [&str; 2] = [".swarm.v1.Cluster", ".swarm.v1.JoinClusterRequest"];
+const SECRET: [&str; 4] = [
+    ".swarm.v1.ClientBundle",
+    ".swarm.v1.Cluster",
+    ".swarm.v1.JoinClusterRequest",
+    ".swarm.v1.JoinTokens",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = Path::new("proto");

@@ -25,3 +25,17 @@ impl fmt::Debug for JoinClusterRequest {
             .finish_non_exhaustive()
     }
 }
+
+impl fmt::Debug for JoinTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinTokens")
+            .field("controllers", &self.controllers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ClientBundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBundle").finish_non_exhaustive()
+    }
+}
