@@ -1,0 +1,331 @@
+//! The typed decode: a tree becomes a [`StackSpec`], each wrong value an error at its place.
+
+mod container;
+mod deploy;
+mod environment;
+mod limits;
+mod mounts;
+mod networks;
+mod ports;
+mod service;
+mod stack;
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use swarm_proto::spec::StackSpec;
+
+use crate::Environment;
+use crate::nearest;
+use crate::problem::Problems;
+use crate::tree::{At, Data, Key, Node, shorten};
+use crate::units::{parse_bytes, parse_duration};
+use crate::yaml::{self, Kind};
+
+/// Decodes a whole stack. What is wrong is told to `problems`.
+pub(crate) fn stack(
+    tree: &Node,
+    environment: &Environment,
+    folder: &Path,
+    problems: &Problems<'_>,
+) -> Option<StackSpec> {
+    let decoder = Decoder { problems, vars: &environment.vars, folder };
+    stack::stack(&decoder, tree, environment.stack_name.as_deref())
+}
+
+/// What every part of the decode needs.
+pub(crate) struct Decoder<'a> {
+    problems: &'a Problems<'a>,
+    vars: &'a BTreeMap<String, String>,
+    /// Relative paths start here.
+    folder: &'a Path,
+}
+
+/// The pairs of a mapping whose keys are all known.
+#[derive(Clone, Copy)]
+pub(crate) struct Fields<'n> {
+    at: At,
+    pairs: &'n [(Key, Node)],
+}
+
+impl<'n> Fields<'n> {
+    /// The value under a key; a null counts as left out.
+    fn get(&self, key: &str) -> Option<&'n Node> {
+        self.pair(key).map(|(_, node)| node).filter(|node| !node.is_null())
+    }
+
+    /// Where a key stands; the mapping itself when it is not there.
+    fn key_at(&self, key: &str) -> At {
+        self.pair(key).map_or(self.at, |(key, _)| key.at)
+    }
+
+    fn pair(&self, key: &str) -> Option<&'n (Key, Node)> {
+        self.pairs.iter().find(|(found, _)| found.text == key)
+    }
+}
+
+impl Decoder<'_> {
+    /// The pairs of a mapping. Unknown keys are errors, as are those that come later; `x-` keys are the user's own.
+    fn fields<'n>(
+        &self,
+        node: &'n Node,
+        place: &str,
+        known: &[&str],
+        later: &[(&str, &str)],
+    ) -> Option<Fields<'n>> {
+        let pairs = self.pairs(node, place)?;
+        for (key, value) in pairs {
+            let name = key.text.as_str();
+            if known.contains(&name) || (name.starts_with("x-") && !name.starts_with("x-swarm")) {
+                continue;
+            }
+            if let Some((_, hint)) = later.iter().find(|(word, _)| *word == name) {
+                if !value.is_null() {
+                    self.later(key.at, name, hint);
+                }
+                continue;
+            }
+            let words = known.iter().copied().chain(later.iter().map(|(word, _)| *word));
+            let message = format!("unknown key `{}` in {place}", shorten(name));
+            self.problems.error_hint(key.at, message, nearest::hint(name, words));
+        }
+        Some(Fields { at: node.at, pairs })
+    }
+
+    /// The pairs of a mapping with keys of the user's choice.
+    fn pairs<'n>(&self, node: &'n Node, place: &str) -> Option<&'n [(Key, Node)]> {
+        match &node.data {
+            Data::Mapping(pairs) => Some(pairs),
+            Data::Null => Some(&[]),
+            _ => {
+                self.expected(node, place, "a mapping", "write `key: value` lines below it");
+                None
+            }
+        }
+    }
+
+    /// Says that a feature is not there yet.
+    fn later(&self, at: At, name: &str, hint: &str) {
+        let hint = if hint.is_empty() { "remove it for now" } else { hint };
+        self.problems.error_hint(at, format!("`{name}` is not supported yet"), hint);
+    }
+
+    fn expected(&self, node: &Node, name: &str, wanted: &str, hint: &str) {
+        let name = if name.contains(' ') { name.to_owned() } else { format!("`{name}`") };
+        let message = format!("{name} must be {wanted}, found {}", node.found());
+        if hint.is_empty() {
+            self.problems.error(node.at, message);
+        } else {
+            self.problems.error_hint(node.at, message, hint);
+        }
+    }
+
+    /// Any scalar as it was written.
+    fn scalar<'n>(&self, node: &'n Node, name: &str) -> Option<&'n str> {
+        match &node.data {
+            Data::Scalar { text, .. } => Some(text),
+            _ => {
+                self.expected(node, name, "a text", "");
+                None
+            }
+        }
+    }
+
+    /// A text; a bare number or truth value is an error, for it would be written differently by some readers.
+    fn text<'n>(&self, node: &'n Node, name: &str) -> Option<&'n str> {
+        match &node.data {
+            Data::Scalar { text, plain: true } if yaml::kind(text) != Kind::Text => {
+                self.expected(node, name, "a text", &format!("put it in quotes: \"{text}\""));
+                None
+            }
+            _ => self.scalar(node, name),
+        }
+    }
+
+    /// A text of a closed set, matched to what it means.
+    fn word<T: Copy>(&self, node: &Node, name: &str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.scalar(node, name)?;
+        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(*meaning);
+        }
+        let listed = words.iter().map(|(word, _)| *word);
+        let wanted: Vec<String> = listed.clone().map(|word| format!("`{word}`")).collect();
+        let wanted = match wanted.as_slice() {
+            [one] => one.clone(),
+            [most @ .., last] => format!("{} or {last}", most.join(", ")),
+            [] => String::new(),
+        };
+        let hint = nearest::nearest(text, listed).map(|word| format!("did you mean `{word}`?"));
+        self.expected(node, name, &wanted, hint.as_deref().unwrap_or_default());
+        None
+    }
+
+    fn boolean(&self, node: &Node, name: &str) -> Option<bool> {
+        let text = match &node.data {
+            Data::Scalar { text, .. } => text.to_ascii_lowercase(),
+            _ => String::new(),
+        };
+        match text.as_str() {
+            "true" | "yes" | "on" | "y" => Some(true),
+            "false" | "no" | "off" | "n" => Some(false),
+            _ => {
+                self.expected(node, name, "`true` or `false`", "");
+                None
+            }
+        }
+    }
+
+    /// A whole number in a range; quotes do not matter, since variables are often quoted.
+    fn integer(&self, node: &Node, name: &str, range: RangeInclusive<i64>) -> Option<i64> {
+        let number = match &node.data {
+            Data::Scalar { text, .. } => yaml::integer(text),
+            _ => None,
+        };
+        match number {
+            Some(number) if range.contains(&number) => Some(number),
+            Some(_) => {
+                let wanted = if *range.end() == i64::MAX || *range.end() == i64::from(u32::MAX) {
+                    format!("at least {}", range.start())
+                } else {
+                    format!("{} to {}", range.start(), range.end())
+                };
+                self.expected(node, name, &wanted, "");
+                None
+            }
+            None => {
+                self.expected(node, name, "a whole number", "");
+                None
+            }
+        }
+    }
+
+    fn count(&self, node: &Node, name: &str, least: u32) -> Option<u32> {
+        let number = self.integer(node, name, i64::from(least)..=i64::from(u32::MAX))?;
+        u32::try_from(number).ok()
+    }
+
+    fn duration(&self, node: &Node, name: &str) -> Option<Duration> {
+        let found = match &node.data {
+            Data::Scalar { text, .. } => parse_duration(text),
+            _ => None,
+        };
+        if found.is_none() {
+            let hint = match &node.data {
+                Data::Scalar { text, .. } if yaml::kind(text) == Kind::Number => {
+                    format!("add a unit: `{text}s`")
+                }
+                _ => "units are `ms`, `s`, `m`, `h` and `d`".to_owned(),
+            };
+            self.expected(node, name, "a duration such as `1m30s`", &hint);
+        }
+        found
+    }
+
+    fn bytes(&self, node: &Node, name: &str) -> Option<u64> {
+        let found = match &node.data {
+            Data::Scalar { text, .. } => parse_bytes(text),
+            _ => None,
+        };
+        if found.is_none() {
+            let hint = "units are `b`, `k`, `m` and `g`, powers of 1024";
+            self.expected(node, name, "a size such as `64m`", hint);
+        }
+        found
+    }
+
+    fn list<'n>(&self, node: &'n Node, name: &str) -> Option<&'n [Node]> {
+        match &node.data {
+            Data::Sequence(items) => Some(items),
+            Data::Null => Some(&[]),
+            _ => {
+                self.expected(
+                    node,
+                    name,
+                    "a list",
+                    "write each item on a line of its own after `- `",
+                );
+                None
+            }
+        }
+    }
+
+    /// A list of texts.
+    fn texts(&self, node: &Node, name: &str) -> Option<Vec<String>> {
+        let items = self.list(node, name)?;
+        Some(items.iter().filter_map(|item| self.scalar(item, name)).map(str::to_owned).collect())
+    }
+
+    /// One text, or a list of them.
+    fn one_or_more(&self, node: &Node, name: &str) -> Option<Vec<(At, String)>> {
+        match &node.data {
+            Data::Scalar { text, .. } => Some(vec![(node.at, text.clone())]),
+            Data::Sequence(items) => Some(
+                items
+                    .iter()
+                    .filter_map(|item| Some((item.at, self.text(item, name)?.to_owned())))
+                    .collect(),
+            ),
+            _ => {
+                self.expected(node, name, "a text or a list of texts", "");
+                None
+            }
+        }
+    }
+
+    /// A mapping, or a list of `KEY=value`. A key without a value has none.
+    fn assignments(&self, node: &Node, name: &str) -> Option<Vec<(Key, Option<String>)>> {
+        match &node.data {
+            Data::Mapping(pairs) => {
+                let value = |node: &Node| match node.is_null() {
+                    true => Some(None),
+                    false => self.scalar(node, name).map(|text| Some(text.to_owned())),
+                };
+                Some(
+                    pairs
+                        .iter()
+                        .filter_map(|(key, node)| Some((key.clone(), value(node)?)))
+                        .collect(),
+                )
+            }
+            Data::Sequence(items) => {
+                Some(items.iter().filter_map(|item| self.assignment(item, name)).collect())
+            }
+            _ => {
+                self.expected(node, name, "a mapping or a list of `KEY=value`", "");
+                None
+            }
+        }
+    }
+
+    fn assignment(&self, item: &Node, name: &str) -> Option<(Key, Option<String>)> {
+        let Data::Scalar { text, .. } = &item.data else {
+            let hint = "either `KEY: value` lines without `-`, or `- KEY=value` lines";
+            self.expected(item, &format!("an item of `{name}`"), "`KEY=value`", hint);
+            return None;
+        };
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (text.as_str(), None),
+        };
+        if key.is_empty() {
+            self.expected(item, &format!("an item of `{name}`"), "`KEY=value`", "");
+            return None;
+        }
+        Some((Key { text: key.to_owned(), at: item.at }, value))
+    }
+
+    /// Labels: assignments in which no value is an empty one.
+    fn labels(&self, node: &Node) -> BTreeMap<String, String> {
+        let pairs = self.assignments(node, "labels").unwrap_or_default();
+        pairs.into_iter().map(|(key, value)| (key.text, value.unwrap_or_default())).collect()
+    }
+}
+
+/// Whether a text is a name that may stand in a task's name and in DNS.
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.len() <= 63
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c))
+}

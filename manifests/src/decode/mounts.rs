@@ -1,0 +1,274 @@
+//! Volumes and tmpfs, short (`data:/var/lib/data:ro`) and long (`{type, source, target, …}`).
+
+use std::path::{Component, Path, PathBuf};
+
+use swarm_proto::spec::{Mount, MountSource};
+
+use super::stack::Declared;
+use super::{Decoder, Fields, service};
+use crate::nearest;
+use crate::tree::{At, Data, Node, shorten};
+use crate::units::parse_bytes;
+
+const KEYS: [&str; 8] =
+    ["type", "source", "target", "read_only", "volume", "bind", "tmpfs", "consistency"];
+const LATER: [(&str, &str); 2] = [("image", ""), ("cluster", "")];
+
+/// All mounts of a service in the order of the file, `tmpfs` last.
+pub(super) fn mounts(d: &Decoder<'_>, fields: &Fields<'_>, declared: &Declared<'_>) -> Vec<Mount> {
+    let mut mounts: Vec<Mount> = Vec::new();
+    let mut push = |at: At, mount: Option<Mount>| {
+        let Some(mount) = mount else { return };
+        if mounts.iter().any(|known| known.target == mount.target) {
+            let message = format!("something is mounted at `{}` already", shorten(&mount.target));
+            d.problems.error_hint(at, message, "remove one of them");
+        } else {
+            mounts.push(mount);
+        }
+    };
+    if let Some(node) = fields.get("volumes") {
+        for item in d.list(node, "volumes").unwrap_or_default() {
+            let mount = match &item.data {
+                Data::Mapping(_) => long(d, item, declared),
+                Data::Scalar { text, .. } => short(d, item.at, text, declared),
+                _ => {
+                    let wanted = "`source:target` or a mapping with `type`";
+                    d.expected(item, "a volume", wanted, "");
+                    None
+                }
+            };
+            push(item.at, mount);
+        }
+    }
+    if let Some(node) = fields.get("tmpfs") {
+        for (at, text) in d.one_or_more(node, "tmpfs").unwrap_or_default() {
+            push(at, tmpfs(d, at, &text));
+        }
+    }
+    mounts
+}
+
+/// `[source:]target[:options]`
+fn short(d: &Decoder<'_>, at: At, text: &str, declared: &Declared<'_>) -> Option<Mount> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts.as_slice() {
+        [target] => (None, *target, ""),
+        [source, target] => (Some(*source), *target, ""),
+        [source, target, options] => (Some(*source), *target, *options),
+        _ => {
+            let message = format!("volume `{}` has too many colons", shorten(text));
+            d.problems.error_hint(at, message, "write `source:target` or `source:target:ro`");
+            return None;
+        }
+    };
+    let (mut read_only, mut no_copy) = (false, false);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" => read_only = true,
+            "rw" => {}
+            "nocopy" => no_copy = true,
+            "z" | "Z" => d
+                .problems
+                .warn(at, format!("option `{option}` has no effect: SELinux labels are not set")),
+            "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave" => {
+                d.later(at, option, "leave the option out");
+            }
+            _ => {
+                let message = format!("volume option `{}` is unknown", shorten(option));
+                d.problems.error_hint(at, message, nearest::hint(option, ["ro", "rw", "nocopy"]));
+            }
+        }
+    }
+    let source = match source {
+        None => MountSource::Anonymous,
+        Some(source) if source.starts_with(['.', '/', '~']) => {
+            MountSource::Bind { path: host_path(d, source) }
+        }
+        Some(source) => named(d, at, source, no_copy, declared)?,
+    };
+    let target = target_path(d, at, target)?;
+    Some(Mount { target, source, read_only })
+}
+
+fn long(d: &Decoder<'_>, node: &Node, declared: &Declared<'_>) -> Option<Mount> {
+    let fields = d.fields(node, "a volume", &KEYS, &LATER)?;
+    if fields.get("consistency").is_some() {
+        d.problems.warn(fields.key_at("consistency"), "`consistency` has no effect");
+    }
+    let Some(kind) = fields.get("type") else {
+        let hint = "`type` is `volume`, `bind` or `tmpfs`";
+        d.problems.error_hint(node.at, "a volume needs `type`", hint);
+        return None;
+    };
+    let kind = match d.scalar(kind, "type")? {
+        "npipe" | "cluster" | "image" => {
+            d.later(kind.at, "this type", "use `volume`, `bind` or `tmpfs`");
+            return None;
+        }
+        _ => d.word(kind, "type", &[("volume", "volume"), ("bind", "bind"), ("tmpfs", "tmpfs")])?,
+    };
+    for other in ["volume", "bind", "tmpfs"] {
+        if other != kind && fields.get(other).is_some() {
+            let message = format!("options of `{other}` do not go with type `{kind}`");
+            d.problems.error_hint(fields.key_at(other), message, "remove them, or change the type");
+        }
+    }
+    let target = match fields.get("target") {
+        Some(target) => target_path(d, target.at, d.text(target, "target")?),
+        None => {
+            d.problems.error_hint(
+                node.at,
+                "a volume needs `target`",
+                "it is the path in the container",
+            );
+            None
+        }
+    };
+    let source = match kind {
+        "volume" => volume_source(d, &fields, declared),
+        "bind" => bind_source(d, node, &fields),
+        _ => tmpfs_source(d, &fields),
+    };
+    let read_only = fields.get("read_only").and_then(|node| d.boolean(node, "read_only"));
+    Some(Mount { target: target?, source: source?, read_only: read_only.unwrap_or(false) })
+}
+
+fn volume_source(
+    d: &Decoder<'_>,
+    fields: &Fields<'_>,
+    declared: &Declared<'_>,
+) -> Option<MountSource> {
+    let later = [("subpath", ""), ("labels", "set them on the volume itself")];
+    let options =
+        fields.get("volume").and_then(|node| d.fields(node, "`volume`", &["nocopy"], &later));
+    let no_copy =
+        options.and_then(|options| d.boolean(options.get("nocopy")?, "nocopy")).unwrap_or(false);
+    match fields.get("source") {
+        Some(node) => named(d, node.at, d.text(node, "source")?, no_copy, declared),
+        None => Some(MountSource::Anonymous),
+    }
+}
+
+fn bind_source(d: &Decoder<'_>, node: &Node, fields: &Fields<'_>) -> Option<MountSource> {
+    let later = [("propagation", ""), ("recursive", "")];
+    let options = fields
+        .get("bind")
+        .and_then(|node| d.fields(node, "`bind`", &["create_host_path", "selinux"], &later));
+    if let Some(options) = options {
+        if let Some(node) = options.get("create_host_path")
+            && d.boolean(node, "create_host_path") == Some(true)
+        {
+            let hint = "make the folder on the hosts, or use a named volume";
+            d.later(options.key_at("create_host_path"), "create_host_path: true", hint);
+        }
+        if options.get("selinux").is_some() {
+            d.problems.warn(options.key_at("selinux"), "`selinux` has no effect");
+        }
+    }
+    let Some(source) = fields.get("source") else {
+        let hint = "it is the path on the hosts";
+        d.problems.error_hint(node.at, "a bind mount needs `source`", hint);
+        return None;
+    };
+    Some(MountSource::Bind { path: host_path(d, d.text(source, "source")?) })
+}
+
+fn tmpfs_source(d: &Decoder<'_>, fields: &Fields<'_>) -> Option<MountSource> {
+    if let Some(node) = fields.get("source") {
+        d.problems.error_hint(node.at, "a tmpfs has no `source`", "remove it");
+    }
+    let Some(node) = fields.get("tmpfs") else { return Some(MountSource::Tmpfs { size: None }) };
+    let options = d.fields(node, "`tmpfs`", &["size"], &[("mode", "")])?;
+    let size = options.get("size").and_then(|node| d.bytes(node, "size"));
+    Some(MountSource::Tmpfs { size })
+}
+
+/// Service-level `tmpfs`: `/run` or `/run:size=64m`.
+fn tmpfs(d: &Decoder<'_>, at: At, text: &str) -> Option<Mount> {
+    let (path, options) = text.split_once(':').unwrap_or((text, ""));
+    let (mut size, mut read_only) = (None, false);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=').unwrap_or((option, "")) {
+            ("size", value) => {
+                size = parse_bytes(value);
+                if size.is_none() {
+                    let message = format!("`{}` is not a size", shorten(value));
+                    d.problems.error_hint(at, message, "write it as `size=64m`");
+                }
+            }
+            ("ro", "") => read_only = true,
+            // What every tmpfs has here, as in Docker.
+            ("rw" | "noexec" | "nosuid" | "nodev", "") => {}
+            (name @ ("mode" | "uid" | "gid" | "exec" | "suid" | "dev"), _) => d.later(at, name, ""),
+            (name, _) => {
+                let node = Node { at, data: Data::Scalar { text: name.to_owned(), plain: false } };
+                let message = format!("tmpfs option `{}` is unknown", shorten(name));
+                service::unknown_word(d, &node, message, ["size", "ro", "rw"]);
+            }
+        }
+    }
+    let target = target_path(d, at, path)?;
+    Some(Mount { target, source: MountSource::Tmpfs { size }, read_only })
+}
+
+fn named(
+    d: &Decoder<'_>,
+    at: At,
+    name: &str,
+    no_copy: bool,
+    declared: &Declared<'_>,
+) -> Option<MountSource> {
+    if declared.volumes.contains_key(name) {
+        return Some(MountSource::Volume { volume: name.to_owned(), no_copy });
+    }
+    let hint = match nearest::nearest(name, declared.volumes.keys().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if name.contains('/') => {
+            format!("a path on the hosts starts with `./` or `/`: `./{}`", shorten(name))
+        }
+        None => format!("declare it: a line `{}:` under the top-level `volumes:`", shorten(name)),
+    };
+    d.problems.error_hint(at, format!("volume `{}` is not defined", shorten(name)), hint);
+    None
+}
+
+/// An absolute path in the container, without `.`, `..` and double slashes.
+fn target_path(d: &Decoder<'_>, at: At, text: &str) -> Option<String> {
+    let path = clean(Path::new(text));
+    if !text.starts_with('/') || path == Path::new("/") {
+        let message = format!("`{}` is not an absolute path in the container", shorten(text));
+        d.problems.error_hint(
+            at,
+            message,
+            "write it as `/path`; the root itself cannot be mounted over",
+        );
+        return None;
+    }
+    Some(path.display().to_string())
+}
+
+/// A path on the hosts: `~` is `$HOME`, relative ones start at the file's folder.
+pub(super) fn host_path(d: &Decoder<'_>, text: &str) -> String {
+    let home = || d.vars.get("HOME").map_or("/root", String::as_str);
+    let path = match text.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+            PathBuf::from(format!("{}{rest}", home()))
+        }
+        _ => d.folder.join(text),
+    };
+    clean(&path).display().to_string()
+}
+
+fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::Normal(name) => clean.push(name),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    clean
+}

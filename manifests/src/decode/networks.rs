@@ -1,0 +1,204 @@
+//! Networks: what the file declares, and what services join.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use swarm_proto::spec::{NetworkAttachmentSpec, NetworkSpec, ServiceSpec};
+
+use super::stack::{Declared, check_key, is_empty, object_name, refuse_external};
+use super::{Decoder, is_name};
+use crate::nearest;
+use crate::tree::{At, Data, Key, Node, shorten};
+
+/// The network of services that name none.
+const DEFAULT: &str = "default";
+const KEYS: [&str; 8] =
+    ["name", "driver", "ipam", "internal", "labels", "external", "driver_opts", "attachable"];
+const LATER: [(&str, &str); 2] = [("enable_ipv6", ""), ("enable_ipv4", "")];
+const ATTACHMENT_LATER: [(&str, &str); 8] = [
+    ("ipv4_address", "use the service's name instead of an address"),
+    ("ipv6_address", "use the service's name instead of an address"),
+    ("link_local_ips", ""),
+    ("mac_address", ""),
+    ("interface_name", ""),
+    ("driver_opts", ""),
+    ("priority", ""),
+    ("gw_priority", ""),
+];
+const IPAM_CONFIG_LATER: [(&str, &str); 3] =
+    [("gateway", "the first address is the gateway's"), ("ip_range", ""), ("aux_addresses", "")];
+
+/// The networks that some service uses.
+pub(super) fn networks(
+    d: &Decoder<'_>,
+    pairs: &[(Key, Node)],
+    services: &BTreeMap<String, ServiceSpec>,
+) -> BTreeMap<String, NetworkSpec> {
+    let used: BTreeSet<&str> = services
+        .values()
+        .flat_map(|service| &service.networks)
+        .map(|attachment| attachment.network.as_str())
+        .collect();
+    let mut networks = BTreeMap::new();
+    if used.contains(DEFAULT) {
+        networks.insert(DEFAULT.to_owned(), NetworkSpec::default());
+    }
+    for (key, node) in pairs {
+        check_key(d, key, "network");
+        let Some(spec) = network(d, key, node) else { continue };
+        if used.contains(key.text.as_str()) {
+            networks.insert(key.text.clone(), spec);
+        } else {
+            d.problems.warn(key.at, format!("network `{}` is not used by any service", key.text));
+        }
+    }
+    networks
+}
+
+fn network(d: &Decoder<'_>, key: &Key, node: &Node) -> Option<NetworkSpec> {
+    let fields = d.fields(node, &format!("network `{}`", key.text), &KEYS, &LATER)?;
+    if let Some(driver) = fields.get("driver")
+        && d.scalar(driver, "driver").is_some_and(|driver| driver != "overlay")
+    {
+        let hint = "leave `driver` out: every network of a stack is an overlay over all hosts";
+        d.expected(driver, "driver", "`overlay`", hint);
+    }
+    if fields.get("driver_opts").is_some_and(|node| !is_empty(node)) {
+        d.later(fields.key_at("driver_opts"), "driver_opts", "");
+    }
+    if let Some(attachable) = fields.get("attachable") {
+        d.boolean(attachable, "attachable");
+        d.problems.warn(
+            fields.key_at("attachable"),
+            "`attachable` has no effect: only services join networks",
+        );
+    }
+    refuse_external(d, &fields);
+    Some(NetworkSpec {
+        name: fields.get("name").and_then(|node| object_name(d, node)),
+        subnet: fields.get("ipam").and_then(|node| ipam(d, node)),
+        internal: fields
+            .get("internal")
+            .and_then(|node| d.boolean(node, "internal"))
+            .unwrap_or(false),
+        labels: fields.get("labels").map(|node| d.labels(node)).unwrap_or_default(),
+    })
+}
+
+fn ipam(d: &Decoder<'_>, node: &Node) -> Option<(Ipv4Addr, u8)> {
+    let fields = d.fields(node, "`ipam`", &["driver", "config"], &[("options", "")])?;
+    if let Some(driver) = fields.get("driver") {
+        d.word(driver, "driver", &[("default", ())]);
+    }
+    let configs = fields.get("config").and_then(|node| d.list(node, "config"))?;
+    if let Some(second) = configs.get(1) {
+        d.problems.error_hint(second.at, "a network has one subnet", "remove all but the first");
+    }
+    let fields = d.fields(configs.first()?, "`ipam.config`", &["subnet"], &IPAM_CONFIG_LATER)?;
+    let node = fields.get("subnet")?;
+    let text = d.scalar(node, "subnet")?;
+    let subnet = subnet(text);
+    if let Err(why) = &subnet {
+        d.expected(node, "subnet", "an IPv4 subnet such as `10.5.0.0/24`", why);
+    }
+    subnet.ok()
+}
+
+fn subnet(text: &str) -> Result<(Ipv4Addr, u8), String> {
+    if text.contains("::") {
+        return Err("IPv6 is not supported yet".to_owned());
+    }
+    let (address, length) = text.split_once('/').ok_or("add the prefix length: `/24`")?;
+    let address: Ipv4Addr =
+        address.parse().map_err(|_| format!("`{}` is not an address", shorten(address)))?;
+    let length: u8 = length
+        .parse()
+        .ok()
+        .filter(|length| (8..=29).contains(length))
+        .ok_or_else(|| format!("the prefix length is 8 to 29, found `{}`", shorten(length)))?;
+    let first = Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << (32 - length)));
+    let unusable = address.is_loopback() || address.is_multicast() || address.is_link_local();
+    if unusable || address.octets()[0] == 0 || address.octets()[0] >= 240 {
+        return Err("choose a private subnet, such as one in `10.0.0.0/8`".to_owned());
+    }
+    if first == address {
+        Ok((address, length))
+    } else {
+        Err(format!("its first address is `{first}`"))
+    }
+}
+
+/// The networks that a service joins: those it names, else the default one.
+pub(super) fn attachments(
+    d: &Decoder<'_>,
+    node: Option<&Node>,
+    declared: &Declared<'_>,
+) -> Vec<NetworkAttachmentSpec> {
+    let mut found: Vec<NetworkAttachmentSpec> = Vec::new();
+    match node.map(|node| (node, &node.data)) {
+        Some((_, Data::Sequence(items))) => {
+            for item in items {
+                let Some(name) = d.text(item, "networks") else { continue };
+                if found.iter().any(|known| known.network == name) {
+                    let message = format!("network `{}` is named twice", shorten(name));
+                    d.problems.error_hint(item.at, message, "remove one of them");
+                    continue;
+                }
+                push(d, &mut found, name, item.at, Vec::new(), declared);
+            }
+        }
+        Some((_, Data::Mapping(pairs))) => {
+            for (key, node) in pairs {
+                let aliases = aliases(d, &key.text, node);
+                push(d, &mut found, &key.text, key.at, aliases, declared);
+            }
+        }
+        Some((node, _)) => d.expected(node, "networks", "a list or a mapping of networks", ""),
+        None => {}
+    }
+    if found.is_empty() {
+        found.push(NetworkAttachmentSpec { network: DEFAULT.to_owned(), aliases: Vec::new() });
+    }
+    found
+}
+
+fn push(
+    d: &Decoder<'_>,
+    found: &mut Vec<NetworkAttachmentSpec>,
+    name: &str,
+    at: At,
+    aliases: Vec<String>,
+    declared: &Declared<'_>,
+) {
+    if name != DEFAULT && !declared.networks.contains_key(name) {
+        let known = declared.networks.keys().copied();
+        let hint = match nearest::nearest(name, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => {
+                format!("declare it: a line `{}:` under the top-level `networks:`", shorten(name))
+            }
+        };
+        d.problems.error_hint(at, format!("network `{}` is not defined", shorten(name)), hint);
+    }
+    found.push(NetworkAttachmentSpec { network: name.to_owned(), aliases });
+}
+
+fn aliases(d: &Decoder<'_>, network: &str, node: &Node) -> Vec<String> {
+    let place = format!("network `{}` of a service", shorten(network));
+    let Some(fields) = d.fields(node, &place, &["aliases"], &ATTACHMENT_LATER) else {
+        return Vec::new();
+    };
+    let items = fields.get("aliases").and_then(|node| d.list(node, "aliases")).unwrap_or_default();
+    let mut aliases: Vec<String> = Vec::new();
+    for item in items {
+        let Some(alias) = d.scalar(item, "aliases") else { continue };
+        if !is_name(alias) {
+            let message = format!("`{}` cannot be a name on a network", shorten(alias));
+            let hint = "a name is letters, digits, `-`, `_` and `.`, at most 63";
+            d.problems.error_hint(item.at, message, hint);
+        } else if !aliases.iter().any(|known| known == alias) {
+            aliases.push(alias.to_owned());
+        }
+    }
+    aliases
+}

@@ -1,0 +1,247 @@
+//! One service.
+
+use swarm_proto::spec::{
+    EndpointMode, PortMode, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec,
+    VolumeNodeLost,
+};
+
+use super::deploy::{self, Deploy};
+use super::stack::Declared;
+use super::{Decoder, Fields, container, networks, ports};
+use crate::nearest;
+use crate::tree::{Key, Node, shorten};
+
+const KEYS: [&str; 33] = [
+    "image",
+    "command",
+    "entrypoint",
+    "environment",
+    "env_file",
+    "user",
+    "working_dir",
+    "hostname",
+    "labels",
+    "ports",
+    "networks",
+    "volumes",
+    "tmpfs",
+    "extra_hosts",
+    "cap_add",
+    "cap_drop",
+    "privileged",
+    "read_only",
+    "init",
+    "tty",
+    "sysctls",
+    "ulimits",
+    "stop_signal",
+    "stop_grace_period",
+    "restart",
+    "scale",
+    "pull_policy",
+    "deploy",
+    "x-swarm",
+    "container_name",
+    "expose",
+    "build",
+    "attach",
+];
+
+/// Keys of compose that this project has no answer to yet, and what to do meanwhile.
+const LATER: [(&str, &str); 61] = [
+    ("annotations", ""),
+    ("blkio_config", ""),
+    ("cgroup", ""),
+    ("cgroup_parent", ""),
+    ("cgroupns_mode", ""),
+    ("configs", ""),
+    ("cpu_count", "use `deploy.resources.limits.cpus`"),
+    ("cpu_percent", "use `deploy.resources.limits.cpus`"),
+    ("cpu_period", "use `deploy.resources.limits.cpus`"),
+    ("cpu_quota", "use `deploy.resources.limits.cpus`"),
+    ("cpu_rt_period", ""),
+    ("cpu_rt_runtime", ""),
+    ("cpu_shares", "use `deploy.resources.reservations.cpus`"),
+    ("cpus", "use `deploy.resources.limits.cpus`"),
+    ("cpuset", ""),
+    ("credential_spec", ""),
+    ("depends_on", "remove it: services start together, and what fails early is restarted"),
+    ("develop", ""),
+    ("device_cgroup_rules", ""),
+    ("devices", ""),
+    ("dns", ""),
+    ("dns_opt", ""),
+    ("dns_search", ""),
+    ("domainname", ""),
+    ("extends", "use a YAML anchor and `<<`"),
+    ("external_links", ""),
+    ("gpus", ""),
+    ("group_add", ""),
+    ("healthcheck", ""),
+    ("ipc", ""),
+    ("isolation", ""),
+    ("label_file", ""),
+    ("links", "remove it: services of a network find each other by name"),
+    ("logging", ""),
+    ("mac_address", ""),
+    ("mem_limit", "use `deploy.resources.limits.memory`"),
+    ("mem_reservation", "use `deploy.resources.reservations.memory`"),
+    ("mem_swappiness", ""),
+    ("memswap_limit", ""),
+    ("models", ""),
+    ("network_mode", "use `networks`"),
+    ("oom_kill_disable", ""),
+    ("oom_score_adj", ""),
+    ("pid", ""),
+    ("pids_limit", "use `deploy.resources.limits.pids`"),
+    ("platform", ""),
+    ("post_start", ""),
+    ("pre_stop", ""),
+    ("profiles", ""),
+    ("provider", ""),
+    ("runtime", ""),
+    ("secrets", ""),
+    ("security_opt", ""),
+    ("shm_size", "use a `tmpfs` volume at `/dev/shm`"),
+    ("stdin_open", ""),
+    ("storage_opt", ""),
+    ("use_api_socket", ""),
+    ("userns_mode", ""),
+    ("uts", ""),
+    ("volume_driver", ""),
+    ("volumes_from", "name the volumes in both services"),
+];
+
+pub(super) fn service(
+    d: &Decoder<'_>,
+    key: &Key,
+    node: &Node,
+    declared: &Declared<'_>,
+) -> Option<ServiceSpec> {
+    let place = format!("service `{}`", shorten(&key.text));
+    let fields = d.fields(node, &place, &KEYS, &LATER)?;
+    hints_only(d, &fields);
+    let deploy = fields.get("deploy").and_then(|node| deploy::deploy(d, node)).unwrap_or_default();
+    let container = container::container(d, key, &fields, declared, deploy.resources.clone());
+    let ports = fields.get("ports").map(|node| ports::ports(d, node)).unwrap_or_default();
+    let endpoint_mode = deploy.endpoint_mode.unwrap_or_default();
+    if endpoint_mode == EndpointMode::Dnsrr
+        && ports.iter().any(|port| port.mode == PortMode::Ingress)
+    {
+        let message = "a port of mode `ingress` cannot be published with `endpoint_mode: dnsrr`";
+        let hint = "write the port in the long form with `mode: host`, or use `endpoint_mode: vip`";
+        d.problems.error_hint(fields.key_at("ports"), message, hint);
+    }
+    let volume_node_lost = fields.get("x-swarm").and_then(|node| x_swarm(d, node));
+    Some(ServiceSpec {
+        mode: mode(d, &fields, &deploy),
+        networks: networks::attachments(d, fields.get("networks"), declared),
+        ports,
+        endpoint_mode,
+        restart: restart(d, &fields, &deploy),
+        update: deploy.update.unwrap_or_default(),
+        volume_node_lost: volume_node_lost.unwrap_or_default(),
+        placement: deploy.placement,
+        labels: deploy.labels,
+        container: container?,
+    })
+}
+
+/// What compose itself calls a hint.
+fn hints_only(d: &Decoder<'_>, fields: &Fields<'_>) {
+    let hints = [
+        ("container_name", "has no effect: containers are named after their task"),
+        ("expose", "has no effect: services of a network reach each other's every port"),
+        ("attach", "has no effect: use `swarmctl logs -f`"),
+    ];
+    for (key, why) in hints {
+        if fields.get(key).is_some() {
+            d.problems.warn(fields.key_at(key), format!("`{key}` {why}"));
+        }
+    }
+    if fields.get("build").is_some() && fields.get("image").is_some() {
+        let message = "`build` is not supported yet: the image must be in its registry already";
+        d.problems.warn(fields.key_at("build"), message);
+    }
+}
+
+fn mode(d: &Decoder<'_>, fields: &Fields<'_>, deploy: &Deploy) -> ServiceMode {
+    let scale = fields.get("scale").and_then(|node| Some((node, d.count(node, "scale", 0)?)));
+    let replicas = match (deploy.replicas, scale) {
+        (Some((_, replicas)), Some((node, scale))) if replicas != scale => {
+            let message = format!("`scale` is {scale}, but `deploy.replicas` is {replicas}");
+            d.problems.error_hint(node.at, message, "remove one of them");
+            None
+        }
+        (replicas, scale) => {
+            let scale = scale.map(|(node, scale)| (node.at, scale));
+            replicas.or(scale)
+        }
+    };
+    match (deploy.is_global, replicas) {
+        (true, Some((at, _))) => {
+            let hint = "remove it, or use `mode: replicated`";
+            d.problems.error_hint(at, "a global service has no number of replicas", hint);
+            ServiceMode::Global
+        }
+        (true, None) => ServiceMode::Global,
+        (false, replicas) => {
+            ServiceMode::Replicated { replicas: replicas.map_or(1, |(_, replicas)| replicas) }
+        }
+    }
+}
+
+/// `deploy.restart_policy`, else `restart` in compose's own words.
+fn restart(d: &Decoder<'_>, fields: &Fields<'_>, deploy: &Deploy) -> RestartPolicy {
+    let node = fields.get("restart");
+    let legacy = node.and_then(|node| {
+        let text = d.scalar(node, "restart")?;
+        let (word, attempts) = text.split_once(':').map_or((text, None), |(w, n)| (w, Some(n)));
+        let condition = match word {
+            "no" | "false" => Some(RestartCondition::None),
+            "always" | "unless-stopped" => Some(RestartCondition::Any),
+            "on-failure" => Some(RestartCondition::OnFailure),
+            _ => None,
+        };
+        let max_attempts = attempts.map(str::parse::<u32>);
+        match (condition, max_attempts) {
+            (Some(condition), None) => {
+                Some(RestartPolicy { condition, ..RestartPolicy::default() })
+            }
+            (Some(condition @ RestartCondition::OnFailure), Some(Ok(most))) => {
+                let max_attempts = Some(most);
+                Some(RestartPolicy { condition, max_attempts, ..RestartPolicy::default() })
+            }
+            _ => {
+                let wanted = "`no`, `always`, `unless-stopped`, `on-failure` or `on-failure:3`";
+                d.expected(node, "restart", wanted, "");
+                None
+            }
+        }
+    });
+    deploy.restart.or(legacy).unwrap_or_default()
+}
+
+fn x_swarm(d: &Decoder<'_>, node: &Node) -> Option<VolumeNodeLost> {
+    const KEY: &str = "volume-node-lost";
+    let fields = d.fields(node, "`x-swarm`", &[KEY], &[])?;
+    let words = [("wait", VolumeNodeLost::Wait), ("start-empty", VolumeNodeLost::StartEmpty)];
+    d.word(fields.get(KEY)?, KEY, &words)
+}
+
+/// Says which word of a closed set was probably meant.
+pub(super) fn unknown_word<'a>(
+    d: &Decoder<'_>,
+    node: &Node,
+    message: String,
+    known: impl IntoIterator<Item = &'a str> + Clone,
+) {
+    let text = match &node.data {
+        crate::tree::Data::Scalar { text, .. } => text.as_str(),
+        _ => "",
+    };
+    match nearest::nearest(&shorten(text), known) {
+        Some(word) => d.problems.error_hint(node.at, message, format!("did you mean `{word}`?")),
+        None => d.problems.error(node.at, message),
+    }
+}

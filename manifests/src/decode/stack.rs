@@ -1,0 +1,215 @@
+//! The top level: name, services, networks, volumes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use swarm_proto::spec::{MountSource, PortMode, PortSpec, ServiceSpec, StackSpec, VolumeSpec};
+
+use super::{Decoder, is_name, networks, service};
+use crate::tree::{At, Key, Node, shorten};
+
+const KEYS: [&str; 5] = ["version", "name", "services", "networks", "volumes"];
+const LATER: [(&str, &str); 5] = [
+    ("secrets", ""),
+    ("configs", ""),
+    ("include", "give the files with `-f a.yml -f b.yml`"),
+    ("models", ""),
+    ("x-swarm", "`x-swarm` belongs into a service"),
+];
+const VOLUME_KEYS: [&str; 5] = ["name", "driver", "labels", "external", "driver_opts"];
+
+/// Which networks and volumes the file declares, and where.
+pub(super) struct Declared<'n> {
+    pub(super) networks: BTreeMap<&'n str, At>,
+    pub(super) volumes: BTreeMap<&'n str, At>,
+}
+
+pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<StackSpec> {
+    let fields = d.fields(tree, "a stack file", &KEYS, &LATER)?;
+    if let Some(version) = fields.get("version") {
+        d.scalar(version, "version");
+    }
+    let pairs = |key| {
+        let node = fields.get(key);
+        node.and_then(|node| d.pairs(node, &format!("`{key}`"))).unwrap_or_default()
+    };
+    let (networks, volumes) = (pairs("networks"), pairs("volumes"));
+    let places =
+        |pairs: &'_ [(Key, Node)]| -> Vec<At> { pairs.iter().map(|(key, _)| key.at).collect() };
+    let declared = Declared {
+        networks: networks.iter().map(|(key, _)| key.text.as_str()).zip(places(networks)).collect(),
+        volumes: volumes.iter().map(|(key, _)| key.text.as_str()).zip(places(volumes)).collect(),
+    };
+    let mut stack = StackSpec { name: stack_name(d, &fields, name), ..StackSpec::default() };
+    let services = pairs("services");
+    if services.is_empty() {
+        let hint = "write the services below `services:`, each with an `image`";
+        d.problems.error_hint(
+            fields.key_at("services"),
+            "a stack needs at least one service",
+            hint,
+        );
+    }
+    for (key, node) in services {
+        if key.text.starts_with("x-") {
+            continue;
+        }
+        check_key(d, key, "service");
+        if let Some(spec) = service::service(d, key, node, &declared) {
+            stack.services.insert(key.text.clone(), spec);
+        }
+    }
+    check_ports(d, services, &stack.services);
+    stack.networks = networks::networks(d, networks, &stack.services);
+    stack.volumes = self::volumes(d, volumes, &stack.services);
+    Some(stack)
+}
+
+/// `--name`, else `name:`, else the folder's name made fit.
+fn stack_name(d: &Decoder<'_>, fields: &super::Fields<'_>, given: Option<&str>) -> String {
+    const RULE: &str = "a stack's name is lower-case letters, digits, `-` and `_`, at most 63, first a letter or digit";
+    let is_good =
+        |name: &str| is_name(name) && name.bytes().all(|c| !c.is_ascii_uppercase() && c != b'.');
+    let of_file = fields.get("name").and_then(|node| Some((node.at, d.text(node, "name")?)));
+    if let Some((at, name)) = of_file
+        && !is_good(name)
+    {
+        d.problems.error_hint(at, format!("`{}` cannot be a stack's name", shorten(name)), RULE);
+    }
+    if let Some(name) = given {
+        if !is_good(name) {
+            d.problems.error_hint(
+                fields.at,
+                format!("`{}` cannot be a stack's name", shorten(name)),
+                RULE,
+            );
+        }
+        return name.to_owned();
+    }
+    if let Some((_, name)) = of_file {
+        return name.to_owned();
+    }
+    let folder = d.folder.file_name().map(|name| name.to_string_lossy().to_lowercase());
+    let kept: String = folder
+        .unwrap_or_default()
+        .chars()
+        .filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-' || *c == '_')
+        .collect();
+    let kept = kept.trim_start_matches(['-', '_']);
+    let name: String = kept.chars().take(63).collect();
+    if name.is_empty() {
+        let message = format!("the folder `{}` gives the stack no name", d.folder.display());
+        d.problems.error_hint(fields.at, message, "add `name: …` to the file, or use `--name`");
+    }
+    name
+}
+
+pub(super) fn check_key(d: &Decoder<'_>, key: &Key, kind: &str) {
+    if !is_name(&key.text) {
+        let message = format!("`{}` cannot be the name of a {kind}", shorten(&key.text));
+        let hint =
+            "a name is letters, digits, `-`, `_` and `.`, at most 63, first a letter or digit";
+        d.problems.error_hint(key.at, message, hint);
+    }
+}
+
+/// Two services of one stack that want the same port of the hosts.
+fn check_ports(d: &Decoder<'_>, nodes: &[(Key, Node)], services: &BTreeMap<String, ServiceSpec>) {
+    let mut taken: Vec<(&str, &PortSpec)> = Vec::new();
+    for (key, node) in nodes {
+        for port in services.get(&key.text).into_iter().flat_map(|service| &service.ports) {
+            let clash =
+                taken.iter().find(|(owner, other)| *owner != key.text && clashes(port, other));
+            if let (Some((owner, _)), Some(published)) = (clash, port.published) {
+                let at = node.get("ports").map_or(key.at, |ports| ports.at);
+                let message = format!(
+                    "service `{}` publishes port {published}/{}, already taken by service `{owner}`",
+                    key.text, port.protocol
+                );
+                d.problems.error_hint(at, message, "give one of them another `published` port");
+            }
+            taken.push((&key.text, port));
+        }
+    }
+}
+
+/// Whether two published ports can meet on a host.
+pub(super) fn clashes(a: &PortSpec, b: &PortSpec) -> bool {
+    let addresses_meet = match (a.host_address, b.host_address) {
+        (Some(a), Some(b)) => a == b,
+        _ => true,
+    };
+    let both_on_host = a.mode == PortMode::Host && b.mode == PortMode::Host;
+    a.published.is_some()
+        && a.published == b.published
+        && a.protocol == b.protocol
+        && addresses_meet
+        && !both_on_host
+}
+
+fn volumes(
+    d: &Decoder<'_>,
+    pairs: &[(Key, Node)],
+    services: &BTreeMap<String, ServiceSpec>,
+) -> BTreeMap<String, VolumeSpec> {
+    let mounts = services.values().flat_map(|service| &service.container.mounts);
+    let used: BTreeSet<&str> = mounts
+        .filter_map(|mount| match &mount.source {
+            MountSource::Volume { volume, .. } => Some(volume.as_str()),
+            _ => None,
+        })
+        .collect();
+    let mut volumes = BTreeMap::new();
+    for (key, node) in pairs {
+        check_key(d, key, "volume");
+        let Some(spec) = volume(d, key, node) else { continue };
+        if used.contains(key.text.as_str()) {
+            volumes.insert(key.text.clone(), spec);
+        } else {
+            d.problems.warn(key.at, format!("volume `{}` is not used by any service", key.text));
+        }
+    }
+    volumes
+}
+
+fn volume(d: &Decoder<'_>, key: &Key, node: &Node) -> Option<VolumeSpec> {
+    let place = format!("volume `{}`", key.text);
+    let fields = d.fields(node, &place, &VOLUME_KEYS, &[])?;
+    if let Some(driver) = fields.get("driver") {
+        d.word(driver, "driver", &[("local", ())]);
+    }
+    if fields.get("driver_opts").is_some_and(|node| !is_empty(node)) {
+        d.later(fields.key_at("driver_opts"), "driver_opts", "");
+    }
+    refuse_external(d, &fields);
+    let name = fields.get("name").and_then(|node| object_name(d, node));
+    let labels = fields.get("labels").map(|node| d.labels(node)).unwrap_or_default();
+    Some(VolumeSpec { name, labels })
+}
+
+pub(super) fn is_empty(node: &Node) -> bool {
+    match &node.data {
+        crate::tree::Data::Mapping(pairs) => pairs.is_empty(),
+        crate::tree::Data::Sequence(items) => items.is_empty(),
+        _ => node.is_null(),
+    }
+}
+
+pub(super) fn refuse_external(d: &Decoder<'_>, fields: &super::Fields<'_>) {
+    let Some(node) = fields.get("external") else { return };
+    let is_false = matches!(&node.data, crate::tree::Data::Scalar { text, .. } if text == "false");
+    if !is_false {
+        d.later(fields.key_at("external"), "external", "let the stack have its own for now");
+    }
+}
+
+/// A full name of a network or volume, as `name:` gives it.
+pub(super) fn object_name(d: &Decoder<'_>, node: &Node) -> Option<String> {
+    let name = d.text(node, "name")?;
+    if !is_name(name) {
+        let hint =
+            "a name is letters, digits, `-`, `_` and `.`, at most 63, first a letter or digit";
+        d.problems.error_hint(node.at, format!("`{}` cannot be a name", shorten(name)), hint);
+        return None;
+    }
+    Some(name.to_owned())
+}

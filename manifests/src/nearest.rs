@@ -1,0 +1,45 @@
+//! The word that somebody probably meant.
+
+/// The known word nearest to a wrong one, when it is near enough to be a slip.
+pub(crate) fn nearest<'a>(
+    wrong: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let wrong = wrong.to_lowercase();
+    let slips = |word: &str| strsim::damerau_levenshtein(&wrong, &word.to_lowercase());
+    let most = (wrong.chars().count() / 3).clamp(1, 3);
+    known
+        .into_iter()
+        .map(|word| (slips(word), word))
+        .filter(|(slips, _)| *slips <= most)
+        .min_by_key(|(slips, _)| *slips)
+        .map(|(_, word)| word)
+}
+
+/// `did you mean …?` for a wrong word, else what there is.
+pub(crate) fn hint<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    if wrong.len() <= 64
+        && let Some(word) = nearest(wrong, known.clone())
+    {
+        return format!("did you mean `{word}`?");
+    }
+    let words: Vec<String> = known.into_iter().map(|word| format!("`{word}`")).collect();
+    if words.is_empty() {
+        "there is none".to_owned()
+    } else {
+        format!("one of {}", words.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_slips_and_nothing_else() {
+        let known = ["image", "command", "ports"];
+        assert_eq!(nearest("imgae", known), Some("image"));
+        assert_eq!(nearest("Port", known), Some("ports"));
+        assert_eq!(nearest("healthcheck", known), None);
+    }
+}

@@ -1,0 +1,207 @@
+//! What is wrong with a file, and how it is told: place, line with caret, reason, hint.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use crate::Source;
+use crate::tree::At;
+
+/// More errors than this are not listed: the first ones are the cause.
+const MOST_ERRORS: usize = 50;
+/// Longer lines are shown cut.
+const LONGEST_LINE: usize = 160;
+
+/// One error and its place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ManifestError {
+    /// The file as the user named it.
+    pub file: String,
+    /// The line, counted from 1; 0 when the error is about the whole file.
+    pub line: usize,
+    /// The column in characters, counted from 1.
+    pub column: usize,
+    /// How many characters the caret underlines.
+    pub width: usize,
+    /// The text of the line.
+    pub text: String,
+    /// What is wrong, and what was expected.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl ManifestError {
+    pub(crate) fn of_file(file: &str, message: String, hint: Option<&str>) -> Self {
+        Self {
+            file: file.to_owned(),
+            line: 0,
+            column: 0,
+            width: 0,
+            text: String::new(),
+            message: format!("`{file}` {message}"),
+            hint: hint.map(str::to_owned),
+        }
+    }
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line == 0 {
+            f.write_str(&self.message)?;
+        } else {
+            write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)?;
+            write_place(f, self)?;
+        }
+        match &self.hint {
+            Some(hint) => write!(f, "\n\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn write_place(f: &mut fmt::Formatter<'_>, error: &ManifestError) -> fmt::Result {
+    let number = error.line.to_string();
+    let margin = " ".repeat(number.len());
+    let characters: Vec<char> = error.text.chars().collect();
+    let before = error.column.saturating_sub(1).min(characters.len());
+    let start = if before > LONGEST_LINE { before - LONGEST_LINE / 2 } else { 0 };
+    let end = characters.len().min(start + LONGEST_LINE);
+    let visible = |c: &char| match c {
+        '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => *c,
+    };
+    let shown: String = characters[start..end].iter().map(visible).collect();
+    let width = error.width.clamp(1, (end - before).max(1));
+    write!(f, "\n{margin} |\n{number} | {}", shown.trim_end())?;
+    write!(f, "\n{margin} | {}{}", " ".repeat(before - start), "^".repeat(width))
+}
+
+/// Everything that is wrong, in the order of the files.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ManifestErrors(pub Vec<ManifestError>);
+
+impl fmt::Display for ManifestErrors {
+    /// The first without a prefix, each further one after `error: `, so that a caller may write `error: {errors}`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n\nerror: ")?;
+            }
+            error.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Something that works but is worth a word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The file as the user named it.
+    pub file: String,
+    /// The line, counted from 1.
+    pub line: usize,
+    /// The column in characters, counted from 1.
+    pub column: usize,
+    /// What is worth a word.
+    pub message: String,
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)
+    }
+}
+
+/// Gathers errors and warnings while the sources are read.
+#[derive(Debug)]
+pub(crate) struct Problems<'a> {
+    sources: &'a [Source],
+    errors: RefCell<Vec<(At, ManifestError)>>,
+    warnings: RefCell<Vec<Warning>>,
+    unlisted: Cell<usize>,
+}
+
+impl<'a> Problems<'a> {
+    pub(crate) fn new(sources: &'a [Source]) -> Self {
+        Self {
+            sources,
+            errors: RefCell::default(),
+            warnings: RefCell::default(),
+            unlisted: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn error(&self, at: At, message: impl Into<String>) {
+        self.push(at, message.into(), None);
+    }
+
+    pub(crate) fn error_hint(&self, at: At, message: impl Into<String>, hint: impl Into<String>) {
+        self.push(at, message.into(), Some(hint.into()));
+    }
+
+    pub(crate) fn warn(&self, at: At, message: impl Into<String>) {
+        let warning = Warning {
+            file: self.file(at),
+            line: at.line,
+            column: at.column,
+            message: message.into(),
+        };
+        let mut warnings = self.warnings.borrow_mut();
+        if warnings.len() < MOST_ERRORS && !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.errors.borrow().is_empty()
+    }
+
+    pub(crate) fn take_warnings(&mut self) -> Vec<Warning> {
+        self.warnings.take()
+    }
+
+    /// The errors in the order of the files.
+    pub(crate) fn into_errors(self) -> ManifestErrors {
+        let mut errors = self.errors.into_inner();
+        errors.sort_by_key(|(at, _)| (at.source, at.line, at.column));
+        let mut listed: Vec<ManifestError> = errors.into_iter().map(|(_, error)| error).collect();
+        if self.unlisted.get() > 0 {
+            let file = listed.first().map(|error| error.file.clone()).unwrap_or_default();
+            let message = format!("has {} more errors", self.unlisted.get());
+            listed.push(ManifestError::of_file(&file, message, None));
+        }
+        ManifestErrors(listed)
+    }
+
+    fn file(&self, at: At) -> String {
+        self.sources.get(at.source).map(|source| source.name.clone()).unwrap_or_default()
+    }
+
+    fn push(&self, at: At, message: String, hint: Option<String>) {
+        let mut errors = self.errors.borrow_mut();
+        if errors.len() >= MOST_ERRORS {
+            self.unlisted.set(self.unlisted.get() + 1);
+            return;
+        }
+        let error = ManifestError {
+            file: self.file(at),
+            line: at.line,
+            column: at.column,
+            width: at.width,
+            text: self.line(at),
+            message,
+            hint,
+        };
+        if !errors.iter().any(|(_, known)| *known == error) {
+            errors.push((at, error));
+        }
+    }
+
+    fn line(&self, at: At) -> String {
+        let content = self.sources.get(at.source).map(|source| source.content.as_slice());
+        let text = String::from_utf8_lossy(content.unwrap_or_default());
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        text.lines().nth(at.line.saturating_sub(1)).unwrap_or_default().to_owned()
+    }
+}

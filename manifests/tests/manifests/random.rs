@@ -1,0 +1,105 @@
+//! No input makes the reader panic, hang or grow without bound.
+
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use swarm_manifests::{Environment, Source, read_sources};
+
+use crate::folder;
+
+fn read_bytes(content: Vec<u8>) {
+    let source = Source { name: "x.yml".to_owned(), folder: PathBuf::from("/x"), content };
+    match read_sources(std::slice::from_ref(&source), &Environment::default()) {
+        Ok((stack, _)) => assert!(!stack.services.is_empty()),
+        // Rendering must hold as well.
+        Err(errors) => assert!(!errors.to_string().is_empty()),
+    }
+}
+
+fn examples() -> Vec<Vec<u8>> {
+    let folders = ["examples", "examples/bad", "examples/layers"];
+    let files =
+        folders.into_iter().flat_map(|path| std::fs::read_dir(folder().join(path)).unwrap());
+    let mut examples: Vec<Vec<u8>> = files
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yml"))
+        .map(|path| std::fs::read(path).unwrap())
+        .collect();
+    examples.sort();
+    examples
+}
+
+/// Pieces that mean something to YAML or to compose.
+const PIECES: [&str; 28] = [
+    ":",
+    ": ",
+    "- ",
+    "\n",
+    "  ",
+    "\t",
+    "{",
+    "}",
+    "[",
+    "]",
+    "&a ",
+    "*a",
+    "<<: *a\n",
+    "\"",
+    "'",
+    "|\n",
+    ">\n",
+    "#",
+    "!!str ",
+    "? ",
+    "---\n",
+    "...\n",
+    "${A:-",
+    "$",
+    "%YAML 1.2\n",
+    "\u{feff}",
+    "~",
+    ",",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_bytes(content in prop::collection::vec(any::<u8>(), 0..200)) {
+        read_bytes(content);
+    }
+
+    #[test]
+    fn random_pieces(pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..60)) {
+        read_bytes(pieces.concat().into_bytes());
+    }
+
+    #[test]
+    fn mutated_examples(
+        which in any::<prop::sample::Index>(),
+        cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..8, prop::sample::select(&PIECES[..])), 1..6),
+    ) {
+        let examples = examples();
+        let mut content = which.get(&examples).clone();
+        for (place, length, piece) in cuts {
+            let start = place.index(content.len() + 1);
+            let end = (start + length).min(content.len());
+            content.splice(start..end, piece.bytes());
+        }
+        read_bytes(content);
+    }
+}
+
+#[test]
+fn large_and_deep_inputs_end_quickly() {
+    let start = std::time::Instant::now();
+    read_bytes(vec![b'['; 1 << 20]);
+    read_bytes(b"- ".repeat(1 << 19));
+    read_bytes(b"a: ".repeat(300_000));
+    read_bytes(b"{a: ".repeat(250_000));
+    read_bytes(b"? ".repeat(1 << 19));
+    read_bytes(vec![b'x'; (1 << 20) + 1]);
+    read_bytes(format!("services: {{a: {{image: {}}}}}", "${A:-".repeat(200_000)).into_bytes());
+    read_bytes(format!("a: &a {{x: 1}}\nb: {{<<: [{}]}}", "*a,".repeat(200_000)).into_bytes());
+    assert!(start.elapsed().as_secs() < 60, "took {:?}", start.elapsed());
+}
