@@ -113,7 +113,7 @@ impl Decoder<'_> {
     }
 
     fn expected(&self, node: &Node, name: &str, wanted: &str, hint: &str) {
-        let name = if name.contains(' ') { name.to_owned() } else { format!("`{name}`") };
+        let name = if name.contains([' ', '`']) { name.to_owned() } else { format!("`{name}`") };
         let message = format!("{name} must be {wanted}, found {}", node.found());
         if hint.is_empty() {
             self.problems.error(node.at, message);

@@ -114,7 +114,7 @@ pub fn open(file: &Path, environment: &Environment) -> Result<Source, ManifestEr
     let refused = |what: String, hint: Option<&str>| ManifestError::of_file(&name, what, hint);
     let metadata = std::fs::metadata(&path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
-            refused("no such file".to_owned(), Some("name the stack file with `-f FILE`"))
+            refused("does not exist".to_owned(), Some("name the stack file with `-f FILE`"))
         }
         _ => refused(format!("cannot be read: {error}"), None),
     })?;

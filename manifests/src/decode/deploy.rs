@@ -119,7 +119,7 @@ fn constraint(d: &Decoder<'_>, node: &Node) -> Option<Constraint> {
     }
     let Some(parsed) = constraint_key(key) else {
         let message = format!("constraint key `{}` is unknown", shorten(key));
-        d.problems.error_hint(node.at, message, nearest::hint(key, CONSTRAINT_KEYS));
+        d.problems.error_hint(node.at, message, constraint_hint(key));
         return None;
     };
     if parsed == ConstraintKey::NodeRole {
@@ -131,6 +131,14 @@ fn constraint(d: &Decoder<'_>, node: &Node) -> Option<Constraint> {
         }
     }
     Some(Constraint { key: parsed, equal, value: value.to_owned() })
+}
+
+fn constraint_hint(key: &str) -> String {
+    let near = key.rsplit_once('.').and_then(|(prefix, name)| {
+        let prefix = nearest::nearest(prefix, ["node.labels", "engine.labels"])?;
+        Some(format!("did you mean `{prefix}.{}`?", shorten(name)))
+    });
+    near.unwrap_or_else(|| nearest::hint(key, CONSTRAINT_KEYS))
 }
 
 /// The prefix compares without case, a label's name with it.

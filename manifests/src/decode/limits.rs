@@ -146,7 +146,11 @@ pub(super) fn signal(d: &Decoder<'_>, node: &Node) -> Option<String> {
     if text.parse::<u8>().is_ok_and(|number| (1..=64).contains(&number)) {
         return Some(text.to_owned());
     }
-    service::unknown_word(d, node, format!("`{}` is not a signal", shorten(text)), SIGNALS);
+    let message = format!("`{}` is not a signal", shorten(text));
+    match crate::nearest::nearest(name, SIGNALS) {
+        Some(near) => d.problems.error_hint(node.at, message, format!("did you mean `SIG{near}`?")),
+        None => d.problems.error_hint(node.at, message, "write it as `SIGTERM`"),
+    }
     None
 }
 

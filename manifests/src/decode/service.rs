@@ -240,7 +240,8 @@ pub(super) fn unknown_word<'a>(
         crate::tree::Data::Scalar { text, .. } => text.as_str(),
         _ => "",
     };
-    match nearest::nearest(&shorten(text), known) {
+    let text = shorten(text);
+    match nearest::nearest(&text, known) {
         Some(word) => d.problems.error_hint(node.at, message, format!("did you mean `{word}`?")),
         None => d.problems.error(node.at, message),
     }

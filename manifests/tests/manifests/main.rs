@@ -88,14 +88,15 @@ fn the_counter_is_read() {
 fn files_that_are_not_there() {
     let text = transcript(&["examples/none.yml", "examples"]);
     expect_test::expect![[r#"
-        error: `examples/none.yml` no such file
+        error: `examples/none.yml` does not exist
 
         hint: name the stack file with `-f FILE`
 
         error: `examples` is a folder
 
         hint: name the stack file in it
-    "#]].assert_eq(&text);
+    "#]]
+    .assert_eq(&text);
 }
 
 #[test]
