@@ -3,4 +3,8 @@
 mod clock;
 mod durable;
 pub mod image;
+pub mod journal;
+pub mod step;
+#[cfg(test)]
+mod testing;
 mod tree;

@@ -85,7 +85,7 @@ fn remove_level(
         Err(error) => return Err(error.into()),
     }
     if depth == DEEPEST {
-        let moved = format!(".removing-{}", deep.len()).into_bytes();
+        let moved = crate::durable::unfinished(Path::new("")).into_os_string().into_encoded_bytes();
         rustix::fs::renameat(parent, name, base, moved.as_slice())?;
         deep.push(moved);
         return Ok(());

@@ -1,0 +1,359 @@
+//! What a task needs next. Pure: the loop of each task asks, does it, and asks again.
+//!
+//! Every step may run twice: after a crash of the agent the same question is asked of what is really there.
+
+use std::time::Duration;
+
+use swarm_proto::assignment::TaskAssignment;
+use swarm_proto::id::Timestamp;
+use swarm_proto::object::{TaskState, TaskStatus};
+use swarm_proto::spec::{RestartCondition, RestartPolicy};
+
+/// The longest pause between restarts, unless the policy's own delay is longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What the controller wants of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// How far it shall come: `Ready`, `Running`, `Shutdown` or `Remove`.
+    pub desired: TaskState,
+    /// Not to be started before.
+    pub start_after: Option<Timestamp>,
+    /// How long after the stop signal the kill comes.
+    pub grace: Duration,
+    /// For restarts without a controller.
+    pub restart: RestartPolicy,
+}
+
+impl Wish {
+    /// The wish in an assignment.
+    pub fn of(task: &TaskAssignment) -> Self {
+        Self {
+            desired: task.desired,
+            start_after: task.start_after,
+            grace: task.container.stop_grace_period,
+            restart: task.restart,
+        }
+    }
+}
+
+/// What is known of a task's container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// There is none.
+    Absent,
+    /// It is set up, its program does not run yet.
+    Created,
+    /// Its program runs.
+    Running,
+    /// Its program has ended.
+    Exited,
+}
+
+/// Where a task stands on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actual {
+    /// As reported.
+    pub status: TaskStatus,
+    /// Its container.
+    pub container: Presence,
+    /// Its image is at hand.
+    pub fetched: bool,
+    /// Its volumes and networks stand.
+    pub built: bool,
+    /// When the stop signal was sent.
+    pub stopping: Option<Timestamp>,
+    /// SIGKILL was sent.
+    pub killed: bool,
+    /// What its run needed is gone from the host.
+    pub settled: bool,
+    /// A controller has heard of its end.
+    pub reported: bool,
+    /// When this agent restarted it by itself.
+    pub restarts: Vec<Timestamp>,
+}
+
+/// What to do next for one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Say that the task is known.
+    Accept,
+    /// Bring the image.
+    Fetch,
+    /// Set up volumes and networks.
+    Build,
+    /// Say that it could start at once.
+    BecomeReady,
+    /// Create the container if need be, and run its program.
+    Start,
+    /// Say that it runs: it was found running.
+    BecomeRunning,
+    /// Nothing, until the wish changes, the container ends or the time has come.
+    Await(Option<Timestamp>),
+    /// Send the stop signal.
+    Stop,
+    /// Send SIGKILL.
+    Kill,
+    /// Note how it ended, and take down what its run needed.
+    Settle,
+    /// Begin another attempt: no controller is there to replace the task.
+    Restart,
+    /// Remove every trace.
+    Remove,
+}
+
+/// The next step.
+pub fn next(wish: &Wish, actual: &Actual, now: Timestamp, cut_off: bool) -> Step {
+    if actual.status.state.is_terminal() {
+        return after_end(wish, actual, now, cut_off);
+    }
+    if wish.desired > TaskState::Running {
+        return towards_end(wish, actual, now);
+    }
+    match actual.container {
+        Presence::Exited => Step::Settle,
+        Presence::Running if actual.status.state < TaskState::Running => Step::BecomeRunning,
+        Presence::Running => Step::Await(None),
+        // It ran, and is gone without a record: the host lost power.
+        Presence::Absent if actual.status.state == TaskState::Running => Step::Settle,
+        Presence::Absent | Presence::Created => towards_start(wish, actual, now),
+    }
+}
+
+fn towards_start(wish: &Wish, actual: &Actual, now: Timestamp) -> Step {
+    let state = actual.status.state;
+    if state < TaskState::Accepted {
+        return Step::Accept;
+    }
+    if !actual.fetched {
+        return Step::Fetch;
+    }
+    if !actual.built {
+        return Step::Build;
+    }
+    if state < TaskState::Ready {
+        return Step::BecomeReady;
+    }
+    if wish.desired < TaskState::Running {
+        return Step::Await(None);
+    }
+    match wish.start_after {
+        Some(time) if time > now => Step::Await(Some(time)),
+        _ => Step::Start,
+    }
+}
+
+fn towards_end(wish: &Wish, actual: &Actual, now: Timestamp) -> Step {
+    if actual.container == Presence::Created {
+        return if actual.killed { Step::Await(None) } else { Step::Kill };
+    }
+    if actual.container != Presence::Running {
+        return Step::Settle;
+    }
+    match actual.stopping {
+        None => Step::Stop,
+        Some(_) if actual.killed => Step::Await(None),
+        Some(since) if since.after(wish.grace) <= now => Step::Kill,
+        Some(since) => Step::Await(Some(since.after(wish.grace))),
+    }
+}
+
+fn after_end(wish: &Wish, actual: &Actual, now: Timestamp, cut_off: bool) -> Step {
+    if !actual.settled {
+        return Step::Settle;
+    }
+    if wish.desired >= TaskState::Remove {
+        return Step::Remove;
+    }
+    if !cut_off || actual.reported || wish.desired != TaskState::Running {
+        return Step::Await(None);
+    }
+    match restart_at(&wish.restart, actual) {
+        None => Step::Await(None),
+        Some(time) if time > now => Step::Await(Some(time)),
+        Some(_) => Step::Restart,
+    }
+}
+
+/// When the policy restarts an ended task; `None` is never.
+fn restart_at(policy: &RestartPolicy, actual: &Actual) -> Option<Timestamp> {
+    let failed = actual.status.state != TaskState::Complete;
+    let wanted = match policy.condition {
+        RestartCondition::None => false,
+        RestartCondition::OnFailure => failed,
+        RestartCondition::Any => true,
+    };
+    let ended = actual.status.since;
+    let counts = |time: &&Timestamp| policy.window.is_zero() || ended.since(**time) < policy.window;
+    let recent = u32::try_from(actual.restarts.iter().filter(counts).count()).unwrap_or(u32::MAX);
+    if !wanted || policy.max_attempts.is_some_and(|most| recent >= most) {
+        return None;
+    }
+    let doubled = policy.delay.saturating_mul(1 << recent.min(10));
+    Some(ended.after(doubled.min(policy.delay.max(LONGEST_PAUSE))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Presence::{Absent, Created, Exited, Running};
+    use TaskState as S;
+
+    fn wish(desired: TaskState) -> Wish {
+        Wish {
+            desired,
+            start_after: None,
+            grace: Duration::from_secs(10),
+            restart: RestartPolicy::default(),
+        }
+    }
+
+    fn actual(state: TaskState, container: Presence) -> Actual {
+        Actual {
+            status: TaskStatus {
+                state,
+                since: Timestamp(1_000),
+                message: String::new(),
+                exit_code: None,
+                pid: None,
+                started_at: None,
+                attempt: 1,
+            },
+            container,
+            fetched: true,
+            built: true,
+            stopping: None,
+            killed: false,
+            settled: true,
+            reported: false,
+            restarts: Vec::new(),
+        }
+    }
+
+    const NOW: Timestamp = Timestamp(50_000);
+
+    #[test]
+    fn the_way_up() {
+        let table = [
+            (S::Assigned, Absent, false, false, Step::Accept),
+            (S::Accepted, Absent, false, false, Step::Fetch),
+            (S::Preparing, Absent, false, false, Step::Fetch),
+            (S::Preparing, Absent, true, false, Step::Build),
+            (S::Preparing, Absent, true, true, Step::BecomeReady),
+            (S::Ready, Absent, true, true, Step::Start),
+            (S::Ready, Absent, false, false, Step::Fetch),
+            (S::Starting, Absent, true, true, Step::Start),
+            (S::Starting, Created, true, true, Step::Start),
+            (S::Starting, Running, false, false, Step::BecomeRunning),
+            (S::Running, Running, false, false, Step::Await(None)),
+            (S::Starting, Exited, false, false, Step::Settle),
+            (S::Running, Exited, true, true, Step::Settle),
+            (S::Running, Absent, false, false, Step::Settle),
+        ];
+        for (state, container, fetched, built, expected) in table {
+            let actual = Actual { fetched, built, ..actual(state, container) };
+            let step = next(&wish(S::Running), &actual, NOW, false);
+            assert_eq!(step, expected, "{state} {container:?} {fetched} {built}");
+        }
+    }
+
+    #[test]
+    fn a_ready_task_waits_for_its_time() {
+        let ready = actual(S::Ready, Absent);
+        assert_eq!(next(&wish(S::Ready), &ready, NOW, false), Step::Await(None));
+        let later = Wish { start_after: Some(Timestamp(60_000)), ..wish(S::Running) };
+        let expected = Step::Await(Some(Timestamp(60_000)));
+        assert_eq!(next(&later, &ready, NOW, false), expected);
+        assert_eq!(next(&later, &ready, Timestamp(60_000), false), Step::Start);
+    }
+
+    #[test]
+    fn the_way_down() {
+        let running = actual(S::Running, Running);
+        let stopping = Actual { stopping: Some(Timestamp(45_000)), ..running.clone() };
+        let overdue = Actual { stopping: Some(Timestamp(40_000)), ..running.clone() };
+        let killed = Actual { killed: true, ..overdue.clone() };
+        let created = actual(S::Starting, Created);
+        let table = [
+            (&running, Step::Stop),
+            (&stopping, Step::Await(Some(Timestamp(55_000)))),
+            (&overdue, Step::Kill),
+            (&killed, Step::Await(None)),
+            (&created, Step::Kill),
+            (&actual(S::Running, Exited), Step::Settle),
+            (&actual(S::Ready, Absent), Step::Settle),
+            (&actual(S::Assigned, Absent), Step::Settle),
+        ];
+        for desired in [S::Shutdown, S::Remove] {
+            for (actual, expected) in &table {
+                assert_eq!(next(&wish(desired), actual, NOW, false), *expected, "{actual:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn after_the_end() {
+        let failed = actual(S::Failed, Absent);
+        let unsettled = Actual { settled: false, ..failed.clone() };
+        for desired in [S::Running, S::Shutdown, S::Remove] {
+            assert_eq!(next(&wish(desired), &unsettled, NOW, true), Step::Settle);
+        }
+        assert_eq!(next(&wish(S::Remove), &failed, NOW, true), Step::Remove);
+        assert_eq!(next(&wish(S::Shutdown), &failed, NOW, true), Step::Await(None));
+        assert_eq!(next(&wish(S::Running), &failed, NOW, false), Step::Await(None));
+    }
+
+    #[test]
+    fn cut_off_the_agent_restarts_by_policy() {
+        let failed = actual(S::Failed, Absent);
+        let complete = actual(S::Complete, Absent);
+        let policy = |condition, max_attempts| Wish {
+            restart: RestartPolicy { condition, max_attempts, ..RestartPolicy::default() },
+            ..wish(S::Running)
+        };
+        let any = policy(RestartCondition::Any, None);
+        assert_eq!(next(&any, &failed, NOW, true), Step::Restart);
+        assert_eq!(next(&any, &complete, NOW, true), Step::Restart);
+        let early = Timestamp(2_000);
+        assert_eq!(next(&any, &failed, early, true), Step::Await(Some(Timestamp(6_000))));
+        let heard = Actual { reported: true, ..failed.clone() };
+        assert_eq!(next(&any, &heard, NOW, true), Step::Await(None), "the controller replaces it");
+
+        let failures = policy(RestartCondition::OnFailure, Some(2));
+        assert_eq!(next(&failures, &complete, NOW, true), Step::Await(None));
+        assert_eq!(next(&failures, &failed, NOW, true), Step::Restart);
+        let often = Actual { restarts: vec![Timestamp(100), Timestamp(900)], ..failed.clone() };
+        assert_eq!(next(&failures, &often, NOW, true), Step::Await(None), "attempts are used up");
+        let never = policy(RestartCondition::None, None);
+        assert_eq!(next(&never, &failed, NOW, true), Step::Await(None));
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let mut pauses = Vec::new();
+        for restarts in 0..6 {
+            let actual = Actual {
+                restarts: vec![Timestamp(0); restarts],
+                ..actual(S::Failed, Absent)
+            };
+            let at = restart_at(&RestartPolicy::default(), &actual).unwrap();
+            pauses.push(at.since(Timestamp(1_000)).as_secs());
+        }
+        assert_eq!(pauses, [5, 10, 20, 40, 60, 60]);
+    }
+
+    #[test]
+    fn old_restarts_leave_the_window() {
+        let restart = RestartPolicy {
+            max_attempts: Some(1),
+            window: Duration::from_millis(500),
+            ..RestartPolicy::default()
+        };
+        let with = |times: &[u64]| Actual {
+            restarts: times.iter().copied().map(Timestamp).collect(),
+            ..actual(S::Failed, Absent)
+        };
+        assert!(restart_at(&restart, &with(&[100])).is_some());
+        assert!(restart_at(&restart, &with(&[600])).is_none());
+    }
+}
