@@ -1,0 +1,70 @@
+# Every habit of this project is a recipe here: `just` lists them, `./run` is `just` where that is missing.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+# How tests are run: nextest where present.
+nextest := `cargo nextest --version >/dev/null 2>&1 && echo yes || echo no`
+unit := "--workspace --release --exclude swarm-tests"
+
+[private]
+default:
+    @just --justfile {{ justfile() }} --list --unsorted
+
+# From nothing to a running counter app on three hosts
+demo:
+    tests/demo/up
+
+# Takes the demo down and leaves nothing
+demo-down:
+    target/release/swarmctl lab down
+
+# The programs, in target/release
+build:
+    cargo build --workspace --release --all-targets
+
+# Everything that must hold before a commit, but for the end-to-end tests
+check: fmt-check tidy build unit sim lint
+
+# All tests
+test: build unit sim e2e
+
+# Unit tests of every crate
+unit:
+    {{ if nextest == "yes" { "cargo nextest run " + unit } else { "cargo test " + unit } }}
+
+# The rules of the code: who imports whom, how long a file may be, which names are not used
+tidy:
+    {{ if nextest == "yes" { "cargo nextest run --release --workspace -E 'binary(tidy)'" } else { "cargo test --release --workspace --test tidy" } }}
+
+# The simulated cluster, with this many seeds
+sim seeds="200":
+    SWARM_SEEDS={{ seeds }} {{ if nextest == "yes" { "cargo nextest run --release --workspace -E 'package(swarm-tests) and not binary(e2e) and not binary(tidy)'" } else { "cargo test --release --workspace --test sim" } }}
+
+# End-to-end tests on the release programs in labs of their own; FILTER is part of a test's name
+e2e filter="": build images
+    {{ if nextest == "yes" { "cargo nextest run --release --workspace -E 'binary(e2e)' --no-tests=pass " + filter } else { "cargo test --release --workspace --test e2e -- --test-threads=1 " + filter } }}
+
+# Stand-in images from Debian packages, in target/images
+images:
+    tests/images/make
+
+# Puts the code in its form
+fmt:
+    cargo fmt --all
+
+[private]
+fmt-check:
+    cargo fmt --all --check
+
+# What the compiler and clippy have to say, and the documentation's links
+lint:
+    cargo clippy --workspace --release --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --release --no-deps --document-private-items
+
+# Licences, sources and doubled crates of what is used
+deny:
+    cargo deny check bans licenses sources
+
+# Time from deploy to all running, and memory, here and for Docker Swarm
+bench-deploy: build images
+    cargo run --workspace --release --bin bench-deploy
