@@ -6,7 +6,12 @@ pub use generated::*;
 use std::fmt;
 
 #[expect(missing_docs, reason = "generated; the .proto files carry the comments")]
-#[expect(clippy::pedantic, clippy::allow_attributes, reason = "generated")]
+#[expect(
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::large_enum_variant,
+    reason = "generated"
+)]
 mod generated {
     tonic::include_proto!("swarm.v1");
 }
@@ -28,9 +33,7 @@ impl fmt::Debug for JoinClusterRequest {
 
 impl fmt::Debug for JoinTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinTokens")
-            .field("controllers", &self.controllers)
-            .finish_non_exhaustive()
+        f.debug_struct("JoinTokens").field("controllers", &self.controllers).finish_non_exhaustive()
     }
 }
 

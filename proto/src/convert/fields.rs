@@ -171,8 +171,7 @@ pub fn milliseconds(duration: Duration) -> u64 {
 
 /// A link address as it travels.
 pub fn mac_number(mac: [u8; 6]) -> u64 {
-    let [a, b, c, d, e, f] = mac;
-    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    mac.into_iter().fold(0, |number, byte| number << 8 | u64::from(byte))
 }
 
 /// Addresses as they travel.

@@ -91,6 +91,7 @@ pub struct Resources {
 }
 
 /// How to run one container of a service.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of its own in the stack file")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     /// What to run.

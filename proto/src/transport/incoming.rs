@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -162,7 +162,12 @@ pub async fn accept_unix(
 ) -> io::Result<ReceiverStream<io::Result<PeerStream<UnixStream>>>> {
     match UnixStream::connect(path).await {
         Ok(_) => return Err(io::Error::from(io::ErrorKind::AddrInUse)),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            // So answers anything that is not a socket, too: `bind` then refuses to replace it.
+            if fs::symlink_metadata(path)?.file_type().is_socket() {
+                fs::remove_file(path)?;
+            }
+        }
         Err(_) => {}
     }
     let listener = UnixListener::bind(path)?;

@@ -119,7 +119,6 @@ pub fn peer<T>(request: &Request<T>) -> Option<&Peer> {
 }
 
 /// Who sent a request, when that is one of these roles; else the refusal to answer it with.
-#[expect(clippy::result_large_err, reason = "what tonic's services return")]
 pub fn require_role<'a, T>(
     request: &'a Request<T>,
     roles: &[PeerRole],
