@@ -8,3 +8,4 @@ pub mod step;
 #[cfg(test)]
 mod testing;
 mod tree;
+pub mod volume;
