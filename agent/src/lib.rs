@@ -4,6 +4,9 @@ mod clock;
 mod durable;
 pub mod image;
 pub mod journal;
+pub mod names;
+pub mod network;
+pub mod preflight;
 pub mod step;
 #[cfg(test)]
 mod testing;

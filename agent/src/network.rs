@@ -1,0 +1,241 @@
+//! Networks of one host: makes them true from what a controller assigned, connects tasks to them, and undoes both.
+//!
+//! Each network lives in a namespace of its own (`net-<id>`) with a bridge, a VXLAN tunnel whose packets leave through
+//! the host's namespace, and one port for each local task and for the host itself. Forwarding entries and neighbours
+//! are given, never learned. A task's namespace (`task-<id>`) holds the packet rules that lead a service's virtual
+//! address to its tasks; the host's hold those of published ports.
+//!
+//! Everything may be called twice and in any order. [`Networks::apply`] takes all networks that this host shall know.
+//!
+//! Published ports answer on the host's `127.0.0.1` too. For that the kernel must route loopback addresses
+//! (`route_localnet`), which is set on our own `sw<id>` links alone, never on a link to the outside; packets with
+//! loopback addresses that come out of a network are dropped, and translation for `127.0.0.0/8` exists only for what
+//! the host itself sends. So nothing on the host's loopback becomes reachable from elsewhere.
+
+mod host;
+mod overlay;
+mod rules;
+mod task;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+use std::panic;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use swarm_proto::assignment::{NetworkAssignment, TaskAssignment};
+use swarm_proto::id::{NetworkId, TaskId};
+use swarm_runtime::kernel::Namespace;
+use swarm_runtime::kernel::namespace::NamespaceError;
+use swarm_runtime::kernel::netlink::NetlinkError;
+use swarm_runtime::kernel::nft::NftError;
+use tokio::task::{AbortHandle, spawn_blocking};
+
+use crate::names::Names;
+use host::Host;
+pub(crate) use rules::DNS_ADDRESS;
+
+/// Where networks are made, and over what.
+#[derive(Debug, Clone)]
+pub struct NetworkConfig {
+    /// Namespaces are kept in its folder `netns`: `/run/swarm`.
+    pub run_dir: PathBuf,
+    /// This host's address at which other hosts reach it; tunnels lead from it and to it.
+    pub underlay: Ipv4Addr,
+    /// The host's own network namespace: [`Namespace::current`] in production.
+    pub host: Namespace,
+    /// The host's resolver configuration, `/etc/resolv.conf`: where unknown names are asked for.
+    pub resolv_conf: PathBuf,
+}
+
+/// A kernel request that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// About a namespace.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// About links, addresses, routes or neighbours.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// About packet rules.
+    #[error(transparent)]
+    Nft(#[from] NftError),
+    /// About the sockets that answer names.
+    #[error("could not open the sockets that answer names")]
+    Sockets(#[source] std::io::Error),
+}
+
+/// Why a network or a task's connection to it does not stand.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// A network could not be made or changed.
+    #[error("could not set up network `{network}` on this host")]
+    Network {
+        /// Its full name.
+        network: String,
+        /// Why not.
+        source: KernelError,
+    },
+    /// A network or what was left of it could not be removed.
+    #[error("could not remove network {network} from this host")]
+    Removal {
+        /// Its identity.
+        network: NetworkId,
+        /// Why not.
+        source: KernelError,
+    },
+    /// A task could not be connected or disconnected.
+    #[error("could not change the networks of task {task}")]
+    Task {
+        /// Which.
+        task: TaskId,
+        /// Why not.
+        source: KernelError,
+    },
+    /// The task's network is not among those that this host was told of.
+    #[error("task {task} is on network {network}, of which this host has not been told")]
+    UnknownNetwork {
+        /// Which task.
+        task: TaskId,
+        /// Which network.
+        network: NetworkId,
+    },
+    /// A port of the host can only lead to a task that has an address.
+    #[error("task {task} publishes port {port} of its host but is on no network")]
+    NoAddress {
+        /// Which task.
+        task: TaskId,
+        /// Which port.
+        port: u16,
+    },
+    /// The host's rules for published ports could not be set.
+    #[error("could not set this host's packet rules for published ports")]
+    HostRules(#[source] KernelError),
+    /// The host has no link with the configured address.
+    #[error("no link of this host has the address {address} (`advertise_address`)")]
+    NoUnderlay {
+        /// The configured address.
+        address: Ipv4Addr,
+    },
+    /// The host's own namespace could not be worked with.
+    #[error("could not work with this host's own network")]
+    Host(#[source] KernelError),
+}
+
+/// What stands after [`Networks::apply`].
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The version of each network that is wholly in place: tunnels, virtual addresses, published ports and names.
+    pub standing: BTreeMap<NetworkId, u64>,
+    /// What could not be done. The next call tries again.
+    pub failures: Vec<NetworkError>,
+}
+
+/// What a container needs to use its networks.
+#[derive(Debug)]
+pub struct TaskNetwork {
+    /// The network namespace to start it in.
+    pub namespace: PathBuf,
+    /// Duplicates of the sockets (UDP, then TCP) at which its names are answered. Whoever keeps them across a restart
+    /// of the agent gives them back to [`Networks::adopt`].
+    pub dns_sockets: Vec<OwnedFd>,
+    /// The content of its `/etc/resolv.conf`.
+    pub resolv_conf: String,
+    /// The lines of its `/etc/hosts`, except the one for its own host name, which belongs to `addresses[0]`.
+    pub hosts: Vec<(IpAddr, String)>,
+    /// Its addresses, in the order of its networks.
+    pub addresses: Vec<Ipv4Addr>,
+}
+
+/// The networks of one host. Dropping it leaves them all in place; containers keep using them.
+#[derive(Debug)]
+pub struct Networks {
+    host: Arc<Mutex<Host>>,
+    healing: AbortHandle,
+}
+
+impl Drop for Networks {
+    fn drop(&mut self) {
+        self.healing.abort();
+    }
+}
+
+fn lock(host: &Mutex<Host>) -> MutexGuard<'_, Host> {
+    // A panic inside leaves records that the next pass compares with the kernel anyway.
+    host.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Networks {
+    /// Starts with whatever an earlier agent left in place: call [`Networks::apply`], then [`Networks::adopt`] for each
+    /// running container, then [`Networks::retain`]. Must be called within a tokio runtime.
+    pub async fn new(config: NetworkConfig) -> Result<Self, NetworkError> {
+        let names = Names::new(config.host.clone(), &config.resolv_conf);
+        let namespace = config.host.clone();
+        let host = spawn_blocking(move || Host::open(config, names)).await;
+        let host = host.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))?;
+        let host = Arc::new(Mutex::new(host));
+        let healing = watch::heal(&namespace, &host).map_err(NetworkError::Host)?;
+        Ok(Self { host, healing })
+    }
+
+    /// Makes exactly these networks true on this host. One that is gone from the set goes when its last local task has
+    /// been detached.
+    pub async fn apply(&self, desired: BTreeMap<NetworkId, NetworkAssignment>) -> Applied {
+        self.blocking(move |host| host.apply(desired)).await
+    }
+
+    /// Makes the task's namespace and connects it to its networks, which are set up from `networks` where they do not
+    /// stand yet. The task's names are answered from here on.
+    pub async fn attach(
+        &self,
+        task: &TaskAssignment,
+        networks: &BTreeMap<NetworkId, NetworkAssignment>,
+    ) -> Result<TaskNetwork, NetworkError> {
+        self.adopt(task, networks, Vec::new()).await
+    }
+
+    /// As [`Networks::attach`] for a task whose container outlived the agent: `dns_sockets` are those of its
+    /// [`TaskNetwork`], and what already stands stays untouched. Without sockets new ones are opened.
+    pub async fn adopt(
+        &self,
+        task: &TaskAssignment,
+        networks: &BTreeMap<NetworkId, NetworkAssignment>,
+        dns_sockets: Vec<OwnedFd>,
+    ) -> Result<TaskNetwork, NetworkError> {
+        let of_task = |attachment: &swarm_proto::object::Attachment| {
+            Some((attachment.network, networks.get(&attachment.network)?.clone()))
+        };
+        let networks = task.attachments.iter().filter_map(of_task).collect();
+        let task = task.clone();
+        self.blocking(move |host| host.attach(&task, &networks, dns_sockets)).await
+    }
+
+    /// Disconnects a task and removes its namespace, also one that an earlier agent made. The container is gone.
+    pub async fn detach(&self, task: TaskId) -> Result<(), NetworkError> {
+        self.blocking(move |host| host.detach(task)).await
+    }
+
+    /// Removes every namespace and link of a network or task that is not among these: what a crash left behind.
+    /// Goes on after a failure and returns all of them.
+    pub async fn retain(
+        &self,
+        networks: BTreeSet<NetworkId>,
+        tasks: BTreeSet<TaskId>,
+    ) -> Vec<NetworkError> {
+        self.blocking(move |host| host.retain(&networks, &tasks)).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Host) -> T + Send + 'static,
+    ) -> T {
+        let host = Arc::clone(&self.host);
+        let done = spawn_blocking(move || work(&mut lock(&host))).await;
+        done.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

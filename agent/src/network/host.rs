@@ -1,0 +1,378 @@
+//! All networks and tasks of one host, and the order in which they are changed. Every call here blocks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::OwnedFd;
+
+use swarm_proto::assignment::{NetworkAssignment, NetworkVip, TaskAssignment};
+use swarm_proto::id::{NetworkId, TaskId};
+use swarm_proto::object::Attachment;
+use swarm_runtime::kernel::netlink::Socket;
+use swarm_runtime::kernel::{namespace, nft};
+
+use super::overlay::{self, Ground, Overlay};
+use super::rules::{self, HostPort, LINK_GROUP};
+use super::task::{self, DnsSockets, TaskSpace};
+use super::{Applied, KernelError, NetworkConfig, NetworkError, TaskNetwork};
+use crate::names::{Names, Zone};
+
+/// A network that this host knows.
+#[derive(Debug)]
+struct NetworkRecord {
+    overlay: Overlay,
+    assignment: NetworkAssignment,
+    /// Whether all of `assignment` is in place; else the next pass repeats it.
+    standing: bool,
+    /// Whether the controller still wants it here.
+    wanted: bool,
+}
+
+/// A task that is connected.
+#[derive(Debug)]
+struct TaskRecord {
+    space: TaskSpace,
+    attachments: Vec<Attachment>,
+    host_ports: Vec<HostPort>,
+    dns: DnsSockets,
+}
+
+/// The networks and tasks of one host.
+#[derive(Debug)]
+pub(super) struct Host {
+    ground: Ground,
+    rules: nft::Socket,
+    /// What the host's table holds, and the generation right after it was put there.
+    table: Option<nft::Table>,
+    generation: Option<u32>,
+    networks: BTreeMap<NetworkId, NetworkRecord>,
+    tasks: BTreeMap<TaskId, TaskRecord>,
+    names: Names,
+    forwards: bool,
+}
+
+impl Host {
+    pub(super) fn open(config: NetworkConfig, names: Names) -> Result<Self, NetworkError> {
+        let host = |error: KernelError| NetworkError::Host(error);
+        let mut socket = Socket::open_in(&config.host).map_err(|e| host(e.into()))?;
+        let underlay_mtu = underlay_mtu(&mut socket, config.underlay)?;
+        let rules = nft::Socket::open_in(&config.host).map_err(|e| host(e.into()))?;
+        let ground = Ground {
+            host: config.host,
+            socket,
+            underlay: config.underlay,
+            underlay_mtu,
+            folder: config.run_dir.join("netns"),
+        };
+        let (networks, tasks) = (BTreeMap::new(), BTreeMap::new());
+        let (table, generation, forwards) = (None, None, false);
+        Ok(Self { ground, rules, table, generation, networks, tasks, names, forwards })
+    }
+
+    pub(super) fn apply(&mut self, desired: BTreeMap<NetworkId, NetworkAssignment>) -> Applied {
+        let mut failures = Vec::new();
+        for record in self.networks.values_mut() {
+            record.wanted = false;
+        }
+        let mut changed = Vec::new();
+        for (id, assignment) in desired {
+            if let Some(record) = self.networks.get_mut(&id) {
+                record.wanted = true;
+                if record.standing && record.assignment.version == assignment.version {
+                    continue;
+                }
+            }
+            match self.set_network(assignment) {
+                Ok(()) => changed.push(id),
+                Err(error) => failures.push(error),
+            }
+        }
+        failures.extend(self.remove_unwanted());
+        match self.set_host_rules() {
+            Ok(()) => self.mark_standing(&changed),
+            Err(error) => failures.push(error),
+        }
+        let standing = self.networks.iter().filter(|(_, record)| record.standing && record.wanted);
+        let standing = standing.map(|(id, record)| (*id, record.assignment.version)).collect();
+        Applied { standing, failures }
+    }
+
+    fn mark_standing(&mut self, networks: &[NetworkId]) {
+        for id in networks {
+            if let Some(record) = self.networks.get_mut(id) {
+                record.standing = true;
+            }
+        }
+    }
+
+    /// Everything of one network except the host's rules.
+    fn set_network(&mut self, assignment: NetworkAssignment) -> Result<(), NetworkError> {
+        let id = assignment.id;
+        let failed = |source: KernelError| NetworkError::Network {
+            network: assignment.name.clone(),
+            source,
+        };
+        let ground = &mut self.ground;
+        let (overlay, old_vips) = match self.networks.remove(&id) {
+            Some(record) => (Ok(record.overlay), record.standing.then_some(record.assignment.vips)),
+            None => (Overlay::open(ground, &assignment), None),
+        };
+        let mut overlay = overlay.map_err(failed)?;
+        let programmed = overlay.program(ground, &assignment);
+        self.names.set_zone(id, Zone::new(&assignment.names, !assignment.internal));
+        let led = match old_vips.is_some_and(|vips| vips == assignment.vips) {
+            true => Ok(()),
+            false => lead_vips(&mut self.tasks, id, &assignment.vips),
+        };
+        let result = programmed.and(led).map_err(failed);
+        let record = NetworkRecord { overlay, assignment, standing: false, wanted: true };
+        self.networks.insert(id, record);
+        result
+    }
+
+    /// Networks that nobody wants and no task is on.
+    fn remove_unwanted(&mut self) -> Vec<NetworkError> {
+        let in_use = self.networks_in_use();
+        let unwanted = self.networks.iter().filter(|(id, record)| {
+            !record.wanted && !in_use.contains(id)
+        });
+        let unwanted: Vec<_> = unwanted.map(|(id, _)| *id).collect();
+        unwanted.into_iter().filter_map(|id| self.remove_network(id).err()).collect()
+    }
+
+    fn networks_in_use(&self) -> BTreeSet<NetworkId> {
+        let attachments = self.tasks.values().flat_map(|task| &task.attachments);
+        attachments.map(|attachment| attachment.network).collect()
+    }
+
+    fn remove_network(&mut self, network: NetworkId) -> Result<(), NetworkError> {
+        let removed = overlay::remove(&mut self.ground, network);
+        removed.map_err(|source| NetworkError::Removal { network, source })?;
+        self.networks.remove(&network);
+        self.names.remove_zone(network);
+        Ok(())
+    }
+
+    pub(super) fn attach(
+        &mut self,
+        task: &TaskAssignment,
+        networks: &BTreeMap<NetworkId, NetworkAssignment>,
+        kept: Vec<OwnedFd>,
+    ) -> Result<TaskNetwork, NetworkError> {
+        let host_ports = host_ports(task)?;
+        for attachment in &task.attachments {
+            self.need_network(task.id, attachment.network, networks)?;
+        }
+        let failed = |source| NetworkError::Task { task: task.id, source };
+        if !self.tasks.contains_key(&task.id) {
+            let record = self.connect(task, host_ports, kept).map_err(failed)?;
+            self.tasks.insert(task.id, record);
+        }
+        self.set_host_rules()?;
+        let record = &self.tasks[&task.id];
+        let own = || record.dns.try_clone().map_err(|e| failed(KernelError::Sockets(e)));
+        let attached = record.attachments.iter().map(|attachment| attachment.network);
+        let DnsSockets { udp, tcp } = own()?;
+        self.names
+            .serve(task.id, attached.collect(), udp, tcp)
+            .map_err(|e| failed(KernelError::Sockets(e)))?;
+        Ok(TaskNetwork {
+            namespace: task::path(&self.ground, task.id),
+            dns_sockets: own()?.into_descriptors(),
+            resolv_conf: self.names.container_resolv_conf(),
+            hosts: host_lines(task),
+            addresses: task.attachments.iter().map(|attachment| attachment.address).collect(),
+        })
+    }
+
+    fn need_network(
+        &mut self,
+        task: TaskId,
+        network: NetworkId,
+        networks: &BTreeMap<NetworkId, NetworkAssignment>,
+    ) -> Result<(), NetworkError> {
+        if self.networks.contains_key(&network) {
+            return Ok(());
+        }
+        let assignment =
+            networks.get(&network).ok_or(NetworkError::UnknownNetwork { task, network })?;
+        self.set_network(assignment.clone())?;
+        self.set_host_rules()?;
+        self.mark_standing(&[network]);
+        Ok(())
+    }
+
+    fn connect(
+        &mut self,
+        task: &TaskAssignment,
+        host_ports: Vec<HostPort>,
+        kept: Vec<OwnedFd>,
+    ) -> Result<TaskRecord, KernelError> {
+        let mut space = TaskSpace::open(&self.ground, task.id)?;
+        let mtu = self.ground.mtu();
+        for (index, attachment) in task.attachments.iter().enumerate() {
+            // The caller has made sure that they are there.
+            let Some(network) = self.networks.get_mut(&attachment.network) else { continue };
+            if !space.has_link(index)? {
+                let (name, mac) = (task::link_name(index), attachment.mac);
+                let namespace = &space.namespace;
+                network.overlay.add_port(namespace, &name, attachment.address, mac, mtu)?;
+            }
+            space.set_address(index, attachment, network.assignment.prefix_length)?;
+        }
+        let networks = &self.networks;
+        let attached = task.attachments.iter().filter_map(|attachment| {
+            networks.get(&attachment.network).map(|record| &record.assignment)
+        });
+        let way_out = attached.clone().filter(|network| !network.internal);
+        if let Some((gateway, _)) = way_out.filter_map(|network| network.gateway).next() {
+            space.set_default_route(gateway)?;
+        }
+        let dns = match DnsSockets::from_kept(kept) {
+            Some(dns) => dns,
+            None => space.bind_dns()?,
+        };
+        space.set_rules(&dns, attached.map(|network| (network.id, network.vips.as_slice())))?;
+        let attachments = task.attachments.clone();
+        Ok(TaskRecord { space, attachments, host_ports, dns })
+    }
+
+    pub(super) fn detach(&mut self, task: TaskId) -> Result<(), NetworkError> {
+        self.names.stop(task);
+        let record = self.tasks.remove(&task);
+        // Ports lead elsewhere before their target goes.
+        if record.is_some_and(|record| !record.host_ports.is_empty()) {
+            self.set_host_rules()?;
+        }
+        task::remove(&self.ground, task).map_err(|source| NetworkError::Task { task, source })?;
+        match self.remove_unwanted().into_iter().next() {
+            Some(error) => Err(error),
+            None => self.set_host_rules(),
+        }
+    }
+
+    pub(super) fn retain(
+        &mut self,
+        networks: &BTreeSet<NetworkId>,
+        tasks: &BTreeSet<TaskId>,
+    ) -> Vec<NetworkError> {
+        let found = match namespace::list(&self.ground.folder) {
+            Ok(found) => found,
+            Err(error) => return vec![NetworkError::Host(error.into())],
+        };
+        let mut failures = Vec::new();
+        for task in found.iter().filter_map(|name| name.strip_prefix("task-")?.parse().ok()) {
+            if !tasks.contains(&task) {
+                failures.extend(self.detach(task).err());
+            }
+        }
+        let in_use = self.networks_in_use();
+        let kept = found.iter().filter_map(|name| name.strip_prefix("net-")?.parse().ok());
+        let mut left: BTreeSet<NetworkId> = kept.collect();
+        match self.ground.socket.links() {
+            Ok(links) => left.extend(links.iter().filter_map(|link| {
+                let number = link.name.strip_prefix("sw").filter(|_| link.group == LINK_GROUP);
+                number?.parse::<NetworkId>().ok()
+            })),
+            Err(error) => failures.push(NetworkError::Host(error.into())),
+        }
+        for network in left.difference(networks).filter(|id| !in_use.contains(id)) {
+            failures.extend(self.remove_network(*network).err());
+        }
+        failures.extend(self.set_host_rules().err());
+        failures
+    }
+
+    /// Brings the host's table to what networks and tasks mean, when that differs from what it holds.
+    fn set_host_rules(&mut self) -> Result<(), NetworkError> {
+        let ports: Vec<_> =
+            self.tasks.values().flat_map(|task| task.host_ports.iter().copied()).collect();
+        let table = rules::host(self.networks.values().map(|record| &record.assignment), &ports);
+        if self.table.as_ref() == Some(&table) {
+            return Ok(());
+        }
+        // Without networks there is nothing to translate, so the table may go, and with it the last trace of us.
+        let empty = self.networks.is_empty();
+        self.put_table(&table, empty).map_err(NetworkError::HostRules)?;
+        self.table = Some(table);
+        Ok(())
+    }
+
+    fn put_table(&mut self, table: &nft::Table, remove: bool) -> Result<(), KernelError> {
+        if remove {
+            self.rules.delete_table(rules::TABLE)?;
+            self.generation = None;
+            return Ok(());
+        }
+        if !self.forwards {
+            self.ground.host.write_sysctl("net/ipv4/ip_forward", "1")?;
+            self.forwards = true;
+        }
+        let before = self.rules.generation()?;
+        self.rules.apply(table)?;
+        let after = self.rules.generation()?;
+        // Somebody else's change in between may have been made to our table: let the next look repeat ours.
+        self.generation = (after == before.wrapping_add(1)).then_some(after);
+        Ok(())
+    }
+
+    /// Puts the host's table back when somebody changed rules since we did. Returns whether that was needed.
+    pub(super) fn heal(&mut self) -> Result<bool, NetworkError> {
+        let Some(table) = self.table.take().filter(|_| !self.networks.is_empty()) else {
+            return Ok(false);
+        };
+        let healed = self.rules.generation().map_err(KernelError::from).and_then(|generation| {
+            let stale = self.generation != Some(generation);
+            if stale {
+                self.put_table(&table, false)?;
+            }
+            Ok(stale)
+        });
+        self.table = Some(table);
+        healed.map_err(NetworkError::HostRules)
+    }
+}
+
+fn underlay_mtu(socket: &mut Socket, address: Ipv4Addr) -> Result<u32, NetworkError> {
+    let host = |error| NetworkError::Host(KernelError::Netlink(error));
+    let addresses = socket.addresses().map_err(host)?;
+    let own = addresses.iter().find(|found| found.address == address);
+    let link = own.ok_or(NetworkError::NoUnderlay { address })?.link;
+    let links = socket.links().map_err(host)?;
+    let found = links.iter().find(|found| found.index == link);
+    // Loopback has a larger one than any tunnel needs.
+    Ok(found.ok_or(NetworkError::NoUnderlay { address })?.mtu.min(65_535))
+}
+
+/// Tells every local task of a network where its virtual addresses lead now.
+fn lead_vips(
+    tasks: &mut BTreeMap<TaskId, TaskRecord>,
+    network: NetworkId,
+    vips: &[NetworkVip],
+) -> Result<(), KernelError> {
+    let part = rules::vips(network, vips);
+    let on_network = |task: &&mut TaskRecord| {
+        task.attachments.iter().any(|attachment| attachment.network == network)
+    };
+    let changed = tasks.values_mut().filter(on_network).map(|task| task.space.change_rules(&part));
+    // All are told; the first failure is returned.
+    changed.fold(Ok(()), Result::and)
+}
+
+fn host_ports(task: &TaskAssignment) -> Result<Vec<HostPort>, NetworkError> {
+    let address = task.attachments.first().map(|attachment| attachment.address);
+    let lead = |port: &swarm_proto::object::AllocatedPort| match address {
+        Some(address) => Ok(HostPort { port: *port, address }),
+        None => Err(NetworkError::NoAddress { task: task.id, port: port.published }),
+    };
+    task.host_ports.iter().map(lead).collect()
+}
+
+fn host_lines(task: &TaskAssignment) -> Vec<(IpAddr, String)> {
+    let mut lines = vec![
+        (IpAddr::V4(Ipv4Addr::LOCALHOST), "localhost".to_owned()),
+        (IpAddr::V6(Ipv6Addr::LOCALHOST), "localhost ip6-localhost ip6-loopback".to_owned()),
+    ];
+    let extra = task.container.extra_hosts.iter();
+    lines.extend(extra.map(|(name, address)| (IpAddr::V4(*address), name.clone())));
+    lines
+}

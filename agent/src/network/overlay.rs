@@ -1,0 +1,302 @@
+//! One network on this host: its namespace with bridge, tunnel and gateway, and what its tunnel knows of other hosts.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use swarm_proto::assignment::{NetworkAssignment, NetworkPeer};
+use swarm_proto::id::NetworkId;
+use swarm_runtime::kernel::netlink::{
+    Address, Forwarding, Link, LinkKind, Mac, Neighbour, NetlinkError, NewLink, Socket,
+};
+use swarm_runtime::kernel::{Namespace, namespace};
+
+use super::KernelError;
+use super::rules::{LINK_GROUP, gateway_link};
+
+const BRIDGE: &str = "br0";
+const TUNNEL: &str = "vx0";
+/// The network's end of the host's link into it.
+const GATEWAY_PORT: &str = "gw0";
+/// Outer Ethernet, IPv4, UDP and VXLAN headers.
+const TUNNEL_OVERHEAD: u32 = 50;
+
+/// Where networks are made.
+#[derive(Debug)]
+pub(super) struct Ground {
+    /// The host's namespace.
+    pub(super) host: Namespace,
+    /// A socket there.
+    pub(super) socket: Socket,
+    /// This host's end of all tunnels.
+    pub(super) underlay: Ipv4Addr,
+    /// The largest packet of the link with that address.
+    pub(super) underlay_mtu: u32,
+    /// Where namespaces are kept.
+    pub(super) folder: PathBuf,
+}
+
+impl Ground {
+    /// The largest packet inside a tunnel.
+    pub(super) fn mtu(&self) -> u32 {
+        self.underlay_mtu.saturating_sub(TUNNEL_OVERHEAD)
+    }
+
+    pub(super) fn network_path(&self, network: NetworkId) -> PathBuf {
+        self.folder.join(format!("net-{network}"))
+    }
+}
+
+/// A network's namespace and what was put into it.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    socket: Socket,
+    bridge: u32,
+    tunnel: u32,
+    namespace: Namespace,
+    neighbours: BTreeMap<Ipv4Addr, Mac>,
+    forwardings: BTreeMap<Mac, Ipv4Addr>,
+}
+
+impl Overlay {
+    /// Makes the namespace, bridge and tunnel, or takes those that an earlier agent made with all that they know.
+    pub(super) fn open(
+        ground: &mut Ground,
+        assignment: &NetworkAssignment,
+    ) -> Result<Self, KernelError> {
+        let path = ground.network_path(assignment.id);
+        if namespace::create(&path)? {
+            quiet(&Namespace::open(&path)?)?;
+        }
+        let namespace = Namespace::open(&path)?;
+        let mut socket = Socket::open_in(&namespace)?;
+        let mtu = Some(ground.mtu());
+        if socket.find_link(BRIDGE)?.is_none() {
+            socket.add_link(&NewLink { mtu, up: true, ..NewLink::new(BRIDGE, LinkKind::Bridge) })?;
+        }
+        let bridge = socket.link(BRIDGE)?.index;
+        if socket.find_link(TUNNEL)?.is_none() {
+            let kind = LinkKind::Vxlan {
+                id: assignment.vni,
+                local: ground.underlay,
+                port: assignment.vxlan_port,
+            };
+            let namespace = Some(&namespace);
+            ground.socket.add_link(&NewLink { mtu, namespace, ..NewLink::new(TUNNEL, kind) })?;
+        }
+        let tunnel = socket.link(TUNNEL)?;
+        join(&mut socket, &tunnel, bridge)?;
+        let tunnel = tunnel.index;
+        let known = socket.neighbours(tunnel)?;
+        let neighbours = known.into_iter().map(|entry| (entry.address, entry.mac)).collect();
+        let known = socket.forwardings(tunnel)?;
+        let forwardings = known.into_iter().map(|entry| (entry.mac, entry.host)).collect();
+        Ok(Self { socket, bridge, tunnel, namespace, neighbours, forwardings })
+    }
+
+    /// Makes the host's link into the network and the tunnel's entries what the assignment says.
+    pub(super) fn program(
+        &mut self,
+        ground: &mut Ground,
+        assignment: &NetworkAssignment,
+    ) -> Result<(), KernelError> {
+        self.set_gateway(ground, assignment)?;
+        self.set_peers(&assignment.peers, ground.underlay)?;
+        Ok(())
+    }
+
+    /// Adds a port for a task: a pair whose other end lies in the task's namespace under `name`, still down.
+    pub(super) fn add_port(
+        &mut self,
+        task: &Namespace,
+        name: &str,
+        address: Ipv4Addr,
+        mac: Mac,
+        mtu: u32,
+    ) -> Result<(), NetlinkError> {
+        let port = port_name(address);
+        // What a task that went away in the middle of its set-up may have left under this address.
+        self.socket.delete_link(&port)?;
+        let peer = NewLink {
+            mac: Some(mac),
+            mtu: Some(mtu),
+            namespace: Some(task),
+            ..NewLink::peer(name)
+        };
+        self.socket.add_link(&NewLink {
+            mtu: Some(mtu),
+            master: Some(self.bridge),
+            up: true,
+            ..NewLink::new(&port, LinkKind::Veth { peer: &peer })
+        })
+    }
+
+    fn set_gateway(
+        &mut self,
+        ground: &mut Ground,
+        assignment: &NetworkAssignment,
+    ) -> Result<(), KernelError> {
+        let name = gateway_link(assignment.id);
+        let Some((address, mac)) = assignment.gateway else {
+            return Ok(ground.socket.delete_link(&name)?);
+        };
+        let link = match ground.socket.find_link(&name)? {
+            Some(link) => link,
+            None => self.add_gateway(ground, &name, mac)?,
+        };
+        if link.mac != Some(mac) {
+            ground.socket.set_mac(link.index, mac)?;
+        }
+        let port = self.socket.link(GATEWAY_PORT)?;
+        join(&mut self.socket, &port, self.bridge)?;
+        let wanted =
+            Address { link: link.index, address, prefix_length: assignment.prefix_length };
+        let mut present = false;
+        for found in ground.socket.addresses()?.into_iter().filter(|a| a.link == link.index) {
+            present |= found == wanted;
+            if found != wanted {
+                ground.socket.delete_address(found)?;
+            }
+        }
+        if !present {
+            ground.socket.add_address(wanted)?;
+        }
+        if !link.up {
+            ground.socket.set_up(link.index, true)?;
+        }
+        Ok(())
+    }
+
+    fn add_gateway(
+        &mut self,
+        ground: &mut Ground,
+        name: &str,
+        mac: Mac,
+    ) -> Result<Link, KernelError> {
+        let mtu = Some(ground.mtu());
+        let namespace = Some(&self.namespace);
+        let peer = NewLink { mtu, namespace, ..NewLink::peer(GATEWAY_PORT) };
+        ground.socket.add_link(&NewLink {
+            mac: Some(mac),
+            mtu,
+            group: Some(LINK_GROUP),
+            ..NewLink::new(name, LinkKind::Veth { peer: &peer })
+        })?;
+        // See the page on loopback addresses at the top of `network`.
+        ground.host.write_sysctl(&format!("net/ipv4/conf/{name}/route_localnet"), "1")?;
+        let ipv6 = format!("net/ipv6/conf/{name}/disable_ipv6");
+        write_if_present(&ground.host, &ipv6, "1")?;
+        Ok(ground.socket.link(name)?)
+    }
+
+    fn set_peers(&mut self, peers: &[NetworkPeer], own: Ipv4Addr) -> Result<(), NetlinkError> {
+        let remote = peers.iter().filter(|peer| peer.host != own);
+        let neighbours: BTreeMap<_, _> =
+            remote.clone().map(|peer| (peer.address, peer.mac)).collect();
+        let forwardings: BTreeMap<_, _> = remote.map(|peer| (peer.mac, peer.host)).collect();
+
+        let (gone, new) = difference(&self.neighbours, &neighbours);
+        let entry = |(address, mac)| Neighbour { address, mac };
+        let (gone, new): (Vec<_>, Vec<_>) =
+            (gone.into_iter().map(entry).collect(), new.into_iter().map(entry).collect());
+        self.socket.delete_neighbours(self.tunnel, &gone)?;
+        self.socket.replace_neighbours(self.tunnel, &new)?;
+        self.neighbours = neighbours;
+
+        let (gone, new) = difference(&self.forwardings, &forwardings);
+        let entry = |(mac, host)| Forwarding { mac, host };
+        let (gone, new): (Vec<_>, Vec<_>) =
+            (gone.into_iter().map(entry).collect(), new.into_iter().map(entry).collect());
+        self.socket.delete_forwardings(self.tunnel, &gone)?;
+        self.socket.replace_forwardings(self.tunnel, &new)?;
+        self.forwardings = forwardings;
+        Ok(())
+    }
+}
+
+/// Removes a network or whatever is left of one. Links go first and by name: a namespace's own end comes later, and
+/// until then the kernel would refuse the same tunnel again.
+pub(super) fn remove(ground: &mut Ground, network: NetworkId) -> Result<(), KernelError> {
+    ground.socket.delete_link(&gateway_link(network))?;
+    let path = ground.network_path(network);
+    if namespace::is_namespace(&path)? {
+        clear(&path)?;
+    }
+    Ok(namespace::delete(&path)?)
+}
+
+/// Removes all links of a namespace but its loopback.
+pub(super) fn clear(path: &Path) -> Result<(), KernelError> {
+    let mut socket = Socket::open_in(&Namespace::open(path)?)?;
+    for link in socket.links()?.iter().filter(|link| link.kind.is_some()) {
+        socket.delete_link(&link.name)?;
+    }
+    Ok(())
+}
+
+/// The network's end of a task's link. Addresses are unique within the network.
+pub(super) fn port_name(address: Ipv4Addr) -> String {
+    format!("p{:08x}", address.to_bits())
+}
+
+fn join(socket: &mut Socket, link: &Link, bridge: u32) -> Result<(), NetlinkError> {
+    if link.master != Some(bridge) {
+        socket.set_master(link.index, bridge)?;
+    }
+    if !link.up {
+        socket.set_up(link.index, true)?;
+    }
+    Ok(())
+}
+
+/// What is in `old` but not at all in `new`, and what `new` adds or says otherwise.
+fn difference<K: Ord + Copy, V: PartialEq + Copy>(
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+) -> (Vec<(K, V)>, Vec<(K, V)>) {
+    let gone = old.iter().filter(|(key, _)| !new.contains_key(key));
+    let changed = new.iter().filter(|(key, value)| old.get(key) != Some(value));
+    let copied = |(key, value): (&K, &V)| (*key, *value);
+    (gone.map(copied).collect(), changed.map(copied).collect())
+}
+
+/// A bridge must not pass its frames to packet rules (the kernel's default), nor speak IPv6 by itself.
+fn quiet(namespace: &Namespace) -> Result<(), KernelError> {
+    for name in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables"] {
+        write_if_present(namespace, &format!("net/bridge/{name}"), "0")?;
+    }
+    for name in ["all", "default"] {
+        write_if_present(namespace, &format!("net/ipv6/conf/{name}/disable_ipv6"), "1")?;
+    }
+    Ok(())
+}
+
+/// Writes a kernel parameter that some kernels do not have.
+pub(super) fn write_if_present(
+    namespace: &Namespace,
+    name: &str,
+    value: &str,
+) -> Result<(), KernelError> {
+    use swarm_runtime::kernel::namespace::NamespaceError;
+    match namespace.write_sysctl(name, value) {
+        Err(NamespaceError::Path { source, .. })
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_names_what_goes_and_what_comes() {
+        let old = BTreeMap::from([(1, 'a'), (2, 'b'), (3, 'c')]);
+        let new = BTreeMap::from([(2, 'b'), (3, 'x'), (4, 'd')]);
+        assert_eq!(difference(&old, &new), (vec![(1, 'a')], vec![(3, 'x'), (4, 'd')]));
+        assert_eq!(difference(&new, &new), (vec![], vec![]));
+    }
+}

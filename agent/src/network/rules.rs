@@ -1,0 +1,188 @@
+//! What networks and tasks mean for packets, as rules. Pure.
+
+use std::net::Ipv4Addr;
+
+use swarm_proto::assignment::{NetworkAssignment, NetworkVip};
+use swarm_proto::id::NetworkId;
+use swarm_proto::object::AllocatedPort;
+use swarm_proto::spec::Protocol;
+use swarm_runtime::kernel::nft::{
+    Chain, ChainKind, Hook, HookPoint, Match, Rule, Spread, Table, Transport, Verdict,
+};
+
+/// The one table that is ours, in every namespace.
+pub(super) const TABLE: &str = "swarm";
+
+/// The group of the host's links into networks (the letters `SW`), by which rules know them.
+pub(super) const LINK_GROUP: u32 = 0x5357;
+
+/// Where a container asks for names.
+pub(crate) const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+
+const LOOPBACK: (Ipv4Addr, u8) = (Ipv4Addr::new(127, 0, 0, 0), 8);
+
+// The usual priorities: before connections are tracked, where destinations and where sources are translated.
+const RAW: i32 = -300;
+const FILTER: i32 = 0;
+const DESTINATION: i32 = -100;
+const SOURCE: i32 = 100;
+
+fn filter(point: HookPoint, priority: i32) -> Hook {
+    Hook { kind: ChainKind::Filter, point, priority }
+}
+
+fn nat(point: HookPoint, priority: i32) -> Hook {
+    Hook { kind: ChainKind::Nat, point, priority }
+}
+
+/// A port of this host that leads to one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HostPort {
+    /// The port.
+    pub(super) port: AllocatedPort,
+    /// The task's address.
+    pub(super) address: Ipv4Addr,
+}
+
+/// The host's table: published ports, the way out, and the walls between networks.
+pub(super) fn host<'a>(
+    networks: impl Iterator<Item = &'a NetworkAssignment> + Clone,
+    host_ports: &[HostPort],
+) -> Table {
+    let loopback = |side: fn(Ipv4Addr, u8) -> Match| side(LOOPBACK.0, LOOPBACK.1);
+    let ours = || Match::FromGroup(LINK_GROUP);
+    let guard = vec![
+        Rule::new([ours(), loopback(Match::Destination)], Verdict::Drop),
+        Rule::new([ours(), loopback(Match::Source)], Verdict::Drop),
+    ];
+    let to_ports = Rule::new([Match::LocalDestination], Verdict::Jump("ports".to_owned()));
+    // What comes from outside never reaches a port of the loopback, whatever its packets claim.
+    let not_loopback = Rule::new([loopback(Match::Destination)], Verdict::Return);
+    Table {
+        name: TABLE.to_owned(),
+        chains: vec![
+            Chain::base("guard", filter(HookPoint::Prerouting, RAW), guard),
+            Chain::base("forward", filter(HookPoint::Forward, FILTER), forward(networks.clone())),
+            Chain::base(
+                "prerouting",
+                nat(HookPoint::Prerouting, DESTINATION),
+                vec![not_loopback, to_ports.clone()],
+            ),
+            Chain::base("output", nat(HookPoint::Output, DESTINATION), vec![to_ports]),
+            Chain::base(
+                "postrouting",
+                nat(HookPoint::Postrouting, SOURCE),
+                postrouting(networks.clone()),
+            ),
+            Chain::plain("ports", ports(networks, host_ports)),
+        ],
+    }
+}
+
+fn forward<'a>(networks: impl Iterator<Item = &'a NetworkAssignment>) -> Vec<Rule> {
+    let mut rules = vec![
+        Rule::new([Match::Established], Verdict::Accept),
+        Rule::new([Match::Translated], Verdict::Accept),
+        // Neither another network nor the outside reaches a container except through a published port.
+        Rule::new([Match::ToGroup(LINK_GROUP)], Verdict::Drop),
+    ];
+    let internal = networks.filter(|network| network.internal && network.gateway.is_some());
+    rules.extend(internal.map(|network| {
+        Rule::new([Match::FromLink(gateway_link(network.id))], Verdict::Drop)
+    }));
+    rules
+}
+
+fn postrouting<'a>(networks: impl Iterator<Item = &'a NetworkAssignment>) -> Vec<Rule> {
+    // What was led into a network must come back through this host, so it goes in with this host's address there.
+    let mut rules =
+        vec![Rule::new([Match::ToGroup(LINK_GROUP), Match::Translated], Verdict::Masquerade)];
+    let outward = networks.filter(|network| !network.internal && network.gateway.is_some());
+    rules.extend(outward.map(|network| {
+        let source = Match::Source(network.subnet, network.prefix_length);
+        Rule::new([source, Match::NotToGroup(LINK_GROUP)], Verdict::Masquerade)
+    }));
+    rules
+}
+
+fn ports<'a>(
+    networks: impl Iterator<Item = &'a NetworkAssignment>,
+    host_ports: &[HostPort],
+) -> Vec<Rule> {
+    let own = host_ports.iter().map(|own| (own.port, port_rule(&own.port, vec![own.address])));
+    let mut all: Vec<_> = own.collect();
+    for network in networks {
+        for ingress in network.ingress.iter().filter(|ingress| !ingress.backends.is_empty()) {
+            let mut backends = ingress.backends.clone();
+            // Each host starts its turns at another task, so that single requests spread as well.
+            if let Some((gateway, _)) = network.gateway {
+                let start = usize::from(gateway.octets()[3]) % backends.len();
+                backends.rotate_left(start);
+            }
+            all.push((ingress.port, port_rule(&ingress.port, backends)));
+        }
+    }
+    // One address is more exact than every address.
+    all.sort_by_key(|(port, _)| (port.host_address.is_none(), *port));
+    all.into_iter().map(|(_, rule)| rule).collect()
+}
+
+fn port_rule(port: &AllocatedPort, to: Vec<Ipv4Addr>) -> Rule {
+    let address = port.host_address.filter(|address| !address.is_unspecified());
+    let mut matches: Vec<_> = address.map(|address| Match::Destination(address, 32)).into_iter().collect();
+    matches.push(Match::Port(transport(port.protocol), port.published));
+    Rule::new(matches, Verdict::Dnat { to, port: Some(port.target), spread: Spread::Turns })
+}
+
+fn transport(protocol: Protocol) -> Transport {
+    match protocol {
+        Protocol::Tcp => Transport::Tcp,
+        Protocol::Udp => Transport::Udp,
+    }
+}
+
+/// The table of a task's namespace: names, then the virtual addresses of each of its networks.
+pub(super) fn task<'a>(
+    dns: Option<(u16, u16)>,
+    networks: impl Iterator<Item = (NetworkId, &'a [NetworkVip])>,
+) -> Table {
+    let mut output = Vec::new();
+    if let Some((udp, tcp)) = dns {
+        output.extend([(Transport::Udp, udp), (Transport::Tcp, tcp)].map(|(transport, port)| {
+            let matches = [Match::Destination(DNS_ADDRESS, 32), Match::Port(transport, 53)];
+            let (to, spread) = (vec![DNS_ADDRESS], Spread::Turns);
+            Rule::new(matches, Verdict::Dnat { to, port: Some(port), spread })
+        }));
+    }
+    let mut chains = Vec::new();
+    for (network, vips) in networks {
+        let chain = vip_chain(network, vips);
+        output.push(Rule::new([], Verdict::Jump(chain.name.clone())));
+        chains.push(chain);
+    }
+    chains.push(Chain::base("output", nat(HookPoint::Output, DESTINATION), output));
+    Table { name: TABLE.to_owned(), chains }
+}
+
+/// Only the virtual addresses of one network, for a task that is already connected to it.
+pub(super) fn vips(network: NetworkId, vips: &[NetworkVip]) -> Table {
+    Table { name: TABLE.to_owned(), chains: vec![vip_chain(network, vips)] }
+}
+
+fn vip_chain(network: NetworkId, vips: &[NetworkVip]) -> Chain {
+    let rules = vips.iter().map(|vip| {
+        let verdict = match vip.backends.as_slice() {
+            [] => Verdict::Reject,
+            backends => {
+                Verdict::Dnat { to: backends.to_vec(), port: None, spread: Spread::Random }
+            }
+        };
+        Rule::new([Match::Destination(vip.address, 32)], verdict)
+    });
+    Chain::plain(&format!("net{network}"), rules.collect())
+}
+
+/// The name of the host's link into a network.
+pub(super) fn gateway_link(network: NetworkId) -> String {
+    format!("sw{network}")
+}

@@ -1,0 +1,159 @@
+//! One task's namespace: its links, addresses, the way out, the sockets for its names, the rules for virtual addresses.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+
+use swarm_proto::assignment::NetworkVip;
+use swarm_proto::id::{NetworkId, TaskId};
+use swarm_proto::object::Attachment;
+use swarm_runtime::kernel::netlink::{Address, Route, Socket};
+use swarm_runtime::kernel::nft;
+use swarm_runtime::kernel::{Namespace, namespace};
+
+use super::KernelError;
+use super::overlay::{self, Ground, write_if_present};
+use super::rules;
+
+/// The sockets at which a task's names are answered.
+#[derive(Debug)]
+pub(super) struct DnsSockets {
+    pub(super) udp: UdpSocket,
+    pub(super) tcp: TcpListener,
+}
+
+impl DnsSockets {
+    /// Binds both to ports that the kernel chooses, in the calling thread's namespace.
+    fn bind() -> io::Result<Self> {
+        let any = (rules::DNS_ADDRESS, 0);
+        Self { udp: UdpSocket::bind(any)?, tcp: TcpListener::bind(any)? }.non_blocking()
+    }
+
+    /// Takes those that a container's companion kept: UDP, then TCP. `None` when they are not these.
+    pub(super) fn from_kept(sockets: Vec<OwnedFd>) -> Option<Self> {
+        let [udp, tcp] = <[OwnedFd; 2]>::try_from(sockets).ok()?;
+        let sockets = Self { udp: udp.into(), tcp: tcp.into() };
+        let ours = |address: io::Result<std::net::SocketAddr>| {
+            address.is_ok_and(|address| address.ip() == rules::DNS_ADDRESS)
+        };
+        let usable = ours(sockets.udp.local_addr()) && ours(sockets.tcp.local_addr());
+        usable.then_some(sockets)?.non_blocking().ok()
+    }
+
+    fn non_blocking(self) -> io::Result<Self> {
+        self.udp.set_nonblocking(true)?;
+        self.tcp.set_nonblocking(true)?;
+        Ok(self)
+    }
+
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { udp: self.udp.try_clone()?, tcp: self.tcp.try_clone()? })
+    }
+
+    pub(super) fn into_descriptors(self) -> Vec<OwnedFd> {
+        vec![self.udp.into(), self.tcp.into()]
+    }
+
+    fn ports(&self) -> io::Result<(u16, u16)> {
+        Ok((self.udp.local_addr()?.port(), self.tcp.local_addr()?.port()))
+    }
+}
+
+/// A task's namespace.
+#[derive(Debug)]
+pub(super) struct TaskSpace {
+    pub(super) namespace: Namespace,
+    socket: Socket,
+    rules: nft::Socket,
+}
+
+impl TaskSpace {
+    /// Makes the namespace, or takes the one that is there.
+    pub(super) fn open(ground: &Ground, task: TaskId) -> Result<Self, KernelError> {
+        let path = path(ground, task);
+        if namespace::create(&path)? {
+            prepare(&Namespace::open(&path)?)?;
+        }
+        let namespace = Namespace::open(&path)?;
+        let mut socket = Socket::open_in(&namespace)?;
+        let loopback = socket.link("lo")?;
+        if !loopback.up {
+            socket.set_up(loopback.index, true)?;
+        }
+        let rules = nft::Socket::open_in(&namespace)?;
+        Ok(Self { namespace, socket, rules })
+    }
+
+    /// Whether the task's n-th link is there.
+    pub(super) fn has_link(&mut self, index: usize) -> Result<bool, KernelError> {
+        Ok(self.socket.find_link(&link_name(index))?.is_some())
+    }
+
+    /// Gives the n-th link its address and takes it up.
+    pub(super) fn set_address(
+        &mut self,
+        index: usize,
+        attachment: &Attachment,
+        prefix_length: u8,
+    ) -> Result<(), KernelError> {
+        let link = self.socket.link(&link_name(index))?;
+        let address = attachment.address;
+        self.socket.add_address(Address { link: link.index, address, prefix_length })?;
+        if !link.up {
+            self.socket.set_up(link.index, true)?;
+        }
+        Ok(())
+    }
+
+    /// The way to everything else.
+    pub(super) fn set_default_route(&mut self, gateway: Ipv4Addr) -> Result<(), KernelError> {
+        Ok(self.socket.replace_route(&Route::default_via(gateway))?)
+    }
+
+    /// Opens sockets for names inside the namespace.
+    pub(super) fn bind_dns(&self) -> Result<DnsSockets, KernelError> {
+        self.namespace.enter(DnsSockets::bind)?.map_err(KernelError::Sockets)
+    }
+
+    /// Puts all rules in place.
+    pub(super) fn set_rules<'a>(
+        &mut self,
+        dns: &DnsSockets,
+        networks: impl Iterator<Item = (NetworkId, &'a [NetworkVip])>,
+    ) -> Result<(), KernelError> {
+        let ports = dns.ports().map_err(KernelError::Sockets)?;
+        Ok(self.rules.apply(&rules::task(Some(ports), networks))?)
+    }
+
+    /// Puts a part of the rules in place.
+    pub(super) fn change_rules(&mut self, part: &nft::Table) -> Result<(), KernelError> {
+        Ok(self.rules.apply(part)?)
+    }
+}
+
+/// The file that keeps a task's namespace.
+pub(super) fn path(ground: &Ground, task: TaskId) -> std::path::PathBuf {
+    ground.folder.join(format!("task-{task}"))
+}
+
+/// The name of the n-th link inside the namespace.
+pub(super) fn link_name(index: usize) -> String {
+    format!("eth{index}")
+}
+
+/// Removes a task's links and its namespace, or whatever is left of them.
+pub(super) fn remove(ground: &Ground, task: TaskId) -> Result<(), KernelError> {
+    let path = path(ground, task);
+    if namespace::is_namespace(&path)? {
+        // The links go now, though a process that is still ending may hold the namespace a while longer.
+        overlay::clear(&path)?;
+    }
+    Ok(namespace::delete(&path)?)
+}
+
+/// What containers expect of their network: low ports and ping without privileges, no IPv6 where there is none.
+fn prepare(namespace: &Namespace) -> Result<(), KernelError> {
+    namespace.write_sysctl("net/ipv4/ip_unprivileged_port_start", "0")?;
+    namespace.write_sysctl("net/ipv4/ping_group_range", "0 2147483647")?;
+    write_if_present(namespace, "net/ipv6/conf/default/disable_ipv6", "1")
+}

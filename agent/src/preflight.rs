@@ -1,0 +1,1 @@
+//! What on this host would get in our way.
