@@ -239,7 +239,7 @@ mod tests {
 
     use super::*;
 
-    fn refused(text: &str, expected: Expect) {
+    fn refused(text: &str, expected: &Expect) {
         let error = Config::parse(Path::new("controller.toml"), text).unwrap_err();
         expected.assert_eq(&error.to_string());
     }
@@ -264,36 +264,39 @@ mod tests {
     fn an_unknown_key_is_named_with_the_nearest() {
         refused(
             "tick_ms = 25\n\nlissen = \"0.0.0.0:1\"\n",
-            expect![[r#"
+            &expect![[r"
                 controller.toml:3: unknown key `lissen`
 
-                hint: did you mean `listen`?"#]],
+                hint: did you mean `listen`?"]],
         );
         refused(
             "[registry.mirrors]\n",
-            expect![[r#"
+            &expect![[r"
                 controller.toml:1: unknown key `registry`
 
-                hint: known keys are state_dir, run_dir, listen, advertise, tick_ms, election_ticks, heartbeat_ticks, snapshot_entries, log"#]],
+                hint: known keys are state_dir, run_dir, listen, advertise, tick_ms, election_ticks, heartbeat_ticks, snapshot_entries, log"]],
         );
     }
 
     #[test]
     fn wrong_values_are_refused_with_their_line() {
-        refused("tick_ms = 0", expect!["controller.toml:1: `tick_ms` must lie between 1 and 1000"]);
+        refused(
+            "tick_ms = 0",
+            &expect!["controller.toml:1: `tick_ms` must lie between 1 and 1000"],
+        );
         refused(
             "\nelection_ticks = 2\n",
-            expect![
+            &expect![
                 "controller.toml:2: `election_ticks` must be more than `heartbeat_ticks`, and at most 10000"
             ],
         );
         refused(
             "tick_ms = \"fast\"",
-            expect![[r#"controller.toml:1: invalid type: string "fast", expected u64"#]],
+            &expect![[r#"controller.toml:1: invalid type: string "fast", expected u64"#]],
         );
         refused(
             "listen = 2377",
-            expect!["controller.toml:1: invalid type: integer `2377`, expected socket address"],
+            &expect!["controller.toml:1: invalid type: integer `2377`, expected socket address"],
         );
     }
 

@@ -48,7 +48,7 @@ impl DiskThread {
 fn run(mut store: impl Store, waiting: &Receiver<DiskBatch>, mut persisted: impl FnMut(u64)) {
     let mut owes_sweep = true;
     loop {
-        let patience = if owes_sweep { IDLE } else { Duration::from_secs(3600) };
+        let patience = if owes_sweep { IDLE } else { Duration::from_hours(1) };
         match waiting.recv_timeout(patience) {
             Ok(first) => {
                 let mut group = vec![first];

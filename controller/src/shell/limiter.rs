@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// Failures that an address may make in one window.
 const ALLOWED: u32 = 10;
 /// The window.
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 /// Addresses remembered at most; beyond, the oldest windows are forgotten.
 const REMEMBERED: usize = 4096;
 

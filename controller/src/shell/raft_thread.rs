@@ -195,7 +195,6 @@ pub fn start(
         // Waits while the core is busy; the core never waits for this thread.
         let _ = handle.requests.blocking_send(Request::Input(Input::Persisted { batch }));
     })?;
-    hub.applied(core.state().clone(), Vec::new());
     hub.members(core.status().members);
     let clock = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread = RaftThread {

@@ -2,6 +2,8 @@
 
 use tonic::{Code, Status};
 
+use crate::core::{Refusal as CoreRefusal, RefusalKind};
+
 /// A refusal on its way to a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -54,6 +56,18 @@ impl From<Refusal> for Status {
     }
 }
 
+impl From<CoreRefusal> for Refusal {
+    fn from(refusal: CoreRefusal) -> Self {
+        let code = match refusal.kind {
+            RefusalKind::Invalid => Code::InvalidArgument,
+            RefusalKind::Conflict => Code::FailedPrecondition,
+            RefusalKind::NotFound => Code::NotFound,
+            RefusalKind::Unavailable => Code::Unavailable,
+        };
+        Self { code, message: refusal.message, hint: refusal.hint }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +77,8 @@ mod tests {
         let status = Status::from(Refusal::unavailable("no leader").hint("wait"));
         assert_eq!(status.message(), "no leader\n\nhint: wait");
         assert_eq!(status.code(), Code::Unavailable);
+        let status = Status::from(Refusal::from(CoreRefusal::conflict("port taken", "")));
+        assert_eq!(status.message(), "port taken");
+        assert_eq!(status.code(), Code::FailedPrecondition);
     }
 }

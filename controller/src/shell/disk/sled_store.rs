@@ -65,6 +65,18 @@ impl SledStore {
         Ok((store, recovered))
     }
 
+    /// Opens a log that `init` or `join` has made. A log that has gone must not begin anew under the same raft id:
+    /// it has promised things that are forgotten now.
+    pub fn open_existing(path: &Path) -> Result<(Self, Recovered), DiskError> {
+        if path.join("log/db").exists() {
+            return Self::open(path);
+        }
+        Err(DiskError::Damaged {
+            path: path.to_owned(),
+            reason: String::from("there is no log, though this host joined a cluster"),
+        })
+    }
+
     fn load(&mut self) -> Result<Recovered, DiskError> {
         self.check_blobs()?;
         let hard_state = self.meta(HARD_STATE)?;

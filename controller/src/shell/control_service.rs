@@ -1,0 +1,134 @@
+//! What swarmctl asks of a controller, over TLS and on the unix socket.
+
+use std::sync::Arc;
+
+use swarm_proto::transport::{PeerRole, require_role};
+use swarm_proto::wire;
+use swarm_proto::wire::control_server::Control;
+use tonic::{Request, Response, Status};
+
+use super::controller::Controller;
+use super::logs::{self, Lines};
+use super::read::state_view;
+use super::watch::{self, Events};
+
+/// Serves operators.
+pub struct ControlService(pub Arc<Controller>);
+
+impl ControlService {
+    async fn write<W: super::write::Write>(
+        &self,
+        request: Request<W>,
+    ) -> Result<Response<W::Answer>, Status> {
+        require_role(&request, &PeerRole::OPERATORS)?;
+        self.0.write(request.into_inner()).await.map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl Control for ControlService {
+    async fn deploy(
+        &self,
+        request: Request<wire::DeployRequest>,
+    ) -> Result<Response<wire::DeployResponse>, Status> {
+        require_role(&request, &PeerRole::OPERATORS)?;
+        let mut request = request.into_inner();
+        let warnings = match &mut request.stack {
+            Some(stack) => self.0.resolve_images(stack).await?,
+            None => Vec::new(),
+        };
+        let mut answer = self.0.write(request).await?;
+        answer.warnings.splice(0..0, warnings);
+        Ok(Response::new(answer))
+    }
+
+    async fn remove_stack(
+        &self,
+        request: Request<wire::RemoveStackRequest>,
+    ) -> Result<Response<wire::RemoveStackResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn scale_service(
+        &self,
+        request: Request<wire::ScaleServiceRequest>,
+    ) -> Result<Response<wire::ScaleServiceResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn update_node(
+        &self,
+        request: Request<wire::UpdateNodeRequest>,
+    ) -> Result<Response<wire::UpdateNodeResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<wire::RemoveNodeRequest>,
+    ) -> Result<Response<wire::RemoveNodeResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn remove_volume(
+        &self,
+        request: Request<wire::RemoveVolumeRequest>,
+    ) -> Result<Response<wire::RemoveVolumeResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn get_state(
+        &self,
+        request: Request<wire::GetStateRequest>,
+    ) -> Result<Response<wire::StateView>, Status> {
+        require_role(&request, &PeerRole::OPERATORS)?;
+        let stale = request.into_inner().stale;
+        let view = self.0.read(stale).await?;
+        Ok(Response::new(state_view(&view, stale, "")))
+    }
+
+    type WatchStream = Events;
+
+    async fn watch(
+        &self,
+        request: Request<wire::WatchRequest>,
+    ) -> Result<Response<Events>, Status> {
+        require_role(&request, &PeerRole::OPERATORS)?;
+        let events = watch::watch(Arc::clone(&self.0), request.into_inner()).await?;
+        Ok(Response::new(events))
+    }
+
+    type LogsStream = Lines;
+
+    async fn logs(&self, request: Request<wire::LogsRequest>) -> Result<Response<Lines>, Status> {
+        require_role(&request, &PeerRole::OPERATORS)?;
+        let lines = logs::logs(Arc::clone(&self.0), request.into_inner()).await?;
+        Ok(Response::new(lines))
+    }
+
+    async fn list_images(
+        &self,
+        request: Request<wire::ListImagesRequest>,
+    ) -> Result<Response<wire::ListImagesResponse>, Status> {
+        require_role(&request, &PeerRole::OPERATORS)?;
+        self.0.read(false).await?;
+        Ok(Response::new(self.0.list_images().await))
+    }
+
+    /// Controllers ask it too, to learn each other's raft ids.
+    async fn get_version(
+        &self,
+        request: Request<wire::GetVersionRequest>,
+    ) -> Result<Response<wire::GetVersionResponse>, Status> {
+        require_role(&request, &[PeerRole::Local, PeerRole::Client, PeerRole::Controller])?;
+        let view = self.0.hub.view();
+        let node = view.state.nodes.get(&self.0.node);
+        Ok(Response::new(wire::GetVersionResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            raft_id: self.0.raft_id.0,
+            leader: view.leader.map_or(0, |leader| leader.0),
+            leader_address: view.leader_address().unwrap_or_default(),
+            node: node.map(|node| node.description.hostname.clone()).unwrap_or_default(),
+        }))
+    }
+}

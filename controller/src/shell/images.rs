@@ -1,0 +1,158 @@
+//! What agents know of images: what a name stands for now, and which images are on which node.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use swarm_proto::id::Digest;
+use swarm_proto::object::{Node, NodeStatus};
+use swarm_proto::transport::{AGENT_NAME, MAX_MESSAGE};
+use swarm_proto::wire;
+use swarm_proto::wire::agent_client::AgentClient;
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::controller::Controller;
+use super::refusal::Refusal;
+use crate::core::State;
+
+/// Agents that are asked for one image at most.
+const ASKED: usize = 3;
+/// How long one agent may take to ask a registry.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(20);
+const LIST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// `host:port` of a node's agent; `None` until the agent said so.
+pub fn agent_address(node: &Node) -> Option<String> {
+    let description = &node.description;
+    Some(format!("{}:{}", description.address?, description.agent_port))
+}
+
+impl Controller {
+    /// A connection to a node's agent.
+    pub async fn agent(&self, node: &Node) -> Result<AgentClient<Channel>, Status> {
+        let name = &node.description.hostname;
+        let address = agent_address(node)
+            .ok_or_else(|| Refusal::unavailable(format!("node {name} has not reported yet")))?;
+        let channel = self.tls.connect(&address, AGENT_NAME).await.map_err(|error| {
+            let error = super::disk_thread::chain(&error);
+            Refusal::unavailable(format!("agent of node {name}: {error}"))
+        })?;
+        Ok(AgentClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    /// Gives every image of a stack a digest. Answers with sentences for the user.
+    pub async fn resolve_images(&self, stack: &mut wire::StackSpec) -> Result<Vec<String>, Status> {
+        let open = |image: &wire::ImageSpec| image.digest.as_deref().unwrap_or("").is_empty();
+        let references: BTreeSet<String> = images(stack)
+            .filter(|image| open(image))
+            .map(|image| image.reference.clone())
+            .collect();
+        let name = stack.name.clone();
+        let asked = references.iter().map(|reference| self.resolve(&name, reference));
+        let mut answers = BTreeMap::new();
+        let mut warnings = Vec::new();
+        for (reference, answer) in
+            references.iter().zip(futures_util::future::join_all(asked).await)
+        {
+            let (digest, warning) = answer?;
+            answers.insert(reference.clone(), digest);
+            warnings.extend(warning);
+        }
+        for image in images(stack).filter(|image| open(image)) {
+            image.digest = answers.get(&image.reference).cloned();
+        }
+        Ok(warnings)
+    }
+
+    async fn resolve(
+        &self,
+        stack: &str,
+        reference: &str,
+    ) -> Result<(String, Option<String>), Status> {
+        let state = self.hub.view().state;
+        let ready: Vec<Node> = state
+            .nodes
+            .values()
+            .filter(|node| node.status == NodeStatus::Ready)
+            .map(|node| Node::clone(node))
+            .collect();
+        let mut last = Refusal::unavailable(format!(
+            "image {reference}: no node is ready to ask its registry"
+        ))
+        .hint("see the nodes with `swarmctl node ls`; an agent must run on at least one host")
+        .into();
+        for node in ready.iter().take(ASKED) {
+            match self.ask(node, reference).await {
+                Ok(digest) => return Ok((digest, None)),
+                Err(status) if is_final(&status) => {
+                    return Err(Status::new(status.code(), status.message()));
+                }
+                Err(status) => last = status,
+            }
+        }
+        let Some(known) = running_digest(&state, stack, reference) else { return Err(last) };
+        let why = last.message().lines().next().unwrap_or_default();
+        let warning = format!(
+            "the registry could not be asked for {reference}, so the content that is deployed already stays: {why}"
+        );
+        Ok((known.as_str().to_owned(), Some(warning)))
+    }
+
+    async fn ask(&self, node: &Node, reference: &str) -> Result<String, Status> {
+        let mut agent = self.agent(node).await?;
+        let request = wire::ResolveImageRequest { reference: reference.to_owned() };
+        let Ok(answer) = timeout(RESOLVE_PATIENCE, agent.resolve_image(request)).await else {
+            let seconds = RESOLVE_PATIENCE.as_secs();
+            let why = format!("image {reference}: its registry did not answer in {seconds} s");
+            let hint = "try again, or see whether the registry runs";
+            return Err(Refusal::unavailable(why).hint(hint).into());
+        };
+        let digest: Digest = answer?.into_inner().digest.parse().map_err(|error| {
+            Status::internal(format!("node {}: {error}", node.description.hostname))
+        })?;
+        Ok(digest.as_str().to_owned())
+    }
+
+    /// Each node's images, asked at the same time.
+    pub async fn list_images(&self) -> wire::ListImagesResponse {
+        let state = self.hub.view().state;
+        let asked = state.nodes.values().map(|node| async {
+            let list = async {
+                let mut agent = self.agent(node).await?;
+                Ok::<_, Status>(agent.list_images(wire::ListImagesRequest {}).await?.into_inner())
+            };
+            let answer = match timeout(LIST_PATIENCE, list).await {
+                Ok(Ok(images)) => images,
+                Ok(Err(status)) => unknown(status.message()),
+                Err(_) => unknown("the agent did not answer in time"),
+            };
+            wire::NodeImages { node: node.description.hostname.clone(), ..answer }
+        });
+        wire::ListImagesResponse { nodes: futures_util::future::join_all(asked).await }
+    }
+}
+
+fn unknown(why: &str) -> wire::NodeImages {
+    let error = why.lines().next().unwrap_or_default().to_owned();
+    wire::NodeImages { error, ..wire::NodeImages::default() }
+}
+
+fn images(stack: &mut wire::StackSpec) -> impl Iterator<Item = &mut wire::ImageSpec> {
+    let containers = stack.services.values_mut().filter_map(|service| service.container.as_mut());
+    containers.filter_map(|container| container.image.as_mut())
+}
+
+/// Whether another node's answer could not differ.
+fn is_final(status: &Status) -> bool {
+    let codes =
+        [Code::NotFound, Code::InvalidArgument, Code::PermissionDenied, Code::FailedPrecondition];
+    codes.contains(&status.code())
+}
+
+/// The digest that the stack's services run already for this name.
+fn running_digest(state: &State, stack: &str, reference: &str) -> Option<Digest> {
+    let services = state.services.values().filter(|service| service.stack == stack);
+    let images = services.map(|service| service.spec.container.image.clone());
+    images.filter(|image| image.reference == reference).find_map(|image| image.digest)
+}

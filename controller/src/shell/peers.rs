@@ -1,0 +1,328 @@
+//! The connections to other controllers: one long-lived stream of messages each, and a stream for each snapshot.
+//! Messages are dropped rather than kept when a peer cannot take them; Raft sends again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _};
+use prost_for_raft::Message as _;
+use raft::eraftpb::Message;
+use sha2::Digest as _;
+use swarm_proto::id::RaftId;
+use swarm_proto::transport::{CONTROLLER_NAME, Tls, node_name};
+use swarm_proto::wire;
+use swarm_proto::wire::control_client::ControlClient;
+use swarm_proto::wire::raft_client::RaftClient;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::hub::{Hub, View};
+use super::raft_thread::{CoreHandle, Transmit};
+
+/// Messages that wait for a peer's connection.
+const QUEUE: usize = 512;
+/// Messages in one piece of the stream.
+const PIECE: usize = 64;
+/// The sum of messages' bytes in one piece after which no more are added.
+const PIECE_BYTES: usize = 1 << 20;
+/// One part of a snapshot.
+const CHUNK: usize = 256 * 1024;
+/// How long a snapshot may take.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_mins(2);
+/// How long a peer's new connection is waited for.
+const CONNECT_PATIENCE: Duration = Duration::from_millis(1500);
+const FIRST_PAUSE: Duration = Duration::from_millis(30);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+type Slot = Arc<Mutex<Option<mpsc::Sender<Vec<u8>>>>>;
+
+/// Where a peer is: its address, and the name that its certificate must bear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    address: String,
+    name: String,
+}
+
+struct Peer {
+    place: Place,
+    slot: Slot,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// All connections to other controllers, kept as the state says.
+#[derive(Clone)]
+pub struct Peers {
+    known: Arc<Mutex<HashMap<RaftId, Peer>>>,
+    runtime: tokio::runtime::Handle,
+    core: CoreHandle,
+    tls: Arc<Tls>,
+    own: RaftId,
+}
+
+impl Peers {
+    /// Connects to every controller that `hub` shows, now and later. A controller that has just joined knows only
+    /// addresses, `seeds`, and asks there. Call it within the runtime.
+    pub fn start(
+        own: RaftId,
+        hub: &Hub,
+        core: CoreHandle,
+        tls: Arc<Tls>,
+        seeds: Vec<String>,
+    ) -> Self {
+        let runtime = tokio::runtime::Handle::current();
+        let peers = Self { known: Arc::default(), runtime, core, tls, own };
+        let following = peers.clone();
+        let mut views = hub.follow();
+        tokio::spawn(async move {
+            while views.borrow_and_update().state.nodes.is_empty() {
+                following.connect(following.ask(&seeds).await);
+                // An error means that the process is stopping.
+                let _ = timeout(LONGEST_PAUSE, views.changed()).await;
+            }
+            loop {
+                let places = places(&views.borrow_and_update(), own);
+                following.connect(places);
+                if views.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        peers
+    }
+
+    fn connect(&self, places: BTreeMap<RaftId, Place>) {
+        let mut peers = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.retain(|raft_id, peer| places.get(raft_id) == Some(&peer.place));
+        for (raft_id, place) in places {
+            peers.entry(raft_id).or_insert_with(|| {
+                tracing::debug!(peer = raft_id.0, address = place.address, "connecting to a peer");
+                let slot = Slot::default();
+                let dialer = self.clone();
+                let task = dialer.keep_connected(raft_id, place.clone(), Arc::clone(&slot));
+                Peer { place, slot, task: self.runtime.spawn(task) }
+            });
+        }
+    }
+
+    /// Asks controllers which members of the Raft group they are.
+    async fn ask(&self, seeds: &[String]) -> BTreeMap<RaftId, Place> {
+        let ask_one = async |address: &String| {
+            let channel = self.tls.connect(address, CONTROLLER_NAME).await.ok()?;
+            let mut ask = ControlClient::new(channel);
+            let version = ask.get_version(wire::GetVersionRequest {}).await.ok()?.into_inner();
+            let place = Place { address: address.clone(), name: CONTROLLER_NAME.to_owned() };
+            Some((RaftId(version.raft_id), place))
+        };
+        let answers = futures_util::future::join_all(seeds.iter().map(ask_one)).await;
+        answers.into_iter().flatten().filter(|(raft_id, _)| *raft_id != self.own).collect()
+    }
+
+    async fn keep_connected(self, raft_id: RaftId, place: Place, slot: Slot) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let connect = self.tls.connect(&place.address, &place.name);
+            match timeout(CONNECT_PATIENCE, connect).await {
+                Ok(Ok(channel)) => {
+                    pause = FIRST_PAUSE;
+                    let (sender, messages) = mpsc::channel(QUEUE);
+                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+                    let ended = RaftClient::new(channel).messages(pieces(messages)).await;
+                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    if let Err(status) = ended {
+                        tracing::debug!(peer = raft_id.0, %status, "connection to a peer ended");
+                    }
+                }
+                Ok(Err(error)) => tracing::debug!(peer = raft_id.0, %error, "cannot reach a peer"),
+                Err(_) => tracing::debug!(peer = raft_id.0, "a peer does not answer"),
+            }
+            self.core.unreachable(raft_id).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn deliver_snapshot(&self, place: Place, message: Vec<u8>) -> Result<(), String> {
+        let chunks = snapshot_chunks(&message).map_err(|error| error.to_string())?;
+        let connect = self.tls.connect(&place.address, &place.name);
+        let channel = connect.await.map_err(|error| error.to_string())?;
+        let (sender, stream) = mpsc::channel(2);
+        let feed = async move {
+            for chunk in chunks {
+                if sender.send(chunk).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let mut client = RaftClient::new(channel);
+        let send = client.snapshot(ReceiverStream::new(stream));
+        let (answer, ()) = tokio::join!(timeout(SNAPSHOT_PATIENCE, send), feed);
+        match answer {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) => Err(status.to_string()),
+            Err(_) => Err(String::from("it took too long")),
+        }
+    }
+}
+
+fn places(view: &View, own: RaftId) -> BTreeMap<RaftId, Place> {
+    let others = view.state.controllers().into_iter().filter(|(raft_id, ..)| *raft_id != own);
+    others
+        .map(|(raft_id, node, address)| (raft_id, Place { address, name: node_name(node) }))
+        .collect()
+}
+
+fn pieces(messages: mpsc::Receiver<Vec<u8>>) -> impl Stream<Item = wire::RaftMessages> {
+    futures_util::stream::unfold(messages, |mut messages| async move {
+        let first = messages.recv().await?;
+        let mut bytes = first.len();
+        let mut piece = vec![first];
+        while piece.len() < PIECE && bytes < PIECE_BYTES {
+            let Ok(message) = messages.try_recv() else { break };
+            bytes += message.len();
+            piece.push(message);
+        }
+        Some((wire::RaftMessages { messages: piece }, messages))
+    })
+}
+
+/// The parts of a message that carries a snapshot: first the message without the data, then the data.
+fn snapshot_chunks(
+    message: &[u8],
+) -> Result<Vec<wire::SnapshotChunk>, prost_for_raft::DecodeError> {
+    let mut message = Message::decode(message)?;
+    let data = message.snapshot.as_mut().map(|snapshot| std::mem::take(&mut snapshot.data));
+    let data = data.unwrap_or_default();
+    let first = wire::SnapshotChunk {
+        message: message.encode_to_vec(),
+        size: data.len() as u64,
+        digest: digest(&data),
+        data: Vec::new(),
+    };
+    let rest = data
+        .chunks(CHUNK)
+        .map(|part| wire::SnapshotChunk { data: part.to_vec(), ..wire::SnapshotChunk::default() });
+    Ok(std::iter::once(first).chain(rest).collect())
+}
+
+fn digest(data: &[u8]) -> String {
+    format!("sha256:{:x}", sha2::Sha256::digest(data))
+}
+
+/// The largest snapshot that is taken in.
+const LARGEST_SNAPSHOT: u64 = 1 << 30;
+
+/// Puts the message together again from its parts; the error says what does not fit.
+pub async fn receive_snapshot<E: std::fmt::Display>(
+    chunks: impl Stream<Item = Result<wire::SnapshotChunk, E>>,
+) -> Result<Vec<u8>, String> {
+    let mut chunks = std::pin::pin!(chunks);
+    let first = match chunks.next().await {
+        Some(chunk) => chunk.map_err(|error| error.to_string())?,
+        None => return Err(String::from("a snapshot without parts")),
+    };
+    let mut message = Message::decode(first.message.as_slice())
+        .map_err(|error| format!("damaged message of a snapshot: {error}"))?;
+    if first.size > LARGEST_SNAPSHOT {
+        return Err(format!("a snapshot of {} bytes is too large", first.size));
+    }
+    let mut data: Vec<u8> = first.data;
+    while let Some(chunk) = chunks.next().await {
+        data.extend_from_slice(&chunk.map_err(|error| error.to_string())?.data);
+        if data.len() as u64 > first.size {
+            return Err(String::from("a snapshot that is longer than announced"));
+        }
+    }
+    if data.len() as u64 != first.size || digest(&data) != first.digest {
+        return Err(String::from("a damaged snapshot (wrong size or digest)"));
+    }
+    let snapshot = message.snapshot.as_mut().ok_or("a snapshot message without a snapshot")?;
+    snapshot.data = data;
+    Ok(message.encode_to_vec())
+}
+
+impl Transmit for Peers {
+    fn send(&mut self, to: RaftId, messages: Vec<Vec<u8>>) -> bool {
+        let peers = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(peer) = peers.get(&to) else { return false };
+        let slot = peer.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(sender) = slot.as_ref() else { return false };
+        messages.into_iter().all(|message| sender.try_send(message).is_ok())
+    }
+
+    fn send_snapshot(&mut self, to: RaftId, message: Vec<u8>) {
+        let place = {
+            let peers = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            peers.get(&to).map(|peer| peer.place.clone())
+        };
+        let sender = self.clone();
+        self.runtime.spawn(async move {
+            let sent = match place {
+                Some(place) => sender.deliver_snapshot(place, message).await,
+                None => Err(String::from("its address is not known")),
+            };
+            match &sent {
+                Ok(()) => tracing::info!(peer = to.0, "sent a snapshot"),
+                Err(error) => tracing::warn!(peer = to.0, error, "could not send a snapshot"),
+            }
+            sender.core.snapshot_sent(to, sent.is_ok()).await;
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft::eraftpb::{MessageType, Snapshot};
+
+    use super::*;
+
+    fn message(size: usize) -> Vec<u8> {
+        let mut message = Message { from: 1, to: 2, ..Message::default() };
+        message.set_msg_type(MessageType::MsgSnapshot);
+        message.snapshot = Some(Snapshot { data: vec![3; size], ..Snapshot::default() });
+        message.encode_to_vec()
+    }
+
+    async fn received(chunks: Vec<wire::SnapshotChunk>) -> Result<Vec<u8>, String> {
+        let chunks = chunks.into_iter().map(Ok::<_, String>);
+        receive_snapshot(futures_util::stream::iter(chunks)).await
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_arrives_whole_or_not_at_all() {
+        for size in [0, 1, CHUNK, CHUNK * 3 + 5] {
+            let message = message(size);
+            let chunks = snapshot_chunks(&message).unwrap();
+            assert_eq!(received(chunks).await.unwrap(), message);
+        }
+        let mut short = snapshot_chunks(&message(CHUNK * 2)).unwrap();
+        short.pop();
+        assert!(received(short).await.unwrap_err().contains("damaged"));
+        let mut damaged = snapshot_chunks(&message(100)).unwrap();
+        damaged[1].data[5] ^= 1;
+        assert!(received(damaged).await.unwrap_err().contains("damaged"));
+        let mut long = snapshot_chunks(&message(100)).unwrap();
+        long[0].size = 99;
+        assert!(received(long).await.unwrap_err().contains("longer"));
+        assert!(received(Vec::new()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn waiting_messages_travel_together() {
+        let (sender, messages) = mpsc::channel(QUEUE);
+        for number in 0..100_u8 {
+            sender.try_send(vec![number]).unwrap();
+        }
+        drop(sender);
+        let sizes: Vec<usize> = pieces(messages).map(|piece| piece.messages.len()).collect().await;
+        assert_eq!(sizes, [PIECE, 100 - PIECE]);
+    }
+}

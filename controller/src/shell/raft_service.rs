@@ -1,0 +1,102 @@
+//! What controllers ask of each other.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt as _};
+use prost_for_raft::Message as _;
+use swarm_proto::transport::{PeerRole, require_role};
+use swarm_proto::wire;
+use swarm_proto::wire::raft_server::Raft;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::controller::Controller;
+use super::dispatcher;
+use super::peers::receive_snapshot;
+use super::refusal::Refusal;
+
+/// Serves other controllers.
+pub struct RaftService(pub Arc<Controller>);
+
+#[tonic::async_trait]
+impl Raft for RaftService {
+    async fn messages(
+        &self,
+        request: Request<Streaming<wire::RaftMessages>>,
+    ) -> Result<Response<wire::RaftMessagesEnd>, Status> {
+        let sender = self.sender(&request)?;
+        let mut pieces = request.into_inner();
+        while let Some(piece) = pieces.next().await {
+            for bytes in piece?.messages {
+                self.check(sender, &bytes)?;
+                self.0.core.peer_message(bytes).await;
+            }
+        }
+        Ok(Response::new(wire::RaftMessagesEnd {}))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<wire::SnapshotChunk>>,
+    ) -> Result<Response<wire::SnapshotEnd>, Status> {
+        let sender = self.sender(&request)?;
+        let received = receive_snapshot(request.into_inner()).await;
+        let bytes = received.map_err(Status::data_loss)?;
+        self.check(sender, &bytes)?;
+        self.0.core.peer_message(bytes).await;
+        Ok(Response::new(wire::SnapshotEnd {}))
+    }
+
+    async fn forward(
+        &self,
+        request: Request<wire::ForwardRequest>,
+    ) -> Result<Response<wire::ForwardResponse>, Status> {
+        require_role(&request, &[PeerRole::Controller])?;
+        let request = request.into_inner();
+        let response = self.0.forwarded(&request.method, &request.request).await?;
+        Ok(Response::new(wire::ForwardResponse { response }))
+    }
+
+    type RelaySessionStream =
+        Pin<Box<dyn Stream<Item = Result<wire::ControllerMessage, Status>> + Send>>;
+
+    async fn relay_session(
+        &self,
+        request: Request<Streaming<wire::AgentMessage>>,
+    ) -> Result<Response<Self::RelaySessionStream>, Status> {
+        require_role(&request, &[PeerRole::Controller])?;
+        let session = dispatcher::relayed(Arc::clone(&self.0), request.into_inner()).await?;
+        Ok(Response::new(Box::pin(session)))
+    }
+}
+
+impl RaftService {
+    /// The raft id that the caller's certificate stands for; `None` while this controller knows no node at all.
+    fn sender<T>(&self, request: &Request<T>) -> Result<Option<u64>, Status> {
+        let peer = require_role(request, &[PeerRole::Controller])?;
+        let view = self.0.hub.view();
+        if view.state.nodes.is_empty() {
+            return Ok(None);
+        }
+        let node = peer.node_id.and_then(|node| view.state.nodes.get(&node));
+        match node.and_then(|node| node.raft_id) {
+            Some(raft_id) => Ok(Some(raft_id.0)),
+            // It may have joined so lately that this controller has not heard yet: it tries again.
+            None => Err(Refusal::denied("this node is no controller of the cluster").into()),
+        }
+    }
+
+    fn check(&self, sender: Option<u64>, bytes: &[u8]) -> Result<(), Status> {
+        let message = raft::eraftpb::Message::decode(bytes)
+            .map_err(|error| Refusal::invalid(format!("damaged message: {error}")))?;
+        if message.to != self.0.raft_id.0 {
+            return Err(Refusal::invalid("this message is for another controller").into());
+        }
+        match sender {
+            Some(raft_id) if raft_id != message.from => {
+                Err(Refusal::denied("a controller speaks only for itself").into())
+            }
+            _ => Ok(()),
+        }
+    }
+}

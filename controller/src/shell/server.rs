@@ -1,0 +1,260 @@
+//! `swarm-controller run`: puts threads, services and connections together, and takes them down in good order.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm_proto::id::RaftId;
+use swarm_proto::object::Role;
+use swarm_proto::transport::{
+    self, Identity, IdentityError, MAX_MESSAGE, Tls, TlsError, accept_tls, accept_unix,
+};
+use swarm_proto::wire;
+use swarm_proto::wire::control_server::ControlServer;
+use swarm_proto::wire::dispatcher_server::DispatcherServer;
+use swarm_proto::wire::join_server::JoinServer;
+use swarm_proto::wire::local_server::LocalServer;
+use swarm_proto::wire::raft_server::RaftServer;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use super::control_service::ControlService;
+use super::controller::Controller;
+use super::disk::{DiskError, SledStore};
+use super::dispatcher::DispatcherService;
+use super::hub::Hub;
+use super::join_service::JoinService;
+use super::local_service::LocalService;
+use super::peers::Peers;
+use super::raft_service::RaftService;
+use super::{address, raft_thread};
+use crate::config::Config;
+use crate::core::{Core, CoreConfig, Recovered, StartError};
+
+/// How long a stopping leader tries to hand over.
+const HAND_OVER: Duration = Duration::from_secs(2);
+/// How long streams may take to end when stopping.
+const FAREWELL: Duration = Duration::from_millis(300);
+
+/// Why the controller does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No `init` or `join` has been done.
+    #[error(
+        "this host belongs to no cluster yet: {} does not exist\n\nhint: make a cluster with `swarm-controller init --advertise IP`, or enter one with `swarm-controller join --token TOKEN ADDRESS`",
+        folder.display()
+    )]
+    NoIdentity {
+        /// Where the identity would be.
+        folder: PathBuf,
+    },
+    /// The host joined as an agent.
+    #[error(
+        "this host joined its cluster as an agent, not as a controller\n\nhint: run `swarm-agent run` on it"
+    )]
+    NotController,
+    /// The identity cannot be read.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The certificate cannot be used.
+    #[error("this host's certificate cannot be used")]
+    Tls(#[from] TlsError),
+    /// The disk cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// What the disk holds cannot be used.
+    #[error(transparent)]
+    Core(#[from] StartError),
+    /// Nothing can listen there.
+    #[error("cannot listen on {at}")]
+    Listen {
+        /// Address or socket.
+        at: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A folder cannot be made.
+    #[error("cannot make {}", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Threads or signals are not to be had.
+    #[error("the system refuses a {what}")]
+    System {
+        /// Thread, signal or runtime.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Waits for an identity, when `wait`, then runs until a signal asks to stop.
+pub async fn run(config: &Config, wait: bool) -> Result<(), RunError> {
+    let mut stop = StopSignals::listen()?;
+    let identity = tokio::select! {
+        identity = identity(config, wait) => identity?,
+        () = stop.received() => return Ok(()),
+    };
+    let (Role::Controller, Some(raft_id)) = (identity.role, identity.raft_id) else {
+        return Err(RunError::NotController);
+    };
+    transport::install_crypto_provider();
+    let tls = Tls::new(&identity.credentials())?;
+    let (store, recovered) = SledStore::open_existing(&config.raft_dir())?;
+    let core = Core::new(core_config(config, raft_id, recovered))?;
+    let queue = raft_thread::queue();
+    let hub = Arc::new(Hub::default());
+    hub.applied(core.state().clone(), Vec::new());
+    let seeds = identity.controllers.clone();
+    let peers = Peers::start(raft_id, &hub, queue.0.clone(), Arc::clone(&tls), seeds);
+    let own = (identity.node_id, raft_id, identity.cluster_id.clone());
+    let handle = queue.0.clone();
+    let controller =
+        Arc::new(Controller::new(own, handle.clone(), Arc::clone(&hub), Arc::clone(&tls)));
+    // Listens before the core starts: a taken port must not disturb the cluster.
+    let mut servers = serve(config, &controller, &identity, tls).await?;
+    let thread = raft_thread::start(core, config.tick(), queue, store, peers, hub)
+        .map_err(|source| RunError::System { what: "thread", source })?;
+    tracing::info!(
+        node = identity.node_id.0,
+        raft_id = raft_id.0,
+        listen = %config.listen,
+        "controller runs"
+    );
+    servers.spawn(super::upkeep::run(Arc::clone(&controller), config.clone(), identity));
+    stop.received().await;
+    tracing::info!("controller stops");
+    handle.stop(HAND_OVER).await;
+    let joined = tokio::task::spawn_blocking(move || thread.join());
+    // A panic of the thread has stopped the process already.
+    let _ = joined.await;
+    tokio::time::sleep(FAREWELL).await;
+    servers.shutdown().await;
+    remove_socket(config);
+    Ok(())
+}
+
+fn remove_socket(config: &Config) {
+    let socket = config.socket();
+    if let Err(error) = std::fs::remove_file(&socket) {
+        tracing::debug!(socket = %socket.display(), %error, "could not remove the socket");
+    }
+}
+
+async fn identity(config: &Config, wait: bool) -> Result<Identity, RunError> {
+    let mut told = false;
+    loop {
+        if let Some(identity) = Identity::load(&config.state_dir)? {
+            return Ok(identity);
+        }
+        if !wait {
+            return Err(RunError::NoIdentity { folder: config.identity_dir() });
+        }
+        if !told {
+            tracing::info!("waiting for `swarm-controller init` or `swarm-controller join`");
+            told = true;
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+fn core_config(config: &Config, raft_id: RaftId, recovered: Recovered) -> CoreConfig {
+    let ticks = |number: u64| usize::try_from(number).expect("checked to be small");
+    CoreConfig {
+        seed: u64::from(std::process::id()),
+        tick_ms: config.tick_ms,
+        election_ticks: ticks(config.election_ticks),
+        heartbeat_ticks: ticks(config.heartbeat_ticks),
+        snapshot_every: config.snapshot_entries,
+        ..CoreConfig::new(raft_id, recovered)
+    }
+}
+
+/// Opens TCP port and unix socket, and serves on both.
+async fn serve(
+    config: &Config,
+    controller: &Arc<Controller>,
+    identity: &Identity,
+    tls: Arc<Tls>,
+) -> Result<JoinSet<()>, RunError> {
+    let listen = |at: String| move |source| RunError::Listen { at, source };
+    let listener =
+        TcpListener::bind(config.listen).await.map_err(listen(config.listen.to_string()))?;
+    let folder = &config.run_dir;
+    std::fs::create_dir_all(folder)
+        .map_err(|source| RunError::Folder { path: folder.clone(), source })?;
+    let socket = config.socket();
+    let local = accept_unix(&socket).await.map_err(listen(socket.display().to_string()))?;
+
+    let control = || {
+        ControlServer::new(ControlService(Arc::clone(controller)))
+            .max_decoding_message_size(MAX_MESSAGE)
+    };
+    let agents = DispatcherServer::new(DispatcherService(Arc::clone(controller)))
+        .max_decoding_message_size(MAX_MESSAGE);
+    let raft =
+        RaftServer::new(RaftService(Arc::clone(controller))).max_decoding_message_size(MAX_MESSAGE);
+    let joining = JoinService::new(Arc::clone(controller), identity.ca_pem.clone());
+    let remote = transport::server()
+        .add_service(control())
+        .add_service(agents)
+        .add_service(raft)
+        .add_service(JoinServer::new(joining))
+        .serve_with_incoming(accept_tls(listener, tls));
+    let local = transport::server()
+        .add_service(control())
+        .add_service(LocalServer::new(LocalService(Arc::clone(controller))))
+        .serve_with_incoming(local);
+    let mut servers = JoinSet::new();
+    servers.spawn(until_error("TCP port", remote));
+    servers.spawn(until_error("socket", local));
+    Ok(servers)
+}
+
+async fn until_error(
+    what: &'static str,
+    server: impl Future<Output = Result<(), tonic::transport::Error>>,
+) {
+    if let Err(error) = server.await {
+        super::fatal::die(&format_args!("serving on the {what} ended: {error}"));
+    }
+}
+
+struct StopSignals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Result<Self, RunError> {
+        let failed = |source| RunError::System { what: "signal", source };
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// The request by which a controller tells that it is reached elsewhere now.
+pub(super) fn address_wish(controller: &Controller, advertise: &str) -> Option<wire::AddressWish> {
+    let address = address::with_port(advertise)?;
+    let view = controller.hub.view();
+    let known = view.state.nodes.get(&controller.node)?.controller_address.clone();
+    (known.as_ref() != Some(&address)).then(|| wire::AddressWish {
+        request_id: format!("address-{}-{}-{address}", controller.node, view.state.clock.0),
+        node: controller.node.0,
+        address,
+    })
+}

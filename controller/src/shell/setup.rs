@@ -1,0 +1,299 @@
+//! `init` and `join` prepare identity and log so that `run` starts; `token` and `admin-bundle` let others in.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use swarm_proto::id::{NodeId, RaftId, Timestamp};
+use swarm_proto::object::{Cluster, Role, Secret};
+use swarm_proto::transport::{
+    self, Authority, AuthorityError, ConnectError, Identity, IdentityError, JoinError, JoinToken,
+    KeyAndRequest, ParseTokenError, connect_unix, random_hex,
+};
+use swarm_proto::wire;
+use swarm_proto::wire::local_client::LocalClient;
+use tonic::Code;
+
+use super::address;
+use super::disk::{DiskError, SledStore, Store as _};
+use super::local_service::join_tokens;
+use crate::config::Config;
+use crate::core::{Core, CoreConfig, StartError, bootstrap};
+
+/// How long `join` tries to reach a controller.
+const JOIN_PATIENCE: Duration = Duration::from_secs(8);
+const JOIN_PAUSE: Duration = Duration::from_millis(300);
+
+/// Why a command did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The host has an identity.
+    #[error(
+        "this host already belongs to cluster {cluster} as node {node}\n\nhint: to begin anew, stop its programs and remove {}",
+        state_dir.display()
+    )]
+    AlreadyMember {
+        /// Which cluster.
+        cluster: String,
+        /// As which node.
+        node: NodeId,
+        /// What holds the identity.
+        state_dir: PathBuf,
+    },
+    /// There is a log without an identity.
+    #[error(
+        "{} holds a log, though this host belongs to no cluster\n\nhint: it is left of an interrupted init or join, or of a removed cluster: remove the folder",
+        path.display()
+    )]
+    Leftover {
+        /// The log's folder.
+        path: PathBuf,
+    },
+    /// Nobody said where this host is reached.
+    #[error(
+        "nobody said at which address other hosts reach this one\n\nhint: give it: --advertise IP[:PORT]"
+    )]
+    NoAdvertise,
+    /// The address is none.
+    #[error(
+        "`{given}` is not an address at which a host is reached\n\nhint: IP[:PORT], such as 10.0.0.1:2377"
+    )]
+    Address {
+        /// What was given.
+        given: String,
+    },
+    /// The token has the wrong form.
+    #[error("{0}\n\nhint: see the right one with `swarm-controller token` on a controller's host")]
+    Token(#[from] ParseTokenError),
+    /// The token is for agents.
+    #[error(
+        "this token lets agents in, not controllers\n\nhint: use `swarm-agent join`, or the other token of `swarm-controller token`"
+    )]
+    AgentToken,
+    /// Joining failed.
+    #[error("could not join by way of {address}{}", unreachable_hint(source))]
+    Join {
+        /// Which controller.
+        address: String,
+        /// Why.
+        source: JoinError,
+    },
+    /// The controller on this host refused.
+    #[error("the controller on this host refused: {0}")]
+    Refused(String),
+    /// Neither the controller on this host nor its log could be used.
+    #[error("this host belongs to no cluster\n\nhint: run this on a controller's host")]
+    NotMember,
+    /// The log does not say what the cluster is.
+    #[error(
+        "this controller has not been let into the cluster yet\n\nhint: start it with `swarm-controller run`, and try again"
+    )]
+    NoCluster,
+    /// Certificates could not be made.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The identity could not be read or written.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The disk cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// What the disk holds cannot be used.
+    #[error(transparent)]
+    Core(#[from] StartError),
+    /// The host's name cannot be read.
+    #[error("cannot read this host's name")]
+    Hostname(#[source] io::Error),
+}
+
+fn unreachable_hint(error: &JoinError) -> &'static str {
+    match error {
+        JoinError::Connect(_) => {
+            "\n\nhint: see that a controller runs there, and that no firewall is between"
+        }
+        JoinError::OtherCluster { .. } => {
+            "\n\nhint: the address or the token is of another cluster; see both with `swarm-controller token`"
+        }
+        _ => "",
+    }
+}
+
+/// The tokens that let machines in, and where.
+pub struct Tokens {
+    /// For a controller.
+    pub controller: String,
+    /// For an agent.
+    pub agent: String,
+    /// `host:port` of a controller.
+    pub address: String,
+}
+
+/// Makes a new cluster with this host as its first controller.
+pub fn init(config: &Config, advertise: Option<&str>) -> Result<Tokens, SetupError> {
+    refuse_member(config)?;
+    let address = advertised(config, advertise)?;
+    let now = SystemTime::now();
+    let id = random_hex::<16>()?;
+    let authority = Authority::create(&id, now)?;
+    let key = KeyAndRequest::make()?;
+    let node = NodeId(1);
+    let certificate = authority.sign_node(&key.request_pem, node, Role::Controller, now)?;
+    let cluster = cluster(id.clone(), &authority)?;
+    let (controller, agent) = join_tokens(&cluster).map_err(SetupError::Refused)?;
+
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+    let (mut store, _) = SledStore::open(&config.raft_dir())?;
+    store.write(&[bootstrap(cluster, &hostname()?, &address, now)])?;
+    // Its lock must be free before the identity tells `run` to start.
+    drop(store);
+    let identity = Identity {
+        cluster_id: id,
+        node_id: node,
+        raft_id: Some(RaftId(1)),
+        role: Role::Controller,
+        controllers: vec![address.clone()],
+        certificate_pem: certificate,
+        key_pem: key.key_pem,
+        ca_pem: authority.certificate_pem().to_owned(),
+    };
+    identity.save(&config.state_dir)?;
+    Ok(Tokens { controller: controller.to_string(), agent: agent.to_string(), address })
+}
+
+fn cluster(id: String, authority: &Authority) -> Result<Cluster, SetupError> {
+    Ok(Cluster {
+        id,
+        ca_certificate: authority.certificate_pem().to_owned(),
+        ca_key: authority.key_pem(),
+        controller_token: Secret::new(random_hex::<16>()?),
+        agent_token: Secret::new(random_hex::<16>()?),
+        heartbeat: Duration::from_secs(1),
+        node_down_after: Duration::from_secs(4),
+        task_history: 5,
+        address_pool: ([10, 0, 0, 0].into(), 8),
+        subnet_prefix_length: 24,
+        vxlan_port: 4789,
+    })
+}
+
+/// Enters a cluster as a further controller. Answers with the new node's id.
+pub async fn join(
+    config: &Config,
+    token: &str,
+    controller: &str,
+    advertise: Option<&str>,
+) -> Result<NodeId, SetupError> {
+    refuse_member(config)?;
+    let token: JoinToken = token.parse()?;
+    let own = advertised(config, advertise)?;
+    let given = || SetupError::Address { given: controller.to_owned() };
+    let controller = address::with_port(controller).ok_or_else(given)?;
+    let hostname = hostname()?;
+    transport::install_crypto_provider();
+    let patience = Instant::now() + JOIN_PATIENCE;
+    let identity = loop {
+        match transport::join(&controller, &token, &hostname, Some(&own)).await {
+            Ok(identity) => break identity,
+            Err(error) if may_pass(&error) && Instant::now() < patience => {
+                tracing::debug!(%error, "trying again");
+                tokio::time::sleep(JOIN_PAUSE).await;
+            }
+            Err(source) => return Err(SetupError::Join { address: controller, source }),
+        }
+    };
+    if identity.role != Role::Controller {
+        return Err(SetupError::AgentToken);
+    }
+    drop(SledStore::open(&config.raft_dir())?);
+    identity.save(&config.state_dir)?;
+    Ok(identity.node_id)
+}
+
+/// Whether it may be better in a moment.
+fn may_pass(error: &JoinError) -> bool {
+    match error {
+        JoinError::Connect(error) => {
+            matches!(error, ConnectError::Unreachable { .. } | ConnectError::TimedOut { .. })
+        }
+        JoinError::Refused(status) => status.code() == Code::Unavailable,
+        _ => false,
+    }
+}
+
+fn refuse_member(config: &Config) -> Result<(), SetupError> {
+    if let Some(identity) = Identity::load(&config.state_dir)? {
+        return Err(SetupError::AlreadyMember {
+            cluster: identity.cluster_id,
+            node: identity.node_id,
+            state_dir: config.state_dir.clone(),
+        });
+    }
+    let path = config.raft_dir();
+    if path.exists() { Err(SetupError::Leftover { path }) } else { Ok(()) }
+}
+
+fn advertised(config: &Config, given: Option<&str>) -> Result<String, SetupError> {
+    let given = given.or(config.advertise.as_deref()).ok_or(SetupError::NoAdvertise)?;
+    let whole = if given.contains(':') {
+        given.to_owned()
+    } else {
+        format!("{given}:{}", config.listen.port())
+    };
+    address::with_port(&whole)
+        .filter(|address| address::is_reachable(address))
+        .ok_or_else(|| SetupError::Address { given: given.to_owned() })
+}
+
+fn hostname() -> Result<String, SetupError> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    Ok(name.map_err(SetupError::Hostname)?.trim().to_owned())
+}
+
+/// The tokens, from the controller that runs on this host, else from its log.
+pub async fn tokens(config: &Config) -> Result<Tokens, SetupError> {
+    if let Ok(channel) = connect_unix(&config.socket()).await {
+        let mut local = LocalClient::new(channel);
+        let asked = local.get_join_tokens(wire::GetJoinTokensRequest {});
+        let tokens = asked.await.map_err(|status| refused(&status))?.into_inner();
+        let address = tokens.controllers.first().cloned().unwrap_or_default();
+        return Ok(Tokens {
+            controller: tokens.controller_token,
+            agent: tokens.agent_token,
+            address,
+        });
+    }
+    let (cluster, address) = stored_cluster(config)?;
+    let (controller, agent) = join_tokens(&cluster).map_err(SetupError::Refused)?;
+    Ok(Tokens { controller: controller.to_string(), agent: agent.to_string(), address })
+}
+
+/// A new certificate with key and root, PEM, for a person with swarmctl.
+pub async fn admin_bundle(config: &Config, name: &str) -> Result<Secret, SetupError> {
+    if let Ok(channel) = connect_unix(&config.socket()).await {
+        let request = wire::CreateClientBundleRequest { name: name.to_owned() };
+        let mut local = LocalClient::new(channel);
+        let asked = local.create_client_bundle(request);
+        return Ok(Secret::new(asked.await.map_err(|status| refused(&status))?.into_inner().pem));
+    }
+    let (cluster, _) = stored_cluster(config)?;
+    let authority = Authority::load(&cluster.id, &cluster.ca_certificate, &cluster.ca_key)?;
+    Ok(authority.make_client(name, SystemTime::now())?.to_bundle())
+}
+
+fn refused(status: &tonic::Status) -> SetupError {
+    SetupError::Refused(status.message().to_owned())
+}
+
+/// What the log of a controller that does not run says of the cluster.
+fn stored_cluster(config: &Config) -> Result<(Arc<Cluster>, String), SetupError> {
+    let identity = Identity::load(&config.state_dir)?.ok_or(SetupError::NotMember)?;
+    let raft_id = identity.raft_id.ok_or(SetupError::NotMember)?;
+    let (_store, recovered) = SledStore::open_existing(&config.raft_dir())?;
+    let core = Core::new(CoreConfig::new(raft_id, recovered))?;
+    let cluster = core.state().cluster.clone().ok_or(SetupError::NoCluster)?;
+    let addresses = core.state().controllers();
+    let own = addresses.into_iter().find(|(member, ..)| *member == raft_id);
+    Ok((cluster, own.map(|(.., address)| address).unwrap_or_default()))
+}

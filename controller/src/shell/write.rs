@@ -1,0 +1,258 @@
+//! Requests that change the state: carried out here when this controller leads, else passed on to the leader. Each
+//! carries its client's id, so sending it again across a change of leaders is safe.
+
+use std::time::Duration;
+
+use prost::Message;
+use swarm_proto::object::Role;
+use swarm_proto::spec::StackSpec;
+use swarm_proto::wire;
+use swarm_proto::wire::raft_client::RaftClient;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, Status};
+
+use super::controller::{Controller, LEADER_PATIENCE, Leader};
+use super::refusal::Refusal;
+use crate::core::{Command, CommandDone};
+
+/// How long one try at the leader may take before the leader is asked again.
+const TRY: Duration = Duration::from_secs(3);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(40);
+
+/// A request that becomes a command of the core.
+pub trait Write: Message + Default {
+    /// The name under which it is forwarded.
+    const METHOD: &'static str;
+    /// What it is answered with.
+    type Answer: Message + Default;
+
+    /// The client's own identity of it.
+    fn request_id(&self) -> String;
+
+    /// The command, or why there is none.
+    fn command(self) -> Result<Command, Status>;
+
+    /// The answer to what the command brought about; `None` when that cannot be.
+    fn answer(done: CommandDone) -> Option<Self::Answer>;
+}
+
+impl Controller {
+    /// Carries out a write on whichever controller leads.
+    pub async fn write<W: Write>(&self, request: W) -> Result<W::Answer, Status> {
+        let deadline = Instant::now() + LEADER_PATIENCE;
+        let bytes = request.encode_to_vec();
+        loop {
+            let tried = match self.leader(deadline).await? {
+                Leader::Here => self.write_here::<W>(&bytes).await,
+                Leader::There { raft_id, address } => tokio::select! {
+                    answer = self.forward(&address, W::METHOD, &bytes) => answer,
+                    () = self.leader_lost(raft_id) => Err(lost("the leader changed")),
+                },
+            };
+            match tried {
+                Ok(answer) => {
+                    return W::Answer::decode(answer.as_slice())
+                        .map_err(|error| Status::internal(format!("damaged answer: {error}")));
+                }
+                Err(status) if status.code() != Code::Unavailable => return Err(status),
+                Err(status) if Instant::now() >= deadline => return Err(status),
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// Carries out a request that another controller passed on: only here.
+    pub async fn forwarded(&self, method: &str, bytes: &[u8]) -> Result<Vec<u8>, Status> {
+        match method {
+            wire::DeployRequest::METHOD => self.write_here::<wire::DeployRequest>(bytes).await,
+            wire::RemoveStackRequest::METHOD => {
+                self.write_here::<wire::RemoveStackRequest>(bytes).await
+            }
+            wire::ScaleServiceRequest::METHOD => {
+                self.write_here::<wire::ScaleServiceRequest>(bytes).await
+            }
+            wire::UpdateNodeRequest::METHOD => {
+                self.write_here::<wire::UpdateNodeRequest>(bytes).await
+            }
+            wire::RemoveNodeRequest::METHOD => {
+                self.write_here::<wire::RemoveNodeRequest>(bytes).await
+            }
+            wire::RemoveVolumeRequest::METHOD => {
+                self.write_here::<wire::RemoveVolumeRequest>(bytes).await
+            }
+            wire::JoinWish::METHOD => self.write_here::<wire::JoinWish>(bytes).await,
+            wire::AddressWish::METHOD => self.write_here::<wire::AddressWish>(bytes).await,
+            _ => Err(Status::unimplemented(format!("`{method}` cannot be passed on"))),
+        }
+    }
+
+    async fn write_here<W: Write>(&self, bytes: &[u8]) -> Result<Vec<u8>, Status> {
+        let request = W::decode(bytes)
+            .map_err(|error| Refusal::invalid(format!("damaged request: {error}")))?;
+        let request_id = request.request_id();
+        if request_id.is_empty() || request_id.len() > 128 {
+            return Err(Refusal::invalid("a request needs an id of 1 to 128 characters").into());
+        }
+        let command = request.command()?;
+        let done = self.core.command(request_id, command).await.map_err(Refusal::from)?;
+        let answer = W::answer(done).ok_or_else(|| {
+            Refusal::invalid("this request's id was used before, for another kind of request")
+        })?;
+        Ok(answer.encode_to_vec())
+    }
+
+    async fn forward(
+        &self,
+        address: &str,
+        method: &str,
+        request: &[u8],
+    ) -> Result<Vec<u8>, Status> {
+        let mut leader = RaftClient::new(self.leader_channel(address));
+        let request = wire::ForwardRequest { method: method.to_owned(), request: request.to_vec() };
+        match timeout(TRY, leader.forward(request)).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner().response),
+            // How a broken connection shows itself.
+            Ok(Err(status)) if matches!(status.code(), Code::Unknown | Code::Cancelled) => {
+                Err(lost("the connection to the leader broke"))
+            }
+            Ok(Err(status)) => Err(status),
+            Err(_) => Err(lost("the leader does not answer")),
+        }
+    }
+}
+
+fn lost(what: &str) -> Status {
+    Refusal::unavailable(what).hint("try again").into()
+}
+
+/// Refuses a field of a request.
+fn invalid(error: &swarm_proto::convert::ConvertError) -> Status {
+    Refusal::invalid(error.to_string()).into()
+}
+
+impl Write for wire::DeployRequest {
+    const METHOD: &'static str = "Deploy";
+    type Answer = wire::DeployResponse;
+
+    fn request_id(&self) -> String {
+        self.request_id.clone()
+    }
+
+    fn command(self) -> Result<Command, Status> {
+        let stack = self.stack.ok_or_else(|| Refusal::invalid("the request holds no stack"))?;
+        let spec = StackSpec::try_from(stack).map_err(|error| invalid(&error))?;
+        Ok(Command::Deploy { spec, prune: self.prune, warnings: Vec::new() })
+    }
+
+    fn answer(done: CommandDone) -> Option<Self::Answer> {
+        match done {
+            CommandDone::Deployed { revision, changed, warnings, changes } => {
+                Some(Self::Answer { revision, changed, warnings, changes })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Write for wire::ScaleServiceRequest {
+    const METHOD: &'static str = "ScaleService";
+    type Answer = wire::ScaleServiceResponse;
+
+    fn request_id(&self) -> String {
+        self.request_id.clone()
+    }
+
+    fn command(self) -> Result<Command, Status> {
+        Ok(Command::Scale { service: self.service, replicas: self.replicas })
+    }
+
+    fn answer(done: CommandDone) -> Option<Self::Answer> {
+        match done {
+            CommandDone::Scaled { previous } => Some(Self::Answer { previous }),
+            _ => None,
+        }
+    }
+}
+
+impl Write for wire::UpdateNodeRequest {
+    const METHOD: &'static str = "UpdateNode";
+    type Answer = wire::UpdateNodeResponse;
+
+    fn request_id(&self) -> String {
+        self.request_id.clone()
+    }
+
+    fn command(self) -> Result<Command, Status> {
+        let availability = wire::Availability::try_from(self.availability)
+            .map_err(|_| Refusal::invalid("this availability is not known"))?;
+        Ok(Command::UpdateNode {
+            node: self.node,
+            availability: availability.into(),
+            set_labels: self.set_labels,
+            remove_labels: self.remove_labels,
+        })
+    }
+
+    fn answer(done: CommandDone) -> Option<Self::Answer> {
+        (done == CommandDone::Done).then(Self::Answer::default)
+    }
+}
+
+impl Write for wire::JoinWish {
+    const METHOD: &'static str = "Join";
+    type Answer = wire::JoinedNode;
+
+    fn request_id(&self) -> String {
+        self.request_id.clone()
+    }
+
+    fn command(self) -> Result<Command, Status> {
+        let role = if self.controller { Role::Controller } else { Role::Agent };
+        let address = Some(self.controller_address).filter(|_| self.controller);
+        Ok(Command::Join { hostname: self.hostname, role, controller_address: address })
+    }
+
+    fn answer(done: CommandDone) -> Option<Self::Answer> {
+        match done {
+            CommandDone::Joined { node, raft_id } => Some(Self::Answer {
+                node_id: node.0,
+                raft_id: raft_id.map_or(0, |raft_id| raft_id.0),
+            }),
+            _ => None,
+        }
+    }
+}
+
+macro_rules! plain_write {
+    ($request:ident, $method:literal, $answer:ident, $self:ident => $command:expr) => {
+        impl Write for wire::$request {
+            const METHOD: &'static str = $method;
+            type Answer = wire::$answer;
+
+            fn request_id(&self) -> String {
+                self.request_id.clone()
+            }
+
+            fn command($self) -> Result<Command, Status> {
+                Ok($command)
+            }
+
+            fn answer(done: CommandDone) -> Option<Self::Answer> {
+                (done == CommandDone::Done).then(Self::Answer::default)
+            }
+        }
+    };
+}
+
+plain_write!(RemoveStackRequest, "RemoveStack", RemoveStackResponse,
+    self => Command::RemoveStack { stack: self.stack });
+plain_write!(RemoveNodeRequest, "RemoveNode", RemoveNodeResponse,
+    self => Command::RemoveNode { node: self.node, force: self.force });
+plain_write!(RemoveVolumeRequest, "RemoveVolume", RemoveVolumeResponse,
+    self => Command::RemoveVolume { volume: self.volume, force: self.force });
+plain_write!(AddressWish, "SetControllerAddress", AddressSet,
+self => Command::SetControllerAddress {
+    node: swarm_proto::id::NodeId(self.node),
+    address: self.address,
+});

@@ -1,0 +1,259 @@
+//! A controller process with folders of its own, and clusters of them.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use swarm_proto::transport::connect_unix;
+use swarm_proto::wire;
+use swarm_proto::wire::control_client::ControlClient;
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+/// The built program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_swarm-controller");
+
+/// How long anything may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One controller.
+pub struct Host {
+    /// Its folders, gone with it.
+    pub dir: TempDir,
+    /// Where it is reached.
+    pub address: String,
+    child: Option<Child>,
+}
+
+impl Host {
+    /// Makes its folders and configuration.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let address = format!("127.0.0.1:{}", free_port());
+        let text = format!(
+            "state_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\nlisten = \"{address}\"\nadvertise = \"{address}\"\n",
+            dir.path().display()
+        );
+        fs::write(dir.path().join("controller.toml"), text).unwrap();
+        Self { dir, address, child: None }
+    }
+
+    /// The command line with this host's configuration.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--config").arg(self.dir.path().join("controller.toml")).args(arguments);
+        command.env("RUST_LOG", "swarm_controller=debug");
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn output(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command that must succeed; answers with what it printed.
+    pub fn expect(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?} failed: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command that must be refused; answers with its message.
+    pub fn refused(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?} did not fail");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let (_, message) = stderr.split_once("error: ").unwrap();
+        message.trim_end().to_owned()
+    }
+
+    /// Starts the controller.
+    pub fn start(&mut self) {
+        let log =
+            File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let child = self.command(&["run"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        self.child = Some(child);
+    }
+
+    /// `kill -9`
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for the process to end; answers with its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        let mut child = self.child.take().unwrap();
+        child.wait().unwrap().code()
+    }
+
+    /// The unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("run/controller.sock")
+    }
+
+    /// A client on the unix socket, as soon as it answers.
+    pub async fn control(&self) -> ControlClient<Channel> {
+        let channel = eventually("the socket answers", async || {
+            connect_unix(&self.socket()).await.map_err(|error| error.to_string())
+        });
+        ControlClient::new(channel.await).max_decoding_message_size(64 << 20)
+    }
+
+    /// What this controller knows now.
+    pub async fn state(&self) -> wire::StateView {
+        let mut control = self.control().await;
+        control.get_state(wire::GetStateRequest { stale: true }).await.unwrap().into_inner()
+    }
+
+    /// The log's end, for messages.
+    pub fn log(&self) -> String {
+        let text = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut out = io::stderr().lock();
+            let _ = io::Write::write_all(&mut out, self.log().as_bytes());
+        }
+        self.kill();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Repeats an attempt until it succeeds; its last error is the message when it never does.
+pub async fn eventually<T>(what: &str, attempt: impl AsyncFn() -> Result<T, String>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(error) if Instant::now() > end => panic!("never happened: {what}: {error}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// A started cluster of so many controllers, all of them voters.
+pub async fn cluster(size: usize) -> Vec<Host> {
+    let mut first = Host::new();
+    first.expect(&["init"]);
+    first.start();
+    let mut hosts = vec![first];
+    for _ in 1..size {
+        let token = hosts[0].expect(&["token", "controller"]);
+        let mut host = Host::new();
+        host.expect(&["join", "--token", token.trim(), &hosts[0].address.clone()]);
+        host.start();
+        hosts.push(host);
+    }
+    for host in &hosts {
+        eventually("all controllers vote", async || {
+            let state = host.state().await;
+            let complete = state.voters.len() == size && state.leader != 0;
+            if complete { Ok(()) } else { Err(format!("{:?}", state.voters)) }
+        })
+        .await;
+    }
+    hosts
+}
+
+/// The position of the leader among the hosts.
+pub async fn leader(hosts: &[Host]) -> usize {
+    let running: Vec<usize> = (0..hosts.len()).filter(|at| hosts[*at].child.is_some()).collect();
+    eventually("somebody leads", async || {
+        for at in &running {
+            let mut control = hosts[*at].control().await;
+            let version = control.get_version(wire::GetVersionRequest {}).await;
+            let version = version.map_err(|status| status.to_string())?.into_inner();
+            if version.leader == version.raft_id && version.leader != 0 {
+                return Ok(*at);
+            }
+        }
+        Err(String::from("nobody"))
+    })
+    .await
+}
+
+/// A stack of one service that needs no registry.
+pub fn stack(name: &str, replicas: u32) -> wire::StackSpec {
+    use swarm_proto::spec::{
+        ContainerSpec, EndpointMode, ImageSpec, Placement, PullPolicy, Resources, RestartPolicy,
+        ServiceMode, ServiceSpec, StackSpec, UpdatePolicy, VolumeNodeLost,
+    };
+    let digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
+    let container = ContainerSpec {
+        image: ImageSpec {
+            reference: String::from("docker.io/library/sleep:1"),
+            digest: Some(digest),
+            pull_policy: PullPolicy::Missing,
+        },
+        entrypoint: None,
+        command: None,
+        environment: [(String::from("PASSWORD"), Some(String::from("hunter2")))].into(),
+        user: None,
+        working_dir: None,
+        hostname: None,
+        labels: [].into(),
+        mounts: Vec::new(),
+        extra_hosts: [].into(),
+        cap_add: Vec::new(),
+        cap_drop: Vec::new(),
+        privileged: false,
+        read_only: false,
+        init: false,
+        tty: false,
+        sysctls: [].into(),
+        ulimits: Vec::new(),
+        stop_signal: None,
+        stop_grace_period: Duration::from_secs(10),
+        resources: Resources::default(),
+    };
+    let service = ServiceSpec {
+        mode: ServiceMode::Replicated { replicas },
+        container,
+        networks: Vec::new(),
+        ports: Vec::new(),
+        endpoint_mode: EndpointMode::Vip,
+        placement: Placement::default(),
+        restart: RestartPolicy::default(),
+        update: UpdatePolicy::default(),
+        volume_node_lost: VolumeNodeLost::Wait,
+        labels: [].into(),
+    };
+    let spec = StackSpec {
+        name: name.to_owned(),
+        services: [(String::from("sleep"), service)].into(),
+        ..StackSpec::default()
+    };
+    wire::StackSpec::from(&spec)
+}
+
+/// A request to deploy it.
+pub fn deploy(id: &str, stack: wire::StackSpec) -> wire::DeployRequest {
+    wire::DeployRequest { request_id: id.to_owned(), stack: Some(stack), prune: false }
+}
+
+/// A request to scale its service.
+pub fn scale(id: &str, stack: &str, replicas: u32) -> wire::ScaleServiceRequest {
+    let service = format!("{stack}_sleep");
+    wire::ScaleServiceRequest { request_id: id.to_owned(), service, replicas }
+}
