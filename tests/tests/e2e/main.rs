@@ -1,0 +1,12 @@
+//! End-to-end tests: the release programs, on hosts of a lab of their own. They need root, and images made by
+//! `tests/images/make`. `just e2e` does all of it.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking")]
+
+mod bad_input;
+mod counter;
+mod faults;
+mod lab;
+mod leftovers;
+mod network;
+mod snapshot;
+mod tasks;
