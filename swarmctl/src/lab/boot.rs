@@ -46,9 +46,8 @@ pub(super) struct Program {
 /// Runs a host until it is killed or told to end.
 pub(super) fn run(path: &Path) -> Result<(), Error> {
     let bytes = std::fs::read(path).map_err(Error::file("read", path))?;
-    let boot: Boot = serde_json::from_slice(&bytes).map_err(|error| {
-        Error::refused(format!("`{}` is damaged: {error}", path.display()), "")
-    })?;
+    let boot: Boot = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::refused(format!("`{}` is damaged: {error}", path.display()), ""))?;
     if std::process::id() != 1 {
         return Err(Error::refused(
             "`lab host` is the first process of a lab's host, not a command",
@@ -110,7 +109,8 @@ fn mount_layer(path: &str) -> Result<(), Error> {
     for folder in [&upper, &work] {
         std::fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
     }
-    let options = format!("lowerdir={path},upperdir={},workdir={}", upper.display(), work.display());
+    let options =
+        format!("lowerdir={path},upperdir={},workdir={}", upper.display(), work.display());
     mount(Some("overlay"), path, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
         .map_err(Error::system(format!("mount a layer on `{path}`")))
 }

@@ -38,7 +38,9 @@ pub(super) fn remove_if_empty(cgroup: &str) -> Result<(), Error> {
     for hierarchy in hierarchies()? {
         let path = hierarchy.join(cgroup);
         match fs::remove_dir(&path) {
-            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ResourceBusy) => {
+            Err(error)
+                if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ResourceBusy) =>
+            {
                 return Err(Error::file("remove", &path)(error));
             }
             _ => {}

@@ -26,10 +26,8 @@ fn controller(number: u8) -> String {
 }
 
 fn agent(record: &Record, number: u8, cgroup: &str) -> String {
-    let mut text = format!(
-        "advertise_address = \"{}\"\ncgroup_parent = \"{cgroup}\"\n",
-        host_address(number)
-    );
+    let mut text =
+        format!("advertise_address = \"{}\"\ncgroup_parent = \"{cgroup}\"\n", host_address(number));
     if !record.relay.is_empty() {
         let _ = write!(text, "\n[registry]\nproxy = \"http://{SWITCH_ADDRESS}:{RELAY_PORT}\"\n");
     }

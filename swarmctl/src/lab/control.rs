@@ -91,7 +91,9 @@ pub(super) fn wait(socket: &Path, within: Duration) -> Result<bool, Error> {
 fn connect(socket: &Path) -> Result<Option<UnixStream>, Error> {
     match UnixStream::connect(socket) {
         Ok(stream) => Ok(Some(stream)),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+        {
             Ok(None)
         }
         Err(error) => Err(Error::file("ask", socket)(error)),
@@ -104,7 +106,8 @@ pub(super) struct Presence(std::os::fd::OwnedFd);
 impl Presence {
     /// The process that listens on a socket.
     pub(super) fn of(socket: &Path) -> Result<Self, Error> {
-        let process = first_process(socket)?.and_then(|pid| rustix::process::Pid::from_raw(pid.as_raw()));
+        let process =
+            first_process(socket)?.and_then(|pid| rustix::process::Pid::from_raw(pid.as_raw()));
         let process = process.ok_or_else(|| {
             Error::refused(format!("nobody listens on `{}`", socket.display()), "")
         })?;
@@ -116,8 +119,7 @@ impl Presence {
     /// Waits for its end.
     pub(super) fn wait(&self) {
         use std::os::fd::AsFd;
-        let mut sources =
-            [nix::poll::PollFd::new(self.0.as_fd(), nix::poll::PollFlags::POLLIN)];
+        let mut sources = [nix::poll::PollFd::new(self.0.as_fd(), nix::poll::PollFlags::POLLIN)];
         while nix::poll::poll(&mut sources, nix::poll::PollTimeout::NONE)
             .is_err_and(|error| error == nix::Error::EINTR)
         {}

@@ -41,9 +41,9 @@ pub(super) fn spawn(first: Pid, mut command: Command) -> Result<Child, Error> {
 
 /// Runs a command inside of a host to its end, and returns what it wrote to standard output.
 pub(super) fn output(first: Pid, host: &str, command: &[String]) -> Result<String, Error> {
-    let (program, arguments) = command.split_first().ok_or_else(|| {
-        Error::refused("there is no command to run", "give one after `--`")
-    })?;
+    let (program, arguments) = command
+        .split_first()
+        .ok_or_else(|| Error::refused("there is no command to run", "give one after `--`"))?;
     let mut process = Command::new(program);
     process
         .args(arguments)

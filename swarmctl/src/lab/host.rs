@@ -1,5 +1,6 @@
 //! Switching hosts on and off.
 
+use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -167,9 +168,7 @@ fn off(layout: &Layout, host: &str) -> Error {
 }
 
 /// The switch's network namespace.
-pub(super) fn switch_namespace(
-    layout: &Layout,
-) -> Result<swarm_runtime::kernel::Namespace, Error> {
+pub(super) fn switch_namespace(layout: &Layout) -> Result<swarm_runtime::kernel::Namespace, Error> {
     let switch = control::first_process(&layout.control(SWITCH))?.ok_or_else(|| {
         Error::refused(
             format!("the lab `{}` is off", layout.lab),
@@ -276,9 +275,10 @@ pub(super) fn search_path(record: &Record) -> String {
 fn host_files(host: &str, record: &Record) -> Vec<(String, String)> {
     let mut hosts = String::from("127.0.0.1 localhost\n");
     for number in 1..=record.hosts {
-        hosts += &format!("{} {}\n", host_address(number), host_name(number));
+        // Writing to a string cannot fail.
+        let _ = writeln!(hosts, "{} {}", host_address(number), host_name(number));
     }
-    hosts += &format!("{SWITCH_ADDRESS} {SWITCH}\n");
+    let _ = writeln!(hosts, "{SWITCH_ADDRESS} {SWITCH}");
     vec![
         ("hosts".to_owned(), hosts),
         ("hostname".to_owned(), format!("{host}\n")),

@@ -1,5 +1,6 @@
 //! `lab ls` and `lab logs`.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::thread;
@@ -58,7 +59,9 @@ pub(super) fn ls(format: Format) -> Result<(), Error> {
     match format {
         Format::Json => output::data(&encode(&labs, serde_json::to_string_pretty)?),
         Format::Name => {
-            labs.iter().for_each(|lab| output::data(&lab.name));
+            for lab in &labs {
+                output::data(&lab.name);
+            }
         }
         Format::Yaml => return Err(Error::refused("`lab ls` has no YAML form", "use -o json")),
         Format::Table | Format::Wide => output::data(&table(&labs)),
@@ -198,8 +201,10 @@ fn print_new(log: &mut Log, several: bool) -> Result<(), Error> {
     let lines: Vec<u8> = log.rest.drain(..=end).collect();
     let text = String::from_utf8_lossy(&lines);
     if several {
-        let marked: String =
-            text.lines().map(|line| format!("{:<10} | {line}\n", log.name)).collect();
+        let mut marked = String::new();
+        for line in text.lines() {
+            let _ = writeln!(marked, "{:<10} | {line}", log.name);
+        }
         output::data(&marked);
     } else {
         output::data(&text);

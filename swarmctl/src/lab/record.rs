@@ -78,8 +78,9 @@ impl Record {
     pub(super) fn save(&self, layout: &Layout) -> Result<(), Error> {
         let path = layout.record();
         let new = path.with_extension("new");
-        let text = serde_json::to_vec_pretty(self).map_err(|error| {
-            Error::System { what: "encode the lab's record".to_owned(), source: error.into() }
+        let text = serde_json::to_vec_pretty(self).map_err(|error| Error::System {
+            what: "encode the lab's record".to_owned(),
+            source: error.into(),
         })?;
         std::fs::write(&new, text).map_err(Error::file("write", &new))?;
         std::fs::rename(&new, &path).map_err(Error::file("write", &path))
@@ -123,7 +124,10 @@ impl Record {
 }
 
 /// The registry for a lab: the one that was asked for, else what `tests/images/make` left beside the programs.
-pub(super) fn find_registry(asked: Option<&Path>, programs: &Path) -> Result<Option<Registry>, Error> {
+pub(super) fn find_registry(
+    asked: Option<&Path>,
+    programs: &Path,
+) -> Result<Option<Registry>, Error> {
     let target = programs.parent().unwrap_or(programs);
     let made = target.join("images/registry");
     let storage = asked.unwrap_or(&made);

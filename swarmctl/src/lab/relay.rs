@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::control;
 use super::error::Error;
 use super::host;
 use super::layout::{Layout, RELAY_PORT, SWITCH, SWITCH_ADDRESS, host_address, host_number};
 use super::network;
 use super::record::Record;
 use super::supervise::Listener;
-use super::control;
 use crate::output;
 
 const NAME: &str = "relay";
@@ -111,7 +111,7 @@ fn serve(mut client: TcpStream, allowed: &[String]) -> io::Result<()> {
         Err(error) => write!(client, "HTTP/1.1 502 Bad Gateway\r\n\r\n{error}\n"),
         Ok(server) => {
             client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
-            join(client, server);
+            join(&client, &server);
             Ok(())
         }
     }
@@ -128,7 +128,7 @@ fn allows(pattern: &str, target: &str) -> bool {
 }
 
 /// Copies both ways until both ends are closed.
-fn join(left: TcpStream, right: TcpStream) {
+fn join(left: &TcpStream, right: &TcpStream) {
     let copy = |from: &TcpStream, to: &TcpStream| {
         let (mut source, mut sink) = (from, to);
         // A broken connection ends as a closed one.
@@ -136,8 +136,8 @@ fn join(left: TcpStream, right: TcpStream) {
         let _ = to.shutdown(Shutdown::Write);
     };
     thread::scope(|scope| {
-        scope.spawn(|| copy(&left, &right));
-        copy(&right, &left);
+        scope.spawn(|| copy(left, right));
+        copy(right, left);
     });
 }
 
@@ -152,7 +152,7 @@ pub(super) fn forward(layout: &Layout, port: u16, listen: u16) -> Result<(), Err
         let client = client.map_err(Error::system("take a connection"))?;
         match dial(layout, port) {
             Ok(server) => {
-                thread::spawn(move || join(client, server));
+                thread::spawn(move || join(&client, &server));
             }
             Err(error) => output::talk(&format!("warning: {error}")),
         }
@@ -171,12 +171,13 @@ fn dial(layout: &Layout, port: u16) -> Result<TcpStream, Error> {
             continue;
         };
         let address = (host_address(number), port);
-        let dialled = network::namespace(first)?.enter(|| {
-            TcpStream::connect_timeout(&address.into(), Duration::from_secs(3))
-        });
+        let dialled = network::namespace(first)?
+            .enter(|| TcpStream::connect_timeout(&address.into(), Duration::from_secs(3)));
         match dialled.map_err(Error::link(&host))? {
             Ok(stream) => return Ok(stream),
-            Err(source) => last = Some(Error::system(format!("reach port {port} of {host}"))(source)),
+            Err(source) => {
+                last = Some(Error::system(format!("reach port {port} of {host}"))(source));
+            }
         }
     }
     Err(last.unwrap_or_else(|| {
@@ -223,7 +224,7 @@ mod tests {
             stream.read_to_string(&mut text).unwrap();
             write!(stream, "you said {text}").unwrap();
         });
-        let answer = relay_to(&[target.clone()], &target, "hello");
+        let answer = relay_to(std::slice::from_ref(&target), &target, "hello");
         echo.join().unwrap();
         assert_eq!(answer, "HTTP/1.1 200 Connection established\r\n\r\nyou said hello");
     }
@@ -231,7 +232,7 @@ mod tests {
     #[test]
     fn a_closed_port_and_a_forbidden_one_are_told_apart() {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        assert!(relay_to(&[closed.clone()], &closed, "").starts_with("HTTP/1.1 502 "));
+        assert!(relay_to(std::slice::from_ref(&closed), &closed, "").starts_with("HTTP/1.1 502 "));
         assert!(relay_to(&[], &closed, "").starts_with("HTTP/1.1 403 "));
     }
 

@@ -79,7 +79,7 @@ pub(super) fn run(boot: Boot, listener: &Listener) -> Result<(), Error> {
             && let Ok((stream, _)) = listener.0.accept()
         {
             // A client that went away is its own loss.
-            let _ = supervisor.answer(stream);
+            let _ = supervisor.answer(&stream);
         }
     }
 }
@@ -141,18 +141,18 @@ impl Supervisor {
         }
     }
 
-    fn answer(&mut self, stream: UnixStream) -> std::io::Result<()> {
+    fn answer(&mut self, stream: &UnixStream) -> std::io::Result<()> {
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
         stream.set_write_timeout(Some(Duration::from_secs(2)))?;
         let mut line = String::new();
-        BufReader::new(&stream).read_line(&mut line)?;
+        BufReader::new(stream).read_line(&mut line)?;
         let answer = match serde_json::from_str::<Request>(&line) {
             Ok(request) => self.obey(&request),
             Err(error) => Answer { error: Some(error.to_string()), programs: Vec::new() },
         };
         let mut text = serde_json::to_vec(&answer)?;
         text.push(b'\n');
-        (&stream).write_all(&text)
+        (&*stream).write_all(&text)
     }
 
     fn obey(&mut self, request: &Request) -> Answer {

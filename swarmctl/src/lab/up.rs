@@ -14,7 +14,7 @@ use crate::context::{Context, Contexts};
 use crate::output;
 
 /// How long hosts may take to become one cluster.
-const FORM_TIME: Duration = Duration::from_secs(60);
+const FORM_TIME: Duration = Duration::from_mins(1);
 
 /// What `lab up` was asked.
 #[derive(Debug, clap::Args)]
@@ -108,7 +108,10 @@ fn take_turn(layout: &Layout) -> Result<File, Error> {
 /// What the lab shall be: as asked, else as it was, else the defaults.
 fn plan(layout: &Layout, options: &UpOptions) -> Result<Record, Error> {
     if !nix::unistd::geteuid().is_root() {
-        return Err(Error::refused("a lab needs root: it makes namespaces", "try: sudo swarmctl lab up"));
+        return Err(Error::refused(
+            "a lab needs root: it makes namespaces",
+            "try: sudo swarmctl lab up",
+        ));
     }
     let present = Record::load(layout)?;
     let programs = match &options.programs {
