@@ -1,0 +1,260 @@
+//! The agent's configuration, `/etc/swarm/agent.toml`. Everything has a default; what is not known is an error.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::image::{Endpoint, Registries};
+
+/// Where the configuration lies unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/swarm/agent.toml";
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration `{}`", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is no TOML, or a value is of the wrong kind.
+    #[error("the configuration `{}` is wrong: {reason}", path.display())]
+    Wrong {
+        /// Which file.
+        path: PathBuf,
+        /// Place and reason.
+        reason: String,
+    },
+    /// A setting that does not exist.
+    #[error("the configuration `{}` has the unknown setting `{key}`{}", path.display(), hint(nearest.as_deref()))]
+    Unknown {
+        /// Which file.
+        path: PathBuf,
+        /// The setting.
+        key: String,
+        /// The one that was probably meant.
+        nearest: Option<String>,
+    },
+}
+
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!("\n\nhint: did you mean `{name}`?")).unwrap_or_default()
+}
+
+/// Settings of an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// State that outlives reboots.
+    pub state_dir: PathBuf,
+    /// Sockets and namespaces.
+    pub run_dir: PathBuf,
+    /// The address at which other hosts reach this one; by default the one that leads to the controllers.
+    pub advertise_address: Option<Ipv4Addr>,
+    /// The agent's own port.
+    pub port: u16,
+    /// The parent of all containers' control groups, relative to each hierarchy's root.
+    pub cgroup_parent: String,
+    /// The program that runs containers; by default `swarm-runtime` beside this program.
+    pub runtime: Option<PathBuf>,
+    /// Labels of this engine, for constraints on `engine.labels.*`.
+    pub engine_labels: BTreeMap<String, String>,
+    /// Where images come from.
+    pub registry: RegistryConfig,
+}
+
+/// Where images come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct RegistryConfig {
+    /// Asked before the registry itself, in this order: `http://host:port` or `https://host:port`, by registry.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// Registries that are asked without TLS.
+    pub insecure: BTreeSet<String>,
+    /// Registries that are never asked themselves, only their mirrors.
+    pub mirrors_only: BTreeSet<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/swarm".into(),
+            run_dir: "/run/swarm".into(),
+            advertise_address: None,
+            port: 2387,
+            cgroup_parent: "swarm".into(),
+            runtime: None,
+            engine_labels: BTreeMap::new(),
+            registry: RegistryConfig::default(),
+        }
+    }
+}
+
+const SETTINGS: &[&str] = &[
+    "state_dir",
+    "run_dir",
+    "advertise_address",
+    "port",
+    "cgroup_parent",
+    "runtime",
+    "engine_labels",
+    "registry",
+];
+const REGISTRY_SETTINGS: &[&str] = &["mirrors", "insecure", "mirrors_only"];
+
+impl Config {
+    /// Reads a file. The default file may be missing, one that was asked for may not.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+        match std::fs::read_to_string(file) {
+            Ok(text) => Self::parse(file, &text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_none() => {
+                Ok(Self::default())
+            }
+            Err(source) => Err(ConfigError::Read { path: file.to_owned(), source }),
+        }
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let wrong = |reason: String| ConfigError::Wrong { path: path.to_owned(), reason };
+        let table: toml::Table = text.parse().map_err(|e: toml::de::Error| wrong(e.to_string()))?;
+        check_keys(path, "", &table, SETTINGS)?;
+        if let Some(toml::Value::Table(registry)) = table.get("registry") {
+            check_keys(path, "registry.", registry, REGISTRY_SETTINGS)?;
+        }
+        let config: Self = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
+        config.registries().map_err(wrong)?;
+        let parent = Path::new(&config.cgroup_parent);
+        let plain = |part| matches!(part, std::path::Component::Normal(_));
+        if config.cgroup_parent.is_empty() || !parent.components().all(plain) {
+            let parent = &config.cgroup_parent;
+            return Err(wrong(format!("`cgroup_parent` is `{parent}`, not a plain relative path")));
+        }
+        Ok(config)
+    }
+
+    /// Whom to ask for images.
+    pub fn registries(&self) -> Result<Registries, String> {
+        let mut mirrors = BTreeMap::new();
+        for (registry, urls) in &self.registry.mirrors {
+            let endpoints: Result<Vec<_>, _> = urls.iter().map(|url| endpoint(url)).collect();
+            mirrors.insert(registry.clone(), endpoints?);
+        }
+        let RegistryConfig { insecure, mirrors_only, .. } = self.registry.clone();
+        Ok(Registries { mirrors, insecure, mirrors_only })
+    }
+
+    /// The agent's own part of the state.
+    pub fn agent_dir(&self) -> PathBuf {
+        self.state_dir.join("agent")
+    }
+
+    /// The program that runs containers.
+    pub fn runtime_program(&self) -> PathBuf {
+        if let Some(program) = &self.runtime {
+            return program.clone();
+        }
+        let beside = std::env::current_exe().ok();
+        let beside = beside.and_then(|own| Some(own.parent()?.join("swarm-runtime")));
+        beside.filter(|path| path.exists()).unwrap_or_else(|| "/usr/bin/swarm-runtime".into())
+    }
+}
+
+fn check_keys(
+    path: &Path,
+    prefix: &str,
+    table: &toml::Table,
+    known: &[&str],
+) -> Result<(), ConfigError> {
+    let Some(key) = table.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
+    let distances = known.iter().map(|name| (distance(name, key), name));
+    let nearest = distances.min().filter(|(distance, _)| *distance <= 2 + key.len() / 4);
+    Err(ConfigError::Unknown {
+        path: path.to_owned(),
+        key: format!("{prefix}{key}"),
+        nearest: nearest.map(|(_, name)| format!("{prefix}{name}")),
+    })
+}
+
+/// How many letters to change, add or leave out between two words.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in right.iter().enumerate() {
+            let changed = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, String> {
+    let (host, plain) = match url.split_once("://") {
+        Some(("http", host)) => (host, true),
+        Some(("https", host)) => (host, false),
+        _ => return Err(format!("the mirror `{url}` does not begin with `http://` or `https://`")),
+    };
+    let host = host.trim_end_matches('/');
+    if host.is_empty() || host.contains('/') {
+        return Err(format!("the mirror `{url}` is not just a host and perhaps a port"));
+    }
+    Ok(Endpoint { host: host.to_owned(), plain })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("agent.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn settings_are_read() {
+        let text = r#"
+            state_dir = "/s"
+            advertise_address = "10.0.0.2"
+            engine_labels = { disk = "ssd" }
+            [registry]
+            insecure = ["r.example:5000"]
+            [registry.mirrors]
+            "docker.io" = ["http://10.0.0.1:5000", "https://m.example/"]
+        "#;
+        let config = parse(text).unwrap();
+        assert_eq!(config.agent_dir(), Path::new("/s/agent"));
+        assert_eq!(config.port, 2387);
+        let endpoints = config.registries().unwrap().endpoints("docker.io");
+        let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+        assert_eq!(endpoints, ["http://10.0.0.1:5000", "https://m.example", "https://docker.io"]);
+        assert_eq!(parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let table = [
+            ("stat_dir = '/x'", "unknown setting `stat_dir`\n\nhint: did you mean `state_dir`?"),
+            ("[registry]\nmirors = {}", "`registry.mirors`\n\nhint: did you mean `registry.mirrors`?"),
+            ("colour = 1", "unknown setting `colour`"),
+            ("port = 'x'", "port"),
+            ("port = 70000", "port"),
+            ("cgroup_parent = '../x'", "cgroup_parent"),
+            ("[registry.mirrors]\n'docker.io' = ['10.0.0.1:5000']", "does not begin with"),
+            ("[registry.mirrors]\n'docker.io' = ['http://x/y']", "not just a host"),
+            ("x", "agent.toml"),
+        ];
+        for (text, expected) in table {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

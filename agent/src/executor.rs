@@ -1,0 +1,502 @@
+//! Carries a task's steps out on this host: image, volumes, networks, container.
+//!
+//! Everything may be called twice, and after a restart of the agent in the middle. What a container needs lies in
+//! `containers/<task>/<attempt>`: its configuration, its log, its own layer, the record of its end.
+
+mod bundle;
+mod capability;
+mod device;
+mod error;
+mod limit;
+mod merge;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use swarm_proto::assignment::{NetworkAssignment, TaskAssignment};
+use swarm_proto::id::{Attempt, NetworkId, TaskId, VolumeId};
+use swarm_proto::spec::{Mount, MountSource, PullPolicy};
+use swarm_runtime::{
+    CgroupSpec, Container, ContainerError, ContainerStatus, CreateOptions, ExitRecord, Limits,
+    LogLimits, RootfsSpec, SeccompChoice, ShimProgram,
+};
+use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+
+pub use error::TaskError;
+
+use crate::image::{Image, Images};
+use crate::network::{Networks, TaskNetwork};
+use crate::tree;
+use crate::volume::{Fill, Volumes};
+use bundle::Surroundings;
+
+/// The names under which a container's companion keeps the sockets that answer names: UDP, then TCP.
+const DNS_NAMES: [&str; 2] = ["dns-udp", "dns-tcp"];
+/// Attempts of a task whose logs are kept.
+const KEPT_ATTEMPTS: Attempt = 2;
+
+/// What a task's run is made of, once built.
+#[derive(Debug)]
+pub struct Built {
+    around: Surroundings,
+    dns_sockets: Vec<OwnedFd>,
+}
+
+/// What there is of a task's container.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing.
+    Absent,
+    /// A container whose program does not run yet.
+    Created,
+    /// One that runs.
+    Running {
+        /// Its first process.
+        pid: u32,
+        /// When that began, in milliseconds since the epoch.
+        started_at: u64,
+        /// Tells when it ends.
+        end: EndWatch,
+    },
+    /// One that has ended.
+    Exited(ExitRecord),
+}
+
+/// Tells when a container ends.
+#[derive(Debug)]
+pub struct EndWatch(Option<UnixStream>);
+
+impl EndWatch {
+    /// Returns when the container has ended. May be dropped and called again.
+    pub async fn ended(&mut self) {
+        let Some(stream) = &self.0 else { return };
+        let mut buffer = [0; 256];
+        loop {
+            if stream.readable().await.is_err() {
+                return;
+            }
+            match stream.try_read(&mut buffer) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Where things lie and how many may be worked on.
+#[derive(Debug, Clone)]
+pub struct ExecutorConfig {
+    /// The folder of all containers.
+    pub containers: PathBuf,
+    /// The parent of all control groups.
+    pub cgroup_parent: String,
+    /// Containers that are set up at the same time.
+    pub starts: usize,
+}
+
+/// The means of this host.
+pub struct Executor {
+    config: ExecutorConfig,
+    images: Arc<Images>,
+    volumes: Arc<Volumes>,
+    networks: Arc<Networks>,
+    program: Arc<ShimProgram>,
+    starts: Semaphore,
+    assigned: Mutex<Arc<BTreeMap<NetworkId, NetworkAssignment>>>,
+    /// Told when a volume was made.
+    volumes_changed: tokio::sync::Notify,
+}
+
+impl Executor {
+    /// Puts the means together.
+    pub fn new(
+        config: ExecutorConfig,
+        images: Arc<Images>,
+        volumes: Arc<Volumes>,
+        networks: Arc<Networks>,
+        program: ShimProgram,
+    ) -> Result<Self, TaskError> {
+        let folder = &config.containers;
+        fs::create_dir_all(folder).map_err(disk("make", folder))?;
+        Ok(Self {
+            starts: Semaphore::new(config.starts),
+            config,
+            images,
+            volumes,
+            networks,
+            program: Arc::new(program),
+            assigned: Mutex::default(),
+            volumes_changed: tokio::sync::Notify::new(),
+        })
+    }
+
+    /// The networks that tasks may be connected to from now on.
+    pub fn set_networks(&self, networks: BTreeMap<NetworkId, NetworkAssignment>) {
+        *self.assigned.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(networks);
+    }
+
+    /// The networks that tasks may be connected to.
+    pub fn networks(&self) -> Arc<BTreeMap<NetworkId, NetworkAssignment>> {
+        Arc::clone(&self.assigned.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns after the next new volume.
+    pub async fn volume_made(&self) {
+        self.volumes_changed.notified().await;
+    }
+
+    /// Where a task's logs and records lie.
+    pub fn task_folder(&self, task: TaskId) -> PathBuf {
+        self.config.containers.join(task.to_string())
+    }
+
+    fn folder(&self, task: TaskId, attempt: Attempt) -> PathBuf {
+        self.task_folder(task).join(attempt.to_string())
+    }
+
+    /// Brings the image. May be given up at any time.
+    pub async fn fetch(&self, task: &TaskAssignment) -> Result<Arc<Image>, TaskError> {
+        Ok(self.images.ensure(&task.container.image).await?)
+    }
+
+    /// Makes volumes, and connects the task to its networks.
+    pub async fn build(
+        &self,
+        task: &Arc<TaskAssignment>,
+        image: &Arc<Image>,
+    ) -> Result<Built, TaskError> {
+        let volumes = Arc::clone(&self.volumes);
+        let own = self.task_folder(task.id).join("volumes");
+        let (task, image) = (Arc::clone(task), Arc::clone(image));
+        let of_task = Arc::clone(&task);
+        let (sources, made) =
+            blocking(move || sources(&volumes, &own, &of_task, &image)).await?;
+        if made {
+            self.volumes_changed.notify_one();
+        }
+        let networks = self.networks();
+        let TaskNetwork { namespace, dns_sockets, resolv_conf, hosts, addresses } =
+            self.networks.attach(&task, &networks).await?;
+        let around = Surroundings { namespace, resolv_conf, hosts, addresses, sources };
+        Ok(Built { around, dns_sockets })
+    }
+
+    /// Sets the container up, unless it stands already, and runs its program. A program that cannot be run is a
+    /// container that has ended.
+    pub async fn start(
+        &self,
+        task: &Arc<TaskAssignment>,
+        attempt: Attempt,
+        image: &Arc<Image>,
+        built: Built,
+    ) -> Result<Found, TaskError> {
+        let permit = self.starts.acquire().await;
+        let _permit = permit.map_err(|error| TaskError::Stopped(error.to_string()))?;
+        let folder = self.folder(task.id, attempt);
+        let options = self.options(task, attempt, image, &folder);
+        let program = Arc::clone(&self.program);
+        let (task, image) = (Arc::clone(task), Arc::clone(image));
+        let found = blocking(move || {
+            let container = match Container::open(&folder) {
+                Ok(container) => container,
+                Err(ContainerError::NotFound(_)) => {
+                    let around = &built.around;
+                    fs::create_dir_all(&folder).map_err(disk("make", &folder))?;
+                    let available = capability::available();
+                    bundle::write(&folder, &task, &image.config, around, available)?;
+                    let names = DNS_NAMES.into_iter().map(str::to_owned);
+                    let passed_fds = names.zip(built.dns_sockets).collect();
+                    Container::create(&program, CreateOptions { passed_fds, ..options })?
+                }
+                Err(error) => return Err(error.into()),
+            };
+            match container.start() {
+                Ok(()) | Err(ContainerError::Start { .. }) => look(&container),
+                Err(error) => Err(error.into()),
+            }
+        });
+        found.await.and_then(Look::into_found)
+    }
+
+    fn options(
+        &self,
+        task: &TaskAssignment,
+        attempt: Attempt,
+        image: &Image,
+        folder: &Path,
+    ) -> CreateOptions {
+        let spec = &task.container;
+        let user = spec.user.clone().or_else(|| {
+            let of_image = image.config.user.clone();
+            (!of_image.is_empty()).then_some(of_image)
+        });
+        CreateOptions {
+            id: format!("{}.{attempt}", task.id),
+            dir: folder.to_owned(),
+            rootfs: RootfsSpec {
+                lower_dirs: image.layers.iter().rev().cloned().collect(),
+                upper_dir: Some(folder.join("upper")),
+                work_dir: Some(folder.join("work")),
+                read_only: spec.read_only,
+            },
+            user,
+            init: spec.init,
+            seccomp: match spec.privileged {
+                true => SeccompChoice::Unconfined,
+                false => SeccompChoice::Default,
+            },
+            log: LogLimits::default(),
+            passed_fds: Vec::new(),
+            cgroup: CgroupSpec {
+                parent: self.config.cgroup_parent.clone(),
+                name: format!("{}.{attempt}", task.id),
+                limits: Limits {
+                    nano_cpus: spec.resources.limit_millicpus.map(|m| m.saturating_mul(1_000_000)),
+                    memory_bytes: spec.resources.limit_memory,
+                    pids: spec.resources.limit_pids,
+                    ..Limits::default()
+                },
+            },
+        }
+    }
+
+    /// Looks what there is of a task's container.
+    pub async fn inspect(&self, task: TaskId, attempt: Attempt) -> Result<Found, TaskError> {
+        let folder = self.folder(task, attempt);
+        let found = blocking(move || match Container::open(&folder) {
+            Ok(container) => look(&container),
+            Err(ContainerError::NotFound(_)) => Ok(Look::Absent),
+            Err(error) => Err(error.into()),
+        });
+        found.await.and_then(Look::into_found)
+    }
+
+    /// Takes a running container's network over from an earlier agent.
+    pub async fn adopt(&self, task: &TaskAssignment, attempt: Attempt) -> Result<(), TaskError> {
+        let folder = self.folder(task.id, attempt);
+        let sockets = blocking(move || {
+            let mut kept = Container::open(&folder)?.take_fds()?;
+            kept.sort_by_key(|(name, _)| DNS_NAMES.iter().position(|known| known == name));
+            Ok(kept.into_iter().map(|(_, socket)| socket).collect())
+        });
+        self.networks.adopt(task, &self.networks(), sockets.await?).await?;
+        Ok(())
+    }
+
+    /// Asks a container to stop.
+    pub async fn stop(&self, task: &TaskAssignment, attempt: Attempt) -> Result<(), TaskError> {
+        let here = swarm_proto::spec::ImageSpec {
+            pull_policy: PullPolicy::Never,
+            ..task.container.image.clone()
+        };
+        let image = self.images.ensure(&here).await;
+        let config = image.map(|image| image.config.clone()).unwrap_or_default();
+        let signal = merge::stop_signal(&task.container, &config).unwrap_or_else(|reason| {
+            tracing::warn!(task = %task.name, %reason, "SIGTERM is sent instead");
+            nix::sys::signal::Signal::SIGTERM as i32
+        });
+        self.signal(task.id, attempt, signal, false).await
+    }
+
+    /// Kills a container.
+    pub async fn kill(&self, task: TaskId, attempt: Attempt) -> Result<(), TaskError> {
+        self.signal(task, attempt, nix::sys::signal::Signal::SIGKILL as i32, true).await
+    }
+
+    async fn signal(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+        signal: i32,
+        all: bool,
+    ) -> Result<(), TaskError> {
+        let folder = self.folder(task, attempt);
+        blocking(move || match Container::open(&folder) {
+            Ok(container) => Ok(container.kill(signal, all)?),
+            Err(ContainerError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        })
+        .await
+    }
+
+    /// Takes down what a run needed: the container, its own layer, its networks. Logs and the record of its end stay.
+    pub async fn settle(&self, task: TaskId, attempt: Attempt) -> Result<(), TaskError> {
+        let (folder, all) = (self.folder(task, attempt), self.task_folder(task));
+        blocking(move || {
+            take_down(&folder)?;
+            let Some(old) = attempt.checked_sub(KEPT_ATTEMPTS) else { return Ok(()) };
+            remove(&all.join(old.to_string()))
+        })
+        .await?;
+        Ok(self.networks.detach(task).await?)
+    }
+
+    /// Removes every trace of a task.
+    pub async fn remove(&self, task: TaskId) -> Result<(), TaskError> {
+        let folder = self.task_folder(task);
+        blocking(move || remove_containers(&folder)).await?;
+        Ok(self.networks.detach(task).await?)
+    }
+
+    /// Removes the containers of tasks that nobody knows any more.
+    pub async fn retain(&self, known: BTreeSet<TaskId>) -> Result<(), TaskError> {
+        let all = self.config.containers.clone();
+        blocking(move || {
+            for name in names(&all)? {
+                if name.parse().is_ok_and(|id: TaskId| known.contains(&id)) {
+                    continue;
+                }
+                tracing::info!(container = %name, "removing what no task owns");
+                remove_containers(&all.join(name))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// What a look at a container gave, before its end is watched on the reactor.
+enum Look {
+    Absent,
+    Created,
+    Running { pid: u32, started_at: u64, end: Option<std::os::unix::net::UnixStream> },
+    Exited(ExitRecord),
+}
+
+impl Look {
+    fn into_found(self) -> Result<Found, TaskError> {
+        Ok(match self {
+            Self::Absent => Found::Absent,
+            Self::Created => Found::Created,
+            Self::Exited(record) => Found::Exited(record),
+            Self::Running { pid, started_at, end } => {
+                let watch = |stream: std::os::unix::net::UnixStream| {
+                    stream.set_nonblocking(true)?;
+                    UnixStream::from_std(stream)
+                };
+                let end = end.map(watch).transpose();
+                let end = end.map_err(|error| TaskError::Stopped(error.to_string()))?;
+                Found::Running { pid, started_at, end: EndWatch(end) }
+            }
+        })
+    }
+}
+
+fn look(container: &Container) -> Result<Look, TaskError> {
+    Ok(match container.status()? {
+        ContainerStatus::Created { .. } => Look::Created,
+        ContainerStatus::Running { pid, started_at_ms } => Look::Running {
+            pid: pid.unsigned_abs(),
+            started_at: started_at_ms,
+            end: container.exit_channel()?,
+        },
+        ContainerStatus::Exited(record) => Look::Exited(record),
+    })
+}
+
+/// Where the content of each mount lies, made as needed. True when a named volume was made.
+fn sources(
+    volumes: &Volumes,
+    own: &Path,
+    task: &TaskAssignment,
+    image: &Image,
+) -> Result<(BTreeMap<String, PathBuf>, bool), TaskError> {
+    let (mut sources, mut made_any) = (BTreeMap::new(), false);
+    let spec = &task.container;
+    let of_image = image.config.volumes.iter();
+    let of_image = of_image.filter(|path| !spec.mounts.iter().any(|mount| same(&mount.target, path)));
+    let of_image = of_image.map(|path| Mount {
+        target: path.clone(),
+        source: MountSource::Anonymous,
+        read_only: false,
+    });
+    for (number, mount) in spec.mounts.iter().cloned().chain(of_image).enumerate() {
+        let fill = Fill { image, reference: &spec.image.reference, path: &mount.target };
+        let source = match &mount.source {
+            MountSource::Tmpfs { .. } => continue,
+            MountSource::Bind { path } => bind_source(path)?,
+            MountSource::Anonymous => Volumes::anonymous(own, &number.to_string(), Some(fill))?,
+            MountSource::Volume { volume, no_copy } => {
+                let id: VolumeId = task.volumes.get(volume).copied().ok_or_else(|| {
+                    TaskError::Unfit(format!("volume `{volume}` was not assigned to this host"))
+                })?;
+                let name = format!("{}_{volume}", task.stack);
+                let fill = (!no_copy).then_some(fill);
+                let (path, made) = volumes.ensure(id, &name, fill)?;
+                made_any |= made;
+                path
+            }
+        };
+        sources.insert(mount.target, source);
+    }
+    Ok((sources, made_any))
+}
+
+fn same(left: &str, right: &str) -> bool {
+    left.trim_end_matches('/') == right.trim_end_matches('/')
+}
+
+fn bind_source(path: &str) -> Result<PathBuf, TaskError> {
+    let source = PathBuf::from(path);
+    if !source.is_absolute() {
+        return Err(TaskError::Unfit(format!("mount source `{path}` is not an absolute path")));
+    }
+    match fs::metadata(&source) {
+        Ok(_) => Ok(source),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(TaskError::Unfit(format!("mount source `{path}` does not exist on this host")))
+        }
+        Err(error) => Err(TaskError::Disk { action: "look at", path: source, source: error }),
+    }
+}
+
+/// Ends and unmakes one container; its log and records stay.
+fn take_down(folder: &Path) -> Result<(), TaskError> {
+    match Container::open(folder) {
+        Ok(container) => container.delete()?,
+        Err(ContainerError::NotFound(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    for name in ["upper", "work"] {
+        remove(&folder.join(name))?;
+    }
+    Ok(())
+}
+
+/// Ends and removes all containers of a task, with its anonymous volumes.
+fn remove_containers(folder: &Path) -> Result<(), TaskError> {
+    for name in names(folder)? {
+        take_down(&folder.join(name))?;
+    }
+    remove(folder)
+}
+
+fn names(folder: &Path) -> Result<Vec<String>, TaskError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(disk("list", folder)(source)),
+    };
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    names.collect::<Result<_, _>>().map_err(disk("list", folder))
+}
+
+fn remove(path: &Path) -> Result<(), TaskError> {
+    tree::remove_path(path).map_err(disk("remove", path))
+}
+
+fn disk(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> TaskError {
+    let path = path.to_owned();
+    move |source| TaskError::Disk { action, path, source }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TaskError> + Send + 'static,
+) -> Result<T, TaskError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| TaskError::Stopped(error.to_string()))?
+}

@@ -1,0 +1,69 @@
+//! Why a task cannot be run, and whether trying again could help.
+
+use std::error::Error;
+
+use swarm_runtime::ContainerError;
+
+use crate::image::ImageError;
+use crate::network::NetworkError;
+use crate::volume::VolumeError;
+
+/// Why a task does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// It can never run on this host as it is.
+    #[error("{0}")]
+    Unfit(String),
+    /// About its image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// About a volume.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// About its networks.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// About its container.
+    #[error(transparent)]
+    Container(#[from] ContainerError),
+    /// A file of the container could not be written.
+    #[error("cannot {action} `{}`", path.display())]
+    Disk {
+        /// What was tried.
+        action: &'static str,
+        /// Where.
+        path: std::path::PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The step's thread died.
+    #[error("the step was broken off: {0}")]
+    Stopped(String),
+}
+
+impl TaskError {
+    /// Whether the task is `Rejected` (it can never run here) and not `Failed`.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Unfit(_) | Self::Volume(VolumeError::Name(_)) => true,
+            Self::Image(error) => error.is_permanent(),
+            Self::Network(error) => matches!(error, NetworkError::NoAddress { .. }),
+            _ => false,
+        }
+    }
+
+    /// The whole story in one sentence, causes included.
+    pub fn sentence(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = self.source();
+        while let Some(cause) = source {
+            let next = cause.to_string();
+            // A transparent error repeats itself.
+            if !text.ends_with(&next) {
+                text = format!("{text}: {next}");
+            }
+            source = cause.source();
+        }
+        text
+    }
+}
