@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use swarm_proto::spec::StackSpec;
 
+pub use stack::is_stack_name;
+
 use crate::Environment;
 use crate::nearest;
 use crate::problem::Problems;

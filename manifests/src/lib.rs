@@ -19,7 +19,9 @@ use std::path::{Path, PathBuf};
 
 use swarm_proto::spec::StackSpec;
 
+pub use decode::is_stack_name;
 pub use image::{ImageReference, InvalidImage};
+pub use nearest::nearest;
 pub use problem::{ManifestError, ManifestErrors, Warning};
 pub use units::{parse_bytes, parse_duration};
 

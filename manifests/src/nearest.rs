@@ -1,10 +1,7 @@
 //! The word that somebody probably meant.
 
 /// The known word nearest to a wrong one, when it is near enough to be a slip.
-pub(crate) fn nearest<'a>(
-    wrong: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wrong = wrong.to_lowercase();
     let slips = |word: &str| strsim::damerau_levenshtein(&wrong, &word.to_lowercase());
     let most = (wrong.chars().count() / 3).clamp(1, 3);

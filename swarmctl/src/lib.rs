@@ -3,10 +3,18 @@
 //! Data goes to standard output and talk to standard error. Exit codes: 0 done, 1 refused or failed, 2 wrong usage,
 //! 3 not converged in time.
 
+mod command;
+mod connect;
 pub mod context;
+pub mod convergence;
 pub mod failure;
 pub mod lab;
 pub mod output;
+mod progress;
+pub mod state;
+pub mod view;
+mod wait;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -18,15 +26,22 @@ use failure::Failure;
 #[derive(Debug, Parser)]
 #[command(name = "swarmctl", version, disable_help_subcommand = true)]
 struct Arguments {
+    #[command(flatten)]
+    target: connect::Target,
     /// The form of data on standard output
     #[arg(short, long, global = true, value_enum, default_value_t)]
     output: output::Format,
+    /// Answer at once from one controller's own state, which may be behind
+    #[arg(long, global = true)]
+    stale: bool,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Cluster(command::Command),
     /// A whole cluster on this machine
     #[command(subcommand)]
     Lab(lab::LabCommand),
@@ -38,14 +53,18 @@ pub fn main() -> ExitCode {
     match run(arguments) {
         Ok(code) => code,
         Err(failure) => {
-            output::talk(&format!("error: {failure}"));
+            output::error(&failure.to_string());
             ExitCode::from(failure.code as u8)
         }
     }
 }
 
 fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let format = arguments.output;
     match arguments.command {
-        Command::Lab(command) => lab::run(command, arguments.output),
+        Command::Lab(command) => lab::run(command, format),
+        Command::Cluster(command) => {
+            command::run(command, &arguments.target, format, arguments.stale)
+        }
     }
 }

@@ -37,6 +37,18 @@ pub fn talk(text: &str) {
     eprintln!("{text}");
 }
 
+/// Says what works but is worth a word.
+pub fn warn(text: &str) {
+    let word = if colours() { "\u{1b}[33mwarning\u{1b}[0m" } else { "warning" };
+    eprintln!("{word}: {text}");
+}
+
+/// Says why a command ends.
+pub fn error(text: &str) {
+    let word = if colours() { "\u{1b}[31merror\u{1b}[0m" } else { "error" };
+    eprintln!("{word}: {text}");
+}
+
 /// Whether progress may be drawn: standard error is a terminal that moves its cursor.
 pub fn draws() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")

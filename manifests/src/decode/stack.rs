@@ -64,29 +64,29 @@ pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<
     Some(stack)
 }
 
+/// The rule for a stack's name, in words.
+const NAME_RULE: &str = "a stack's name is lower-case letters, digits, `-` and `_`, at most 63, first a letter or digit";
+
+/// Whether a text can be a stack's name: lower-case letters, digits, `-` and `_`, at most 63, first a letter or digit.
+pub fn is_stack_name(text: &str) -> bool {
+    is_name(text) && text.bytes().all(|c| !c.is_ascii_uppercase() && c != b'.')
+}
+
 /// `--name`, else `name:`, else the folder's name made fit.
 fn stack_name(d: &Decoder<'_>, fields: &super::Fields<'_>, given: Option<&str>) -> String {
-    const RULE: &str = "a stack's name is lower-case letters, digits, `-` and `_`, at most 63, first a letter or digit";
-    let is_good =
-        |name: &str| is_name(name) && name.bytes().all(|c| !c.is_ascii_uppercase() && c != b'.');
-    let of_file = fields.get("name").and_then(|node| Some((node.at, d.text(node, "name")?)));
-    if let Some((at, name)) = of_file
-        && !is_good(name)
-    {
-        d.problems.error_hint(at, format!("`{}` cannot be a stack's name", shorten(name)), RULE);
-    }
-    if let Some(name) = given {
-        if !is_good(name) {
-            d.problems.error_hint(
-                fields.at,
-                format!("`{}` cannot be a stack's name", shorten(name)),
-                RULE,
-            );
+    let checked = |at: At, name: &str| {
+        if !is_stack_name(name) {
+            let message = format!("`{}` cannot be a stack's name", shorten(name));
+            d.problems.error_hint(at, message, NAME_RULE);
         }
-        return name.to_owned();
+        name.to_owned()
+    };
+    let of_file = fields.get("name").and_then(|node| Some(checked(node.at, d.text(node, "name")?)));
+    if let Some(name) = given {
+        return checked(fields.at, name);
     }
-    if let Some((_, name)) = of_file {
-        return name.to_owned();
+    if let Some(name) = of_file {
+        return name;
     }
     let folder = d.folder.file_name().map(|name| name.to_string_lossy().to_lowercase());
     let kept: String = folder

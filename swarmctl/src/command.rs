@@ -1,0 +1,145 @@
+//! The commands, one file for each noun.
+
+mod context;
+mod deploy;
+mod events;
+mod logs;
+mod node;
+mod ps;
+mod service;
+mod stack;
+mod storage;
+mod version;
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use swarm_proto::id::Timestamp;
+
+use crate::connect::{Cluster, Target};
+use crate::context::Contexts;
+use crate::failure::Failure;
+use crate::output::Format;
+
+/// What to do with a cluster.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Deploys a stack file and waits until it runs
+    Deploy(deploy::Deploy),
+    /// Lists tasks of everything, a stack, a service or a node
+    Ps(ps::Ps),
+    /// Shows what a service's or task's containers wrote
+    Logs(logs::Logs),
+    /// Stacks
+    #[command(subcommand)]
+    Stack(stack::StackCommand),
+    /// Services
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
+    /// Nodes
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    /// Named volumes
+    #[command(subcommand)]
+    Volume(storage::VolumeCommand),
+    /// Overlay networks
+    #[command(subcommand)]
+    Network(storage::NetworkCommand),
+    /// Images on the nodes
+    #[command(subcommand)]
+    Image(storage::ImageCommand),
+    /// Tells what happened lately
+    Events(events::Events),
+    /// Shows the versions of swarmctl and of the controller
+    Version,
+    /// Named clusters
+    #[command(subcommand)]
+    Context(context::ContextCommand),
+}
+
+/// What every command gets.
+pub(crate) struct Call {
+    pub(crate) cluster: Cluster,
+    pub(crate) format: Format,
+    pub(crate) stale: bool,
+}
+
+/// How long a command waits for the cluster to be as wished.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Waiting {
+    /// Return at once, do not wait until it is done
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// How long to wait
+    #[arg(long, default_value = "10m", value_parser = duration, value_name = "DURATION")]
+    pub(crate) timeout: Duration,
+}
+
+/// Runs one command to its end.
+pub(crate) fn run(
+    command: Command,
+    target: &Target,
+    format: Format,
+    stale: bool,
+) -> Result<ExitCode, Failure> {
+    let contexts = Contexts::default_path();
+    if let Command::Context(command) = command {
+        return context::run(command, &contexts, target.identity.clone(), format);
+    }
+    swarm_proto::transport::install_crypto_provider();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::refused(format!("cannot start: {error}")))?;
+    let cluster = match Cluster::of(target, &contexts) {
+        Err(failure) if matches!(command, Command::Version) => {
+            return version::client_only(format, failure);
+        }
+        cluster => cluster?,
+    };
+    let call = Call { cluster, format, stale };
+    runtime.block_on(dispatch(command, &call))
+}
+
+async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Deploy(deploy) => deploy::run(deploy, call).await?,
+        Command::Ps(ps) => ps::run(&ps, call).await?,
+        Command::Logs(logs) => logs::run(&logs, call).await?,
+        Command::Stack(command) => stack::run(command, call).await?,
+        Command::Service(command) => service::run(command, call).await?,
+        Command::Node(command) => node::run(command, call).await?,
+        Command::Volume(command) => storage::volume(command, call).await?,
+        Command::Network(command) => storage::network(command, call).await?,
+        Command::Image(command) => storage::image(command, call).await?,
+        Command::Events(events) => events::run(&events, call).await?,
+        Command::Version => version::run(call).await?,
+        Command::Context(_) => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Now, for ages: this machine's clock, or the cluster's when that is ahead.
+pub(crate) fn now(clock: Timestamp) -> Timestamp {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    clock.max(Timestamp::default().after(since_epoch))
+}
+
+/// A duration as in stack files.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    swarm_manifests::parse_duration(text)
+        .ok_or_else(|| "write a duration such as `90s` or `10m`".to_owned())
+}
+
+/// That there is no such object, with the nearest that there is.
+pub(crate) fn unknown<'a>(
+    kind: &str,
+    name: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Failure {
+    let failure = Failure::refused(format!("{kind} `{name}` does not exist"));
+    match swarm_manifests::nearest(name, known) {
+        Some(near) => failure.hint(format!("did you mean `{near}`?")),
+        None => failure.hint(format!("see `swarmctl {kind} ls`")),
+    }
+}

@@ -1,0 +1,152 @@
+//! `node`: the machines.
+
+use std::collections::HashMap;
+
+use swarm_proto::object::Node;
+use swarm_proto::wire;
+
+use super::{Call, now, unknown};
+use crate::connect::request_id;
+use crate::failure::Failure;
+use crate::output;
+use crate::state::State;
+use crate::view::{self, NodeView};
+
+/// What to do with nodes.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Lists nodes
+    Ls,
+    /// Moves a node's tasks away and gives it no new ones
+    Drain {
+        /// Host names or ids
+        #[arg(required = true)]
+        nodes: Vec<String>,
+    },
+    /// Lets a node take tasks again
+    Activate {
+        /// Host names or ids
+        #[arg(required = true)]
+        nodes: Vec<String>,
+    },
+    /// Leaves a node's tasks and gives it no new ones
+    Pause {
+        /// Host names or ids
+        #[arg(required = true)]
+        nodes: Vec<String>,
+    },
+    /// Shows everything about nodes
+    Inspect {
+        /// Host names or ids
+        #[arg(required = true)]
+        nodes: Vec<String>,
+    },
+    /// Removes nodes that are down from the cluster
+    Rm {
+        /// Host names or ids
+        #[arg(required = true)]
+        nodes: Vec<String>,
+        /// Also a node that is not down: its tasks are lost
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Sets labels (`zone=a`) and takes them away (`zone-`)
+    Label {
+        /// Host name or id
+        node: String,
+        /// `key=value` sets, `key-` removes
+        #[arg(required = true, value_parser = label)]
+        labels: Vec<(String, Option<String>)>,
+    },
+}
+
+pub(crate) async fn run(command: NodeCommand, call: &Call) -> Result<(), Failure> {
+    match command {
+        NodeCommand::Ls => {
+            let state = State::get(&call.cluster, call.stale).await?;
+            let views: Vec<NodeView> =
+                state.nodes.values().map(|node| NodeView::of(&state, node)).collect();
+            output::data(&view::list(&views, call.format, now(state.clock))?);
+        }
+        NodeCommand::Drain { nodes } => {
+            set_availability(nodes, wire::Availability::Drain, "is being drained", call).await?;
+        }
+        NodeCommand::Activate { nodes } => {
+            set_availability(nodes, wire::Availability::Active, "takes tasks", call).await?;
+        }
+        NodeCommand::Pause { nodes } => {
+            set_availability(nodes, wire::Availability::Pause, "takes no new tasks", call).await?;
+        }
+        NodeCommand::Inspect { nodes } => {
+            let state = State::get(&call.cluster, call.stale).await?;
+            for name in nodes {
+                let view = NodeView::of(&state, find(&state, &name)?);
+                output::data(&view::whole(&view, call.format)?);
+            }
+        }
+        NodeCommand::Rm { nodes, force } => {
+            for node in nodes {
+                let request_id = request_id()?;
+                let request = wire::RemoveNodeRequest { request_id, node: node.clone(), force };
+                call.cluster
+                    .call(async |mut client| client.remove_node(request.clone()).await)
+                    .await?;
+                output::talk(&format!("node `{node}` is removed"));
+            }
+        }
+        NodeCommand::Label { node, labels } => {
+            let (set, removed): (Vec<_>, Vec<_>) =
+                labels.into_iter().partition(|(_, value)| value.is_some());
+            let set_labels: HashMap<String, String> =
+                set.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect();
+            let request = wire::UpdateNodeRequest {
+                request_id: request_id()?,
+                node: node.clone(),
+                availability: wire::Availability::Unspecified.into(),
+                set_labels: set_labels.into_iter().collect(),
+                remove_labels: removed.into_iter().map(|(key, _)| key).collect(),
+            };
+            call.cluster.call(async |mut client| client.update_node(request.clone()).await).await?;
+            output::talk(&format!("node `{node}` is labelled"));
+        }
+    }
+    Ok(())
+}
+
+async fn set_availability(
+    nodes: Vec<String>,
+    availability: wire::Availability,
+    said: &str,
+    call: &Call,
+) -> Result<(), Failure> {
+    for node in nodes {
+        let request = wire::UpdateNodeRequest {
+            request_id: request_id()?,
+            node: node.clone(),
+            availability: availability.into(),
+            ..wire::UpdateNodeRequest::default()
+        };
+        call.cluster.call(async |mut client| client.update_node(request.clone()).await).await?;
+        output::talk(&format!("node `{node}` {said}"));
+    }
+    Ok(())
+}
+
+fn find<'a>(state: &'a State, name: &str) -> Result<&'a Node, Failure> {
+    let is_named = |node: &&Node| node.description.hostname == name || node.id.to_string() == name;
+    let known = state.nodes.values().map(|node| node.description.hostname.as_str());
+    state.nodes.values().find(is_named).ok_or_else(|| unknown("node", name, known))
+}
+
+fn label(text: &str) -> Result<(String, Option<String>), String> {
+    let (key, value) = match (text.split_once('='), text.strip_suffix('-')) {
+        (Some((key, value)), _) => (key, Some(value.to_owned())),
+        (None, Some(key)) => (key, None),
+        (None, None) => return Err("write `key=value` to set, `key-` to remove".to_owned()),
+    };
+    let is_good = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+    if key.is_empty() || !key.chars().all(is_good) {
+        return Err("a label's key is letters, digits, `.`, `_`, `-` and `/`".to_owned());
+    }
+    Ok((key.to_owned(), value))
+}

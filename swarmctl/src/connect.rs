@@ -1,0 +1,297 @@
+//! The way to a cluster: its controllers are tried in turn, and a request that meets a change of leader is sent again.
+
+use std::error::Error as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use swarm_proto::transport::{
+    CONTROLLER_NAME, ConnectError, Credentials, MAX_MESSAGE, Tls, connect_unix,
+};
+use swarm_proto::wire::control_client::ControlClient;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::transport::Channel;
+use tonic::{Code, Response, Status};
+
+use crate::context::{Context, Contexts};
+use crate::failure::Failure;
+
+/// The client of a controller's API.
+pub(crate) type Client = ControlClient<Channel>;
+
+const DEFAULT_PORT: u16 = 2377;
+/// How long a request is sent again while the cluster has no leader.
+const RETRY_FOR: Duration = Duration::from_secs(15);
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// How long one controller may take; a deploy asks a registry meanwhile.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+
+/// How the user named the cluster.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Target {
+    /// The context to use, from `~/.config/swarm/contexts.toml`
+    #[arg(long, global = true, env = "SWARM_CONTEXT", value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// A controller: `unix:///PATH` or `ADDRESS[:PORT]`; may be given more than once
+    #[arg(
+        long,
+        global = true,
+        env = "SWARM_HOST",
+        value_name = "ADDRESS",
+        value_delimiter = ',',
+        conflicts_with = "context"
+    )]
+    pub(crate) host: Vec<String>,
+    /// The bundle of certificate, key and authority that `swarm-controller admin-bundle` made
+    #[arg(long, global = true, env = "SWARM_IDENTITY", value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
+}
+
+/// Where one controller listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Address {
+    Socket(PathBuf),
+    Network(String),
+}
+
+/// The controllers of one cluster.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    addresses: Vec<Address>,
+    tls: Option<Arc<Tls>>,
+    /// What the user would call it: "context `lab`".
+    name: Option<String>,
+    /// The one that answered last.
+    good: AtomicUsize,
+}
+
+impl Cluster {
+    /// Finds out whom to ask. Nothing is sent yet.
+    pub(crate) fn of(target: &Target, contexts: &Path) -> Result<Self, Failure> {
+        let (context, name) = if target.host.is_empty() {
+            let contexts = Contexts::load(contexts)?;
+            let name = target.context.as_deref().or(contexts.current.as_deref());
+            (
+                contexts.resolve(target.context.as_deref())?,
+                name.map(|name| format!("context `{name}`")),
+            )
+        } else {
+            (Context { hosts: target.host.clone(), identity: None }, None)
+        };
+        let addresses: Vec<Address> =
+            context.hosts.iter().map(|host| parse_address(host)).collect::<Result<_, _>>()?;
+        if addresses.is_empty() {
+            let name = name.unwrap_or_else(|| "`--host`".to_owned());
+            return Err(Failure::usage(format!("{name} names no controller")));
+        }
+        let identity = target.identity.clone().or(context.identity);
+        let remote = addresses.iter().find_map(|address| match address {
+            Address::Network(address) => Some(address),
+            Address::Socket(_) => None,
+        });
+        let tls = match (remote, identity) {
+            (None, _) => None,
+            (Some(_), Some(path)) => Some(load_identity(&path)?),
+            (Some(address), None) => {
+                let hint = "run `swarm-controller admin-bundle` on a controller's host, copy its output here, and give it with `--identity FILE`";
+                return Err(Failure::refused(format!(
+                    "controller `{address}` wants a client certificate, and there is none"
+                ))
+                .hint(hint));
+            }
+        };
+        Ok(Self { addresses, tls, name, good: AtomicUsize::new(0) })
+    }
+
+    /// Asks the controllers in turn until one answers. Requests carry an id where a repetition would matter.
+    pub(crate) async fn call<T>(
+        &self,
+        ask: impl AsyncFn(Client) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        let deadline = Instant::now() + RETRY_FOR;
+        loop {
+            let mut refusals = Vec::new();
+            let mut last = None;
+            for _ in 0..self.addresses.len() {
+                match self.ask_one(&ask).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(Attempt::Connect(why)) => refusals.push(why),
+                    Err(Attempt::Busy(status)) => last = Some(status),
+                    Err(Attempt::Refused(status)) => return Err(refusal(&status)),
+                }
+                self.good.fetch_add(1, Ordering::Relaxed);
+            }
+            match last {
+                None => return Err(self.unreachable(&refusals)),
+                Some(status) if Instant::now() >= deadline => return Err(self.no_leader(&status)),
+                Some(_) => sleep(RETRY_PAUSE).await,
+            }
+        }
+    }
+
+    async fn ask_one<T>(
+        &self,
+        ask: &impl AsyncFn(Client) -> Result<Response<T>, Status>,
+    ) -> Result<T, Attempt> {
+        let address = &self.addresses[self.good.load(Ordering::Relaxed) % self.addresses.len()];
+        let client = self.connect(address).await.map_err(Attempt::Connect)?;
+        match timeout(ANSWER_WITHIN, ask(client)).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) if is_passing(&status) => Err(Attempt::Busy(status)),
+            Ok(Err(status)) => Err(Attempt::Refused(status)),
+            Err(_) => Err(Attempt::Refused(Status::deadline_exceeded(format!(
+                "{address} did not answer within {} s",
+                ANSWER_WITHIN.as_secs()
+            )))),
+        }
+    }
+
+    async fn connect(&self, address: &Address) -> Result<Client, String> {
+        let channel = match (address, &self.tls) {
+            (Address::Socket(path), _) => connect_unix(path).await,
+            (Address::Network(address), Some(tls)) => tls.connect(address, CONTROLLER_NAME).await,
+            (Address::Network(address), None) => {
+                return Err(format!("`{address}` wants a client certificate"));
+            }
+        };
+        let channel = channel.map_err(|error| explain(&error))?;
+        Ok(ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    fn unreachable(&self, refusals: &[String]) -> Failure {
+        let mut reasons: Vec<&str> = refusals.iter().map(String::as_str).collect();
+        reasons.dedup();
+        let of = self.name.as_ref().map_or(String::new(), |name| format!(" of {name}"));
+        let message = match reasons.as_slice() {
+            [one] => format!("no controller{of} can be reached: {one}"),
+            many => format!("no controller{of} can be reached:\n  {}", many.join("\n  ")),
+        };
+        let hint = match (&self.name, self.tls.is_some()) {
+            (Some(name), false) if name.contains("`lab`") => {
+                "start the lab with `swarmctl lab up`, or look at it with `swarmctl lab ls`"
+            }
+            (_, true) => {
+                "check the address, that swarm-controller runs there, and that the bundle given with `--identity` is this cluster's"
+            }
+            (_, false) => {
+                "run swarmctl on a controller's host, name one with `--host ADDRESS --identity FILE`, or start a lab with `swarmctl lab up`"
+            }
+        };
+        Failure::refused(message).hint(hint)
+    }
+
+    fn no_leader(&self, status: &Status) -> Failure {
+        let failure = refusal(status);
+        let is_bare = failure.hint.is_none();
+        let failure = Failure {
+            message: format!("no controller could serve the request: {}", failure.message),
+            ..failure
+        };
+        let hint =
+            "a majority of the controllers must be up; see `swarmctl node ls` and their logs";
+        if is_bare { failure.hint(hint) } else { failure }
+    }
+}
+
+/// Why one controller gave no answer.
+enum Attempt {
+    /// There was no connection.
+    Connect(String),
+    /// Another controller, or the same one a little later, may answer.
+    Busy(Status),
+    /// The answer is no.
+    Refused(Status),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket(path) => write!(f, "`{}`", path.display()),
+            Self::Network(address) => write!(f, "`{address}`"),
+        }
+    }
+}
+
+fn parse_address(text: &str) -> Result<Address, Failure> {
+    if let Some(path) = text.strip_prefix("unix://").or(text.starts_with('/').then_some(text)) {
+        return Ok(Address::Socket(PathBuf::from(path)));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port.parse::<u16>().ok().filter(|port| *port > 0)),
+        None => (text, Some(DEFAULT_PORT)),
+    };
+    match port {
+        Some(port) if !host.is_empty() && !host.contains(['/', ' ', ':']) => {
+            Ok(Address::Network(format!("{host}:{port}")))
+        }
+        _ => Err(Failure::usage(format!("`{text}` is not the address of a controller"))
+            .hint("write `unix:///PATH`, `ADDRESS` or `ADDRESS:PORT`")),
+    }
+}
+
+fn load_identity(path: &Path) -> Result<Arc<Tls>, Failure> {
+    let hint = "make a new one with `swarm-controller admin-bundle` on a controller's host";
+    let bundle = std::fs::read_to_string(path).map_err(|error| {
+        Failure::refused(format!("cannot read the identity `{}`: {error}", path.display()))
+            .hint(hint)
+    })?;
+    let what = format!("the identity `{}` is not valid", path.display());
+    let credentials = Credentials::from_bundle(&bundle)
+        .map_err(|error| Failure::because(&what, &error).hint(hint))?;
+    Tls::new(&credentials).map_err(|error| Failure::because(&what, &error).hint(hint))
+}
+
+/// Whether a refusal is about the moment: no leader is known, or the connection broke.
+pub(crate) fn is_passing(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Aborted)
+        || (status.source().is_some() && matches!(status.code(), Code::Unknown | Code::Internal))
+}
+
+/// A controller's refusal: what and why, then `hint: …` after an empty line.
+pub(crate) fn refusal(status: &Status) -> Failure {
+    let text = status.message().trim();
+    let (message, hint) = match text.split_once("\n\nhint: ") {
+        Some((message, hint)) => (message, Some(hint)),
+        None => (text, None),
+    };
+    let message = match (message, status.code()) {
+        ("", code) => format!("the controller refused: {code}"),
+        (message, Code::Internal | Code::Unknown | Code::DataLoss) => {
+            format!("the controller failed: {message}")
+        }
+        (message, _) => message.to_owned(),
+    };
+    let failure = Failure::refused(message);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// A connection's error with its cause, without what the cause's own words repeat.
+fn explain(error: &ConnectError) -> String {
+    let cause = match error {
+        ConnectError::Socket { source, .. } | ConnectError::Unreachable { source, .. } => {
+            match source.kind() {
+                std::io::ErrorKind::NotFound => Some("it does not exist".to_owned()),
+                std::io::ErrorKind::ConnectionRefused => Some("nobody listens there".to_owned()),
+                std::io::ErrorKind::PermissionDenied => {
+                    Some("permission denied; only root may".to_owned())
+                }
+                _ => Some(source.to_string()),
+            }
+        }
+        _ => error.source().map(ToString::to_string),
+    };
+    match cause {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// A random id for one command's request.
+pub(crate) fn request_id() -> Result<String, Failure> {
+    swarm_proto::transport::random_hex::<16>()
+        .map_err(|error| Failure::because("cannot draw a request id", &error))
+}

@@ -1,0 +1,219 @@
+//! What a controller shows of its state, kept up to date by its events.
+
+use std::collections::BTreeMap;
+
+use swarm_proto::convert::ConvertError;
+use swarm_proto::id::{NetworkId, NodeId, ServiceId, TaskId, Timestamp, VolumeId};
+use swarm_proto::object::{Network, Node, Service, Stack, Task, Volume};
+use swarm_proto::wire;
+use swarm_proto::wire::watch_event::Event;
+
+use crate::connect::Cluster;
+use crate::failure::Failure;
+
+/// The part of the cluster's state that a user sees.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct State {
+    /// Stacks by name.
+    pub stacks: BTreeMap<String, Stack>,
+    /// Services by identity.
+    pub services: BTreeMap<ServiceId, Service>,
+    /// Tasks by identity, dead ones too.
+    pub tasks: BTreeMap<TaskId, Task>,
+    /// Nodes by identity.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// Networks by identity.
+    pub networks: BTreeMap<NetworkId, Network>,
+    /// Volumes by identity.
+    pub volumes: BTreeMap<VolumeId, Volume>,
+    /// The leader's Raft id; 0 when none is known.
+    pub leader: u64,
+    /// Raft ids with a vote.
+    pub voters: Vec<u64>,
+    /// Raft ids that catch up.
+    pub learners: Vec<u64>,
+    /// The cluster's identity.
+    pub cluster_id: String,
+    /// Cluster time.
+    pub clock: Timestamp,
+    /// Whether it may be behind.
+    pub stale: bool,
+}
+
+/// What an event did, as far as it is of interest one by one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Everything was replaced.
+    Snapshot,
+    /// A stack was deployed or its removal began.
+    Stack(Stack),
+    /// A service was created or changed.
+    Service(Service),
+    /// A task was created or changed.
+    Task(Task),
+    /// A node joined or changed.
+    Node(Node),
+    /// A network was created or changed.
+    Network(Network),
+    /// A volume was created or changed.
+    Volume(Volume),
+    /// Something is gone: kind and name.
+    Removed(String, String),
+    /// Another leader, by Raft id; 0 is none.
+    Leader(u64),
+    /// Only time went on.
+    Nothing,
+}
+
+impl State {
+    /// Reads the state, linearizable or, with `stale`, as the asked controller has it.
+    pub(crate) async fn get(cluster: &Cluster, stale: bool) -> Result<Self, Failure> {
+        let request = wire::GetStateRequest { stale };
+        let view = cluster.call(async |mut client| client.get_state(request).await).await?;
+        let state = Self::from_view(view).map_err(unreadable)?;
+        if state.stale {
+            crate::output::talk("note: this is one controller's own state and may be behind");
+        }
+        Ok(state)
+    }
+
+    pub(crate) fn from_view(view: wire::StateView) -> Result<Self, ConvertError> {
+        let mut state = Self {
+            leader: view.leader,
+            voters: view.voters,
+            learners: view.learners,
+            cluster_id: view.cluster_id,
+            clock: Timestamp(view.clock),
+            stale: view.stale,
+            ..Self::default()
+        };
+        for stack in view.stacks {
+            let stack = Stack::try_from(stack)?;
+            state.stacks.insert(stack.spec.name.clone(), stack);
+        }
+        state.services = by_id(view.services, |service: &Service| service.id)?;
+        state.tasks = by_id(view.tasks, |task: &Task| task.id)?;
+        state.nodes = by_id(view.nodes, |node: &Node| node.id)?;
+        state.networks = by_id(view.networks, |network: &Network| network.id)?;
+        state.volumes = by_id(view.volumes, |volume: &Volume| volume.id)?;
+        Ok(state)
+    }
+
+    /// Brings one event in.
+    pub(crate) fn apply(&mut self, event: wire::WatchEvent) -> Result<Change, ConvertError> {
+        self.clock = self.clock.max(Timestamp(event.clock));
+        let Some(event) = event.event else { return Ok(Change::Nothing) };
+        Ok(match event {
+            Event::Snapshot(view) => {
+                *self = Self::from_view(view)?;
+                Change::Snapshot
+            }
+            Event::Stack(stack) => {
+                let stack = Stack::try_from(stack)?;
+                self.stacks.insert(stack.spec.name.clone(), stack.clone());
+                Change::Stack(stack)
+            }
+            Event::Service(service) => {
+                let service = Service::try_from(service)?;
+                self.services.insert(service.id, service.clone());
+                Change::Service(service)
+            }
+            Event::Task(task) => {
+                let task = Task::try_from(task)?;
+                self.tasks.insert(task.id, task.clone());
+                Change::Task(task)
+            }
+            Event::Node(node) => {
+                let node = Node::try_from(node)?;
+                self.nodes.insert(node.id, node.clone());
+                Change::Node(node)
+            }
+            Event::Network(network) => {
+                let network = Network::try_from(network)?;
+                self.networks.insert(network.id, network.clone());
+                Change::Network(network)
+            }
+            Event::Volume(volume) => {
+                let volume = Volume::try_from(volume)?;
+                self.volumes.insert(volume.id, volume.clone());
+                Change::Volume(volume)
+            }
+            Event::Leader(leader) => {
+                self.leader = leader;
+                Change::Leader(leader)
+            }
+            Event::Removed(removed) => self.remove(removed),
+        })
+    }
+
+    fn remove(&mut self, removed: wire::Removed) -> Change {
+        let id = removed.id.as_str();
+        match removed.kind.as_str() {
+            "stack" => drop(self.stacks.remove(id)),
+            "service" => drop(id.parse().map(|id| self.services.remove(&id))),
+            "task" => drop(id.parse().map(|id| self.tasks.remove(&id))),
+            "node" => drop(id.parse().map(|id| self.nodes.remove(&id))),
+            "network" => drop(id.parse().map(|id| self.networks.remove(&id))),
+            "volume" => drop(id.parse().map(|id| self.volumes.remove(&id))),
+            _ => {}
+        }
+        Change::Removed(removed.kind, removed.name)
+    }
+
+    /// A task's name: `<stack>_<service>.<slot>`.
+    pub fn task_name(&self, task: &Task) -> String {
+        let service = self.services.get(&task.id.service);
+        let service = service.map_or_else(|| task.id.service.to_string(), Service::name);
+        format!("{service}.{}", task.id.slot)
+    }
+
+    /// A node's host name, or its id when it has not said one.
+    pub fn node_name(&self, id: NodeId) -> String {
+        match self.nodes.get(&id).map(|node| node.description.hostname.as_str()) {
+            Some("") | None => id.to_string(),
+            Some(name) => name.to_owned(),
+        }
+    }
+
+    /// A network's full name.
+    pub fn network_name(&self, id: NetworkId) -> String {
+        self.networks.get(&id).map_or_else(|| id.to_string(), |network| network.name.clone())
+    }
+
+    /// The services of a stack in the order of their names.
+    pub fn services_of(&self, stack: &str) -> Vec<&Service> {
+        let mut services: Vec<&Service> =
+            self.services.values().filter(|service| service.stack == stack).collect();
+        services.sort_by(|a, b| a.key.cmp(&b.key));
+        services
+    }
+
+    /// The tasks of a service in the order of slot and generation.
+    pub fn tasks_of(&self, service: ServiceId) -> impl Iterator<Item = &Task> {
+        self.tasks.values().filter(move |task| task.id.service == service)
+    }
+
+    /// A service by its full name.
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        self.services.values().find(|service| service.name() == name)
+    }
+}
+
+/// An answer that this swarmctl does not understand.
+pub(crate) fn unreadable(error: ConvertError) -> Failure {
+    Failure::because("the controller's answer cannot be read", &error)
+        .hint("swarmctl and the controllers must be of the same version; see `swarmctl version`")
+}
+
+fn by_id<W, T, K: Ord>(
+    messages: Vec<W>,
+    id: impl Fn(&T) -> K,
+) -> Result<BTreeMap<K, T>, ConvertError>
+where
+    T: TryFrom<W, Error = ConvertError>,
+{
+    messages
+        .into_iter()
+        .map(|message| T::try_from(message).map(|object| (id(&object), object)))
+        .collect()
+}

@@ -1,0 +1,162 @@
+//! What users see of objects: one stable shape for each, as JSON and YAML, and columns for tables.
+//!
+//! The shapes are a contract that scripts rely on: fields are added, never renamed or taken away. Times are RFC 3339 in
+//! UTC; what is not there is `null`; sizes are bytes.
+
+mod event;
+mod image;
+mod network;
+mod node;
+mod service;
+mod stack;
+mod task;
+mod version;
+mod volume;
+
+pub use event::EventView;
+pub use image::ImageView;
+pub use network::NetworkView;
+pub use node::{ControllerView, NodeView};
+pub use service::{PortView, ReplicasView, ServiceView};
+pub use stack::{DeployView, StackView};
+pub use task::{AddressView, TaskView};
+pub use version::{ServerView, VersionView};
+pub use volume::{FilledFromView, HoldingView, VolumeView};
+
+use std::time::Duration;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+use swarm_proto::id::Timestamp;
+
+use crate::failure::Failure;
+use crate::output::Format;
+
+/// Something that is shown as a row, or whole.
+pub trait View: Serialize {
+    /// The columns of a table.
+    const COLUMNS: &'static [&'static str];
+    /// Further columns of `-o wide`.
+    const WIDE_COLUMNS: &'static [&'static str];
+
+    /// What `-o name` prints.
+    fn name(&self) -> String;
+
+    /// One cell for each column; ages are counted up to `now`.
+    fn cells(&self, now: Timestamp) -> Vec<String>;
+
+    /// One cell for each further column.
+    fn wide_cells(&self, now: Timestamp) -> Vec<String>;
+}
+
+/// A list of objects in the wanted form.
+pub fn list<V: View>(views: &[V], format: Format, now: Timestamp) -> Result<String, Failure> {
+    match format {
+        Format::Table => Ok(table(views, now, false)),
+        Format::Wide => Ok(table(views, now, true)),
+        Format::Json => json(&views),
+        Format::Yaml => yaml(&views),
+        Format::Name => Ok(views.iter().map(|view| view.name() + "\n").collect()),
+    }
+}
+
+/// One object whole, in the wanted form; for people as YAML.
+pub fn whole<V: View>(view: &V, format: Format) -> Result<String, Failure> {
+    match format {
+        Format::Table | Format::Wide | Format::Yaml => yaml(view),
+        Format::Json => json(view),
+        Format::Name => Ok(view.name() + "\n"),
+    }
+}
+
+/// JSON for people and scripts, ending in a new line.
+pub fn json<T: Serialize>(value: &T) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(value);
+    text.map(|text| text + "\n").map_err(|error| Failure::because("cannot write JSON", &error))
+}
+
+/// JSON on one line, ending in a new line.
+pub(crate) fn json_line<T: Serialize>(value: &T) -> Result<String, Failure> {
+    let text = serde_json::to_string(value);
+    text.map(|text| text + "\n").map_err(|error| Failure::because("cannot write JSON", &error))
+}
+
+/// YAML, ending in a new line.
+pub(crate) fn yaml<T: Serialize>(value: &T) -> Result<String, Failure> {
+    swarm_manifests::yaml::to_string(value)
+        .map_err(|error| Failure::refused(format!("cannot write YAML: {error}")))
+}
+
+/// Columns without lines, as Docker's.
+fn table<V: View>(views: &[V], now: Timestamp, is_wide: bool) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    let wide = if is_wide { V::WIDE_COLUMNS } else { &[] };
+    table.set_header(V::COLUMNS.iter().chain(wide));
+    for view in views {
+        let wide = if is_wide { view.wide_cells(now) } else { Vec::new() };
+        table.add_row(view.cells(now).into_iter().chain(wide).map(|cell| one_line(&cell)));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 3));
+    }
+    table.lines().fold(String::new(), |text, line| text + line.trim_end() + "\n")
+}
+
+/// A cell's text on one line, without characters that move the cursor.
+fn one_line(text: &str) -> String {
+    let is_blank = |c: char| c.is_control() || c.is_whitespace();
+    text.split(is_blank).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// A time as RFC 3339 in UTC.
+pub(crate) fn time(time: Timestamp) -> String {
+    let milliseconds = i64::try_from(time.0).unwrap_or(i64::MAX);
+    match jiff::Timestamp::from_millisecond(milliseconds) {
+        Ok(time) => format!("{time:.3}"),
+        Err(_) => String::new(),
+    }
+}
+
+/// How long ago, in the largest unit that fits: `12s`, `5m`, `3h`, `4d`.
+pub(crate) fn age(since: Timestamp, now: Timestamp) -> String {
+    span(now.since(since))
+}
+
+/// A span in its largest unit.
+pub(crate) fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Bytes in the largest binary unit that fits, with one decimal below ten.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let power = (0..UNITS.len() - 1).take_while(|power| bytes >> (10 * (power + 1)) > 0).count();
+    let (whole, tenth) = match power {
+        0 => (bytes, 0),
+        _ => {
+            let tenths = (bytes >> (10 * (power - 1))) * 10 / 1024;
+            (tenths / 10, tenths % 10)
+        }
+    };
+    if power == 0 || whole >= 10 {
+        format!("{whole} {}", UNITS[power])
+    } else {
+        format!("{whole}.{tenth} {}", UNITS[power])
+    }
+}
+
+/// An image's name as people write it: without what docker.io implies.
+pub(crate) fn short_image(reference: &str) -> &str {
+    let short = reference.strip_prefix("docker.io/").unwrap_or(reference);
+    short.strip_prefix("library/").unwrap_or(short)
+}
+
+#[cfg(test)]
+mod tests;

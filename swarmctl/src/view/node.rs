@@ -1,0 +1,172 @@
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use swarm_proto::id::Timestamp;
+use swarm_proto::object::{Availability, Node, NodeStatus, Role, TaskState};
+
+use super::{View, age, bytes, time};
+use crate::state::State;
+
+/// A node, as `node ls` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeView {
+    /// Its id.
+    pub id: u64,
+    /// Its host name.
+    pub hostname: String,
+    /// `controller` or `agent`.
+    pub role: String,
+    /// `ready`, `down` or `unknown`.
+    pub status: String,
+    /// Since when.
+    pub status_since: String,
+    /// `active`, `pause` or `drain`.
+    pub availability: String,
+    /// Its controller, when it runs one.
+    pub controller: Option<ControllerView>,
+    /// At which other hosts reach it.
+    pub address: Option<String>,
+    /// Tasks that run there.
+    pub tasks: usize,
+    /// The operator's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The agent's labels.
+    pub engine_labels: BTreeMap<String, String>,
+    /// CPUs in thousandths.
+    pub millicpus: u64,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// `linux`
+    pub os: String,
+    /// `amd64`, `arm64`
+    pub arch: String,
+    /// The agent's version.
+    pub agent_version: String,
+    /// What on the host would get in the way.
+    pub warnings: Vec<String>,
+    /// When it joined.
+    pub joined_at: String,
+    #[serde(skip)]
+    since_time: Timestamp,
+}
+
+/// A controller's part in the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ControllerView {
+    /// Its Raft id.
+    pub raft_id: u64,
+    /// Where it listens.
+    pub address: Option<String>,
+    /// `leader`, `voter`, `learner` or `none`.
+    pub member: String,
+}
+
+impl NodeView {
+    /// The view of one node.
+    pub fn of(state: &State, node: &Node) -> Self {
+        let description = &node.description;
+        let runs_here = |task: &&swarm_proto::object::Task| {
+            task.node == Some(node.id) && task.status.state == TaskState::Running
+        };
+        let controller = node.raft_id.map(|raft_id| ControllerView {
+            raft_id: raft_id.0,
+            address: node.controller_address.clone(),
+            member: member(state, raft_id.0).to_owned(),
+        });
+        Self {
+            id: node.id.0,
+            hostname: description.hostname.clone(),
+            role: match node.role {
+                Role::Controller => "controller",
+                Role::Agent => "agent",
+            }
+            .to_owned(),
+            status: status_words(node.status).to_owned(),
+            status_since: time(node.status_since),
+            availability: availability_words(node.availability).to_owned(),
+            controller,
+            address: description.address.map(|address| address.to_string()),
+            tasks: state.tasks.values().filter(runs_here).count(),
+            labels: node.labels.clone(),
+            engine_labels: description.engine_labels.clone(),
+            millicpus: description.millicpus,
+            memory: description.memory,
+            os: description.os.clone(),
+            arch: description.arch.clone(),
+            agent_version: description.agent_version.clone(),
+            warnings: description.warnings.clone(),
+            joined_at: time(node.joined_at),
+            since_time: node.status_since,
+        }
+    }
+}
+
+pub(super) fn status_words(status: NodeStatus) -> &'static str {
+    match status {
+        NodeStatus::Unknown => "unknown",
+        NodeStatus::Ready => "ready",
+        NodeStatus::Down => "down",
+    }
+}
+
+pub(super) fn availability_words(availability: Availability) -> &'static str {
+    match availability {
+        Availability::Active => "active",
+        Availability::Pause => "pause",
+        Availability::Drain => "drain",
+    }
+}
+
+fn member(state: &State, raft_id: u64) -> &'static str {
+    if state.leader == raft_id {
+        "leader"
+    } else if state.voters.contains(&raft_id) {
+        "voter"
+    } else if state.learners.contains(&raft_id) {
+        "learner"
+    } else {
+        "none"
+    }
+}
+
+impl View for NodeView {
+    const COLUMNS: &'static [&'static str] =
+        &["ID", "HOSTNAME", "STATUS", "AVAILABILITY", "CONTROLLER", "ADDRESS", "TASKS"];
+    const WIDE_COLUMNS: &'static [&'static str] =
+        &["CPUS", "MEMORY", "PLATFORM", "LABELS", "VERSION", "WARNINGS"];
+
+    fn name(&self) -> String {
+        if self.hostname.is_empty() { self.id.to_string() } else { self.hostname.clone() }
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.hostname.clone(),
+            format!("{} {}", self.status, age(self.since_time, now)),
+            self.availability.clone(),
+            self.controller
+                .as_ref()
+                .map(|controller| controller.member.clone())
+                .unwrap_or_default(),
+            self.address.clone().unwrap_or_default(),
+            self.tasks.to_string(),
+        ]
+    }
+
+    fn wide_cells(&self, _now: Timestamp) -> Vec<String> {
+        let labels: Vec<String> =
+            self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        vec![
+            format!("{}.{:03}", self.millicpus / 1000, self.millicpus % 1000)
+                .trim_end_matches('0')
+                .trim_end_matches('.')
+                .to_owned(),
+            bytes(self.memory),
+            format!("{}/{}", self.os, self.arch),
+            labels.join(","),
+            self.agent_version.clone(),
+            self.warnings.join("; "),
+        ]
+    }
+}

@@ -1,0 +1,235 @@
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use swarm_proto::id::Timestamp;
+use swarm_proto::object::{AllocatedPort, Service, TaskState};
+use swarm_proto::spec::{
+    Constraint, ConstraintKey, EndpointMode, Mount, MountSource, PortMode, RestartCondition,
+    ServiceMode,
+};
+
+use super::task::{AddressView, short_digest};
+use super::{View, short_image, time};
+use crate::convergence;
+use crate::state::State;
+
+/// A service, as `service ls` and `service inspect` show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ServiceView {
+    /// Its id.
+    pub id: u64,
+    /// The full name, `<stack>_<key>`.
+    pub name: String,
+    /// The stack.
+    pub stack: String,
+    /// The key in the file.
+    pub key: String,
+    /// `replicated` or `global`.
+    pub mode: String,
+    /// How many tasks.
+    pub replicas: ReplicasView,
+    /// The image's full name.
+    pub image: String,
+    /// The image's content.
+    pub digest: Option<String>,
+    /// Published ports.
+    pub ports: Vec<PortView>,
+    /// `vip` or `dnsrr`.
+    pub endpoint_mode: String,
+    /// Full names of its networks.
+    pub networks: Vec<String>,
+    /// Virtual addresses.
+    pub vips: Vec<AddressView>,
+    /// Replaces the image's entry point.
+    pub entrypoint: Option<Vec<String>>,
+    /// Replaces the image's command.
+    pub command: Option<Vec<String>>,
+    /// On top of the image's; null takes a variable away.
+    pub environment: BTreeMap<String, Option<String>>,
+    /// `source:target`, as in the file.
+    pub mounts: Vec<String>,
+    /// `key==value`
+    pub constraints: Vec<String>,
+    /// `none`, `on-failure` or `any`.
+    pub restart: String,
+    /// The service's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Counts the specs.
+    pub spec_version: u64,
+    /// When it was created.
+    pub created_at: String,
+    /// When its spec changed last.
+    pub updated_at: String,
+    /// Being removed.
+    pub removing: bool,
+}
+
+/// How many tasks a service has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReplicasView {
+    /// How many there should be.
+    pub wanted: usize,
+    /// How many run the current spec, or completed it.
+    pub running: usize,
+}
+
+/// A published port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PortView {
+    /// On the hosts.
+    pub published: u16,
+    /// In the container.
+    pub target: u16,
+    /// `tcp` or `udp`.
+    pub protocol: String,
+    /// `ingress` or `host`.
+    pub mode: String,
+    /// The only address it answers on.
+    pub host_address: Option<String>,
+}
+
+impl PortView {
+    fn of(port: &AllocatedPort) -> Self {
+        Self {
+            published: port.published,
+            target: port.target,
+            protocol: port.protocol.to_string(),
+            mode: match port.mode {
+                PortMode::Ingress => "ingress",
+                PortMode::Host => "host",
+            }
+            .to_owned(),
+            host_address: port.host_address.map(|address| address.to_string()),
+        }
+    }
+
+    fn words(&self) -> String {
+        let address = self.host_address.as_deref().unwrap_or("*");
+        format!("{address}:{}->{}/{}", self.published, self.target, self.protocol)
+    }
+}
+
+impl ServiceView {
+    /// The view of one service.
+    pub fn of(state: &State, service: &Service) -> Self {
+        let progress = convergence::of_service(state, service);
+        let container = &service.spec.container;
+        let (mode, wanted) = match service.spec.mode {
+            ServiceMode::Replicated { replicas } => {
+                ("replicated", usize::try_from(replicas).unwrap_or(usize::MAX))
+            }
+            ServiceMode::Global => ("global", progress.wanted),
+        };
+        let running = if service.removing { running_tasks(state, service) } else { progress.done };
+        let full_name = |key: &str| {
+            let of_stack = |network: &&swarm_proto::object::Network| {
+                network.stack == service.stack && network.key == key
+            };
+            let network = state.networks.values().find(of_stack);
+            network.map_or_else(|| key.to_owned(), |network| network.name.clone())
+        };
+        let vip = |vip: &swarm_proto::object::Vip| AddressView {
+            network: state.network_name(vip.network),
+            address: vip.address.to_string(),
+        };
+        Self {
+            id: service.id.0,
+            name: service.name(),
+            stack: service.stack.clone(),
+            key: service.key.clone(),
+            mode: mode.to_owned(),
+            replicas: ReplicasView { wanted, running },
+            image: container.image.reference.clone(),
+            digest: container.image.digest.as_ref().map(ToString::to_string),
+            ports: service.ports.iter().map(PortView::of).collect(),
+            endpoint_mode: match service.spec.endpoint_mode {
+                EndpointMode::Vip => "vip",
+                EndpointMode::Dnsrr => "dnsrr",
+            }
+            .to_owned(),
+            networks: service.spec.networks.iter().map(|a| full_name(&a.network)).collect(),
+            vips: service.vips.iter().map(vip).collect(),
+            entrypoint: container.entrypoint.clone(),
+            command: container.command.clone(),
+            environment: container.environment.clone(),
+            mounts: container.mounts.iter().map(mount_words).collect(),
+            constraints: service.spec.placement.constraints.iter().map(constraint_words).collect(),
+            restart: restart_words(service.spec.restart.condition).to_owned(),
+            labels: service.spec.labels.clone(),
+            spec_version: service.spec_version,
+            created_at: time(service.created_at),
+            updated_at: time(service.updated_at),
+            removing: service.removing,
+        }
+    }
+}
+
+fn running_tasks(state: &State, service: &Service) -> usize {
+    state.tasks_of(service.id).filter(|task| task.status.state == TaskState::Running).count()
+}
+
+fn restart_words(condition: RestartCondition) -> &'static str {
+    match condition {
+        RestartCondition::None => "none",
+        RestartCondition::OnFailure => "on-failure",
+        RestartCondition::Any => "any",
+    }
+}
+
+fn constraint_words(constraint: &Constraint) -> String {
+    let key = match &constraint.key {
+        ConstraintKey::NodeId => "node.id".to_owned(),
+        ConstraintKey::NodeHostname => "node.hostname".to_owned(),
+        ConstraintKey::NodeRole => "node.role".to_owned(),
+        ConstraintKey::PlatformOs => "node.platform.os".to_owned(),
+        ConstraintKey::PlatformArch => "node.platform.arch".to_owned(),
+        ConstraintKey::NodeLabel(name) => format!("node.labels.{name}"),
+        ConstraintKey::EngineLabel(name) => format!("engine.labels.{name}"),
+    };
+    let operator = if constraint.equal { "==" } else { "!=" };
+    format!("{key}{operator}{}", constraint.value)
+}
+
+fn mount_words(mount: &Mount) -> String {
+    let source = match &mount.source {
+        MountSource::Bind { path } => path,
+        MountSource::Volume { volume, .. } => volume,
+        MountSource::Anonymous => "",
+        MountSource::Tmpfs { .. } => "tmpfs",
+    };
+    let mode = if mount.read_only { ":ro" } else { "" };
+    let colon = if source.is_empty() { "" } else { ":" };
+    format!("{source}{colon}{}{mode}", mount.target)
+}
+
+impl View for ServiceView {
+    const COLUMNS: &'static [&'static str] = &["NAME", "MODE", "REPLICAS", "IMAGE", "PORTS"];
+    const WIDE_COLUMNS: &'static [&'static str] = &["ID", "NETWORKS", "VIPS", "SPEC", "DIGEST"];
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<String> {
+        let ports: Vec<String> = self.ports.iter().map(PortView::words).collect();
+        let removing = if self.removing { " (removing)" } else { "" };
+        vec![
+            self.name.clone(),
+            self.mode.clone(),
+            format!("{}/{}{removing}", self.replicas.running, self.replicas.wanted),
+            short_image(&self.image).to_owned(),
+            ports.join(", "),
+        ]
+    }
+
+    fn wide_cells(&self, _now: Timestamp) -> Vec<String> {
+        let vips: Vec<&str> = self.vips.iter().map(|vip| vip.address.as_str()).collect();
+        vec![
+            self.id.to_string(),
+            self.networks.join(","),
+            vips.join(","),
+            self.spec_version.to_string(),
+            short_digest(self.digest.as_deref()),
+        ]
+    }
+}

@@ -1,0 +1,174 @@
+use serde::Serialize;
+use swarm_proto::id::Timestamp;
+use swarm_proto::object::{Task, TaskState};
+
+use super::{View, age, short_image, time};
+use crate::state::State;
+
+/// A task, as `ps` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TaskView {
+    /// `7.2.1`: service, slot, generation.
+    pub id: String,
+    /// `<stack>_<service>.<slot>`
+    pub name: String,
+    /// The stack.
+    pub stack: String,
+    /// The service's full name.
+    pub service: String,
+    /// `2`, or `n3` for a global service.
+    pub slot: String,
+    /// Counts the tasks of the slot.
+    pub generation: u32,
+    /// The image's full name.
+    pub image: String,
+    /// The image's content.
+    pub digest: Option<String>,
+    /// The node's host name.
+    pub node: Option<String>,
+    /// The node's id.
+    pub node_id: Option<u64>,
+    /// What the controller wants.
+    pub desired: String,
+    /// How far it is.
+    pub state: String,
+    /// When it came there.
+    pub since: String,
+    /// Why, or how it ended.
+    pub message: String,
+    /// Once it ended.
+    pub exit_code: Option<i32>,
+    /// The first process, in the host's pid namespace.
+    pub pid: Option<u32>,
+    /// When the first process started.
+    pub started_at: Option<String>,
+    /// Counts the containers of this task.
+    pub attempt: u32,
+    /// The version of the service's spec that it runs.
+    pub spec_version: u64,
+    /// Whether that is the service's current one.
+    pub current: bool,
+    /// Its addresses.
+    pub addresses: Vec<AddressView>,
+    /// When it was created.
+    pub created_at: String,
+    #[serde(skip)]
+    since_time: Timestamp,
+}
+
+/// An address on a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AddressView {
+    /// The network's full name.
+    pub network: String,
+    /// The address.
+    pub address: String,
+}
+
+impl TaskView {
+    /// The view of one task.
+    pub fn of(state: &State, task: &Task) -> Self {
+        let service = state.services.get(&task.id.service);
+        let image = service.map(|service| &service.spec.container.image);
+        let address = |attachment: &swarm_proto::object::Attachment| AddressView {
+            network: state.network_name(attachment.network),
+            address: attachment.address.to_string(),
+        };
+        Self {
+            id: task.id.to_string(),
+            name: state.task_name(task),
+            stack: service.map(|service| service.stack.clone()).unwrap_or_default(),
+            service: service.map(|service| service.name()).unwrap_or_default(),
+            slot: task.id.slot.to_string(),
+            generation: task.id.generation,
+            image: image.map(|image| image.reference.clone()).unwrap_or_default(),
+            digest: image.and_then(|image| image.digest.as_ref()).map(ToString::to_string),
+            node: task.node.map(|node| state.node_name(node)),
+            node_id: task.node.map(|node| node.0),
+            desired: task.desired.to_string(),
+            state: task.status.state.to_string(),
+            since: time(task.status.since),
+            message: task.status.message.clone(),
+            exit_code: task.status.exit_code,
+            pid: task.status.pid,
+            started_at: task.status.started_at.map(time),
+            attempt: task.status.attempt,
+            spec_version: task.spec_version,
+            current: service.is_some_and(|service| service.spec_version == task.spec_version),
+            addresses: task.attachments.iter().map(address).collect(),
+            created_at: time(task.created_at),
+            since_time: task.status.since,
+        }
+    }
+
+    /// The tasks that `wanted` lets through, by name; without `history` only those that are or should be there, and
+    /// the last one of a slot that has none.
+    pub fn of_all(state: &State, history: bool, wanted: impl Fn(&Task) -> bool) -> Vec<Self> {
+        let is_newest = |task: &Task| {
+            let newest =
+                state.tasks_of(task.id.service).filter(|other| other.id.slot == task.id.slot);
+            newest.map(|other| other.id.generation).max() == Some(task.id.generation)
+        };
+        let is_live = |task: &Task| {
+            !task.status.state.is_terminal() || is_newest(task) && !was_wanted_away(task)
+        };
+        let mut tasks: Vec<&Task> = state
+            .tasks
+            .values()
+            .filter(|task| wanted(task) && (history || is_live(task)))
+            .collect();
+        let key = |task: &Task| {
+            let service = state.services.get(&task.id.service);
+            (service.map(|service| (service.stack.clone(), service.key.clone())), task.id.slot)
+        };
+        tasks.sort_by(|a, b| key(a).cmp(&key(b)).then(b.id.generation.cmp(&a.id.generation)));
+        tasks.into_iter().map(|task| Self::of(state, task)).collect()
+    }
+}
+
+/// A stopped task of a slot that is gone, as after scaling down.
+fn was_wanted_away(task: &Task) -> bool {
+    task.status.state == TaskState::Shutdown && task.desired > TaskState::Running
+}
+
+impl View for TaskView {
+    const COLUMNS: &'static [&'static str] =
+        &["NAME", "IMAGE", "NODE", "DESIRED", "STATE", "ERROR"];
+    const WIDE_COLUMNS: &'static [&'static str] = &["ID", "ADDRESSES", "PID", "DIGEST"];
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<String> {
+        let message = match (self.message.as_str(), self.exit_code) {
+            ("", Some(code)) if code != 0 => format!("exit code {code}"),
+            (message, _) => message.to_owned(),
+        };
+        vec![
+            self.name.clone(),
+            short_image(&self.image).to_owned(),
+            self.node.clone().unwrap_or_default(),
+            self.desired.clone(),
+            format!("{} {}", self.state, age(self.since_time, now)),
+            message,
+        ]
+    }
+
+    fn wide_cells(&self, _now: Timestamp) -> Vec<String> {
+        let addresses: Vec<&str> =
+            self.addresses.iter().map(|address| address.address.as_str()).collect();
+        vec![
+            self.id.clone(),
+            addresses.join(","),
+            self.pid.map(|pid| pid.to_string()).unwrap_or_default(),
+            short_digest(self.digest.as_deref()),
+        ]
+    }
+}
+
+/// The first twelve digits of a digest.
+pub(super) fn short_digest(digest: Option<&str>) -> String {
+    let hex = digest.map(|digest| digest.strip_prefix("sha256:").unwrap_or(digest));
+    hex.unwrap_or_default().chars().take(12).collect()
+}

@@ -1,0 +1,173 @@
+//! Waiting until the cluster is as wished, with progress on the way.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::connect::Cluster;
+use crate::convergence::{self, ServiceProgress};
+use crate::failure::Failure;
+use crate::progress::Progress;
+use crate::state::State;
+use crate::watch::Watch;
+
+/// What is waited for.
+#[derive(Debug, Clone)]
+pub(crate) enum Goal {
+    /// A stack's revision (or a later one) runs, and nothing of earlier ones.
+    Stack {
+        /// The stack.
+        name: String,
+        /// The revision that the deploy made.
+        revision: u64,
+    },
+    /// Services run with these numbers of tasks.
+    Services {
+        /// Full names and numbers.
+        replicas: Vec<(String, u32)>,
+    },
+    /// Nothing is left of a stack.
+    Gone {
+        /// The stack.
+        name: String,
+    },
+}
+
+/// How the waiting ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is as wished.
+    Reached,
+    /// The user pressed Ctrl-C.
+    Detached,
+}
+
+/// What is still owed.
+#[derive(Debug, Default)]
+struct Owed {
+    services: Vec<ServiceProgress>,
+    is_reached: bool,
+}
+
+/// Waits for a goal. What was reached must hold for `settle`.
+pub(crate) async fn until(
+    cluster: &Cluster,
+    goal: &Goal,
+    within: Duration,
+    settle: Duration,
+) -> Result<Outcome, Failure> {
+    let interrupt = tokio::signal::ctrl_c();
+    tokio::pin!(interrupt);
+    let deadline = Instant::now() + within;
+    let mut watch = Watch::of(cluster, "");
+    let mut progress = Progress::new(goal);
+    let mut owed = Owed::default();
+    let mut settled_at: Option<Instant> = None;
+    loop {
+        let wake = settled_at.unwrap_or(deadline).min(deadline);
+        tokio::select! {
+            change = watch.next() => {
+                change?;
+                owed = owed_of(&watch.state, goal)?;
+                progress.show(&owed.services);
+                settled_at = match (owed.is_reached, settled_at) {
+                    (false, _) => None,
+                    (true, known) => known.or(Some(Instant::now() + settle)),
+                };
+            }
+            _ = &mut interrupt => {
+                progress.stop();
+                return Ok(Outcome::Detached);
+            }
+            () = sleep_until(wake) => {}
+        }
+        let now = Instant::now();
+        if settled_at.is_some_and(|settled| now >= settled) {
+            progress.finish(&owed.services);
+            return Ok(Outcome::Reached);
+        }
+        if now >= deadline {
+            progress.stop();
+            return Err(late(goal, &owed, within));
+        }
+    }
+}
+
+fn owed_of(state: &State, goal: &Goal) -> Result<Owed, Failure> {
+    let (services, is_ready) = match goal {
+        Goal::Stack { name, revision } => {
+            let Some(stack) = state.stacks.get(name) else {
+                return Err(Failure::refused(format!("stack `{name}` was removed meanwhile")));
+            };
+            if stack.removing {
+                return Err(Failure::refused(format!("stack `{name}` is being removed")));
+            }
+            (convergence::of_stack(state, name), stack.revision >= *revision)
+        }
+        Goal::Services { replicas } => {
+            let mut services = Vec::new();
+            for (name, _) in replicas {
+                let Some(service) = state.service(name) else {
+                    return Err(Failure::refused(format!(
+                        "service `{name}` was removed meanwhile"
+                    )));
+                };
+                let progress = convergence::of_service(state, service);
+                services.push(ServiceProgress { key: name.clone(), ..progress });
+            }
+            (services, true)
+        }
+        Goal::Gone { name } => {
+            let is_gone = !state.stacks.contains_key(name)
+                && !state.networks.values().any(|network| network.stack == *name);
+            (convergence::of_stack(state, name), is_gone)
+        }
+    };
+    if let Some((task, why)) = services.iter().find_map(|service| service.lost.clone()) {
+        return Err(Failure::refused(format!("task `{task}` failed: {why}"))
+            .hint("its restart policy is `none`, so it is not started again"));
+    }
+    let is_reached = is_ready && services.iter().all(ServiceProgress::is_converged);
+    Ok(Owed { services, is_reached })
+}
+
+/// That the time is over, and what is missing.
+fn late(goal: &Goal, owed: &Owed, within: Duration) -> Failure {
+    let within = format!("after {}", humane(within));
+    let (what, hint) = match goal {
+        Goal::Stack { name, .. } => (
+            format!("stack `{name}` has not converged {within}"),
+            format!("the deploy goes on; see `swarmctl stack ps {name}`"),
+        ),
+        Goal::Services { replicas } => {
+            let names: Vec<String> = replicas.iter().map(|(name, _)| format!("`{name}`")).collect();
+            (
+                format!("{} has not converged {within}", names.join(", ")),
+                "see `swarmctl ps`".to_owned(),
+            )
+        }
+        Goal::Gone { name } => (
+            format!("stack `{name}` is not gone {within}"),
+            format!("the removal goes on; see `swarmctl ps -a {name}`"),
+        ),
+    };
+    let mut message = what;
+    for service in owed.services.iter().filter(|service| !service.is_converged()) {
+        message.push_str(&format!("\n  {}: {}", service.key, service.words()));
+        for (task, why) in service.stuck.iter().take(3) {
+            message.push_str(&format!("\n    {task}: {why}"));
+        }
+    }
+    Failure::not_converged(message).hint(hint)
+}
+
+fn humane(span: Duration) -> String {
+    let (seconds, milliseconds) = (span.as_secs(), span.subsec_millis());
+    match (seconds / 60, seconds % 60, milliseconds) {
+        (0, 0, milliseconds) => format!("{milliseconds}ms"),
+        (0, seconds, 0) => format!("{seconds}s"),
+        (0, seconds, milliseconds) => format!("{seconds}.{milliseconds:03}s"),
+        (minutes, 0, _) => format!("{minutes}m"),
+        (minutes, seconds, _) => format!("{minutes}m{seconds}s"),
+    }
+}
