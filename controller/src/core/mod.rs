@@ -3,13 +3,23 @@
 
 pub mod command;
 pub mod config;
+mod dispatcher;
 pub mod input;
+mod leader;
+mod log;
+mod member;
 pub mod output;
+mod reads;
+pub mod rules;
 pub mod session;
 pub mod state;
 
+use prost::Message as _;
+use raft::eraftpb::EntryType;
+use swarm_proto::entry::{Action, Entry, Group};
 use swarm_proto::id::{RaftId, Timestamp};
-use swarm_proto::object::Cluster;
+use swarm_proto::object::{Cluster, Role};
+use swarm_proto::wire;
 
 pub use command::{Command, CommandDone, Refusal, RefusalKind};
 pub use config::CoreConfig;
@@ -17,6 +27,11 @@ pub use input::Input;
 pub use output::{DiskBatch, DiskEntry, DiskSnapshot, Members, Output, Recovered, SnapshotBody};
 pub use session::{FromAgent, ToAgent};
 pub use state::{Event, State};
+
+use leader::Leader;
+use log::Log;
+use member::{Happening, Member};
+use reads::{Reader, Reads};
 
 /// Why a core cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -45,18 +60,230 @@ pub struct Status {
 
 /// One controller without its surroundings.
 pub struct Core {
+    member: Member,
     state: State,
+    leader: Option<Leader>,
+    reads: Reads,
+    now: Timestamp,
+    snapshot_every: u64,
+    snapshot_trailing: u64,
+    known_leader: Option<RaftId>,
+    events: Vec<Event>,
+    stopped: bool,
 }
 
 impl Core {
     /// Starts from what the disk held; a new member's disk holds nothing.
-    pub fn new(_config: CoreConfig) -> Result<Self, StartError> {
-        Ok(Self { state: State::default() })
+    pub fn new(config: CoreConfig) -> Result<Self, StartError> {
+        let (log, snapshot) = Log::recover(config.recovered.clone())?;
+        let state = match &snapshot {
+            Some(snapshot) => read_snapshot(snapshot)?,
+            None => State::default(),
+        };
+        let member = Member::new(&config, log, state.applied)?;
+        Ok(Self {
+            member,
+            state,
+            leader: None,
+            reads: Reads::default(),
+            now: Timestamp(0),
+            snapshot_every: config.snapshot_every,
+            snapshot_trailing: config.snapshot_trailing,
+            known_leader: None,
+            events: Vec::new(),
+            stopped: false,
+        })
     }
 
     /// Takes in what happened at wall-clock time `now`, and says what to do.
-    pub fn handle(&mut self, _input: Input, _now: Timestamp) -> Vec<Output> {
-        Vec::new()
+    pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Output> {
+        if self.stopped {
+            return Vec::new();
+        }
+        self.now = self.now.max(now);
+        let mut out = Vec::new();
+        let mut replies = Vec::new();
+        self.take(input, &mut out, &mut replies);
+        // Leading makes work for raft-rs, whose results make work for the leader.
+        loop {
+            let worked = self.settle(&mut out, &mut replies);
+            self.lead(&mut replies);
+            if !worked && !self.member.has_work() {
+                break;
+            }
+        }
+        self.finish(&mut out, replies);
+        out
+    }
+
+    fn take(&mut self, input: Input, out: &mut Vec<Output>, replies: &mut Vec<Output>) {
+        match input {
+            Input::Tick => self.tick(out, replies),
+            Input::PeerMessage { bytes } => self.member.step(&bytes),
+            Input::PeerUnreachable(peer) => self.member.unreachable(peer),
+            Input::SnapshotSent { to, ok } => self.member.snapshot_sent(to, ok),
+            Input::Persisted { batch } => self.member.on_persisted(batch, out),
+            Input::Command { token, request_id, command } => match &mut self.leader {
+                Some(leader) => leader.command(token, request_id, command, replies),
+                None => {
+                    let result = Err(Refusal::unavailable("this controller does not lead"));
+                    replies.push(Output::Reply { token, result });
+                }
+            },
+            Input::ReadBarrier { token } => self.reads.add(Reader::Barrier(token)),
+            Input::SessionOpened { session, node } => match &mut self.leader {
+                Some(leader) => leader.dispatcher().open(session, node, out),
+                None => {
+                    let reason = "this controller does not lead".to_owned();
+                    out.push(Output::SessionEnd { session, reason });
+                }
+            },
+            Input::SessionMessage { session, message } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.receive(session, message, &self.state, self.now, out);
+                }
+            }
+            Input::SessionClosed { session } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.dispatcher().close(session);
+                }
+            }
+            Input::StepDown => self.member.step_down(),
+        }
+    }
+
+    fn tick(&mut self, out: &mut Vec<Output>, replies: &mut Vec<Output>) {
+        self.member.tick();
+        self.reads.tick(&mut self.member, replies);
+        if let Some(leader) = &mut self.leader {
+            leader.tick(self.now);
+            leader.change_members(&mut self.member, &self.state);
+        }
+        if self.member.entries_since_snapshot(self.state.applied) >= self.snapshot_every {
+            self.member.compact(&self.state, self.snapshot_trailing, out);
+        }
+    }
+
+    /// Lets raft-rs run until it has nothing more to do now.
+    fn settle(&mut self, out: &mut Vec<Output>, replies: &mut Vec<Output>) -> bool {
+        let mut worked = false;
+        self.reads.ask_new(&mut self.member);
+        while let Some(happened) = self.member.next(out) {
+            worked = true;
+            self.look_at_role(out, replies);
+            for happening in happened {
+                self.happen(happening, out, replies);
+            }
+            self.member.offer_snapshot(&self.state);
+        }
+        self.look_at_role(out, replies);
+        worked
+    }
+
+    fn look_at_role(&mut self, out: &mut Vec<Output>, replies: &mut Vec<Output>) {
+        let leads = self.member.is_leader();
+        let term = self.member.term();
+        let same = self.leader.as_ref().is_some_and(|leader| leads && leader.term() == term);
+        if !same {
+            if let Some(leader) = self.leader.take() {
+                leader.end(out, replies);
+                self.reads.fail_answers(replies);
+            }
+            if leads {
+                self.leader = Some(Leader::new(term, self.now));
+            }
+        }
+        let leader = self.member.leader();
+        if leader != self.known_leader {
+            self.known_leader = leader;
+            out.push(Output::LeaderChanged { leader });
+        }
+    }
+
+    fn happen(&mut self, happening: Happening, out: &mut Vec<Output>, replies: &mut Vec<Output>) {
+        match happening {
+            Happening::ReadState(context, index) => self.reads.on_confirmed(&context, index),
+            Happening::Restored(snapshot) => match read_snapshot(&snapshot) {
+                Ok(state) => {
+                    self.state = state;
+                    self.events.push(Event::Replaced);
+                    out.push(Output::MembersChanged(self.member.members()));
+                }
+                Err(error) => self.stop(out, error.to_string()),
+            },
+            Happening::Committed(entry) => self.apply(&entry, out, replies),
+        }
+    }
+
+    fn apply(
+        &mut self,
+        entry: &raft::eraftpb::Entry,
+        out: &mut Vec<Output>,
+        replies: &mut Vec<Output>,
+    ) {
+        self.state.applied = entry.index;
+        match entry.get_entry_type() {
+            EntryType::EntryNormal if entry.data.is_empty() => {}
+            EntryType::EntryNormal => self.apply_normal(entry, out, replies),
+            EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+                if let Some(members) = self.member.apply_conf_change(entry) {
+                    out.push(Output::MembersChanged(members));
+                }
+            }
+        }
+    }
+
+    fn apply_normal(
+        &mut self,
+        entry: &raft::eraftpb::Entry,
+        out: &mut Vec<Output>,
+        replies: &mut Vec<Output>,
+    ) {
+        let decoded = wire::Entry::decode(entry.data.as_slice()).map_err(|e| e.to_string());
+        let decoded = decoded.and_then(|e| Entry::try_from(e).map_err(|e| e.to_string()));
+        let decoded = match decoded {
+            Ok(decoded) => decoded,
+            Err(reason) => {
+                return self.stop(out, format!("entry {} cannot be read: {reason}", entry.index));
+            }
+        };
+        let applied = state::apply(&mut self.state, &decoded);
+        if !applied.checksum_matches {
+            let reason = format!("the state differs from the leader's at entry {}", entry.index);
+            return self.stop(out, reason);
+        }
+        self.events.extend(applied.events);
+        if let Some(leader) = &mut self.leader {
+            leader.on_applied(entry.index, &applied.groups, replies);
+        }
+    }
+
+    fn stop(&mut self, out: &mut Vec<Output>, reason: String) {
+        if !self.stopped {
+            out.push(Output::Fatal(reason));
+        }
+        self.stopped = true;
+    }
+
+    fn lead(&mut self, replies: &mut Vec<Output>) {
+        let Some(leader) = &mut self.leader else { return };
+        for (token, done) in leader.work(&mut self.member, &self.state, self.now, replies) {
+            self.reads.add(Reader::Answer(token, done));
+        }
+        self.reads.ask_new(&mut self.member);
+    }
+
+    /// State first, then what may be said because of it.
+    fn finish(&mut self, out: &mut Vec<Output>, mut replies: Vec<Output>) {
+        if !self.events.is_empty() {
+            let events = std::mem::take(&mut self.events);
+            out.push(Output::Applied { state: self.state.clone(), events });
+        }
+        self.reads.on_applied(self.state.applied, &mut replies);
+        out.extend(replies);
+        if let Some(leader) = &mut self.leader {
+            leader.dispatch(&self.state, out);
+        }
     }
 
     /// The applied state; cloning it costs nothing.
@@ -67,31 +294,40 @@ impl Core {
     /// What this member knows of the group.
     pub fn status(&self) -> Status {
         Status {
-            leader: None,
-            leading: false,
-            term: 0,
-            commit: 0,
+            leader: self.member.leader(),
+            leading: self.member.is_leader(),
+            term: self.member.term(),
+            commit: self.member.commit(),
             applied: self.state.applied,
-            members: Members::default(),
+            members: self.member.members(),
         }
     }
+}
+
+fn read_snapshot(snapshot: &raft::eraftpb::Snapshot) -> Result<State, StartError> {
+    let state = State::from_bytes(&snapshot.data);
+    state.map_err(|error| StartError::Recovered(error.to_string()))
 }
 
 /// The disk content of a new cluster's first controller: node 1, raft id 1. `swarm-controller init` writes it, then
 /// `run` starts from it.
 pub fn bootstrap(
-    _cluster: Cluster,
-    _hostname: &str,
-    _controller_address: &str,
-    _now: Timestamp,
+    cluster: Cluster,
+    hostname: &str,
+    controller_address: &str,
+    now: Timestamp,
 ) -> DiskBatch {
-    DiskBatch {
-        number: 1,
-        truncate_from: Some(0),
-        snapshot: None,
-        compact_to: None,
-        entries: Vec::new(),
-        hard_state: None,
-        must_sync: true,
+    let mut state = State { applied: 1, ..State::default() };
+    let join = Command::Join {
+        hostname: hostname.to_owned(),
+        role: Role::Controller,
+        controller_address: Some(controller_address.to_owned()),
+    };
+    let mut actions = vec![Action::SetCluster(Box::new(cluster))];
+    if let Ok(decision) = rules::command::decide(&state, &join, now) {
+        actions.extend(decision.actions);
     }
+    let groups = vec![Group { actions, ..Group::default() }];
+    state::apply(&mut state, &Entry { time: now, checksum: 0, groups });
+    member::first_batch(&state)
 }

@@ -138,7 +138,9 @@ impl DiskSnapshot {
     pub fn encode(&self) -> Vec<u8> {
         match &self.body {
             SnapshotBody::Encoded(bytes) => bytes.clone(),
-            SnapshotBody::State { .. } => Vec::new(),
+            SnapshotBody::State { state, conf_state } => {
+                super::member::encode_snapshot(state, self.term, conf_state)
+            }
         }
     }
 }

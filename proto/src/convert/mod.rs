@@ -11,6 +11,7 @@
 
 mod assignment;
 mod container;
+mod entry;
 mod enums;
 mod fields;
 mod object;

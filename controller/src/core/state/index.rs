@@ -1,5 +1,280 @@
-//! What the rules read instead of scanning.
+//! What the rules read instead of scanning. Derived from the objects alone: kept by `apply`, rebuilt from a snapshot.
 
-/// Derived from the objects alone.
-#[derive(Debug, Clone, Default)]
-pub struct Index {}
+use std::net::Ipv4Addr;
+
+use imbl::{OrdMap, OrdSet};
+use swarm_proto::id::{NetworkId, NodeId, ServiceId, Slot, TaskId, VolumeId};
+use swarm_proto::object::{Attachment, Service, Task, TaskState};
+use swarm_proto::spec::{PortMode, Protocol, ServiceMode, ServiceSpec};
+
+/// Who has an address of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// A service, as its virtual address.
+    Vip(ServiceId),
+    /// A task.
+    Task(TaskId),
+    /// A node, as its own place on the network.
+    Gateway(NodeId),
+}
+
+/// What a node carries: tasks that are not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NodeLoad {
+    /// How many.
+    pub tasks: u32,
+    /// Reserved thousandths of a CPU.
+    pub millicpus: u64,
+    /// Reserved bytes of memory.
+    pub memory: u64,
+}
+
+/// How far a service is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Tasks that run, shall run and have the current spec.
+    pub current: u32,
+    /// Tasks that are not over, or that ended by themselves and have no successor.
+    pub unfinished: u32,
+    /// Slots that have such tasks.
+    pub slots: u32,
+    /// All tasks.
+    pub tasks: u32,
+}
+
+/// See the module.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Index {
+    /// Services by stack and key.
+    pub services: OrdMap<(String, String), ServiceId>,
+    /// Networks by stack and key.
+    pub networks: OrdMap<(String, String), NetworkId>,
+    /// Volumes by stack and key.
+    pub volumes: OrdMap<(String, String), VolumeId>,
+    /// Tasks by node.
+    pub node_tasks: OrdSet<(NodeId, TaskId)>,
+    /// What each node carries.
+    pub loads: OrdMap<NodeId, NodeLoad>,
+    /// Tasks that wait for addresses.
+    pub unaddressed: OrdSet<TaskId>,
+    /// Tasks that wait for a node.
+    pub unplaced: OrdSet<TaskId>,
+    /// Tasks to be removed with all that they made.
+    pub removing: OrdSet<TaskId>,
+    /// How many tasks, not over and not to be stopped, a service has on a node.
+    pub spread: OrdMap<(ServiceId, NodeId), u32>,
+    /// Tasks that use a port of their node, each until it is over.
+    pub host_ports: OrdMap<(NodeId, Protocol, u16), u32>,
+    /// Services by the port that every host answers for them.
+    pub ingress: OrdMap<(Protocol, u16), ServiceId>,
+    /// How far each service is.
+    pub counts: OrdMap<ServiceId, Counts>,
+    /// How many unfinished tasks a slot has.
+    pub slots: OrdMap<(ServiceId, Slot), u32>,
+    /// Services whose tasks are not what their spec asks for.
+    pub unsettled: OrdSet<ServiceId>,
+    /// Services with one task on each node.
+    pub global: OrdSet<ServiceId>,
+    /// Services without virtual addresses or port numbers that they need.
+    pub unallocated: OrdSet<ServiceId>,
+    /// Who has an address.
+    pub addresses: OrdMap<(NetworkId, u32), Holder>,
+    /// How many tasks of a node need the network there.
+    pub network_nodes: OrdMap<(NetworkId, NodeId), u32>,
+    /// How many services' ports lead into a network.
+    pub ingress_networks: OrdMap<NetworkId, u32>,
+    /// Networks whose gateways must be looked at.
+    pub gateways: OrdSet<NetworkId>,
+    /// Tasks that are over and have a successor or need none, by slot.
+    pub dead: OrdMap<(ServiceId, Slot), u32>,
+    /// Tasks of each service's spec version.
+    pub spec_uses: OrdMap<(ServiceId, u64), u32>,
+    /// When a node's assignments changed last, as [`super::State::version`].
+    pub node_versions: OrdMap<NodeId, u64>,
+}
+
+/// Adds to a count, removing what falls to zero.
+pub(super) fn count<K: Ord + Clone>(map: &mut OrdMap<K, u32>, key: &K, add: bool) -> u32 {
+    let old = map.get(key).copied().unwrap_or(0);
+    let new = if add { old.saturating_add(1) } else { old.saturating_sub(1) };
+    if new == 0 {
+        map.remove(key);
+    } else {
+        map.insert(key.clone(), new);
+    }
+    new
+}
+
+/// Stores a value, removing what is nothing.
+fn store<K: Ord + Clone, V: Default + PartialEq + Clone>(
+    map: &mut OrdMap<K, V>,
+    key: K,
+    value: V,
+) {
+    if value == V::default() {
+        map.remove(&key);
+    } else {
+        map.insert(key, value);
+    }
+}
+
+fn member<K: Ord + Clone>(set: &mut OrdSet<K>, key: K, add: bool) {
+    if add {
+        set.insert(key);
+    } else {
+        set.remove(&key);
+    }
+}
+
+/// A network address as a key.
+pub(crate) fn address_key(attachment: &Attachment) -> (NetworkId, u32) {
+    (attachment.network, attachment.address.into())
+}
+
+/// Whether a task is not over, or ended by itself and has no successor.
+pub(crate) fn is_unfinished(task: &Task) -> bool {
+    !task.status.state.is_terminal() || task.desired <= TaskState::Running
+}
+
+/// Whether other members of its networks must be able to reach a task.
+pub(crate) fn is_peer(task: &Task) -> bool {
+    task.node.is_some() && !task.status.state.is_terminal()
+}
+
+/// Whether clients are led to a task.
+pub(crate) fn is_backend(task: &Task) -> bool {
+    task.status.state == TaskState::Running && task.desired == TaskState::Running
+}
+
+/// Whether a task's node needs its networks.
+fn needs_networks(task: &Task) -> bool {
+    !task.status.state.is_terminal() || task.desired == TaskState::Remove
+}
+
+/// Whether a task keeps its addresses: until it is over, or forgotten when nobody knows whether it is.
+pub(super) fn holds_addresses(task: &Task) -> bool {
+    !task.status.state.is_terminal() || task.status.state == TaskState::Orphaned
+}
+
+impl Index {
+    /// Adds or takes away all that a task contributes.
+    pub(super) fn task(&mut self, task: &Task, spec: &ServiceSpec, current: bool, add: bool) {
+        self.task_place(task, spec, add);
+        let open = !task.status.state.is_terminal();
+        let id = task.id;
+        let waits = open && task.desired <= TaskState::Running && task.node.is_none();
+        member(&mut self.unaddressed, id, add && waits && task.status.state == TaskState::New);
+        member(&mut self.unplaced, id, add && waits && task.status.state == TaskState::Pending);
+        member(&mut self.removing, id, add && task.desired == TaskState::Remove);
+        count(&mut self.spec_uses, &(id.service, task.spec_version), add);
+        let slot = (id.service, id.slot);
+        let step = |value: u32, by: bool| match (by, add) {
+            (false, _) => value,
+            (true, true) => value.saturating_add(1),
+            (true, false) => value.saturating_sub(1),
+        };
+        let mut counts = self.counts.get(&id.service).copied().unwrap_or_default();
+        counts.tasks = step(counts.tasks, true);
+        counts.current = step(counts.current, current && is_backend(task));
+        if is_unfinished(task) {
+            let left = count(&mut self.slots, &slot, add);
+            counts.unfinished = step(counts.unfinished, true);
+            counts.slots = step(counts.slots, left == u32::from(add));
+        } else {
+            count(&mut self.dead, &slot, add);
+        }
+        store(&mut self.counts, id.service, counts);
+    }
+
+    fn task_place(&mut self, task: &Task, spec: &ServiceSpec, add: bool) {
+        let Some(node) = task.node else { return };
+        member(&mut self.node_tasks, (node, task.id), add);
+        if needs_networks(task) {
+            for attachment in &task.attachments {
+                let left = count(&mut self.network_nodes, &(attachment.network, node), add);
+                if left == u32::from(add) {
+                    self.gateways.insert(attachment.network);
+                }
+            }
+        }
+        if task.status.state.is_terminal() {
+            return;
+        }
+        let mut load = self.loads.get(&node).copied().unwrap_or_default();
+        let resources = &spec.container.resources;
+        if add {
+            load.tasks = load.tasks.saturating_add(1);
+            load.millicpus = load.millicpus.saturating_add(resources.reserve_millicpus);
+            load.memory = load.memory.saturating_add(resources.reserve_memory);
+        } else {
+            load.tasks = load.tasks.saturating_sub(1);
+            load.millicpus = load.millicpus.saturating_sub(resources.reserve_millicpus);
+            load.memory = load.memory.saturating_sub(resources.reserve_memory);
+        }
+        store(&mut self.loads, node, load);
+        if task.desired <= TaskState::Running {
+            count(&mut self.spread, &(task.id.service, node), add);
+        }
+        for port in spec.ports.iter().filter(|port| port.mode == PortMode::Host) {
+            if let Some(published) = port.published {
+                count(&mut self.host_ports, &(node, port.protocol, published), add);
+            }
+        }
+    }
+
+    /// Adds or takes away all that a service contributes, beside its tasks.
+    pub(super) fn service(&mut self, service: &Service, add: bool) {
+        let key = (service.stack.clone(), service.key.clone());
+        if add {
+            self.services.insert(key, service.id);
+        } else {
+            self.services.remove(&key);
+        }
+        for vip in &service.vips {
+            let key = (vip.network, u32::from(vip.address));
+            self.hold(key, Holder::Vip(service.id), add);
+        }
+        member(&mut self.global, service.id, add && service.spec.mode == ServiceMode::Global);
+        let mut leads_in = false;
+        for port in service.ports.iter().filter(|port| port.mode == PortMode::Ingress) {
+            leads_in = true;
+            let key = (port.protocol, port.published);
+            if add {
+                self.ingress.insert(key, service.id);
+            } else {
+                self.ingress.remove(&key);
+            }
+        }
+        if leads_in && let Some(network) = self.first_network(service) {
+            let left = count(&mut self.ingress_networks, &network, add);
+            if left == u32::from(add) {
+                self.gateways.insert(network);
+            }
+        }
+    }
+
+    /// The network that a service's published ports lead into.
+    pub(crate) fn first_network(&self, service: &Service) -> Option<NetworkId> {
+        let first = service.spec.networks.first()?;
+        self.networks.get(&(service.stack.clone(), first.network.clone())).copied()
+    }
+
+    pub(super) fn hold(&mut self, key: (NetworkId, u32), holder: Holder, add: bool) {
+        if add {
+            self.addresses.insert(key, holder);
+        } else {
+            self.addresses.remove(&key);
+        }
+    }
+
+    /// Whether a node needs a network: for its tasks, or because every host answers a port that leads into it.
+    pub fn needs(&self, network: NetworkId, node: NodeId) -> bool {
+        self.network_nodes.contains_key(&(network, node))
+            || self.ingress_networks.contains_key(&network)
+    }
+
+    /// Who has an address.
+    pub fn holder(&self, network: NetworkId, address: Ipv4Addr) -> Option<Holder> {
+        self.addresses.get(&(network, address.into())).copied()
+    }
+}

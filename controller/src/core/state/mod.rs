@@ -1,20 +1,30 @@
 //! The replicated state: persistent maps, cloned at no cost, written only by [`apply`].
 
+pub(crate) mod answer;
+mod apply;
 mod event;
 mod index;
+mod network;
+mod node;
+mod snapshot;
+mod stack;
+mod task;
+mod volume;
 
 use std::sync::Arc;
 
 use imbl::{OrdMap, Vector};
-use swarm_proto::entry::Counter;
-use swarm_proto::id::{
-    NetworkId, NodeId, RaftId, ServiceId, Slot, TaskId, Timestamp, VolumeId,
-};
+use swarm_proto::entry::{Counter, ObjectId};
+use swarm_proto::id::{NetworkId, NodeId, RaftId, ServiceId, Slot, TaskId, Timestamp, VolumeId};
 use swarm_proto::object::{Cluster, Network, Node, Service, Stack, Task, Volume};
 use swarm_proto::spec::ServiceSpec;
 
+pub(crate) use apply::{is_for, lacks_endpoint};
+pub use apply::{Applied, apply};
 pub use event::Event;
-pub use index::Index;
+pub use index::{Counts, Holder, Index, NodeLoad};
+pub(crate) use index::{address_key, is_backend, is_peer, is_unfinished};
+pub use snapshot::SnapshotError;
 
 /// An object's write counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -112,8 +122,8 @@ pub struct State {
     pub stacks: OrdMap<String, Stored<Stack>>,
     /// Services.
     pub services: OrdMap<ServiceId, Stored<Service>>,
-    /// Older specs of services that tasks still refer to.
-    pub old_specs: OrdMap<(ServiceId, u64), Arc<ServiceSpec>>,
+    /// Specs of services by version: the current one and those that tasks still refer to.
+    pub specs: OrdMap<(ServiceId, u64), Arc<ServiceSpec>>,
     /// Tasks.
     pub tasks: OrdMap<TaskId, Stored<Task>>,
     /// Nodes.
@@ -143,19 +153,14 @@ pub struct State {
 impl State {
     /// Every controller: its member of the Raft group, its node and its `host:port`.
     pub fn controllers(&self) -> Vec<(RaftId, NodeId, String)> {
-        let addressed = |node: &Stored<Node>| {
-            Some((node.raft_id?, node.id, node.controller_address.clone()?))
-        };
+        let addressed =
+            |node: &Stored<Node>| Some((node.raft_id?, node.id, node.controller_address.clone()?));
         self.nodes.values().filter_map(addressed).collect()
     }
 
     /// The spec that a task runs.
-    pub fn task_spec(&self, task: &Task) -> Option<Arc<ServiceSpec>> {
-        let service = self.services.get(&task.id.service)?;
-        if service.spec_version == task.spec_version {
-            return Some(Arc::new(service.spec.clone()));
-        }
-        self.old_specs.get(&(task.id.service, task.spec_version)).cloned()
+    pub fn task_spec(&self, task: &Task) -> Option<&Arc<ServiceSpec>> {
+        self.specs.get(&(task.id.service, task.spec_version))
     }
 
     /// A task's name for people: `<stack>_<service>.<slot>`.
@@ -166,9 +171,40 @@ impl State {
         }
     }
 
+    /// What one of an object's counters shows; 0 for an object that is absent.
+    pub fn version_of(&self, object: &ObjectId, counter: Counter) -> u64 {
+        let versions = match object {
+            ObjectId::Stack(name) => self.stacks.get(name).map(|stored| stored.versions),
+            ObjectId::Service(id) => self.services.get(id).map(|stored| stored.versions),
+            ObjectId::Task(id) => self.tasks.get(id).map(|stored| stored.versions),
+            ObjectId::Node(id) => self.nodes.get(id).map(|stored| stored.versions),
+            ObjectId::Network(id) => self.networks.get(id).map(|stored| stored.versions),
+            ObjectId::Volume(id) => self.volumes.get(id).map(|stored| stored.versions),
+        };
+        versions.map_or(0, |versions| versions.get(counter))
+    }
+
     /// A node by host name or id.
     pub fn find_node(&self, name: &str) -> Option<&Stored<Node>> {
         let named = self.nodes.values().find(|node| node.description.hostname == name);
         named.or_else(|| self.nodes.get(&name.parse::<NodeId>().ok()?))
     }
+}
+
+/// All tasks of a service, by slot and generation.
+pub(crate) fn tasks_of(
+    state: &State,
+    service: ServiceId,
+) -> impl Iterator<Item = &Stored<Task>> + '_ {
+    let first = TaskId { service, slot: Slot::Replica(0), generation: 0 };
+    let last = TaskId { service, slot: Slot::Node(NodeId(u64::MAX)), generation: u32::MAX };
+    state.tasks.range(first..=last).map(|(_, task)| task)
+}
+
+/// All tasks of a node.
+pub(crate) fn tasks_on(state: &State, node: NodeId) -> impl Iterator<Item = &Stored<Task>> + '_ {
+    let task = |service, slot, generation| TaskId { service, slot, generation };
+    let first = (node, task(ServiceId(0), Slot::Replica(0), 0));
+    let last = (node, task(ServiceId(u64::MAX), Slot::Node(NodeId(u64::MAX)), u32::MAX));
+    state.index.node_tasks.range(first..=last).filter_map(|(_, id)| state.tasks.get(id))
 }

@@ -1,0 +1,121 @@
+//! What one node shall make true, and how that differs from what it was sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use swarm_proto::assignment::{AssignmentDiff, TaskAssignment, VolumeAssignment};
+use swarm_proto::id::{NetworkId, NodeId, TaskId, VolumeId};
+use swarm_proto::object::Task;
+use swarm_proto::spec::{MountSource, PortMode};
+
+use super::network::NetworkCache;
+use crate::core::state::{State, Stored, tasks_on};
+
+/// Every task of the node that the state knows, dead ones too: their logs are kept.
+pub(super) fn tasks(
+    state: &State,
+    node: NodeId,
+    sent: &mut BTreeMap<TaskId, (u64, u64)>,
+    diff: &mut AssignmentDiff,
+) {
+    let mut known = BTreeMap::new();
+    for task in tasks_on(state, node) {
+        let Some(service) = state.services.get(&task.id.service) else { continue };
+        let print = (task.versions.desired, service.versions.spec);
+        if sent.get(&task.id) != Some(&print) {
+            diff.tasks.extend(task_assignment(state, task));
+        }
+        known.insert(task.id, print);
+    }
+    diff.removed_tasks.extend(sent.keys().filter(|task| !known.contains_key(task)));
+    *sent = known;
+}
+
+fn task_assignment(state: &State, task: &Stored<Task>) -> Option<TaskAssignment> {
+    let service = state.services.get(&task.id.service)?;
+    let spec = state.task_spec(task)?;
+    let volume = |key: &String| Some((key.clone(), state.find_volume(&service.stack, key)?.id));
+    let keys = spec.container.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Volume { volume, .. } => Some(volume),
+        _ => None,
+    });
+    let host = service.ports.iter().filter(|port| port.mode == PortMode::Host);
+    Some(TaskAssignment {
+        id: task.id,
+        name: state.task_name(task.id),
+        stack: service.stack.clone(),
+        service: service.name(),
+        desired: task.desired,
+        start_after: task.start_after,
+        container: spec.container.clone(),
+        attachments: task.attachments.clone(),
+        volumes: keys.filter_map(volume).collect(),
+        host_ports: host.copied().collect(),
+        restart: spec.restart,
+    })
+}
+
+/// Volumes that tasks of the node use, and those that it shall remove.
+pub(super) fn volumes(
+    state: &State,
+    node: NodeId,
+    sent: &mut BTreeMap<VolumeId, bool>,
+    diff: &mut AssignmentDiff,
+) {
+    let mut wanted: BTreeMap<VolumeId, bool> = BTreeMap::new();
+    for task in tasks_on(state, node) {
+        let (Some(service), Some(spec)) =
+            (state.services.get(&task.id.service), state.task_spec(task))
+        else {
+            continue;
+        };
+        let used = crate::core::rules::schedule::mounted(state, &service.stack, spec);
+        wanted.extend(used.map(|volume| (volume.id, false)));
+    }
+    for volume in state.volumes.values().filter(|volume| volume.removing) {
+        if volume.holdings.contains_key(&node) {
+            wanted.insert(volume.id, true);
+        }
+    }
+    for (id, remove) in &wanted {
+        if sent.get(id) != Some(remove)
+            && let Some(volume) = state.volumes.get(id)
+        {
+            let (name, remove) = (volume.name.clone(), *remove);
+            diff.volumes.push(VolumeAssignment { id: *id, name, remove });
+        }
+    }
+    diff.removed_volumes.extend(sent.keys().filter(|id| !wanted.contains_key(id)));
+    *sent = wanted;
+}
+
+/// Networks on which the node has a place that it needs. At first also those that it must not have any more.
+pub(super) fn networks(
+    state: &State,
+    node: NodeId,
+    first: bool,
+    sent: &mut BTreeMap<NetworkId, u64>,
+    cache: &mut NetworkCache,
+    diff: &mut AssignmentDiff,
+) {
+    let mut wanted: BTreeMap<NetworkId, u64> = BTreeMap::new();
+    let mut gone: BTreeSet<NetworkId> = BTreeSet::new();
+    for network in state.networks.values() {
+        let Some(gateway) = network.gateways.iter().find(|gateway| gateway.node == node) else {
+            continue;
+        };
+        if network.removing || !state.index.needs(network.id, node) {
+            gone.extend(first.then_some(network.id));
+            continue;
+        }
+        let version = state.network_versions.get(&network.id).copied().unwrap_or(0);
+        if sent.get(&network.id) != Some(&version) {
+            let mut assignment = cache.assignment(state, network, version).as_ref().clone();
+            assignment.gateway = Some((gateway.address, gateway.mac));
+            diff.networks.push(assignment);
+        }
+        wanted.insert(network.id, version);
+    }
+    gone.extend(sent.keys().filter(|id| !wanted.contains_key(id)));
+    diff.removed_networks.extend(gone);
+    *sent = wanted;
+}

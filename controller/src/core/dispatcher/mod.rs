@@ -1,0 +1,240 @@
+//! The leader's sessions with agents: desired state down, coalesced; what agents report up, gathered for the log.
+
+mod assignment;
+mod network;
+mod report;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use swarm_proto::assignment::{AssignmentDiff, VolumeReport};
+use swarm_proto::entry::Group;
+use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp, VolumeId};
+use swarm_proto::object::{NodeDescription, TaskStatus};
+
+use super::output::Output;
+use super::rules::Observed;
+use super::session::{FromAgent, ToAgent};
+use super::state::State;
+use network::NetworkCache;
+
+/// Nodes whose sessions get a message in one round.
+const SESSIONS_AT_ONCE: usize = 256;
+
+/// One agent's session, and what it was sent.
+struct Session {
+    node: NodeId,
+    greeted: bool,
+    /// Whether the complete set went out.
+    complete: bool,
+    sequence: u64,
+    /// The state's version that was looked at last.
+    seen: u64,
+    /// Counters of the task and its service's spec that the sent assignment was made from.
+    tasks: BTreeMap<TaskId, (u64, u64)>,
+    networks: BTreeMap<NetworkId, u64>,
+    volumes: BTreeMap<VolumeId, bool>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Dispatcher {
+    sessions: BTreeMap<u64, Session>,
+    by_node: BTreeMap<NodeId, u64>,
+    cache: NetworkCache,
+    statuses: BTreeMap<TaskId, (NodeId, TaskStatus)>,
+    /// Tasks that each newly greeted agent has: what it lacks of the state is lost.
+    greetings: BTreeMap<NodeId, BTreeSet<TaskId>>,
+    descriptions: BTreeMap<NodeId, NodeDescription>,
+    volumes: BTreeMap<NodeId, Vec<VolumeReport>>,
+}
+
+impl Dispatcher {
+    /// An agent connected. A newer session of a node ends the older one.
+    pub(super) fn open(&mut self, session: u64, node: NodeId, out: &mut Vec<Output>) {
+        if let Some(older) = self.by_node.insert(node, session) {
+            self.sessions.remove(&older);
+            let reason = "a newer session of this node began".to_owned();
+            out.push(Output::SessionEnd { session: older, reason });
+        }
+        self.sessions.insert(session, Session {
+            node,
+            greeted: false,
+            complete: false,
+            sequence: 0,
+            seen: 0,
+            tasks: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+        });
+    }
+
+    /// A session broke off. The node counts as down only once it was not heard for long enough.
+    pub(super) fn close(&mut self, session: u64) {
+        if let Some(closed) = self.sessions.remove(&session)
+            && self.by_node.get(&closed.node) == Some(&session)
+        {
+            self.by_node.remove(&closed.node);
+        }
+    }
+
+    /// Ends every session: another controller leads.
+    pub(super) fn end_all(&mut self, reason: &str, out: &mut Vec<Output>) {
+        for session in std::mem::take(&mut self.sessions).into_keys() {
+            out.push(Output::SessionEnd { session, reason: reason.to_owned() });
+        }
+    }
+
+    fn end(&mut self, session: u64, reason: &str, out: &mut Vec<Output>) {
+        self.close(session);
+        out.push(Output::SessionEnd { session, reason: reason.to_owned() });
+    }
+
+    /// Takes in what an agent said.
+    pub(super) fn receive(
+        &mut self,
+        id: u64,
+        message: FromAgent,
+        state: &State,
+        observed: &mut Observed,
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(session) = self.sessions.get(&id) else {
+            out.push(Output::SessionEnd { session: id, reason: "the session is over".to_owned() });
+            return;
+        };
+        let (node, greeted) = (session.node, session.greeted);
+        if !state.nodes.contains_key(&node) {
+            return self.end(id, "this node is not a member of the cluster", out);
+        }
+        if greeted == matches!(message, FromAgent::Hello { .. }) {
+            return self.end(id, "a session begins with one hello", out);
+        }
+        observed.heard.insert(node, now);
+        match message {
+            FromAgent::Hello { description, statuses, volumes, .. } => {
+                self.greet(id, state, out);
+                self.descriptions.insert(node, description);
+                self.greetings.insert(node, statuses.iter().map(|(task, _)| *task).collect());
+                self.take_statuses(node, statuses);
+                self.volumes.insert(node, volumes);
+            }
+            FromAgent::Heartbeat => {
+                let message = ToAgent::Alive { controllers: addresses(state) };
+                out.push(Output::SessionSend { session: id, message });
+            }
+            FromAgent::Statuses(statuses) => self.take_statuses(node, statuses),
+            FromAgent::Description(description) => {
+                self.descriptions.insert(node, description);
+            }
+            FromAgent::Volumes(volumes) => {
+                self.volumes.insert(node, volumes);
+            }
+            FromAgent::Confirmation { networks, removed_networks, removed_tasks } => {
+                for (network, version) in networks {
+                    observed.confirmed.insert((network, node), version);
+                    observed.gone_networks.remove(&(network, node));
+                }
+                for network in removed_networks {
+                    observed.confirmed.remove(&(network, node));
+                    observed.gone_networks.insert((network, node));
+                }
+                let of_node = |task: &TaskId| {
+                    state.tasks.get(task).is_some_and(|task| task.node == Some(node))
+                };
+                observed.gone_tasks.extend(removed_tasks.into_iter().filter(of_node));
+            }
+        }
+    }
+
+    fn greet(&mut self, id: u64, state: &State, out: &mut Vec<Output>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.greeted = true;
+        let cluster = state.cluster.as_ref();
+        let message = ToAgent::Welcome {
+            node: session.node,
+            heartbeat: cluster
+                .map_or(std::time::Duration::from_secs(1), |cluster| cluster.heartbeat),
+            controllers: addresses(state),
+        };
+        out.push(Output::SessionSend { session: id, message });
+    }
+
+    fn take_statuses(&mut self, node: NodeId, statuses: Vec<(TaskId, TaskStatus)>) {
+        for (task, status) in statuses {
+            let entry = self.statuses.entry(task).or_insert_with(|| (node, status.clone()));
+            // What is not in the log yet only rises, too.
+            if entry.0 != node || status.state >= entry.1.state {
+                *entry = (node, status);
+            }
+        }
+    }
+
+    /// Whether something that agents reported is not in the log yet.
+    pub(super) fn has_reports(&self) -> bool {
+        !self.statuses.is_empty()
+            || !self.greetings.is_empty()
+            || !self.descriptions.is_empty()
+            || !self.volumes.is_empty()
+    }
+
+    /// Takes what agents reported, as groups for the log.
+    pub(super) fn take_reports(&mut self, state: &State, now: Timestamp) -> Vec<Group> {
+        report::groups(self, state, now)
+    }
+
+    /// Sends each agent what changed for it since it was sent something last.
+    pub(super) fn dispatch(&mut self, state: &State, out: &mut Vec<Output>) -> bool {
+        let mut left = false;
+        let mut sent = 0;
+        for (id, session) in &mut self.sessions {
+            if !session.greeted || session.seen == state.version {
+                continue;
+            }
+            if sent >= SESSIONS_AT_ONCE {
+                left = true;
+                break;
+            }
+            if let Some((complete, diff)) = session.changes(state, &mut self.cache) {
+                sent += 1;
+                session.sequence += 1;
+                let sequence = session.sequence;
+                let message = ToAgent::Assignments { complete, sequence, diff };
+                out.push(Output::SessionSend { session: *id, message });
+            }
+            session.seen = state.version;
+        }
+        self.cache.keep_only(state);
+        left
+    }
+}
+
+impl Session {
+    /// What the agent must be told; `None` when nothing changed for it.
+    fn changes(
+        &mut self,
+        state: &State,
+        cache: &mut NetworkCache,
+    ) -> Option<(bool, AssignmentDiff)> {
+        let complete = !self.complete;
+        let own = state.index.node_versions.get(&self.node).copied().unwrap_or(0);
+        let stale = |(id, sent): (&NetworkId, &u64)| {
+            state.network_versions.get(id).copied().unwrap_or(u64::MAX) > *sent
+        };
+        if !complete && own <= self.seen && !self.networks.iter().any(stale) {
+            return None;
+        }
+        let mut diff = AssignmentDiff::default();
+        assignment::tasks(state, self.node, &mut self.tasks, &mut diff);
+        assignment::volumes(state, self.node, &mut self.volumes, &mut diff);
+        let first = complete;
+        assignment::networks(state, self.node, first, &mut self.networks, cache, &mut diff);
+        self.complete = true;
+        (complete || diff != AssignmentDiff::default()).then_some((complete, diff))
+    }
+}
+
+/// Every controller's `host:port`.
+fn addresses(state: &State) -> Vec<String> {
+    state.controllers().into_iter().map(|(_, _, address)| address).collect()
+}

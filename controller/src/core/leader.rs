@@ -1,0 +1,352 @@
+//! What only the leader does: decides commands, runs passes, keeps sessions, changes the group's members.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message as _;
+use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2};
+use swarm_proto::entry::{Entry, Group, Request};
+use swarm_proto::id::{NetworkId, NodeId, RaftId, Timestamp};
+use swarm_proto::wire;
+
+use super::command::{Command, CommandDone, Refusal};
+use super::dispatcher::Dispatcher;
+use super::member::Member;
+use super::output::Output;
+use super::rules::{self, Observed, driver};
+use super::session::FromAgent;
+use super::state::{State, answer, apply};
+
+/// Proposals that may be under way at once: more wait for the next tick.
+const IN_FLIGHT: usize = 64;
+/// Commands that may wait for the leader to be ready.
+const WAITING: usize = 1_000;
+/// A longer gap between two looks at the clock means that this process slept: nobody could be heard.
+const SLEPT_MS: u64 = 1_000;
+
+/// A command that waits for its entry.
+struct Waiter {
+    token: u64,
+    /// Which group of the entry is the command's; `None` when only the entries before it count.
+    group: Option<usize>,
+    done: CommandDone,
+}
+
+/// See the module.
+pub(super) struct Leader {
+    term: u64,
+    /// The state as it will be once everything proposed is applied. Nobody else proposes in this term, so it is exact.
+    head: Option<State>,
+    observed: Observed,
+    dispatcher: Dispatcher,
+    waiters: BTreeMap<u64, Vec<Waiter>>,
+    in_flight: BTreeSet<u64>,
+    waiting: Vec<(u64, String, Command)>,
+    /// The head's version that the rules were content with.
+    content: Option<u64>,
+    wake_at: Option<Timestamp>,
+    /// The state's version that was dispatched last.
+    dispatched: Option<u64>,
+    /// Whether reports went into the log, and assignments out, since the last tick.
+    reported: bool,
+    sent: bool,
+    last_now: Timestamp,
+}
+
+impl Leader {
+    pub(super) fn new(term: u64, now: Timestamp) -> Self {
+        Self {
+            term,
+            head: None,
+            observed: Observed { since: now, ..Observed::default() },
+            dispatcher: Dispatcher::default(),
+            waiters: BTreeMap::new(),
+            in_flight: BTreeSet::new(),
+            waiting: Vec::new(),
+            content: None,
+            wake_at: None,
+            dispatched: None,
+            reported: false,
+            sent: false,
+            last_now: now,
+        }
+    }
+
+    /// The term it leads in.
+    pub(super) fn term(&self) -> u64 {
+        self.term
+    }
+
+    pub(super) fn dispatcher(&mut self) -> &mut Dispatcher {
+        &mut self.dispatcher
+    }
+
+    /// An agent spoke.
+    pub(super) fn receive(
+        &mut self,
+        session: u64,
+        message: FromAgent,
+        state: &State,
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) {
+        // What agents confirm is read by the rules.
+        if matches!(message, FromAgent::Confirmation { .. }) {
+            self.content = None;
+        }
+        self.dispatcher.receive(session, message, state, &mut self.observed, now, out);
+    }
+
+    /// A client's command. Waits until everything of earlier terms is applied.
+    pub(super) fn command(
+        &mut self,
+        token: u64,
+        request: String,
+        command: Command,
+        replies: &mut Vec<Output>,
+    ) {
+        if self.waiting.len() < WAITING {
+            self.waiting.push((token, request, command));
+        } else {
+            let result = Err(Refusal::unavailable("the controllers are overloaded: try again"));
+            replies.push(Output::Reply { token, result });
+        }
+    }
+
+    /// A tick: what was held back to be coalesced may go.
+    pub(super) fn tick(&mut self, now: Timestamp) {
+        self.reported = false;
+        self.sent = false;
+        if now.0.saturating_sub(self.last_now.0) > SLEPT_MS {
+            self.observed.since = now;
+        }
+        self.last_now = now;
+    }
+
+    /// Everything that can be done now. Says commands that need no entry but must not be answered by a deposed leader.
+    pub(super) fn work(
+        &mut self,
+        member: &mut Member,
+        state: &State,
+        now: Timestamp,
+        replies: &mut Vec<Output>,
+    ) -> Vec<(u64, CommandDone)> {
+        if self.head.is_none() && member.is_caught_up() {
+            self.head = Some(state.clone());
+        }
+        if self.head.is_none() {
+            return Vec::new();
+        }
+        let mut unchanged = Vec::new();
+        for (token, request, command) in std::mem::take(&mut self.waiting) {
+            unchanged.extend(self.decide(member, token, request, &command, now, replies));
+        }
+        self.report(member, now);
+        self.pass(member, now);
+        unchanged
+    }
+
+    fn decide(
+        &mut self,
+        member: &mut Member,
+        token: u64,
+        request: String,
+        command: &Command,
+        now: Timestamp,
+        replies: &mut Vec<Output>,
+    ) -> Option<(u64, CommandDone)> {
+        let head = self.head.as_ref()?;
+        if let Some(known) = head.requests.get(&request).filter(|_| !request.is_empty()) {
+            // Its entry may still be under way: the answer waits for everything proposed so far.
+            if let Some(done) = answer::decode(known) {
+                return self.answer_after_all(member, token, done);
+            }
+        }
+        let now = now.max(head.clock);
+        let decision = match rules::command::decide(head, command, now) {
+            Ok(decision) => decision,
+            Err(refusal) => {
+                replies.push(Output::Reply { token, result: Err(refusal) });
+                return None;
+            }
+        };
+        let done = decision.done.clone();
+        if decision.actions.is_empty() {
+            return self.answer_after_all(member, token, done);
+        }
+        let mut group = decision.into_group(head);
+        if !request.is_empty() {
+            group.request = Some(Request { id: request, answer: answer::encode(&done) });
+        }
+        match self.propose(member, vec![group], now) {
+            Some(index) => {
+                let waiter = Waiter { token, group: Some(0), done };
+                self.waiters.entry(index).or_default().push(waiter);
+            }
+            None => {
+                let result =
+                    Err(Refusal::unavailable("the log does not take entries now: try again"));
+                replies.push(Output::Reply { token, result });
+            }
+        }
+        None
+    }
+
+    /// Answers once everything proposed so far is applied, or, when nothing is under way, once leadership is confirmed.
+    fn answer_after_all(
+        &mut self,
+        member: &Member,
+        token: u64,
+        done: CommandDone,
+    ) -> Option<(u64, CommandDone)> {
+        if self.in_flight.is_empty() {
+            return Some((token, done));
+        }
+        let last = self.in_flight.last().copied().unwrap_or(member.last_index());
+        self.waiters.entry(last).or_default().push(Waiter { token, group: None, done });
+        None
+    }
+
+    /// Proposes groups as one entry, and moves the head on.
+    fn propose(&mut self, member: &mut Member, groups: Vec<Group>, now: Timestamp) -> Option<u64> {
+        let head = self.head.as_mut()?;
+        let entry = Entry { time: now, checksum: head.checksum, groups };
+        let index = member.propose(wire::Entry::from(&entry).encode_to_vec())?;
+        apply(head, &entry);
+        head.applied = index;
+        self.in_flight.insert(index);
+        Some(index)
+    }
+
+    /// What agents reported goes into the log: at once, then at most once in a tick.
+    fn report(&mut self, member: &mut Member, now: Timestamp) {
+        if self.reported || !self.dispatcher.has_reports() || self.in_flight.len() >= IN_FLIGHT {
+            return;
+        }
+        let Some(head) = &self.head else { return };
+        let groups = self.dispatcher.take_reports(head, now);
+        self.reported = true;
+        if !groups.is_empty() {
+            self.propose(member, groups, now);
+        }
+    }
+
+    /// Runs the rules until they are content, or the next tick.
+    fn pass(&mut self, member: &mut Member, now: Timestamp) {
+        let Some(head) = &self.head else { return };
+        let due = self.wake_at.is_some_and(|at| at <= now.max(head.clock));
+        if (self.content == Some(head.version) && !due) || self.in_flight.len() >= IN_FLIGHT {
+            return;
+        }
+        let pass = driver::pass(head, &self.observed, now);
+        self.wake_at = pass.wake_at;
+        if pass.groups.is_empty() {
+            self.content = Some(head.version);
+            return;
+        }
+        if self.propose(member, pass.groups, now).is_some() {
+            let version = self.head.as_ref().map(|head| head.version);
+            self.content = version.filter(|_| pass.complete);
+        }
+    }
+
+    /// An entry was applied: answers those who waited for it.
+    pub(super) fn on_applied(&mut self, index: u64, groups: &[bool], replies: &mut Vec<Output>) {
+        self.in_flight.remove(&index);
+        for waiter in self.waiters.remove(&index).unwrap_or_default() {
+            let applied = waiter.group.is_none_or(|group| groups.get(group) == Some(&true));
+            let result = if applied {
+                Ok(waiter.done)
+            } else {
+                Err(Refusal::unavailable("the state changed meanwhile: try again"))
+            };
+            replies.push(Output::Reply { token: waiter.token, result });
+        }
+    }
+
+    /// Sends agents what changed: at once, then at most once in a tick.
+    pub(super) fn dispatch(&mut self, state: &State, out: &mut Vec<Output>) {
+        if self.head.is_none() || self.sent {
+            return;
+        }
+        self.forget_old_facts(state);
+        let before = out.len();
+        self.dispatcher.dispatch(state, out);
+        self.sent = out.len() > before;
+    }
+
+    /// What agents confirmed of things that the state no longer knows.
+    fn forget_old_facts(&mut self, state: &State) {
+        if self.dispatched == Some(state.version) {
+            return;
+        }
+        self.dispatched = Some(state.version);
+        let head = self.head.as_ref().unwrap_or(state);
+        self.observed.gone_tasks.retain(|task| head.tasks.contains_key(task));
+        let known = |network: &NetworkId, node: NodeId| {
+            let network = head.networks.get(network);
+            network.is_some_and(|network| network.gateways.iter().any(|gate| gate.node == node))
+        };
+        self.observed.gone_networks.retain(|(network, node)| known(network, *node));
+        self.observed.confirmed.retain(|(network, node), _| known(network, *node));
+        self.observed.heard.retain(|node, _| head.nodes.contains_key(node));
+    }
+
+    /// Leadership is lost: what was not applied may or may not come.
+    pub(super) fn end(mut self, out: &mut Vec<Output>, replies: &mut Vec<Output>) {
+        self.dispatcher.end_all("another controller leads now", out);
+        let lost = || {
+            Err(Refusal::unavailable("the controllers are choosing a new leader: try again"))
+        };
+        let waiters = self.waiters.into_values().flatten().map(|waiter| waiter.token);
+        let waiting = self.waiting.into_iter().map(|(token, _, _)| token);
+        for token in waiters.chain(waiting) {
+            replies.push(Output::Reply { token, result: lost() });
+        }
+    }
+
+    /// One step that brings the group's members nearer to the controllers of the state.
+    pub(super) fn change_members(&self, member: &mut Member, state: &State) {
+        if self.head.is_none() || member.has_pending_conf() {
+            return;
+        }
+        let members = member.members();
+        let wanted: BTreeSet<RaftId> =
+            state.nodes.values().filter_map(|node| node.raft_id).collect();
+        if let Some(change) = next_change(member, &members, &wanted) {
+            member.propose_conf_change(change);
+        }
+    }
+}
+
+fn change(kind: ConfChangeType, id: RaftId) -> ConfChangeV2 {
+    let mut single = ConfChangeSingle { node_id: id.0, ..ConfChangeSingle::default() };
+    single.set_change_type(kind);
+    let mut change = ConfChangeV2::default();
+    change.set_changes(vec![single].into());
+    change
+}
+
+/// Voters that must go become learners first; learners become voters once they have nearly all of the log.
+fn next_change(
+    member: &mut Member,
+    members: &super::Members,
+    wanted: &BTreeSet<RaftId>,
+) -> Option<ConfChangeV2> {
+    let has = |id: &RaftId| members.voters.contains(id) || members.learners.contains(id);
+    if let Some(new) = wanted.iter().find(|id| !has(id)) {
+        return Some(change(ConfChangeType::AddLearnerNode, *new));
+    }
+    let ready = |id: &&RaftId| wanted.contains(id) && member.has_nearly_all(**id);
+    if let Some(ready) = members.learners.iter().find(ready) {
+        return Some(change(ConfChangeType::AddNode, *ready));
+    }
+    if let Some(old) = members.learners.iter().find(|id| !wanted.contains(id)) {
+        return Some(change(ConfChangeType::RemoveNode, *old));
+    }
+    let old = members.voters.iter().find(|id| !wanted.contains(id))?;
+    if old.0 == member.id() {
+        member.step_down();
+        return None;
+    }
+    (members.voters.len() > 1).then(|| change(ConfChangeType::AddLearnerNode, *old))
+}

@@ -1,0 +1,444 @@
+//! One member of the Raft group: drives raft-rs, keeps the log in memory, and says what goes to disk and to peers.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use prost_for_raft::Message as _;
+use raft::eraftpb::{
+    ConfChange, ConfChangeV2, ConfState, Entry, EntryType, HardState, Message, MessageType, Snapshot,
+};
+use raft::{RawNode, SnapshotStatus, StateRole};
+use swarm_proto::id::RaftId;
+
+use super::config::CoreConfig;
+use super::log::Log;
+use super::output::{DiskBatch, DiskEntry, DiskSnapshot, Output, SnapshotBody};
+use super::{Members, StartError, State};
+
+const MAX_MESSAGE: u64 = 1 << 20;
+const MAX_UNCOMMITTED: u64 = 64 << 20;
+const MAX_COMMITTED_AT_ONCE: u64 = 8 << 20;
+
+/// Something raft-rs handed out that waits for the disk.
+struct Waiting {
+    /// The batch that must be on disk first; `None` when nothing was to be written.
+    batch: Option<u64>,
+    /// The number raft-rs gave it; `None` for a batch of our own.
+    ready: Option<u64>,
+    /// Whether the batch holds a vote or a term.
+    vote: bool,
+    /// A leader's snapshot in the batch: applied only once it is on disk.
+    snapshot: Option<u64>,
+    messages: Vec<Message>,
+}
+
+/// What came out of raft-rs, for the core to act on.
+pub(super) enum Happening {
+    /// A leader's snapshot replaces the state.
+    Restored(Snapshot),
+    /// An entry is committed.
+    Committed(Entry),
+    /// A read with this context may look at the state from this index on.
+    ReadState(Vec<u8>, u64),
+}
+
+/// See the module.
+pub(super) struct Member {
+    raw: RawNode<Log>,
+    seed: u64,
+    /// Counts elections this member began, so that its time-outs differ.
+    attempt: u64,
+    batches: u64,
+    /// Term and vote that were last given to the disk.
+    promised: (u64, u64),
+    waiting: VecDeque<Waiting>,
+    /// Highest batch that is on disk.
+    persisted: u64,
+    /// The index of the last snapshot of our own.
+    snapshot_index: u64,
+}
+
+impl Member {
+    pub(super) fn new(config: &CoreConfig, log: Log, applied: u64) -> Result<Self, StartError> {
+        let settings = raft::Config {
+            id: config.raft_id.0,
+            election_tick: config.election_ticks,
+            heartbeat_tick: config.heartbeat_ticks,
+            applied,
+            max_size_per_msg: MAX_MESSAGE,
+            max_inflight_msgs: 256,
+            check_quorum: true,
+            pre_vote: true,
+            batch_append: true,
+            max_uncommitted_size: MAX_UNCOMMITTED,
+            max_committed_size_per_ready: MAX_COMMITTED_AT_ONCE,
+            ..raft::Config::default()
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let raw = RawNode::new(&settings, log, &logger);
+        let raw = raw.map_err(|error| StartError::Recovered(error.to_string()))?;
+        let promised = (raw.raft.term, raw.raft.vote);
+        let mut member = Self {
+            raw,
+            promised,
+            seed: config.seed,
+            attempt: 0,
+            batches: 0,
+            waiting: VecDeque::new(),
+            persisted: 0,
+            snapshot_index: applied,
+        };
+        member.set_timeout();
+        Ok(member)
+    }
+
+    /// raft-rs draws its election time-outs at random; this one follows from what the member is and did.
+    fn set_timeout(&mut self) {
+        let least = self.raw.raft.election_timeout();
+        let mut mixed = self.seed
+            ^ self.raw.raft.id.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            ^ self.raw.raft.term.wrapping_mul(0xbf58_476d_1ce4_e5b9)
+            ^ self.attempt.wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let extra = usize::try_from(mixed % least as u64).unwrap_or(0);
+        self.raw.raft.set_randomized_election_timeout(least + extra);
+    }
+
+    pub(super) fn is_leader(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader
+    }
+
+    pub(super) fn leader(&self) -> Option<RaftId> {
+        let id = self.raw.raft.leader_id;
+        (id != raft::INVALID_ID).then_some(RaftId(id))
+    }
+
+    pub(super) fn term(&self) -> u64 {
+        self.raw.raft.term
+    }
+
+    pub(super) fn commit(&self) -> u64 {
+        self.raw.raft.raft_log.committed
+    }
+
+    pub(super) fn last_index(&self) -> u64 {
+        self.raw.raft.raft_log.last_index()
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.raw.raft.id
+    }
+
+    /// Whether everything of earlier terms is applied.
+    pub(super) fn is_caught_up(&self) -> bool {
+        self.raw.raft.apply_to_current_term()
+    }
+
+    pub(super) fn members(&self) -> Members {
+        let conf = self.raw.store().conf_state();
+        let ids = |ids: &[u64]| ids.iter().copied().map(RaftId).collect();
+        Members { voters: ids(&conf.voters), learners: ids(&conf.learners) }
+    }
+
+    /// A tick. It does not count for elections while a vote is on its way to the disk.
+    pub(super) fn tick(&mut self) {
+        if !self.is_leader() && self.waiting.iter().any(|waiting| waiting.vote) {
+            return;
+        }
+        let was_leader = self.is_leader();
+        if self.raw.tick() && !was_leader {
+            self.attempt += 1;
+        }
+        self.set_timeout();
+    }
+
+    /// A peer's message. Proposals are never forwarded between members: only leaders propose.
+    pub(super) fn step(&mut self, bytes: &[u8]) {
+        let Ok(message) = Message::decode(bytes) else { return };
+        let refused = matches!(message.get_msg_type(), MessageType::MsgPropose);
+        if message.to == self.id() && !refused {
+            // What raft-rs does not expect (an unknown peer, an old message) changes nothing.
+            let _ = self.raw.step(message);
+            self.set_timeout();
+        }
+    }
+
+    pub(super) fn unreachable(&mut self, peer: RaftId) {
+        self.raw.report_unreachable(peer.0);
+    }
+
+    pub(super) fn snapshot_sent(&mut self, to: RaftId, ok: bool) {
+        let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.raw.report_snapshot(to.0, status);
+    }
+
+    /// Proposes an entry; `None` when it was not taken.
+    pub(super) fn propose(&mut self, data: Vec<u8>) -> Option<u64> {
+        self.raw.propose(Vec::new(), data).ok()?;
+        Some(self.last_index())
+    }
+
+    pub(super) fn propose_conf_change(&mut self, change: ConfChangeV2) -> bool {
+        self.raw.propose_conf_change(Vec::new(), change).is_ok()
+    }
+
+    pub(super) fn has_pending_conf(&self) -> bool {
+        self.raw.raft.has_pending_conf()
+    }
+
+    /// Applies a committed change of the group's members.
+    pub(super) fn apply_conf_change(&mut self, entry: &Entry) -> Option<Members> {
+        let conf_state: ConfState = match entry.get_entry_type() {
+            EntryType::EntryConfChange => {
+                let change = ConfChange::decode(entry.data.as_slice()).ok()?;
+                self.raw.apply_conf_change(&change).ok()?
+            }
+            _ => {
+                let change = ConfChangeV2::decode(entry.data.as_slice()).ok()?;
+                self.raw.apply_conf_change(&change).ok()?
+            }
+        };
+        self.raw.mut_store().set_conf_state(conf_state);
+        self.set_timeout();
+        Some(self.members())
+    }
+
+    /// Whether a member has nearly all of the log and is in touch.
+    pub(super) fn has_nearly_all(&self, member: RaftId) -> bool {
+        let progress = self.raw.raft.prs().get(member.0);
+        progress.is_some_and(|p| p.recent_active && p.matched + 100 >= self.last_index())
+    }
+
+    /// Hands leadership to the member that has most of the log.
+    pub(super) fn step_down(&mut self) {
+        let own = self.id();
+        let voters = self.raw.store().conf_state().voters.clone();
+        let matched = |id: &u64| self.raw.raft.prs().get(*id).map_or(0, |p| p.matched);
+        let best = voters.into_iter().filter(|id| *id != own).max_by_key(matched);
+        if let Some(best) = best.filter(|_| self.is_leader()) {
+            self.raw.transfer_leader(best);
+        }
+    }
+
+    pub(super) fn read_index(&mut self, context: Vec<u8>) {
+        self.raw.read_index(context);
+    }
+
+    /// A batch is on disk, with all before it.
+    pub(super) fn on_persisted(&mut self, batch: u64, out: &mut Vec<Output>) {
+        self.persisted = self.persisted.max(batch);
+        let mut released = Vec::new();
+        let mut ready = None;
+        let mut restored = None;
+        while let Some(front) = self.waiting.front() {
+            if front.batch.is_some_and(|batch| batch > self.persisted) {
+                break;
+            }
+            let Some(done) = self.waiting.pop_front() else { break };
+            released.extend(done.messages);
+            ready = done.ready.or(ready);
+            restored = done.snapshot.or(restored);
+        }
+        if let Some(number) = ready {
+            self.raw.on_persist_ready(number);
+        }
+        if let Some(index) = restored {
+            self.raw.advance_apply_to(index);
+        }
+        send(released, out);
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        self.raw.has_ready()
+    }
+
+    /// Takes one bundle of work out of raft-rs; `None` when there is none.
+    pub(super) fn next(&mut self, out: &mut Vec<Output>) -> Option<Vec<Happening>> {
+        if !self.raw.has_ready() {
+            return None;
+        }
+        let mut ready = self.raw.ready();
+        let mut happened = Vec::new();
+        send(ready.take_messages(), out);
+        let states = ready.take_read_states();
+        happened.extend(states.into_iter().map(|s| Happening::ReadState(s.request_ctx, s.index)));
+        let snapshot = (!ready.snapshot().is_empty()).then(|| ready.snapshot().clone());
+        let entries = ready.take_entries();
+        let hard_state = ready.hs().cloned().filter(|_| ready.must_sync());
+        let mut messages = ready.take_persisted_messages();
+        let number = ready.number();
+        let promised = hard_state.as_ref().map_or(self.promised, |state| (state.term, state.vote));
+        let vote = promised != self.promised;
+        self.promised = promised;
+        let batch = self.write(snapshot.as_ref(), &entries, hard_state, out);
+        if !vote && !self.waiting.iter().any(|waiting| waiting.vote) {
+            let (at_once, later) = messages.into_iter().partition(needs_no_disk);
+            send(at_once, out);
+            messages = later;
+        }
+        self.waiting.push_back(Waiting {
+            batch,
+            ready: Some(number),
+            vote,
+            snapshot: snapshot.as_ref().map(|snapshot| snapshot.get_metadata().index),
+            messages,
+        });
+        let committed = ready.take_committed_entries();
+        self.raw.advance_append_async(ready);
+        happened.extend(snapshot.map(Happening::Restored));
+        let last = committed.last().map(|entry| entry.index);
+        happened.extend(committed.into_iter().map(Happening::Committed));
+        self.on_persisted(self.persisted, out);
+        if let Some(last) = last {
+            self.raw.advance_apply_to(last);
+        }
+        Some(happened)
+    }
+
+    /// Puts what must last into the log and a batch; says the batch's number.
+    fn write(
+        &mut self,
+        snapshot: Option<&Snapshot>,
+        entries: &[Entry],
+        hard_state: Option<HardState>,
+        out: &mut Vec<Output>,
+    ) -> Option<u64> {
+        if snapshot.is_none() && entries.is_empty() && hard_state.is_none() {
+            return None;
+        }
+        let mut truncate_from = None;
+        if let Some(snapshot) = snapshot {
+            self.raw.mut_store().restore(snapshot);
+            truncate_from = Some(0);
+            self.snapshot_index = snapshot.get_metadata().index;
+        }
+        if let Some(cut) = self.raw.mut_store().append(entries) {
+            truncate_from = truncate_from.or(Some(cut));
+        }
+        self.batches += 1;
+        let to_disk = |entry: &Entry| DiskEntry {
+            index: entry.index,
+            term: entry.term,
+            data: entry.encode_to_vec(),
+        };
+        let on_disk = |snapshot: &Snapshot| DiskSnapshot {
+            index: snapshot.get_metadata().index,
+            term: snapshot.get_metadata().term,
+            body: SnapshotBody::Encoded(snapshot.encode_to_vec()),
+        };
+        // With a snapshot the commit index must be on disk too.
+        let hard_state = hard_state.or_else(|| snapshot.map(|_| self.raw.raft.hard_state()));
+        out.push(Output::Persist(DiskBatch {
+            number: self.batches,
+            truncate_from,
+            snapshot: snapshot.map(on_disk),
+            compact_to: None,
+            entries: entries.iter().map(to_disk).collect(),
+            hard_state: hard_state.map(|state| state.encode_to_vec()),
+            must_sync: true,
+        }));
+        Some(self.batches)
+    }
+
+    /// Writes a snapshot of our own and forgets what lies far behind it.
+    pub(super) fn compact(&mut self, state: &State, trailing: u64, out: &mut Vec<Output>) {
+        let index = state.applied;
+        let Ok(term) = self.raw.raft.raft_log.term(index) else { return };
+        self.snapshot_index = index;
+        let compact_to = index.saturating_sub(trailing);
+        self.raw.mut_store().compact(compact_to);
+        self.batches += 1;
+        let conf_state = self.raw.store().conf_state().encode_to_vec();
+        let body = SnapshotBody::State { state: Box::new(state.clone()), conf_state };
+        let mut hard_state = self.raw.raft.hard_state();
+        hard_state.commit = hard_state.commit.max(index);
+        out.push(Output::Persist(DiskBatch {
+            number: self.batches,
+            truncate_from: None,
+            snapshot: Some(DiskSnapshot { index, term, body }),
+            compact_to: Some(compact_to),
+            entries: Vec::new(),
+            hard_state: Some(hard_state.encode_to_vec()),
+            must_sync: true,
+        }));
+        let batch = Some(self.batches);
+        let messages = Vec::new();
+        self.waiting.push_back(Waiting { batch, ready: None, vote: false, snapshot: None, messages });
+    }
+
+    pub(super) fn entries_since_snapshot(&self, applied: u64) -> u64 {
+        applied.saturating_sub(self.snapshot_index)
+    }
+
+    /// Offers a snapshot to a member that lags behind the log, when raft-rs has asked for one.
+    pub(super) fn offer_snapshot(&mut self, state: &State) {
+        if !self.raw.store().snapshot_wanted() {
+            return;
+        }
+        let Ok(term) = self.raw.raft.raft_log.term(state.applied) else { return };
+        let conf_state = self.raw.store().conf_state().clone();
+        let snapshot = make_snapshot(state, term, conf_state);
+        self.raw.mut_store().offer_snapshot(snapshot);
+    }
+}
+
+/// The snapshot that stands for a state.
+pub(super) fn make_snapshot(state: &State, term: u64, conf_state: ConfState) -> Snapshot {
+    let mut snapshot = Snapshot { data: state.to_bytes(), ..Snapshot::default() };
+    let metadata = snapshot.mut_metadata();
+    metadata.index = state.applied;
+    metadata.term = term;
+    metadata.set_conf_state(conf_state);
+    snapshot
+}
+
+/// The encoded snapshot that stands for a state, with an encoded `ConfState`.
+pub(super) fn encode_snapshot(state: &State, term: u64, conf_state: &[u8]) -> Vec<u8> {
+    let conf_state = ConfState::decode(conf_state).unwrap_or_default();
+    make_snapshot(state, term, conf_state).encode_to_vec()
+}
+
+/// What the disk of a group's first member holds at the start: the state after the first entry, and one voter.
+pub(super) fn first_batch(state: &State) -> DiskBatch {
+    let conf_state = ConfState { voters: vec![1], ..ConfState::default() };
+    let hard_state = HardState { term: 1, vote: 0, commit: state.applied };
+    let snapshot = make_snapshot(state, 1, conf_state);
+    DiskBatch {
+        number: 1,
+        truncate_from: Some(0),
+        snapshot: Some(DiskSnapshot {
+            index: state.applied,
+            term: 1,
+            body: SnapshotBody::Encoded(snapshot.encode_to_vec()),
+        }),
+        compact_to: None,
+        entries: Vec::new(),
+        hard_state: Some(hard_state.encode_to_vec()),
+        must_sync: true,
+    }
+}
+
+/// Answers that promise nothing about the disk, so that a slow disk does not cost the leadership.
+fn needs_no_disk(message: &Message) -> bool {
+    matches!(
+        message.get_msg_type(),
+        MessageType::MsgHeartbeatResponse | MessageType::MsgReadIndex | MessageType::MsgReadIndexResp
+    )
+}
+
+fn send(messages: Vec<Message>, out: &mut Vec<Output>) {
+    let mut by_peer: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
+    for message in messages {
+        let to = RaftId(message.to);
+        if message.get_msg_type() == MessageType::MsgSnapshot {
+            let messages = vec![message.encode_to_vec()];
+            out.push(Output::Send { to, messages, snapshot: true });
+        } else {
+            by_peer.entry(message.to).or_default().push(message.encode_to_vec());
+        }
+    }
+    for (to, messages) in by_peer {
+        out.push(Output::Send { to: RaftId(to), messages, snapshot: false });
+    }
+}

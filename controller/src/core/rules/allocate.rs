@@ -1,0 +1,243 @@
+//! Gives out addresses and port numbers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use swarm_proto::entry::{Action, Counter, ObjectId};
+use swarm_proto::id::{NetworkId, NodeId, Timestamp};
+use swarm_proto::object::{
+    AllocatedPort, Attachment, Network, NodeAttachment, Service, Task, Vip,
+};
+use swarm_proto::spec::{EndpointMode, PortSpec, Protocol};
+
+use super::reap::may_leave;
+use super::{Observed, Plan};
+use crate::core::state::{State, Stored, is_for};
+
+/// Ports that are given out when the user names none.
+const PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+/// Tasks that get addresses in one pass.
+const TASKS: usize = 500;
+
+/// See the module.
+pub fn plan(state: &State, observed: &Observed, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let mut taken = Taken {
+        state,
+        addresses: BTreeSet::new(),
+        cursors: BTreeMap::new(),
+        mac: state.next.mac,
+    };
+    for id in &state.index.unallocated {
+        if let Some(service) = state.services.get(id) {
+            endpoint(state, service, &mut taken, &mut plan);
+        }
+    }
+    gateways(state, observed, now, &mut taken, &mut plan);
+    for id in state.index.unaddressed.iter().take(TASKS) {
+        if let Some(task) = state.tasks.get(id) {
+            address_task(state, task, &mut taken, &mut plan);
+        }
+    }
+    plan
+}
+
+/// What this pass has given out on top of the state.
+struct Taken<'a> {
+    state: &'a State,
+    addresses: BTreeSet<(NetworkId, u32)>,
+    cursors: BTreeMap<NetworkId, u32>,
+    mac: u64,
+}
+
+impl Taken<'_> {
+    /// The next free address after the last one given out, without the first (the network) and last (broadcast).
+    fn address(&mut self, network: &Network) -> Option<Ipv4Addr> {
+        let first = u32::from(network.subnet);
+        let size = 1_u32.checked_shl(32 - u32::from(network.prefix_length)).unwrap_or(0);
+        let usable = size.checked_sub(2)?;
+        let last = self.cursors.get(&network.id).or_else(|| self.state.cursors.get(&network.id));
+        let cursor = last.copied().unwrap_or(first);
+        let start = cursor.wrapping_sub(first) % size.max(1);
+        let offsets = (1..=usable).map(|step| (start + step - 1) % usable + 1);
+        let free = |address: &u32| {
+            let key = (network.id, *address);
+            self.state.is_free(&key) && !self.addresses.contains(&key)
+        };
+        let address = offsets.map(|offset| first + offset).find(free)?;
+        self.addresses.insert((network.id, address));
+        self.cursors.insert(network.id, address);
+        Some(address.into())
+    }
+
+    /// The next link address: locally administered and counted.
+    fn mac(&mut self) -> [u8; 6] {
+        let [.., a, b, c, d] = self.mac.to_be_bytes();
+        self.mac += 1;
+        [0x02, 0x53, a, b, c, d]
+    }
+}
+
+/// A service's virtual addresses and port numbers.
+fn endpoint(state: &State, service: &Service, taken: &mut Taken<'_>, plan: &mut Plan) {
+    let mut vips = Vec::new();
+    if service.spec.endpoint_mode == EndpointMode::Vip {
+        for attachment in &service.spec.networks {
+            let Some(network) = state.find_network(&service.stack, &attachment.network) else {
+                return;
+            };
+            let kept = service.vips.iter().find(|vip| vip.network == network.id).copied();
+            let vip = kept.or_else(|| {
+                Some(Vip { network: network.id, address: taken.address(network)? })
+            });
+            vips.extend(vip);
+        }
+    }
+    let mut used = BTreeSet::new();
+    let mut ports = Vec::new();
+    for port in &service.spec.ports {
+        let kept = service.ports.iter().find(|allocated| {
+            is_for(allocated, port) && !ports.contains(*allocated)
+        });
+        let number = port.published.or_else(|| kept.map(|kept| kept.published));
+        let number = number.or_else(|| free_port(state, port.protocol, &used));
+        if let Some(published) = number {
+            used.insert((port.protocol, published));
+            ports.push(allocated(port, published));
+        }
+    }
+    if vips != service.vips || ports != service.ports {
+        let read = [(ObjectId::Service(service.id), Counter::Spec)];
+        let service = service.id;
+        plan.add(state, &read, vec![Action::SetServiceEndpoint { service, vips, ports }]);
+    }
+}
+
+fn allocated(port: &PortSpec, published: u16) -> AllocatedPort {
+    AllocatedPort {
+        published,
+        target: port.target,
+        protocol: port.protocol,
+        mode: port.mode,
+        host_address: port.host_address,
+    }
+}
+
+fn free_port(state: &State, protocol: Protocol, used: &BTreeSet<(Protocol, u16)>) -> Option<u16> {
+    PORTS.into_iter().find(|number| {
+        let listens = state.nodes.values().any(|node| {
+            let listeners = &node.description.listeners;
+            listeners.iter().any(|l| l.protocol == protocol && l.port == *number)
+        });
+        let published = state.services.values().any(|service| {
+            service.ports.iter().any(|p| p.protocol == protocol && p.published == *number)
+        });
+        !listens && !published && !used.contains(&(protocol, *number))
+    })
+}
+
+/// Each node that needs a network gets a place on it; one that does not need it any more loses its place once its
+/// agent has removed the network.
+fn gateways(
+    state: &State,
+    observed: &Observed,
+    now: Timestamp,
+    taken: &mut Taken<'_>,
+    plan: &mut Plan,
+) {
+    let leaving = observed.gone_networks.iter().map(|(network, _)| *network);
+    let removing = state.networks.values().filter(|network| network.removing).map(|n| n.id);
+    let mut looked_at: BTreeSet<NetworkId> = state.index.gateways.iter().copied().collect();
+    looked_at.extend(leaving);
+    looked_at.extend(removing);
+    for network in looked_at.iter().filter_map(|id| state.networks.get(id)) {
+        let stays = |gateway: &NodeAttachment, plan: &mut Plan| {
+            !may_leave(state, observed, network, gateway.node, now, plan)
+        };
+        let mut gateways = network.gateways.clone();
+        gateways.retain(|gateway| stays(gateway, plan));
+        let has: BTreeSet<NodeId> = gateways.iter().map(|gateway| gateway.node).collect();
+        let missing = |node: &&NodeId| {
+            !network.removing && !has.contains(node) && state.index.needs(network.id, **node)
+        };
+        for node in state.nodes.keys().filter(missing) {
+            if let Some(address) = taken.address(network) {
+                gateways.push(NodeAttachment { node: *node, address, mac: taken.mac() });
+            }
+        }
+        if gateways != network.gateways || state.index.gateways.contains(&network.id) {
+            let read = [(ObjectId::Network(network.id), Counter::Desired)];
+            let network = network.id;
+            plan.add(state, &read, vec![Action::SetGateways { network, gateways }]);
+        }
+    }
+}
+
+/// A task's address on each of its networks; with them it becomes pending.
+fn address_task(state: &State, task: &Stored<Task>, taken: &mut Taken<'_>, plan: &mut Plan) {
+    let (Some(service), Some(spec)) =
+        (state.services.get(&task.id.service), state.task_spec(task))
+    else {
+        return;
+    };
+    let mut attachments = Vec::new();
+    for attachment in &spec.networks {
+        let Some(network) = state.find_network(&service.stack, &attachment.network) else {
+            return wait(state, task, format!("waits for network {}", attachment.network), plan);
+        };
+        let Some(address) = taken.address(network) else {
+            let (subnet, length) = (network.subnet, network.prefix_length);
+            let message = format!(
+                "no address is free on network {} ({subnet}/{length})",
+                network.name
+            );
+            return wait(state, task, message, plan);
+        };
+        attachments.push(Attachment { network: network.id, address, mac: taken.mac() });
+    }
+    let read = [(ObjectId::Task(task.id), Counter::Desired)];
+    plan.add(state, &read, vec![Action::SetTaskAddresses { task: task.id, attachments }]);
+}
+
+/// Says why a task waits, when that is news.
+pub(super) fn wait(state: &State, task: &Stored<Task>, message: String, plan: &mut Plan) {
+    if task.status.message != message {
+        let read = [(ObjectId::Task(task.id), Counter::Status)];
+        plan.add(state, &read, vec![Action::SetTaskMessage { task: task.id, message }]);
+    }
+}
+
+/// A subnet of the pool that overlaps no network and nothing that a host routes.
+pub(super) fn free_subnet(
+    state: &State,
+    also_taken: &[(Ipv4Addr, u8)],
+) -> Option<(Ipv4Addr, u8)> {
+    let cluster = state.cluster.as_ref()?;
+    let (pool, pool_length) = cluster.address_pool;
+    let length = cluster.subnet_prefix_length.max(pool_length);
+    let size = 1_u64 << (32 - u32::from(length));
+    let count = 1_u64 << (length - pool_length);
+    let networks = state.networks.values().map(|network| (network.subnet, network.prefix_length));
+    let routed = state.nodes.values().flat_map(|node| node.description.routed_prefixes.clone());
+    let addresses = state.nodes.values().filter_map(|node| Some((node.description.address?, 32)));
+    let taken: Vec<(Ipv4Addr, u8)> = networks
+        .chain(routed)
+        .chain(addresses)
+        .chain(also_taken.iter().copied())
+        .filter(|(_, prefix_length)| *prefix_length > 0)
+        .collect();
+    let start = state.next.network;
+    let candidates = (0..count).map(|step| (start + step) % count);
+    let subnets = candidates.filter_map(|number| {
+        let first = u64::from(u32::from(pool)) + number * size;
+        Some((Ipv4Addr::from(u32::try_from(first).ok()?), length))
+    });
+    subnets.into_iter().find(|subnet| !taken.iter().any(|other| overlap(*subnet, *other)))
+}
+
+/// Whether two prefixes have addresses in common.
+pub(super) fn overlap(one: (Ipv4Addr, u8), other: (Ipv4Addr, u8)) -> bool {
+    let length = u32::from(one.1.min(other.1));
+    let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+    u32::from(one.0) & mask == u32::from(other.0) & mask
+}

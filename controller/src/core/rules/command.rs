@@ -1,0 +1,135 @@
+//! What a client's command comes to: actions and an answer, or a refusal.
+
+use swarm_proto::entry::{Action, Counter, ObjectId};
+use swarm_proto::id::{NodeId, RaftId, Timestamp};
+use swarm_proto::object::{Availability, Node, NodeDescription, NodeStatus, Role};
+use swarm_proto::spec::ServiceMode;
+
+use super::{Plan, deploy, node, volume};
+use crate::core::command::{Command, CommandDone, Refusal};
+use crate::core::state::State;
+
+/// What a command comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// Done wholly or not at all; nothing when all is as wished already.
+    pub actions: Vec<Action>,
+    /// What was read to decide.
+    pub read: Vec<(ObjectId, Counter)>,
+    /// What to answer then.
+    pub done: CommandDone,
+}
+
+impl Decision {
+    pub(super) fn new(actions: Vec<Action>, read: Vec<(ObjectId, Counter)>) -> Self {
+        Self { actions, read, done: CommandDone::Done }
+    }
+
+    /// The decision as the one group of an entry.
+    pub fn into_group(self, state: &State) -> swarm_proto::entry::Group {
+        let mut plan = Plan::default();
+        plan.add(state, &self.read, self.actions);
+        plan.groups.pop().unwrap_or_default()
+    }
+}
+
+/// Decides about a command.
+pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decision, Refusal> {
+    match command {
+        Command::Deploy { spec, prune, warnings } => {
+            deploy::decide(state, spec, *prune, warnings, now)
+        }
+        Command::RemoveStack { stack } => remove_stack(state, stack),
+        Command::Scale { service, replicas } => scale(state, service, *replicas, now),
+        Command::UpdateNode { node, availability, set_labels, remove_labels } => {
+            node::update(state, node, *availability, set_labels, remove_labels)
+        }
+        Command::RemoveNode { node, force } => node::remove(state, node, *force),
+        Command::RemoveVolume { volume, force } => volume::remove(state, volume, *force),
+        Command::Join { hostname, role, controller_address } => {
+            Ok(join(state, hostname, *role, controller_address.clone(), now))
+        }
+        Command::SetControllerAddress { node, address } => {
+            node::set_address(state, *node, address)
+        }
+    }
+}
+
+fn remove_stack(state: &State, name: &str) -> Result<Decision, Refusal> {
+    let Some(stack) = state.stacks.get(name) else {
+        return Err(Refusal::not_found(
+            format!("there is no stack `{name}`"),
+            "`swarmctl stack ls` lists the stacks",
+        ));
+    };
+    let read = vec![(ObjectId::Stack(name.to_owned()), Counter::Spec)];
+    if stack.removing {
+        return Ok(Decision::new(Vec::new(), read));
+    }
+    let mut removing = stack.object.as_ref().clone();
+    removing.removing = true;
+    let mut actions = vec![Action::SetStack(Box::new(removing))];
+    let services = state.services_of(name);
+    actions.extend(services.iter().map(|service| Action::SetServiceRemoving(service.id)));
+    Ok(Decision::new(actions, read))
+}
+
+fn scale(
+    state: &State,
+    name: &str,
+    replicas: u32,
+    now: Timestamp,
+) -> Result<Decision, Refusal> {
+    let service = state.services.values().find(|service| service.name() == name);
+    let Some(service) = service.filter(|service| !service.removing) else {
+        return Err(Refusal::not_found(
+            format!("there is no service `{name}`"),
+            "`swarmctl service ls` lists the services by their full names, <stack>_<service>",
+        ));
+    };
+    let ServiceMode::Replicated { replicas: previous } = service.spec.mode else {
+        return Err(Refusal::invalid(
+            format!("service `{name}` is global: it has one task on each node"),
+            "only replicated services can be scaled",
+        ));
+    };
+    deploy::check_replicas(name, replicas)?;
+    let read = vec![(ObjectId::Service(service.id), Counter::Spec)];
+    let mut decision = Decision::new(Vec::new(), read);
+    decision.done = CommandDone::Scaled { previous };
+    if previous != replicas {
+        let mut scaled = service.object.as_ref().clone();
+        scaled.spec.mode = ServiceMode::Replicated { replicas };
+        scaled.updated_at = now;
+        decision.actions.push(Action::SetService(Box::new(scaled)));
+    }
+    Ok(decision)
+}
+
+fn join(
+    state: &State,
+    hostname: &str,
+    role: Role,
+    controller_address: Option<String>,
+    now: Timestamp,
+) -> Decision {
+    let id = NodeId(state.next.node);
+    let raft_id = (role == Role::Controller).then_some(RaftId(state.next.raft));
+    let description =
+        NodeDescription { hostname: hostname.to_owned(), ..NodeDescription::default() };
+    let node = Node {
+        id,
+        role,
+        availability: Availability::Active,
+        labels: std::collections::BTreeMap::new(),
+        status: NodeStatus::Unknown,
+        status_since: now,
+        description,
+        raft_id,
+        controller_address,
+        joined_at: now,
+    };
+    let mut decision = Decision::new(vec![Action::AddNode(Box::new(node))], Vec::new());
+    decision.done = CommandDone::Joined { node: id, raft_id };
+    decision
+}

@@ -1,0 +1,87 @@
+//! Commands on nodes.
+
+use std::collections::BTreeMap;
+
+use swarm_proto::entry::{Action, Counter, ObjectId};
+use swarm_proto::id::NodeId;
+use swarm_proto::object::{Availability, Node, NodeStatus, Role};
+
+use super::command::Decision;
+use crate::core::command::Refusal;
+use crate::core::state::{State, Stored, tasks_on};
+
+fn find<'a>(state: &'a State, name: &str) -> Result<&'a Stored<Node>, Refusal> {
+    state.find_node(name).ok_or_else(|| {
+        Refusal::not_found(format!("there is no node `{name}`"), "`swarmctl node ls` lists the nodes")
+    })
+}
+
+pub(super) fn update(
+    state: &State,
+    name: &str,
+    availability: Option<Availability>,
+    set_labels: &BTreeMap<String, String>,
+    remove_labels: &[String],
+) -> Result<Decision, Refusal> {
+    let node = find(state, name)?;
+    let mut labels = node.labels.clone();
+    labels.extend(set_labels.clone());
+    for label in remove_labels {
+        labels.remove(label);
+    }
+    let availability = availability.unwrap_or(node.availability);
+    let read = vec![(ObjectId::Node(node.id), Counter::Spec)];
+    let mut decision = Decision::new(Vec::new(), read);
+    if labels != node.labels || availability != node.availability {
+        decision.actions.push(Action::SetNodeWish {
+            node: node.id,
+            availability,
+            labels: labels.into_iter().collect(),
+        });
+    }
+    Ok(decision)
+}
+
+pub(super) fn remove(state: &State, name: &str, force: bool) -> Result<Decision, Refusal> {
+    let node = find(state, name)?;
+    if node.status == NodeStatus::Ready && !force {
+        return Err(Refusal::conflict(
+            format!("node `{name}` is not down"),
+            "stop its agent first, or remove it by force: its tasks are lost",
+        ));
+    }
+    let controllers = state.nodes.values().filter(|node| node.role == Role::Controller).count();
+    if node.role == Role::Controller && controllers == 1 {
+        return Err(Refusal::conflict(
+            format!("node `{name}` runs the only controller"),
+            "let another controller join first",
+        ));
+    }
+    let read = vec![
+        (ObjectId::Node(node.id), Counter::Spec),
+        (ObjectId::Node(node.id), Counter::Status),
+    ];
+    let tasks = tasks_on(state, node.id);
+    let mut actions: Vec<Action> = tasks.map(|task| Action::RemoveTask(task.id)).collect();
+    for volume in state.volumes.values().filter(|v| v.holdings.contains_key(&node.id)) {
+        let (volume, node) = (volume.id, node.id);
+        actions.push(Action::SetHolding { volume, node, holding: None });
+    }
+    actions.push(Action::RemoveNode(node.id));
+    Ok(Decision::new(actions, read))
+}
+
+pub(super) fn set_address(
+    state: &State,
+    node: NodeId,
+    address: &str,
+) -> Result<Decision, Refusal> {
+    let stored = find(state, &node.to_string())?;
+    let read = vec![(ObjectId::Node(node), Counter::Status)];
+    let mut decision = Decision::new(Vec::new(), read);
+    if stored.controller_address.as_deref() != Some(address) {
+        let address = address.to_owned();
+        decision.actions.push(Action::SetNodeAddress { node, address });
+    }
+    Ok(decision)
+}

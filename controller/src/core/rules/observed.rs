@@ -1,0 +1,20 @@
+//! The leader's own sight of the agents. It is not replicated: a new leader starts blind and gives everybody time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp};
+
+/// See the module.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observed {
+    /// Since when this leader could have heard anybody.
+    pub since: Timestamp,
+    /// When each node was heard last.
+    pub heard: BTreeMap<NodeId, Timestamp>,
+    /// The version of each network that stands on a node.
+    pub confirmed: BTreeMap<(NetworkId, NodeId), u64>,
+    /// Networks that are gone from a node.
+    pub gone_networks: BTreeSet<(NetworkId, NodeId)>,
+    /// Tasks that are gone from their nodes.
+    pub gone_tasks: BTreeSet<TaskId>,
+}

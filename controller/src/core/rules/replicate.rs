@@ -1,0 +1,75 @@
+//! Makes as many slots as a replicated service asks for, and stops those that are too many.
+
+use std::collections::BTreeMap;
+
+use swarm_proto::entry::{Counter, ObjectId};
+use swarm_proto::id::{NodeId, Slot, Timestamp};
+use swarm_proto::object::{Service, TaskState};
+use swarm_proto::spec::ServiceMode;
+
+use super::slot::{SlotView, next_task, slots, stop};
+use super::{Observed, Plan};
+use crate::core::state::State;
+
+/// New tasks in one pass: more come with the next.
+const NEW_TASKS: usize = 500;
+
+/// See the module.
+pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    for id in &state.index.unsettled {
+        let Some(service) = state.services.get(id).filter(|service| !service.removing) else {
+            continue;
+        };
+        if let ServiceMode::Replicated { replicas } = service.spec.mode {
+            replicate(state, service, replicas, now, &mut plan);
+        }
+    }
+    plan
+}
+
+fn replicate(state: &State, service: &Service, replicas: u32, now: Timestamp, plan: &mut Plan) {
+    let slots = slots(state, service);
+    let read = [(ObjectId::Service(service.id), Counter::Spec)];
+    let active: BTreeMap<Slot, &SlotView<'_>> =
+        slots.iter().filter(|(_, view)| view.is_active()).map(|(slot, view)| (*slot, view)).collect();
+    let wanted = replicas as usize;
+    if active.len() < wanted {
+        let free = (1..).map(Slot::Replica).filter(|slot| !active.contains_key(slot));
+        let missing = (wanted - active.len()).min(NEW_TASKS);
+        for slot in free.take(missing) {
+            let held = slots.get(&slot).is_some_and(|view| view.tasks.iter().any(|task| !task.status.state.is_terminal()));
+            let task = next_task(state, service, slot, None, held, now);
+            plan.add(state, &read, vec![task]);
+        }
+    }
+    for slot in surplus(&active, wanted) {
+        if let Some(view) = active.get(&slot) {
+            plan.add(state, &read, stop(view));
+        }
+    }
+}
+
+/// Which slots are too many: first those that do not run, then those on the nodes with the most tasks of the service,
+/// then those with the highest numbers.
+fn surplus(active: &BTreeMap<Slot, &SlotView<'_>>, wanted: usize) -> Vec<Slot> {
+    let mut on_node: BTreeMap<Option<NodeId>, usize> = BTreeMap::new();
+    let mut left: BTreeMap<Slot, (bool, Option<NodeId>)> = BTreeMap::new();
+    for (slot, view) in active {
+        let newest = view.newest();
+        let node = newest.and_then(|task| task.node);
+        let runs = newest.is_some_and(|task| task.status.state == TaskState::Running);
+        *on_node.entry(node).or_default() += 1;
+        left.insert(*slot, (runs, node));
+    }
+    let mut chosen = Vec::new();
+    while left.len() > wanted {
+        let crowd = |node: &Option<NodeId>| on_node.get(node).copied().unwrap_or(0);
+        let worst = left.iter().max_by_key(|(slot, (runs, node))| (!runs, crowd(node), **slot));
+        let Some((slot, node)) = worst.map(|(slot, (_, node))| (*slot, *node)) else { break };
+        left.remove(&slot);
+        *on_node.entry(node).or_default() -= 1;
+        chosen.push(slot);
+    }
+    chosen
+}

@@ -1,0 +1,116 @@
+//! Replaces tasks that ended by themselves, as their restart policy says, and lets held tasks start in time.
+
+use std::time::Duration;
+
+use swarm_proto::entry::{Action, Counter, ObjectId};
+use swarm_proto::id::{Slot, Timestamp};
+use swarm_proto::object::{Service, Task, TaskState};
+use swarm_proto::spec::{RestartCondition, RestartPolicy, UpdateOrder};
+
+use super::slot::{SlotView, next_task, slots};
+use super::{Observed, Plan};
+use crate::core::state::{SlotHistory, State, Stored};
+
+/// The delay between failures doubles up to this, or to the policy's own delay if that is longer.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    for id in &state.index.unsettled {
+        let Some(service) = state.services.get(id).filter(|service| !service.removing) else {
+            continue;
+        };
+        for (slot, view) in slots(state, service) {
+            let Some(newest) = view.newest().filter(|_| view.is_active()) else { continue };
+            if newest.status.state.is_terminal() {
+                replace(state, service, slot, newest, &view, now, &mut plan);
+            } else if newest.desired == TaskState::Ready {
+                release(state, service, newest, &view, now, &mut plan);
+            }
+        }
+    }
+    plan
+}
+
+/// Makes the next task of a slot whose task ended by itself, unless the policy says that it was the last.
+fn replace(
+    state: &State,
+    service: &Service,
+    slot: Slot,
+    ended: &Stored<Task>,
+    view: &SlotView<'_>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let history = state.slots.get(&(service.id, slot)).cloned().unwrap_or_default();
+    let policy = &service.spec.restart;
+    if ended.spec_version != service.spec_version || !may_restart(policy, ended, &history, now) {
+        return;
+    }
+    let start_after = ended_at(ended, &history).after(delay(policy, history.failures));
+    let held = view.predecessors().next().is_some();
+    let start_after = (start_after > now).then_some(start_after);
+    let read = [
+        (ObjectId::Service(service.id), Counter::Spec),
+        (ObjectId::Task(ended.id), Counter::Desired),
+    ];
+    let next = next_task(state, service, slot, start_after, held, now);
+    let old = Action::SetTaskDesired { task: ended.id, desired: TaskState::Shutdown };
+    plan.add(state, &read, vec![old, next]);
+}
+
+/// When the run ended, in cluster time.
+fn ended_at(ended: &Task, history: &SlotHistory) -> Timestamp {
+    history.recent.back().copied().unwrap_or(ended.status.since)
+}
+
+fn may_restart(
+    policy: &RestartPolicy,
+    ended: &Task,
+    history: &SlotHistory,
+    now: Timestamp,
+) -> bool {
+    let wanted = match policy.condition {
+        RestartCondition::None => false,
+        RestartCondition::OnFailure => ended.status.state != TaskState::Complete,
+        RestartCondition::Any => true,
+    };
+    let within_window = |at: &&Timestamp| now.since(**at) <= policy.window;
+    let attempts = if policy.window.is_zero() {
+        history.ended as usize
+    } else {
+        history.recent.iter().filter(within_window).count()
+    };
+    wanted && policy.max_attempts.is_none_or(|most| attempts <= most as usize)
+}
+
+/// The delay before a restart: it doubles after each failure in a row.
+fn delay(policy: &RestartPolicy, failures: u32) -> Duration {
+    let doubled = 1_u32.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(u32::MAX);
+    policy.delay.saturating_mul(doubled).min(LONGEST_DELAY.max(policy.delay))
+}
+
+/// Lets a held task start once its time has come and its predecessor is over.
+fn release(
+    state: &State,
+    service: &Service,
+    held: &Stored<Task>,
+    view: &SlotView<'_>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let overlap = service.spec.update.order == UpdateOrder::StartFirst;
+    let waits = view.predecessors().any(|old| !overlap || old.desired > TaskState::Running);
+    if waits {
+        return;
+    }
+    match held.start_after.filter(|at| *at > now) {
+        Some(at) => plan.wake(at),
+        None => {
+            let read = [(ObjectId::Task(held.id), Counter::Desired)];
+            let desired = TaskState::Running;
+            plan.add(state, &read, vec![Action::SetTaskDesired { task: held.id, desired }]);
+        }
+    }
+}

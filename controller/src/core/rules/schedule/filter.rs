@@ -1,0 +1,196 @@
+//! Which nodes can run a task, and why the others cannot.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use swarm_proto::id::{NodeId, ServiceId, Slot};
+use swarm_proto::object::{Availability, Node, NodeStatus, Service, Task, Volume};
+use swarm_proto::spec::{
+    MountSource, PortMode, Protocol, ServiceMode, ServiceSpec, VolumeNodeLost,
+};
+
+use super::constraint;
+use crate::core::state::{NodeLoad, State};
+
+/// What the tasks placed earlier in this pass have taken.
+#[derive(Debug, Default)]
+pub(super) struct Placed {
+    pub(super) loads: BTreeMap<NodeId, NodeLoad>,
+    pub(super) spread: BTreeMap<(ServiceId, NodeId), u32>,
+    pub(super) ports: BTreeSet<(NodeId, Protocol, u16)>,
+}
+
+impl Placed {
+    pub(super) fn load(&self, state: &State, node: NodeId) -> NodeLoad {
+        let placed = self.loads.get(&node).copied().unwrap_or_default();
+        let load = state.index.loads.get(&node).copied().unwrap_or_default();
+        NodeLoad {
+            tasks: load.tasks.saturating_add(placed.tasks),
+            millicpus: load.millicpus.saturating_add(placed.millicpus),
+            memory: load.memory.saturating_add(placed.memory),
+        }
+    }
+
+    pub(super) fn of_service(&self, state: &State, service: &Service, node: NodeId) -> u32 {
+        let key = (service.id, node);
+        let placed = self.spread.get(&key).copied().unwrap_or(0);
+        state.index.spread.get(&key).copied().unwrap_or(0).saturating_add(placed)
+    }
+}
+
+/// Why a node cannot run a task, in words that fit behind "node".
+type Reason = String;
+
+/// Everything a filter looks at.
+pub(super) struct Question<'a> {
+    pub(super) state: &'a State,
+    pub(super) service: &'a Service,
+    pub(super) spec: &'a ServiceSpec,
+    pub(super) task: &'a Task,
+    pub(super) placed: &'a Placed,
+}
+
+/// All filters in order; the first refusal is the reason.
+pub(super) fn refusal(question: &Question<'_>, node: &Node) -> Option<Reason> {
+    slot(question, node)
+        .or_else(|| ready(node))
+        .or_else(|| constraints(question, node))
+        .or_else(|| platform(node))
+        .or_else(|| volumes(question, node))
+        .or_else(|| reservations(question, node))
+        .or_else(|| host_ports(question, node))
+        .or_else(|| most_replicas(question, node))
+}
+
+fn slot(question: &Question<'_>, node: &Node) -> Option<Reason> {
+    let elsewhere = matches!(question.task.id.slot, Slot::Node(id) if id != node.id);
+    elsewhere.then(|| "not the one this task is for".to_owned())
+}
+
+fn ready(node: &Node) -> Option<Reason> {
+    match (node.status, node.availability) {
+        (NodeStatus::Down, _) => Some("down".to_owned()),
+        (NodeStatus::Unknown, _) => Some("without a running agent yet".to_owned()),
+        (_, Availability::Drain) => Some("drained".to_owned()),
+        (_, Availability::Pause) => Some("paused".to_owned()),
+        (NodeStatus::Ready, Availability::Active) => None,
+    }
+}
+
+fn constraints(question: &Question<'_>, node: &Node) -> Option<Reason> {
+    let all = &question.spec.placement.constraints;
+    let broken = all.iter().find(|one| !constraint::holds(one, node))?;
+    Some(format!("without `{}`", constraint::text(broken)))
+}
+
+fn platform(node: &Node) -> Option<Reason> {
+    let os = &node.description.os;
+    (!os.is_empty() && os != "linux").then(|| format!("running {os}"))
+}
+
+/// The volumes that a service mounts.
+pub(in crate::core) fn mounted<'a>(
+    state: &'a State,
+    stack: &'a str,
+    spec: &'a ServiceSpec,
+) -> impl Iterator<Item = &'a Volume> + 'a {
+    let keys = spec.container.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Volume { volume, .. } => Some(volume),
+        _ => None,
+    });
+    keys.filter_map(move |key| state.find_volume(stack, key)).map(|stored| &*stored.object)
+}
+
+/// A service with one replica goes to its data: never a silent start with an empty volume.
+fn volumes(question: &Question<'_>, node: &Node) -> Option<Reason> {
+    let Question { state, service, spec, .. } = question;
+    let alone = spec.mode == (ServiceMode::Replicated { replicas: 1 });
+    for volume in mounted(state, &service.stack, spec) {
+        if volume.removing {
+            return Some(format!("still removing volume {}", volume.name));
+        }
+        if !alone || volume.holdings.is_empty() || volume.holdings.contains_key(&node.id) {
+            continue;
+        }
+        let holders = volume.holdings.keys().filter_map(|id| state.nodes.get(id));
+        let lost = holders.clone().all(|holder| holder.status == NodeStatus::Down);
+        if lost && spec.volume_node_lost == VolumeNodeLost::StartEmpty {
+            continue;
+        }
+        let names = holders.map(|holder| match holder.status {
+            NodeStatus::Down => format!("{} (down)", holder.description.hostname),
+            _ => holder.description.hostname.clone(),
+        });
+        let names = names.collect::<Vec<_>>().join(", ");
+        return Some(format!("without volume {}, which is on {names}", volume.name));
+    }
+    None
+}
+
+fn reservations(question: &Question<'_>, node: &Node) -> Option<Reason> {
+    let load = question.placed.load(question.state, node.id);
+    let resources = &question.spec.container.resources;
+    let cpus = load.millicpus.saturating_add(resources.reserve_millicpus);
+    if resources.reserve_millicpus > 0 && cpus > node.description.millicpus {
+        let wanted = resources.reserve_millicpus;
+        return Some(format!("without {wanted} free thousandths of a CPU"));
+    }
+    let memory = load.memory.saturating_add(resources.reserve_memory);
+    if resources.reserve_memory > 0 && memory > node.description.memory {
+        let wanted = resources.reserve_memory >> 20;
+        return Some(format!("without {wanted} MiB of free memory"));
+    }
+    None
+}
+
+fn host_ports(question: &Question<'_>, node: &Node) -> Option<Reason> {
+    for port in question.spec.ports.iter().filter(|port| port.mode == PortMode::Host) {
+        let Some(number) = port.published else { continue };
+        let key = (node.id, port.protocol, number);
+        let used = question.state.index.host_ports.contains_key(&key)
+            || question.placed.ports.contains(&key);
+        if used {
+            return Some(format!("with port {number}/{} in use by a task", port.protocol));
+        }
+        let listener = node.description.listeners.iter().find(|listener| {
+            listener.protocol == port.protocol && listener.port == number
+        });
+        if let Some(listener) = listener {
+            let owner = &listener.owner;
+            return Some(format!("with port {number}/{} in use by {owner}", port.protocol));
+        }
+    }
+    None
+}
+
+fn most_replicas(question: &Question<'_>, node: &Node) -> Option<Reason> {
+    let most = question.spec.placement.max_replicas_per_node?;
+    let has = question.placed.of_service(question.state, question.service, node.id);
+    (has >= most).then(|| format!("with the most allowed tasks of the service ({most})"))
+}
+
+/// Why no node can run a task: each reason with the number of nodes it holds for.
+pub(super) fn explain(reasons: &[(NodeId, Reason)], state: &State) -> String {
+    let foreign = "not the one this task is for";
+    let mut counted: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
+    for (node, reason) in reasons.iter().filter(|(_, reason)| reason != foreign) {
+        counted.entry(reason).or_default().push(*node);
+    }
+    if counted.is_empty() {
+        return "no suitable node: the cluster has no nodes".to_owned();
+    }
+    let mut text = "no suitable node: ".to_owned();
+    for (position, (reason, nodes)) in counted.iter().enumerate() {
+        let separator = if position == 0 { "" } else { "; " };
+        let name = match nodes.as_slice() {
+            [one] => {
+                let node = state.nodes.get(one);
+                node.map_or_else(String::new, |node| node.description.hostname.clone())
+            }
+            many => format!("{} nodes", many.len()),
+        };
+        let verb = if nodes.len() == 1 { "is" } else { "are" };
+        let _ = write!(text, "{separator}{name} {verb} {reason}");
+    }
+    text
+}

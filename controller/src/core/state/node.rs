@@ -1,0 +1,122 @@
+//! Writes of nodes.
+
+use std::sync::Arc;
+
+use swarm_proto::entry::{Action, ObjectId};
+use swarm_proto::id::{NetworkId, NodeId};
+use swarm_proto::object::Node;
+
+use super::{Event, State, Stored, Versions};
+
+impl State {
+    pub(super) fn act_node(&mut self, action: &Action, events: &mut Vec<Event>) -> Option<()> {
+        match action {
+            Action::AddNode(node) => self.add_node(node, events),
+            Action::SetNodeStatus { node, status } => {
+                let since = self.clock;
+                self.change_node(*node, events, |node, versions| {
+                    if node.status != *status {
+                        node.status_since = since;
+                    }
+                    node.status = *status;
+                    versions.status += 1;
+                })
+            }
+            Action::SetNodeDescription { node, description } => {
+                let old = self.nodes.get(node)?.description.address;
+                self.change_node(*node, events, |node, versions| {
+                    node.description = description.as_ref().clone();
+                    versions.status += 1;
+                })?;
+                if old != description.address {
+                    self.touch_networks_of(*node);
+                }
+                Some(())
+            }
+            Action::SetNodeWish { node, availability, labels } => {
+                self.change_node(*node, events, |node, versions| {
+                    node.availability = *availability;
+                    node.labels = labels.iter().cloned().collect();
+                    versions.spec += 1;
+                })
+            }
+            Action::SetNodeAddress { node, address } => {
+                self.change_node(*node, events, |node, versions| {
+                    node.controller_address = Some(address.clone());
+                    versions.status += 1;
+                })
+            }
+            Action::RemoveNode(id) => self.remove_node(*id, events),
+            _ => None,
+        }
+    }
+
+    fn add_node(&mut self, node: &Node, events: &mut Vec<Event>) -> Option<()> {
+        if node.id.0 != self.next.node {
+            return None;
+        }
+        if let Some(raft_id) = node.raft_id {
+            if raft_id.0 != self.next.raft {
+                return None;
+            }
+            self.next.raft += 1;
+        }
+        self.next.node += 1;
+        let versions = Versions { spec: 1, desired: 1, status: 1 };
+        self.put_node(Stored { object: Arc::new(node.clone()), versions }, events);
+        self.look_at_all_gateways();
+        Some(())
+    }
+
+    fn change_node(
+        &mut self,
+        id: NodeId,
+        events: &mut Vec<Event>,
+        change: impl FnOnce(&mut Node, &mut Versions),
+    ) -> Option<()> {
+        let mut stored = self.nodes.get(&id)?.clone();
+        change(Arc::make_mut(&mut stored.object), &mut stored.versions);
+        self.put_node(stored, events);
+        Some(())
+    }
+
+    fn put_node(&mut self, stored: Stored<Node>, events: &mut Vec<Event>) {
+        self.mix(stored.id.0);
+        self.mix(stored.versions.spec);
+        self.mix(stored.versions.status);
+        events.push(Event::Node(stored.object.clone()));
+        self.nodes.insert(stored.id, stored);
+    }
+
+    /// A node may only be forgotten once no task refers to it.
+    fn remove_node(&mut self, id: NodeId, events: &mut Vec<Event>) -> Option<()> {
+        let node = self.nodes.get(&id)?.clone();
+        if super::tasks_on(self, id).next().is_some() {
+            return None;
+        }
+        self.nodes.remove(&id);
+        self.index.loads.remove(&id);
+        self.index.node_versions.remove(&id);
+        self.look_at_all_gateways();
+        self.mix(id.0);
+        let name = node.description.hostname.clone();
+        events.push(Event::Removed { object: ObjectId::Node(id), name, stack: String::new() });
+        Some(())
+    }
+
+    fn look_at_all_gateways(&mut self) {
+        let networks: Vec<NetworkId> = self.networks.keys().copied().collect();
+        self.index.gateways.extend(networks);
+    }
+
+    fn touch_networks_of(&mut self, node: NodeId) {
+        let has_place = |id: &&NetworkId| {
+            let network = self.networks.get(*id);
+            network.is_some_and(|network| network.gateways.iter().any(|gate| gate.node == node))
+        };
+        let networks: Vec<NetworkId> = self.networks.keys().filter(has_place).copied().collect();
+        for network in networks {
+            self.touch_network(network);
+        }
+    }
+}

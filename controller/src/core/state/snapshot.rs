@@ -1,0 +1,250 @@
+//! The state as bytes and back. Indexes are not written; they follow from the objects.
+
+use std::sync::Arc;
+
+use prost::Message as _;
+use swarm_proto::convert::{ConvertError, Fields};
+use swarm_proto::id::{NetworkId, ServiceId, Timestamp};
+use swarm_proto::spec::ServiceSpec;
+use swarm_proto::wire;
+use swarm_proto::wire::stored_object::Object;
+
+use super::index::Holder;
+use super::{NextIds, SlotHistory, State, Stored, Versions, lacks_endpoint};
+
+/// Why bytes are no state.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// They are no message.
+    #[error("the snapshot cannot be decoded")]
+    Decode(#[from] prost::DecodeError),
+    /// The message says something that no state can hold.
+    #[error("the snapshot holds something that no state can hold")]
+    Convert(#[from] ConvertError),
+}
+
+impl State {
+    /// The whole state as bytes; takes time in proportion to its size.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let request = |id: &String| wire::Request {
+            id: id.clone(),
+            answer: self.requests.get(id).map(|answer| answer.to_vec()).unwrap_or_default(),
+        };
+        wire::StateSnapshot {
+            clock: self.clock.0,
+            version: self.version,
+            applied: self.applied,
+            checksum: self.checksum,
+            cluster: self.cluster.as_deref().map(Into::into),
+            objects: self.objects_to_wire(),
+            old_specs: self.specs_to_wire(),
+            next: Some(next_to_wire(self.next)),
+            slots: self.slots_to_wire(),
+            quarantine: self.quarantine_to_wire(),
+            cursors: self.cursors.iter().map(|(id, address)| (id.0, *address)).collect(),
+            network_versions: self.network_versions.iter().map(|(id, v)| (id.0, *v)).collect(),
+            requests: self.request_order.iter().map(request).collect(),
+        }
+        .encode_to_vec()
+    }
+
+    fn objects_to_wire(&self) -> Vec<wire::StoredObject> {
+        let stored = |versions: Versions, object| wire::StoredObject {
+            versions: Some(wire::Versions {
+                spec: versions.spec,
+                desired: versions.desired,
+                status: versions.status,
+            }),
+            object: Some(object),
+        };
+        let stacks = self.stacks.values();
+        let stacks = stacks.map(|o| stored(o.versions, Object::Stack(o.object.as_ref().into())));
+        let services = self.services.values();
+        let services =
+            services.map(|o| stored(o.versions, Object::Service(o.object.as_ref().into())));
+        let tasks = self.tasks.values();
+        let tasks = tasks.map(|o| stored(o.versions, Object::Task(o.object.as_ref().into())));
+        let nodes = self.nodes.values();
+        let nodes = nodes.map(|o| stored(o.versions, Object::Node(o.object.as_ref().into())));
+        let networks = self.networks.values();
+        let networks =
+            networks.map(|o| stored(o.versions, Object::Network(o.object.as_ref().into())));
+        let volumes = self.volumes.values();
+        let volumes = volumes.map(|o| stored(o.versions, Object::Volume(o.object.as_ref().into())));
+        // Services go before tasks, which are indexed by their specs.
+        nodes.chain(networks).chain(volumes).chain(stacks).chain(services).chain(tasks).collect()
+    }
+
+    fn specs_to_wire(&self) -> Vec<wire::OldSpec> {
+        let to_wire = |((service, version), spec): (&(ServiceId, u64), &Arc<ServiceSpec>)| wire::OldSpec {
+            service: service.0,
+            version: *version,
+            spec: Some(spec.as_ref().into()),
+        };
+        self.specs.iter().map(to_wire).collect()
+    }
+
+    fn slots_to_wire(&self) -> Vec<wire::SlotHistory> {
+        let slots = self.slots.iter();
+        let to_wire = slots.map(|((service, slot), history)| wire::SlotHistory {
+            service: service.0,
+            slot: slot.to_string(),
+            generation: history.generation,
+            spec_version: history.spec_version,
+            failures: history.failures,
+            ended: history.ended,
+            recent: history.recent.iter().map(|time| time.0).collect(),
+        });
+        to_wire.collect()
+    }
+
+    fn quarantine_to_wire(&self) -> Vec<wire::Quarantined> {
+        let addresses = self.quarantine.iter();
+        let to_wire = addresses.map(|((network, address), version)| wire::Quarantined {
+            network: network.0,
+            address: *address,
+            version: *version,
+        });
+        to_wire.collect()
+    }
+
+    /// Reads what [`State::to_bytes`] wrote, and builds the indexes.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let snapshot = wire::StateSnapshot::decode(bytes)?;
+        let at = Fields("StateSnapshot");
+        let mut state = Self {
+            clock: Timestamp(snapshot.clock),
+            version: snapshot.version,
+            applied: snapshot.applied,
+            checksum: snapshot.checksum,
+            cluster: at.optional("cluster", snapshot.cluster)?.map(Arc::new),
+            next: next_from_wire(snapshot.next.unwrap_or_default()),
+            cursors: snapshot.cursors.into_iter().map(|(id, at)| (NetworkId(id), at)).collect(),
+            ..Self::default()
+        };
+        let versions = snapshot.network_versions.into_iter();
+        state.network_versions = versions.map(|(id, version)| (NetworkId(id), version)).collect();
+        for address in snapshot.quarantine {
+            let key = (NetworkId(address.network), address.address);
+            state.quarantine.insert(key, address.version);
+        }
+        for slot in snapshot.slots {
+            let key = (ServiceId(slot.service), at.text("slots.slot", &slot.slot)?);
+            state.slots.insert(key, slot_from_wire(slot));
+        }
+        for old in snapshot.old_specs {
+            let spec = Arc::new(at.required("old_specs.spec", old.spec)?);
+            state.specs.insert((ServiceId(old.service), old.version), spec);
+        }
+        for request in snapshot.requests {
+            state.requests.insert(request.id.clone(), Arc::new(request.answer));
+            state.request_order.push_back(request.id);
+        }
+        for object in snapshot.objects {
+            state.take_object(object)?;
+        }
+        state.build_index();
+        Ok(state)
+    }
+
+    fn take_object(&mut self, stored: wire::StoredObject) -> Result<(), ConvertError> {
+        let at = Fields("StoredObject");
+        let versions = stored.versions.unwrap_or_default();
+        let versions =
+            Versions { spec: versions.spec, desired: versions.desired, status: versions.status };
+        match stored.object.ok_or_else(|| at.refuse("object", "is not known"))? {
+            Object::Stack(stack) => {
+                let object = Arc::new(swarm_proto::object::Stack::try_from(stack)?);
+                self.stacks.insert(object.spec.name.clone(), Stored { object, versions });
+            }
+            Object::Service(service) => {
+                let object = Arc::new(swarm_proto::object::Service::try_from(service)?);
+                self.services.insert(object.id, Stored { object, versions });
+            }
+            Object::Task(task) => {
+                let object = Arc::new(swarm_proto::object::Task::try_from(task)?);
+                self.tasks.insert(object.id, Stored { object, versions });
+            }
+            Object::Node(node) => {
+                let object = Arc::new(swarm_proto::object::Node::try_from(node)?);
+                self.nodes.insert(object.id, Stored { object, versions });
+            }
+            Object::Network(network) => {
+                let object = Arc::new(swarm_proto::object::Network::try_from(network)?);
+                self.networks.insert(object.id, Stored { object, versions });
+            }
+            Object::Volume(volume) => {
+                let object = Arc::new(swarm_proto::object::Volume::try_from(volume)?);
+                self.volumes.insert(object.id, Stored { object, versions });
+            }
+        }
+        Ok(())
+    }
+
+    /// Builds the indexes from the objects.
+    pub(super) fn build_index(&mut self) {
+        self.index = super::Index::default();
+        for network in self.networks.clone().values() {
+            let key = (network.stack.clone(), network.key.clone());
+            self.index.networks.insert(key, network.id);
+            for gateway in &network.gateways {
+                let key = (network.id, u32::from(gateway.address));
+                self.index.hold(key, Holder::Gateway(gateway.node), true);
+            }
+        }
+        for volume in self.volumes.values() {
+            let key = (volume.stack.clone(), volume.key.clone());
+            self.index.volumes.insert(key, volume.id);
+        }
+        for service in self.services.clone().values() {
+            self.index.service(service, true);
+            if lacks_endpoint(service) {
+                self.index.unallocated.insert(service.id);
+            }
+        }
+        for task in self.tasks.clone().values() {
+            self.add_contribution(task);
+        }
+        for service in self.services.keys().copied().collect::<Vec<_>>() {
+            self.judge(service);
+        }
+        self.index.gateways = self.networks.keys().copied().collect();
+        for node in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.touch_node(node);
+        }
+    }
+}
+
+fn slot_from_wire(slot: wire::SlotHistory) -> SlotHistory {
+    SlotHistory {
+        generation: slot.generation,
+        spec_version: slot.spec_version,
+        failures: slot.failures,
+        ended: slot.ended,
+        recent: slot.recent.into_iter().map(Timestamp).collect(),
+    }
+}
+
+fn next_to_wire(next: NextIds) -> wire::NextIds {
+    wire::NextIds {
+        node: next.node,
+        raft: next.raft,
+        service: next.service,
+        network: next.network,
+        volume: next.volume,
+        mac: next.mac,
+        vni: next.vni,
+    }
+}
+
+fn next_from_wire(next: wire::NextIds) -> NextIds {
+    NextIds {
+        node: next.node,
+        raft: next.raft,
+        service: next.service,
+        network: next.network,
+        volume: next.volume,
+        mac: next.mac,
+        vni: next.vni,
+    }
+}
