@@ -38,8 +38,14 @@ pub(crate) struct Task {
     pub(crate) state: String,
     /// `running`, `shutdown`, …
     pub(crate) desired: String,
-    /// Why it is in that state, when that is not as wished.
-    pub(crate) error: String,
+    /// Why it is in that state, or how it ended.
+    pub(crate) message: String,
+    /// Once it ended.
+    pub(crate) exit_code: Option<i64>,
+    /// Its first process, as the host counts.
+    pub(crate) pid: Option<i64>,
+    /// When that started.
+    pub(crate) started_at: String,
 }
 
 impl Task {
@@ -206,9 +212,9 @@ impl Lab {
         eventually(20, "a controller leads", || {
             let nodes = self.try_run(&["node", "ls", "-o", "json"]);
             let nodes: Value = serde_json::from_str(&nodes.stdout).ok()?;
-            let leads = |node: &&Value| node["leader"] == true;
+            let leads = |node: &&Value| node["controller"]["member"] == "leader";
             let leader = nodes.as_array()?.iter().find(leads)?;
-            leader["name"].as_str().map(str::to_owned)
+            leader["hostname"].as_str().map(str::to_owned)
         })
     }
 
@@ -367,7 +373,10 @@ fn read_tasks(text: &str) -> Vec<Task> {
         node: word(task, "node"),
         state: word(task, "state"),
         desired: word(task, "desired"),
-        error: word(task, "error"),
+        message: word(task, "message"),
+        exit_code: task["exit_code"].as_i64(),
+        pid: task["pid"].as_i64(),
+        started_at: word(task, "started_at"),
     };
     tasks.as_array().unwrap().iter().map(read).collect()
 }

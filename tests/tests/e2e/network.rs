@@ -44,7 +44,7 @@ networks:
 "#,
     );
     let lines = eventually(40, "one service sees the others", || {
-        let text = lab.run(&["logs", "net_ask", "--tail", "1"]);
+        let text = lab.run(&["logs", "net_ask", "--raw", "--tail", "1"]);
         let line = text.lines().last()?.to_owned();
         let fields: Vec<String> = line.split('|').map(str::to_owned).collect();
         let hosts = fields.first()?.split_whitespace().filter(|word| word.len() > 5).count();

@@ -11,18 +11,12 @@ fn what_ends_is_replaced_under_its_policy() {
     let lab = Lab::with("restart", ONE);
     lab.deploy(
         "r",
-        r#"
+        r"
 services:
   forever:
     image: busybox
     command: sleep 1000
-  once:
-    image: busybox
-    command: sh -c "exit 3"
-    deploy:
-      restart_policy: {condition: none}
-      mode: replicated-job
-"#,
+",
     );
     let before = lab.running("r_forever");
     assert_eq!(before.len(), 1);
@@ -39,7 +33,7 @@ services:
     assert_eq!(after[0].name, before[0].name);
     let dead = lab.tasks().into_iter().find(|task| task.id == before[0].id).unwrap();
     assert_eq!(dead.state, "failed");
-    assert!(dead.error.contains("137") || dead.error.contains("SIGKILL"), "{dead:?}");
+    assert_eq!(dead.exit_code, Some(137), "{dead:?}");
 }
 
 #[test]
@@ -59,11 +53,14 @@ services:
         lab.try_run(&["deploy", "-f", file.to_str().unwrap(), "--name", "w", "--timeout", "8s"]);
     std::fs::remove_file(&file).unwrap();
     assert_eq!(said.code, 3, "{said:#?}");
-    let dead: Vec<_> =
-        lab.tasks().into_iter().filter(|task| !task.error.is_empty() && !task.runs()).collect();
+    let dead: Vec<_> = lab
+        .tasks()
+        .into_iter()
+        .filter(|task| matches!(task.state.as_str(), "failed" | "rejected"))
+        .collect();
     assert!(!dead.is_empty());
     for task in &dead {
-        assert!(task.error.contains("/no/such/command"), "{task:?}");
+        assert!(task.message.contains("/no/such/command"), "{task:?}");
     }
     // Eight seconds with a delay that starts at five and grows: a handful, not hundreds.
     assert!(dead.len() <= 6, "{}", dead.len());
