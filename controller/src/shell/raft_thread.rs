@@ -244,9 +244,12 @@ impl<T: Transmit> RaftThread<T> {
         self.disk.finish();
     }
 
-    /// When stopping: leadership has gone elsewhere, or the patience is over.
+    /// When stopping: leadership has gone elsewhere, or cannot go, or the patience is over.
     fn may_stop(&self, stop_at: Option<Instant>) -> bool {
-        stop_at.is_some_and(|end| !self.core.status().leading || Instant::now() >= end)
+        stop_at.is_some_and(|end| {
+            let status = self.core.status();
+            !status.leading || status.members.voters.len() < 2 || Instant::now() >= end
+        })
     }
 
     fn take(&mut self, request: Request) {

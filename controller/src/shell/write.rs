@@ -95,7 +95,10 @@ impl Controller {
             return Err(Refusal::invalid("a request needs an id of 1 to 128 characters").into());
         }
         let command = request.command()?;
-        let done = self.core.command(request_id, command).await.map_err(Refusal::from)?;
+        let done = match timeout(TRY, self.core.command(request_id, command)).await {
+            Ok(done) => done.map_err(Refusal::from)?,
+            Err(_) => return Err(lost("the other controllers do not confirm")),
+        };
         let answer = W::answer(done).ok_or_else(|| {
             Refusal::invalid("this request's id was used before, for another kind of request")
         })?;

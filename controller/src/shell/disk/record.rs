@@ -1,4 +1,4 @@
-//! The bytes of one log entry on disk: parts of at most 16 KiB, each with a check sum over key and value.
+//! The bytes of one log entry on disk: parts of at most 8 KiB, each with a check sum over key and value.
 //!
 //! Key: `e`, index, part (both big-endian, so that keys sort as the log does). Value: CRC-32, term, number of
 //! parts, payload. An entry's parts are always written and removed in one atomic batch.
@@ -6,7 +6,7 @@
 use crate::core::DiskEntry;
 
 /// The largest value in the tree; larger ones tempt sled into files that it never syncs.
-const MAX_VALUE: usize = 16 * 1024;
+const MAX_VALUE: usize = 8 * 1024;
 const HEADER: usize = 4 + 8 + 2;
 const MAX_PAYLOAD: usize = MAX_VALUE - HEADER;
 
@@ -201,7 +201,7 @@ mod tests {
         }
 
         #[test]
-        fn a_missing_part_is_found(gone in 0_usize..4) {
+        fn a_missing_part_is_found(gone in 0_usize..8) {
             let mut records = encode(&entry(9, 2, 60_000));
             records.remove(gone);
             records.extend(encode(&entry(10, 2, 1)));

@@ -27,9 +27,11 @@ const SLICE: usize = 256;
 /// How long the lock of a dying process is waited for.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Values of 16 KiB stay out of the files that sled never syncs only with segments this large.
-const SEGMENT: usize = 8 << 20;
-const CACHE: u64 = 16 << 20;
+/// A leaf of the tree holds up to 17 values of 8 KiB. sled moves what is larger than a quarter of a segment into files
+/// that it never syncs, so segments must be large; each costs as much memory, so not larger.
+const SEGMENT: usize = 2 << 20;
+/// All is read once, at the start.
+const CACHE: u64 = 4 << 20;
 
 /// The log and its snapshots in one folder.
 pub struct SledStore {
