@@ -59,7 +59,7 @@ impl Tls {
     }
 
     /// For a machine that has no certificate yet: it can only connect, to servers of this root.
-    pub(super) fn without_certificate(ca_pem: &str) -> Result<Arc<Self>, TlsError> {
+    pub fn without_certificate(ca_pem: &str) -> Result<Arc<Self>, TlsError> {
         let client = client_builder().with_root_certificates(root_store(ca_pem)?);
         Ok(Self::only_client(client.with_no_client_auth()))
     }
