@@ -79,6 +79,8 @@ pub struct RegistryConfig {
     pub insecure: BTreeSet<String>,
     /// Registries that are never asked themselves, only their mirrors.
     pub mirrors_only: BTreeSet<String>,
+    /// The HTTP proxy through which registries that speak TLS are reached: `http://host:port`.
+    pub proxy: Option<String>,
 }
 
 impl Default for Config {
@@ -106,7 +108,7 @@ const SETTINGS: &[&str] = &[
     "engine_labels",
     "registry",
 ];
-const REGISTRY_SETTINGS: &[&str] = &["mirrors", "insecure", "mirrors_only"];
+const REGISTRY_SETTINGS: &[&str] = &["mirrors", "insecure", "mirrors_only", "proxy"];
 
 impl Config {
     /// Reads a file. The default file may be missing, one that was asked for may not.
@@ -146,8 +148,8 @@ impl Config {
             let endpoints: Result<Vec<_>, _> = urls.iter().map(|url| endpoint(url)).collect();
             mirrors.insert(registry.clone(), endpoints?);
         }
-        let RegistryConfig { insecure, mirrors_only, .. } = self.registry.clone();
-        Ok(Registries { mirrors, insecure, mirrors_only })
+        let RegistryConfig { insecure, mirrors_only, proxy, .. } = self.registry.clone();
+        Ok(Registries { mirrors, insecure, mirrors_only, proxy })
     }
 
     /// The agent's own part of the state.

@@ -54,6 +54,8 @@ pub struct Registries {
     pub insecure: BTreeSet<String>,
     /// Registries that are never asked themselves, only their mirrors.
     pub mirrors_only: BTreeSet<String>,
+    /// The HTTP proxy through which registries that speak TLS are reached.
+    pub proxy: Option<String>,
 }
 
 impl Registries {
@@ -112,8 +114,9 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn new(registries: &Registries, reference: &Reference) -> Result<Self, ImageError> {
         let endpoints = registries.endpoints(&reference.registry);
+        let proxy = registries.proxy.as_deref();
         let places: Result<Vec<_>, _> =
-            endpoints.into_iter().map(|endpoint| place(endpoint, reference)).collect();
+            endpoints.into_iter().map(|endpoint| place(endpoint, reference, proxy)).collect();
         let places = places.map_err(|reason| ImageError::Unavailable {
             reference: reference.to_string(),
             detail: format!("the connection cannot be prepared: {reason}"),
@@ -236,7 +239,11 @@ impl Source {
     }
 }
 
-fn place(endpoint: Endpoint, reference: &Reference) -> Result<Place, OciDistributionError> {
+fn place(
+    endpoint: Endpoint,
+    reference: &Reference,
+    proxy: Option<&str>,
+) -> Result<Place, OciDistributionError> {
     let registry = reference.registry.clone();
     let tag = reference.tag.clone().unwrap_or_default();
     let mut base =
@@ -249,6 +256,7 @@ fn place(endpoint: Endpoint, reference: &Reference) -> Result<Place, OciDistribu
         connect_timeout: Some(CONNECT_TIMEOUT),
         read_timeout: Some(READ_TIMEOUT),
         user_agent: concat!("swarm-agent/", env!("CARGO_PKG_VERSION")),
+        https_proxy: proxy.map(str::to_owned),
         ..ClientConfig::default()
     };
     let client = oci_client::Client::try_from(config)?;

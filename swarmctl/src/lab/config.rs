@@ -28,8 +28,12 @@ fn controller(number: u8) -> String {
 fn agent(record: &Record, number: u8, cgroup: &str) -> String {
     let mut text =
         format!("advertise_address = \"{}\"\ncgroup_parent = \"{cgroup}\"\n", host_address(number));
+    // Writing to a string cannot fail.
     if !record.relay.is_empty() {
         let _ = write!(text, "\n[registry]\nproxy = \"http://{SWITCH_ADDRESS}:{RELAY_PORT}\"\n");
+    } else if record.registry.is_some() {
+        // There is no way out, so nobody else to ask.
+        text += "\n[registry]\nmirrors_only = [\"docker.io\"]\n";
     }
     if record.registry.is_some() {
         let _ = write!(
