@@ -295,13 +295,16 @@ pub fn mount_setattr(
     check(result).map(drop)
 }
 
-/// Closes every descriptor from `first` on.
+/// Closes the descriptors from `first` to `last`, both included; nothing when there are none between.
 ///
 /// Only right before this process's program is replaced or ends: descriptors owned by values would
 /// otherwise be closed under them.
-pub fn close_from(first: u32) -> io::Result<()> {
-    // SAFETY: no memory is passed; the caller gives up all descriptors from `first` on.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+pub fn close_range(first: u32, last: u32) -> io::Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: no memory is passed; the caller gives up these descriptors.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 
 /// Makes every descriptor from `first` on close when a program is executed.
@@ -397,14 +400,23 @@ pub fn ignore_signals(signals: &[libc::c_int]) {
     }
 }
 
-/// Blocks all signals and waits for the next one; for the tiny init.
-pub fn next_signal() -> io::Result<libc::c_int> {
-    let mut signal = 0;
-    // SAFETY: the set is initialised by sigfillset; the signal's place lives until the call returns.
-    let result = unsafe {
+/// Blocks all signals, so that they wait for [`next_signal`].
+pub fn block_signals() {
+    // SAFETY: the set is initialised by sigfillset and lives until the call returns.
+    unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&raw mut all);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+    }
+}
+
+/// Waits for the next blocked signal and takes it.
+pub fn next_signal() -> io::Result<libc::c_int> {
+    let mut signal = 0;
+    // SAFETY: the set is initialised by sigfillset; it and the signal's place live until the call returns.
+    let result = unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
         libc::sigwait(&raw const all, &raw mut signal)
     };
     if result == 0 { Ok(signal) } else { Err(io::Error::from_raw_os_error(result)) }
@@ -425,20 +437,94 @@ pub fn duplicate_onto(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     check(libc::c_long::from(unsafe { libc::dup2(fd.as_raw_fd(), number) })).map(drop)
 }
 
-/// Takes a descriptor that was inherited at a fixed number.
-///
-/// Each number may be taken once.
-pub fn take_inherited(number: i32) -> io::Result<OwnedFd> {
-    // SAFETY: checked to be open, and by contract taken once, so nobody else owns it.
-    unsafe {
-        check(libc::c_long::from(libc::fcntl(number, libc::F_GETFD)))?;
-        Ok(OwnedFd::from_raw_fd(number))
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitStatus(libc::c_int);
+
+impl WaitStatus {
+    /// The signal that ended it, if one did.
+    pub fn signal(self) -> Option<i32> {
+        libc::WIFSIGNALED(self.0).then(|| libc::WTERMSIG(self.0))
+    }
+
+    /// The exit code as a shell tells it: 128 + n after signal n.
+    pub fn code(self) -> i32 {
+        self.signal().map_or_else(|| libc::WEXITSTATUS(self.0), |signal| 128 + signal)
     }
 }
 
-/// Borrows a standard stream as it is now.
-pub fn standard_stream(number: i32) -> BorrowedFd<'static> {
-    debug_assert!((0..=2).contains(&number));
-    // SAFETY: the standard streams are open for the life of every process of this crate.
-    unsafe { BorrowedFd::borrow_raw(number) }
+/// Takes the next child that has ended, without waiting; `None` when there is none now.
+pub fn wait_any() -> io::Result<Option<(i32, WaitStatus)>> {
+    wait_for(-1, libc::WNOHANG)
+}
+
+/// Waits for one child to end.
+pub fn wait_child(pid: i32) -> io::Result<WaitStatus> {
+    loop {
+        match wait_for(pid, 0) {
+            Ok(Some((_, status))) => return Ok(status),
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+    }
+}
+
+fn wait_for(pid: i32, flags: libc::c_int) -> io::Result<Option<(i32, WaitStatus)>> {
+    let mut status = 0;
+    // SAFETY: the status's place lives until the call returns.
+    let pid = unsafe { libc::waitpid(pid, &raw mut status, flags) };
+    let pid = i32::try_from(check(pid.into())?).map_err(io::Error::other)?;
+    Ok((pid != 0).then_some((pid, WaitStatus(status))))
+}
+
+/// Takes over the descriptor at a standard stream's number as a duplicate.
+pub fn duplicate_standard(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed; the new descriptor is owned by nobody else.
+    owned(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) }.into())
+}
+
+/// Gives this thread a working directory of its own.
+pub fn unshare_working_directory() -> io::Result<()> {
+    // SAFETY: no memory is passed; only this thread's file system state is separated.
+    check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_FS) })).map(drop)
+}
+
+/// Moves this process into new namespaces, `CLONE_NEW…`.
+pub fn unshare_namespaces(flags: libc::c_int) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(libc::c_long::from(unsafe { libc::unshare(flags) })).map(drop)
+}
+
+/// Moves this process into the namespace behind a descriptor, of a given type `CLONE_NEW…`.
+pub fn join_namespace(namespace: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(libc::c_long::from(unsafe { libc::setns(namespace.as_raw_fd(), kind) })).map(drop)
+}
+
+/// The reason in an error, as it goes into a sentence: `no such file or directory`.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error ").next().unwrap_or(&text);
+    let mut characters = text.chars();
+    match characters.next() {
+        Some(first) => first.to_lowercase().chain(characters).collect(),
+        None => text.to_owned(),
+    }
+}
+
+/// An error with its causes, as one sentence: `mount "/x": could not attach it: not a directory`.
+pub fn explain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        match error.downcast_ref::<io::Error>() {
+            Some(error) => text.push_str(&reason(error)),
+            None => text.push_str(&error.to_string()),
+        }
+        next = error.source();
+    }
+    text
 }

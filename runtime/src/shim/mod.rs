@@ -1,1 +1,61 @@
-//! The shim.
+//! The process beside each container: it creates the container, holds its streams, log and passed
+//! descriptors, and writes down how it ended. One thread, no async runtime, little memory.
+//!
+//! The caller runs it with one end of a socket as standard input. It leaves the caller at once (a copy
+//! goes on, the first process ends), so that the caller neither waits for it nor takes it along.
+
+mod create;
+mod log;
+mod serve;
+
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use crate::message::{self, CreateRequest, Reply};
+use crate::sys;
+
+/// Runs the shim; the program's `shim` command.
+pub fn run() -> ExitCode {
+    match sys::fork() {
+        Ok(0) => live(),
+        Ok(_) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn live() -> ExitCode {
+    let Ok(caller) = leave_caller() else { return ExitCode::FAILURE };
+    let Ok((request, fds)) = message::receive::<CreateRequest>(&caller) else {
+        return ExitCode::FAILURE;
+    };
+    let created = create::create(request, fds);
+    // Give back what reading the configuration took, before the long wait.
+    sys::release_memory();
+    match created {
+        Ok(shim) => {
+            // The caller may have died meanwhile; its successor finds the container.
+            let _ = message::send(&caller, &Reply::Created { pid: shim.pid() }, &[]);
+            drop(caller);
+            shim.serve()
+        }
+        Err(error) => {
+            let _ = message::send(&caller, &Reply::Failed { message: sys::explain(&error) }, &[]);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Takes the socket from standard input and becomes independent of who started this process.
+fn leave_caller() -> std::io::Result<UnixStream> {
+    let socket = UnixStream::from(sys::duplicate_standard(0)?);
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    for number in 0..=2 {
+        sys::duplicate_onto(std::os::fd::AsFd::as_fd(&null), number)?;
+    }
+    rustix::process::setsid()?;
+    rustix::process::chdir("/")?;
+    // A signal meant for the caller's group or a host that shuts down its services one by one: the
+    // container decides when this process ends.
+    sys::ignore_signals(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE]);
+    Ok(socket)
+}

@@ -1,0 +1,102 @@
+//! The root file system from an image's layers, mounted without a path on the host.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
+    fsmount, fsopen, open_tree,
+};
+use rustix::process::fchdir;
+
+use super::MountError;
+use super::root::open_host_directory;
+use crate::message::RootfsSpec;
+
+/// The longest value that one option of the mount interface takes.
+const LONGEST_OPTION: usize = 255;
+
+/// Mounts the layers and returns the mount, attached nowhere.
+///
+/// Changes the working directory of this thread to `descriptors`, a `/proc/self/fd`: layers are named
+/// by descriptor numbers from there, which keeps the option short whatever the layers' paths.
+pub(crate) fn mount(spec: &RootfsSpec, descriptors: &OwnedFd) -> Result<OwnedFd, MountError> {
+    let [first, ..] = spec.lower_dirs.as_slice() else { return Err(MountError::NoLayer) };
+    if spec.upper_dir.is_none() && spec.lower_dirs.len() == 1 {
+        return clone_directory(first);
+    }
+    let layers: Vec<OwnedFd> =
+        spec.lower_dirs.iter().map(|path| open(path)).collect::<Result<_, _>>()?;
+    let failed = |source| MountError::Overlay { source };
+    fchdir(descriptors).map_err(|error| failed(error.into()))?;
+    let context =
+        fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|error| failed(error.into()))?;
+    let set = |key: &str, value: &str| {
+        fsconfig_set_string(&context, key, value).map_err(|error| failed(error.into()))
+    };
+    set("source", "overlay")?;
+    let numbers: Vec<String> = layers.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+    let joined = numbers.join(":");
+    if joined.len() <= LONGEST_OPTION {
+        set("lowerdir", &joined)?;
+    } else {
+        // Only newer kernels take layers one by one, and only very deep images need it.
+        for number in &numbers {
+            set("lowerdir+", number)?;
+        }
+    }
+    let writable = match (&spec.upper_dir, &spec.work_dir) {
+        (Some(upper), Some(work)) => Some((make_and_open(upper)?, make_and_open(work)?)),
+        (None, None) => None,
+        _ => return Err(MountError::HalfWritable),
+    };
+    if let Some((upper, work)) = &writable {
+        set("upperdir", &upper.as_raw_fd().to_string())?;
+        set("workdir", &work.as_raw_fd().to_string())?;
+    }
+    fsconfig_create(&context).map_err(|error| failed(error.into()))?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        .map_err(|error| failed(error.into()))
+}
+
+/// A single layer needs no overlay.
+fn clone_directory(path: &Path) -> Result<OwnedFd, MountError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(CWD, path, flags)
+        .map_err(|error| MountError::Layer { path: path.to_owned(), source: error.into() })
+}
+
+fn open(path: &Path) -> Result<OwnedFd, MountError> {
+    open_host_directory(path).map_err(|source| MountError::Layer { path: path.to_owned(), source })
+}
+
+fn make_and_open(path: &Path) -> Result<OwnedFd, MountError> {
+    fs::create_dir_all(path)
+        .and_then(|()| open_host_directory(path))
+        .map_err(|source| MountError::Layer { path: path.to_owned(), source })
+}
+
+/// Mounts a root file system for this process's own use and returns the mount, attached nowhere: its
+/// files are reached through the descriptor, and it is gone when the descriptor is closed.
+///
+/// For filling volumes from an image and the like. Blocks; may be called from any thread.
+pub fn open_detached(spec: &RootfsSpec) -> Result<OwnedFd, MountError> {
+    std::thread::scope(|scope| {
+        // A thread of its own, because the working directory changes.
+        let mounted = scope.spawn(|| {
+            let failed = |source: rustix::io::Errno| MountError::Overlay { source: source.into() };
+            crate::sys::unshare_working_directory()
+                .map_err(|source| MountError::Overlay { source })?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let descriptors =
+                openat(CWD, "/proc/thread-self/fd", flags, Mode::empty()).map_err(failed)?;
+            mount(spec, &descriptors)
+        });
+        mounted.join().unwrap_or_else(|_| {
+            Err(MountError::Overlay { source: io::Error::other("the mounting thread panicked") })
+        })
+    })
+}

@@ -1,0 +1,110 @@
+//! What a container may use.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::support::{Fixture, eventually};
+
+#[test]
+fn memory_is_limited_and_the_kill_is_told() {
+    let mut fixture =
+        Fixture::script("x=$(head -c 100000000 /dev/zero | tail -c 100000000); echo survived");
+    fixture.options.cgroup.limits.memory_bytes = Some(16 << 20);
+    let (record, said) = fixture.run();
+    assert!(record.oom_killed, "{record:?} {said}");
+    let (record, _) = Fixture::new(&["true"]).run();
+    assert!(!record.oom_killed);
+}
+
+#[test]
+fn processes_are_limited() {
+    let mut fixture = Fixture::script("for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; wait");
+    fixture.options.cgroup.limits.pids = Some(4);
+    let (record, said) = fixture.run();
+    assert!(said.contains("can't fork"), "{record:?} {said}");
+}
+
+#[test]
+fn processor_time_is_limited() {
+    let mut fixture = Fixture::new(&["sleep", "1000"]);
+    fixture.options.cgroup.limits.nano_cpus = Some(250_000_000);
+    fixture.options.cgroup.limits.cpu_shares = Some(512);
+    let container = fixture.start();
+    let read = |names: [&str; 2]| {
+        let cgroup = container.cgroup();
+        cgroup
+            .hierarchies()
+            .iter()
+            .flat_map(|hierarchy| names.map(|name| hierarchy.path.join(name)))
+            .find_map(|path| fs::read_to_string(path).ok())
+            .unwrap()
+    };
+    assert!(
+        ["25000\n", "25000 100000\n"].contains(&read(["cpu.cfs_quota_us", "cpu.max"]).as_str())
+    );
+    assert!(["512\n", "20\n"].contains(&read(["cpu.shares", "cpu.weight"]).as_str()));
+}
+
+#[test]
+fn only_listed_devices_can_be_opened() {
+    let mut fixture = Fixture::script(
+        "mknod /tmp/mem c 1 1; head -c 1 /tmp/mem && echo open; \
+         mknod /tmp/zero c 1 5; head -c 1 /tmp/zero | wc -c; head -c 1 /dev/fuse; ls /dev",
+    );
+    fixture.config["linux"]["devices"] =
+        json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 438}]);
+    let said = fixture.output();
+    assert!(said.contains("/tmp/mem: Operation not permitted\n1\n"), "{said}");
+    assert!(!said.contains("/dev/fuse: Operation not permitted"), "{said}");
+    for name in [
+        "console", "fd", "full", "fuse", "mqueue", "null", "ptmx", "pts", "random", "shm",
+        "stderr", "stdin", "stdout", "tty", "urandom", "zero",
+    ] {
+        let expected = name != "console";
+        assert_eq!(said.lines().any(|line| line == name), expected, "{name}: {said}");
+    }
+}
+
+#[test]
+fn rlimits_are_set_and_one_too_high_is_a_clear_error() {
+    let mut fixture = Fixture::script("ulimit -n; ulimit -c");
+    fixture.config["process"]["rlimits"] = json!([
+        {"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200},
+        {"type": "RLIMIT_CORE", "soft": 0, "hard": 0},
+    ]);
+    assert_eq!(fixture.output(), "100\n0\n");
+
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap();
+    let may_raise = u64::from_str_radix(effective, 16).unwrap() & 1 << 24 != 0;
+    let mut fixture = Fixture::script("ulimit -n");
+    fixture.config["process"]["rlimits"] =
+        json!([{"type": "RLIMIT_NOFILE", "soft": 1_000_000, "hard": 1_000_000}]);
+    let container = fixture.create();
+    match container.start() {
+        Ok(()) => assert!(may_raise),
+        Err(error) => {
+            let error = error.to_string();
+            assert!(!may_raise);
+            assert!(
+                error.contains("rlimit `nofile`: 1000000 is above this host's own hard limit of "),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_container_can_be_frozen() {
+    let mut fixture = Fixture::script("while true; do echo tick; sleep 0.01; done");
+    let container = fixture.start();
+    eventually("ticks", || fixture.said().contains("tick"));
+    container.cgroup().freeze(true).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let before = fixture.said().len();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(fixture.said().len(), before);
+    container.cgroup().freeze(false).unwrap();
+    eventually("more ticks", || fixture.said().len() > before);
+}
