@@ -209,10 +209,14 @@ impl Storage for Log {
         Ok(self.last())
     }
 
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        // A member refuses a snapshot that was made before it was one.
         let fits = |snapshot: &&Snapshot| {
-            let index = snapshot.get_metadata().index;
-            index >= request_index && index >= self.compacted.0
+            let metadata = snapshot.get_metadata();
+            let members = metadata.get_conf_state();
+            metadata.index >= request_index
+                && metadata.index >= self.compacted.0
+                && (members.voters.contains(&to) || members.learners.contains(&to))
         };
         match self.snapshot.as_ref().filter(fits) {
             Some(snapshot) => Ok(snapshot.clone()),

@@ -204,10 +204,13 @@ impl Member {
         Some(self.members())
     }
 
-    /// Whether a member has nearly all of the log and is in touch.
+    /// Whether a member has nearly all of the log and is in touch. One that has confirmed nothing yet has not even
+    /// started: raft-rs takes a new member for active.
     pub(super) fn has_nearly_all(&self, member: RaftId) -> bool {
         let progress = self.raw.raft.prs().get(member.0);
-        progress.is_some_and(|p| p.recent_active && p.matched + 100 >= self.last_index())
+        progress.is_some_and(|p| {
+            p.recent_active && p.matched > 0 && p.matched + 100 >= self.last_index()
+        })
     }
 
     /// Hands leadership to the member that has most of the log.
