@@ -10,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use record::RecordError;
-pub use sled_store::SledStore;
+pub use sled_store::{LOCK_PATIENCE, SledStore};
 
 use crate::core::DiskBatch;
 

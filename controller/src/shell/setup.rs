@@ -14,6 +14,7 @@ use swarm_proto::transport::{
 use swarm_proto::wire;
 use swarm_proto::wire::local_client::LocalClient;
 use tonic::Code;
+use tonic::transport::Channel;
 
 use super::address;
 use super::disk::{DiskError, SledStore, Store as _};
@@ -253,33 +254,64 @@ fn hostname() -> Result<String, SetupError> {
 
 /// The tokens, from the controller that runs on this host, else from its log.
 pub async fn tokens(config: &Config) -> Result<Tokens, SetupError> {
-    if let Ok(channel) = connect_unix(&config.socket()).await {
-        let mut local = LocalClient::new(channel);
-        let asked = local.get_join_tokens(wire::GetJoinTokensRequest {});
-        let tokens = asked.await.map_err(|status| refused(&status))?.into_inner();
-        let address = tokens.controllers.first().cloned().unwrap_or_default();
-        return Ok(Tokens {
-            controller: tokens.controller_token,
-            agent: tokens.agent_token,
-            address,
-        });
+    match source(config).await? {
+        Source::Running(mut local) => {
+            let asked = local.get_join_tokens(wire::GetJoinTokensRequest {});
+            let tokens = asked.await.map_err(|status| refused(&status))?.into_inner();
+            Ok(Tokens {
+                controller: tokens.controller_token,
+                agent: tokens.agent_token,
+                address: tokens.controllers.first().cloned().unwrap_or_default(),
+            })
+        }
+        Source::Stored(cluster, address) => {
+            let (controller, agent) = join_tokens(&cluster).map_err(SetupError::Refused)?;
+            Ok(Tokens { controller: controller.to_string(), agent: agent.to_string(), address })
+        }
     }
-    let (cluster, address) = stored_cluster(config)?;
-    let (controller, agent) = join_tokens(&cluster).map_err(SetupError::Refused)?;
-    Ok(Tokens { controller: controller.to_string(), agent: agent.to_string(), address })
 }
 
 /// A new certificate with key and root, PEM, for a person with swarmctl.
 pub async fn admin_bundle(config: &Config, name: &str) -> Result<Secret, SetupError> {
-    if let Ok(channel) = connect_unix(&config.socket()).await {
-        let request = wire::CreateClientBundleRequest { name: name.to_owned() };
-        let mut local = LocalClient::new(channel);
-        let asked = local.create_client_bundle(request);
-        return Ok(Secret::new(asked.await.map_err(|status| refused(&status))?.into_inner().pem));
+    match source(config).await? {
+        Source::Running(mut local) => {
+            let request = wire::CreateClientBundleRequest { name: name.to_owned() };
+            let asked = local.create_client_bundle(request);
+            let bundle = asked.await.map_err(|status| refused(&status))?.into_inner();
+            Ok(Secret::new(bundle.pem))
+        }
+        Source::Stored(cluster, _) => {
+            let authority = Authority::load(&cluster.id, &cluster.ca_certificate, &cluster.ca_key)?;
+            Ok(authority.make_client(name, SystemTime::now())?.to_bundle())
+        }
     }
-    let (cluster, _) = stored_cluster(config)?;
-    let authority = Authority::load(&cluster.id, &cluster.ca_certificate, &cluster.ca_key)?;
-    Ok(authority.make_client(name, SystemTime::now())?.to_bundle())
+}
+
+/// Who knows the cluster's secrets on this host.
+enum Source {
+    /// The controller that runs.
+    Running(LocalClient<Channel>),
+    /// The log of one that does not run, with its own address.
+    Stored(Arc<Cluster>, String),
+}
+
+async fn source(config: &Config) -> Result<Source, SetupError> {
+    let patience = Instant::now() + JOIN_PATIENCE;
+    loop {
+        if let Ok(channel) = connect_unix(&config.socket()).await {
+            return Ok(Source::Running(LocalClient::new(channel)));
+        }
+        match stored_cluster(config) {
+            // A controller that is just starting, or stopping.
+            Err(SetupError::Disk(DiskError::Locked { .. })) if Instant::now() < patience => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            stored => {
+                let (cluster, address) = stored?;
+                return Ok(Source::Stored(cluster, address));
+            }
+        }
+    }
 }
 
 fn refused(status: &tonic::Status) -> SetupError {
@@ -290,7 +322,7 @@ fn refused(status: &tonic::Status) -> SetupError {
 fn stored_cluster(config: &Config) -> Result<(Arc<Cluster>, String), SetupError> {
     let identity = Identity::load(&config.state_dir)?.ok_or(SetupError::NotMember)?;
     let raft_id = identity.raft_id.ok_or(SetupError::NotMember)?;
-    let (_store, recovered) = SledStore::open_existing(&config.raft_dir())?;
+    let (_store, recovered) = SledStore::open_existing(&config.raft_dir(), Duration::ZERO)?;
     let core = Core::new(CoreConfig::new(raft_id, recovered))?;
     let cluster = core.state().cluster.clone().ok_or(SetupError::NoCluster)?;
     let addresses = core.state().controllers();

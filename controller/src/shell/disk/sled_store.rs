@@ -25,7 +25,7 @@ const COMPACTED: &[u8] = b"mc";
 const SLICE: usize = 256;
 
 /// How long the lock of a dying process is waited for.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A leaf of the tree holds up to 17 values of 8 KiB. sled moves what is larger than a quarter of a segment into files
 /// that it never syncs, so segments must be large; each costs as much memory, so not larger.
@@ -47,13 +47,17 @@ pub struct SledStore {
 impl SledStore {
     /// Opens or makes the log in `path`, checks all of it and reads it.
     pub fn open(path: &Path) -> Result<(Self, Recovered), DiskError> {
+        Self::open_within(path, LOCK_PATIENCE)
+    }
+
+    fn open_within(path: &Path, patience: Duration) -> Result<(Self, Recovered), DiskError> {
         let failed = |action, path: &Path| {
             let path = path.to_owned();
             move |source| DiskError::File { action, path, source }
         };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make", path))?;
         let database = path.join("log");
-        let db = open_database(&database)?;
+        let db = open_database(&database, patience)?;
         let file = File::open(database.join("db")).map_err(failed("open", &database))?;
         file.sync_all().map_err(failed("sync", &database))?;
         for folder in [database.as_path(), path, path.parent().unwrap_or(path)] {
@@ -69,9 +73,9 @@ impl SledStore {
 
     /// Opens a log that `init` or `join` has made. A log that has gone must not begin anew under the same raft id:
     /// it has promised things that are forgotten now.
-    pub fn open_existing(path: &Path) -> Result<(Self, Recovered), DiskError> {
+    pub fn open_existing(path: &Path, patience: Duration) -> Result<(Self, Recovered), DiskError> {
         if path.join("log/db").exists() {
-            return Self::open(path);
+            return Self::open_within(path, patience);
         }
         Err(DiskError::Damaged {
             path: path.to_owned(),
@@ -281,13 +285,13 @@ impl Store for SledStore {
     }
 }
 
-fn open_database(path: &Path) -> Result<Db, DiskError> {
+fn open_database(path: &Path, patience: Duration) -> Result<Db, DiskError> {
     let config = sled::Config::new()
         .path(path)
         .segment_size(SEGMENT)
         .cache_capacity(CACHE)
         .flush_every_ms(None);
-    let patience = Instant::now() + LOCK_PATIENCE;
+    let patience = Instant::now() + patience;
     loop {
         match config.open() {
             Ok(db) => return Ok(db),
