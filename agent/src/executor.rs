@@ -16,7 +16,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use swarm_proto::assignment::{NetworkAssignment, TaskAssignment};
+use swarm_proto::assignment::{NetworkAssignment, TaskAssignment, VolumeReport};
 use swarm_proto::id::{Attempt, NetworkId, TaskId, VolumeId};
 use swarm_proto::spec::{Mount, MountSource, PullPolicy};
 use swarm_runtime::{
@@ -29,7 +29,7 @@ use tokio::sync::Semaphore;
 pub use error::TaskError;
 
 use crate::image::{Image, Images};
-use crate::network::{Networks, TaskNetwork};
+use crate::network::{Applied, NetworkError, Networks, TaskNetwork};
 use crate::tree;
 use crate::volume::{Fill, Volumes};
 use bundle::Surroundings;
@@ -106,9 +106,18 @@ pub struct Executor {
     networks: Arc<Networks>,
     program: Arc<ShimProgram>,
     starts: Semaphore,
-    assigned: Mutex<Arc<BTreeMap<NetworkId, NetworkAssignment>>>,
+    assigned: Mutex<Assigned>,
+    /// Networks that tasks are connected to.
+    attached: Mutex<BTreeMap<TaskId, BTreeSet<NetworkId>>>,
     /// Told when a volume was made.
     volumes_changed: tokio::sync::Notify,
+}
+
+/// What tasks may use.
+#[derive(Debug, Clone, Default)]
+struct Assigned {
+    networks: Arc<BTreeMap<NetworkId, NetworkAssignment>>,
+    volumes: Arc<BTreeMap<VolumeId, String>>,
 }
 
 impl Executor {
@@ -130,18 +139,46 @@ impl Executor {
             networks,
             program: Arc::new(program),
             assigned: Mutex::default(),
+            attached: Mutex::default(),
             volumes_changed: tokio::sync::Notify::new(),
         })
     }
 
-    /// The networks that tasks may be connected to from now on.
-    pub fn set_networks(&self, networks: BTreeMap<NetworkId, NetworkAssignment>) {
-        *self.assigned.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(networks);
+    /// The networks and volumes (with their names) that tasks may use from now on.
+    pub fn set_assigned(
+        &self,
+        networks: BTreeMap<NetworkId, NetworkAssignment>,
+        volumes: BTreeMap<VolumeId, String>,
+    ) {
+        let assigned = Assigned { networks: Arc::new(networks), volumes: Arc::new(volumes) };
+        *self.assigned.lock().unwrap_or_else(PoisonError::into_inner) = assigned;
     }
 
     /// The networks that tasks may be connected to.
     pub fn networks(&self) -> Arc<BTreeMap<NetworkId, NetworkAssignment>> {
-        Arc::clone(&self.assigned.lock().unwrap_or_else(PoisonError::into_inner))
+        self.assigned().networks
+    }
+
+    fn assigned(&self) -> Assigned {
+        self.assigned.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether some task of this host is connected to a network.
+    pub fn uses(&self, network: NetworkId) -> bool {
+        let attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+        attached.values().any(|networks| networks.contains(&network))
+    }
+
+    fn note_attached(&self, task: &TaskAssignment) {
+        let networks = task.attachments.iter().map(|attachment| attachment.network).collect();
+        let mut attached = self.attached.lock().unwrap_or_else(PoisonError::into_inner);
+        attached.insert(task.id, networks);
+    }
+
+    async fn detach(&self, task: TaskId) -> Result<(), TaskError> {
+        self.networks.detach(task).await?;
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
+        Ok(())
     }
 
     /// Returns after the next new volume.
@@ -172,13 +209,15 @@ impl Executor {
         let volumes = Arc::clone(&self.volumes);
         let own = self.task_folder(task.id).join("volumes");
         let (task, image) = (Arc::clone(task), Arc::clone(image));
-        let of_task = Arc::clone(&task);
+        let (of_task, assigned) = (Arc::clone(&task), self.assigned());
+        let networks = Arc::clone(&assigned.networks);
+        let names = assigned.volumes;
         let (sources, made) =
-            blocking(move || sources(&volumes, &own, &of_task, &image)).await?;
+            blocking(move || sources(&volumes, &names, &own, &of_task, &image)).await?;
         if made {
             self.volumes_changed.notify_one();
         }
-        let networks = self.networks();
+        self.note_attached(&task);
         let TaskNetwork { namespace, dns_sockets, resolv_conf, hosts, addresses } =
             self.networks.attach(&task, &networks).await?;
         let around = Surroundings { namespace, resolv_conf, hosts, addresses, sources };
@@ -283,7 +322,9 @@ impl Executor {
             kept.sort_by_key(|(name, _)| DNS_NAMES.iter().position(|known| known == name));
             Ok(kept.into_iter().map(|(_, socket)| socket).collect())
         });
-        self.networks.adopt(task, &self.networks(), sockets.await?).await?;
+        let sockets = sockets.await?;
+        self.note_attached(task);
+        self.networks.adopt(task, &self.networks(), sockets).await?;
         Ok(())
     }
 
@@ -332,14 +373,36 @@ impl Executor {
             remove(&all.join(old.to_string()))
         })
         .await?;
-        Ok(self.networks.detach(task).await?)
+        self.detach(task).await
     }
 
     /// Removes every trace of a task.
     pub async fn remove(&self, task: TaskId) -> Result<(), TaskError> {
         let folder = self.task_folder(task);
         blocking(move || remove_containers(&folder)).await?;
-        Ok(self.networks.detach(task).await?)
+        self.detach(task).await
+    }
+
+    /// Removes a volume with its content.
+    pub async fn remove_volume(&self, id: VolumeId, name: String) -> Result<(), TaskError> {
+        let volumes = Arc::clone(&self.volumes);
+        blocking(move || Ok(volumes.remove(id, &name)?)).await
+    }
+
+    /// All named volumes that are on this host.
+    pub async fn volume_reports(&self) -> Result<Vec<VolumeReport>, TaskError> {
+        let volumes = Arc::clone(&self.volumes);
+        blocking(move || Ok(volumes.reports()?)).await
+    }
+
+    /// Makes the networks true; see [`Networks::apply`].
+    pub async fn apply_networks(&self) -> Applied {
+        self.networks.apply(self.networks().as_ref().clone()).await
+    }
+
+    /// Removes networks and connections that no task owns; see [`Networks::retain`].
+    pub async fn retain_networks(&self, tasks: BTreeSet<TaskId>) -> Vec<NetworkError> {
+        self.networks.retain(self.networks().keys().copied().collect(), tasks).await
     }
 
     /// Removes the containers of tasks that nobody knows any more.
@@ -401,6 +464,7 @@ fn look(container: &Container) -> Result<Look, TaskError> {
 /// Where the content of each mount lies, made as needed. True when a named volume was made.
 fn sources(
     volumes: &Volumes,
+    names: &BTreeMap<VolumeId, String>,
     own: &Path,
     task: &TaskAssignment,
     image: &Image,
@@ -421,12 +485,10 @@ fn sources(
             MountSource::Bind { path } => bind_source(path)?,
             MountSource::Anonymous => Volumes::anonymous(own, &number.to_string(), Some(fill))?,
             MountSource::Volume { volume, no_copy } => {
-                let id: VolumeId = task.volumes.get(volume).copied().ok_or_else(|| {
-                    TaskError::Unfit(format!("volume `{volume}` was not assigned to this host"))
-                })?;
-                let name = format!("{}_{volume}", task.stack);
+                let known = task.volumes.get(volume).and_then(|id| Some((*id, names.get(id)?)));
+                let (id, name) = known.ok_or_else(|| TaskError::NoVolume(volume.clone()))?;
                 let fill = (!no_copy).then_some(fill);
-                let (path, made) = volumes.ensure(id, &name, fill)?;
+                let (path, made) = volumes.ensure(id, name, fill)?;
                 made_any |= made;
                 path
             }

@@ -1,16 +1,22 @@
 //! Runs the tasks of one host: gets what a controller assigns, makes it true, reports what became of it.
 
+pub mod board;
 mod clock;
 pub mod config;
+pub mod description;
 mod durable;
 pub mod executor;
 pub mod image;
 pub mod journal;
+pub mod log;
 pub mod names;
 pub mod network;
 pub mod preflight;
+pub mod server;
+pub mod session;
 pub mod step;
 #[cfg(test)]
 mod testing;
 mod tree;
 pub mod volume;
+pub mod worker;

@@ -144,9 +144,7 @@ fn towards_start(wish: &Wish, actual: &Actual, now: Timestamp) -> Step {
 }
 
 fn towards_end(wish: &Wish, actual: &Actual, now: Timestamp) -> Step {
-    if actual.container == Presence::Created {
-        return if actual.killed { Step::Await(None) } else { Step::Kill };
-    }
+    // One that does not run yet needs no time to stop: taking it down kills it.
     if actual.container != Presence::Running {
         return Step::Settle;
     }
@@ -279,7 +277,7 @@ mod tests {
             (&stopping, Step::Await(Some(Timestamp(55_000)))),
             (&overdue, Step::Kill),
             (&killed, Step::Await(None)),
-            (&created, Step::Kill),
+            (&created, Step::Settle),
             (&actual(S::Running, Exited), Step::Settle),
             (&actual(S::Ready, Absent), Step::Settle),
             (&actual(S::Assigned, Absent), Step::Settle),

@@ -14,6 +14,9 @@ pub enum TaskError {
     /// It can never run on this host as it is.
     #[error("{0}")]
     Unfit(String),
+    /// It mounts a volume of which this host was not told.
+    #[error("volume `{0}` was not assigned to this host")]
+    NoVolume(String),
     /// About its image.
     #[error(transparent)]
     Image(#[from] ImageError),

@@ -1,0 +1,95 @@
+//! Looks at the host: who it is, what it has, what is in the way.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+
+use swarm_proto::object::NodeDescription;
+
+use crate::image::architecture;
+
+/// What does not change while the agent runs.
+#[derive(Debug, Clone)]
+pub struct Fixed {
+    /// The address at which other hosts reach this one.
+    pub address: Ipv4Addr,
+    /// The agent's own port.
+    pub port: u16,
+    /// Labels of this engine.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Describes the host, and notices when the description changes.
+#[derive(Debug)]
+pub struct Describer {
+    fixed: Fixed,
+    last: Option<NodeDescription>,
+}
+
+impl Describer {
+    /// A describer of this host.
+    pub fn new(fixed: Fixed) -> Self {
+        Self { fixed, last: None }
+    }
+
+    /// The host now.
+    pub async fn describe(&mut self) -> NodeDescription {
+        let fixed = self.fixed.clone();
+        let looked = tokio::task::spawn_blocking(move || look(&fixed)).await;
+        let description = looked.unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot look at the host");
+            self.last.clone().unwrap_or_default()
+        });
+        self.last = Some(description.clone());
+        description
+    }
+
+    /// The host now, when it is not as it was last time.
+    pub async fn changed(&mut self) -> Option<NodeDescription> {
+        let before = self.last.clone();
+        let now = self.describe().await;
+        (before.as_ref() != Some(&now)).then_some(now)
+    }
+}
+
+fn look(fixed: &Fixed) -> NodeDescription {
+    let uname = rustix::system::uname();
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    NodeDescription {
+        hostname: uname.nodename().to_string_lossy().into_owned(),
+        address: Some(fixed.address),
+        agent_port: fixed.port,
+        os: "linux".to_owned(),
+        arch: architecture().to_owned(),
+        millicpus: u64::try_from(cpus).unwrap_or(1) * 1000,
+        memory: memory().unwrap_or_default(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        engine_labels: fixed.labels.clone(),
+        routed_prefixes: Vec::new(),
+        listeners: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
+/// `MemTotal:  8123456 kB`
+fn memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_host_is_described() {
+        let address = Ipv4Addr::new(10, 0, 0, 1);
+        let mut describer = Describer::new(Fixed { address, port: 1, labels: BTreeMap::new() });
+        let description = describer.describe().await;
+        assert_eq!(description.address, Some(address));
+        assert!(!description.hostname.is_empty());
+        assert!(description.millicpus >= 1000 && description.memory > 1 << 20);
+    }
+}

@@ -1,0 +1,139 @@
+//! What controllers ask of this host: logs, and images.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use futures_util::StreamExt;
+use swarm_proto::id::TaskId;
+use swarm_proto::transport::{PeerRole, require_role};
+use swarm_proto::wire;
+use swarm_proto::wire::agent_server::{Agent, AgentServer};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::executor::Executor;
+use crate::image::{ImageError, Images};
+use crate::log;
+use crate::worker::{Worker, sentence};
+
+/// Batches of lines that wait for the network.
+const WAITING: usize = 4;
+/// Nanoseconds in a millisecond.
+const MILLISECOND: u64 = 1_000_000;
+
+/// The service.
+pub struct AgentService {
+    images: Arc<Images>,
+    executor: Arc<Executor>,
+    worker: Arc<Worker>,
+    hostname: String,
+}
+
+impl AgentService {
+    /// The service of this host.
+    pub fn server(
+        images: Arc<Images>,
+        executor: Arc<Executor>,
+        worker: Arc<Worker>,
+        hostname: String,
+    ) -> AgentServer<Self> {
+        AgentServer::new(Self { images, executor, worker, hostname })
+    }
+}
+
+#[tonic::async_trait]
+impl Agent for AgentService {
+    type LogsStream = Pin<Box<dyn Stream<Item = Result<wire::LogLine, Status>> + Send>>;
+
+    async fn logs(
+        &self,
+        request: Request<wire::AgentLogsRequest>,
+    ) -> Result<Response<Self::LogsStream>, Status> {
+        require_role(&request, &[PeerRole::Controller])?;
+        let request = request.into_inner();
+        let wish = log::Wish {
+            tail: request.tail,
+            since: request.since.saturating_mul(MILLISECOND),
+            follow: request.follow,
+        };
+        let mut streams = futures_util::stream::SelectAll::new();
+        for task in &request.tasks {
+            let id: TaskId = task.parse().map_err(|error| {
+                Status::invalid_argument(format!("{error}"))
+            })?;
+            streams.push(self.lines(id, wish));
+        }
+        Ok(Response::new(Box::pin(streams)))
+    }
+
+    async fn resolve_image(
+        &self,
+        request: Request<wire::ResolveImageRequest>,
+    ) -> Result<Response<wire::ResolveImageResponse>, Status> {
+        require_role(&request, &[PeerRole::Controller])?;
+        let reference = request.into_inner().reference;
+        let digest = self.images.resolve(&reference).await.map_err(|error| refusal(&error))?;
+        Ok(Response::new(wire::ResolveImageResponse { digest: digest.to_string() }))
+    }
+
+    async fn list_images(
+        &self,
+        request: Request<wire::ListImagesRequest>,
+    ) -> Result<Response<wire::NodeImages>, Status> {
+        require_role(&request, &[PeerRole::Controller])?;
+        let images = self.images.list().into_iter().map(|image| wire::Image {
+            reference: image.reference,
+            digest: image.digest.to_string(),
+            size: image.size,
+            created_at: image.created_at.0,
+        });
+        let node = self.hostname.clone();
+        Ok(Response::new(wire::NodeImages { node, error: String::new(), images: images.collect() }))
+    }
+}
+
+impl AgentService {
+    /// The lines of one task.
+    fn lines(
+        &self,
+        task: TaskId,
+        wish: log::Wish,
+    ) -> Pin<Box<dyn Stream<Item = Result<wire::LogLine, Status>> + Send>> {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let folder = self.executor.task_folder(task);
+        tokio::spawn(async move {
+            if let Err(error) = log::read(folder, wish, sender).await {
+                tracing::warn!(%task, %error, "cannot read its log");
+            }
+        });
+        let name = self.worker.task_name(task).unwrap_or_else(|| task.to_string());
+        let node = self.hostname.clone();
+        let lines = ReceiverStream::new(receiver).flat_map(move |batch| {
+            let (name, node) = (name.clone(), node.clone());
+            futures_util::stream::iter(batch).map(move |line| {
+                Ok(wire::LogLine {
+                    task_id: task.to_string(),
+                    task_name: name.clone(),
+                    node: node.clone(),
+                    time: line.time,
+                    stream: line.stream.to_owned(),
+                    line: line.content,
+                })
+            })
+        });
+        Box::pin(lines)
+    }
+}
+
+/// "Not there" and "cannot say" are different answers.
+fn refusal(error: &ImageError) -> Status {
+    let text = sentence(error);
+    match error.inner() {
+        ImageError::Name(_) => Status::invalid_argument(text),
+        ImageError::NotFound { .. } | ImageError::Denied { .. } => Status::not_found(text),
+        ImageError::Unavailable { .. } | ImageError::Stopped(_) => Status::unavailable(text),
+        _ => Status::failed_precondition(text),
+    }
+}

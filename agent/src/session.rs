@@ -1,0 +1,388 @@
+//! The session with the leader: says what is on this host, takes assignments, notices when nobody is in reach.
+//!
+//! Any controller will do, for followers relay. A session that falls silent, loses a message or is told goodbye is
+//! ended, and the next begins with a complete picture of both sides.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::select_ok;
+use swarm_proto::assignment::AssignmentDiff;
+use swarm_proto::convert::ConvertError;
+use swarm_proto::transport::{self, CONTROLLER_NAME, ConnectError, Identity, MAX_MESSAGE, Tls};
+use swarm_proto::wire;
+use swarm_proto::wire::agent_message::Message as Say;
+use swarm_proto::wire::controller_message::Message as Heard;
+use swarm_proto::wire::dispatcher_client::DispatcherClient;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::Channel;
+
+use crate::board::Board;
+use crate::description::Describer;
+use crate::executor::Executor;
+use crate::journal::JournalError;
+use crate::worker::{Worker, sentence};
+
+/// A controller that does not answer so long is passed over.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// The next controller is tried so much later, while the one before may still answer.
+const STAGGER: Duration = Duration::from_millis(250);
+/// A welcome takes a leader, and electing one takes a moment.
+const WELCOME_LIMIT: Duration = Duration::from_secs(3);
+/// The longest pause between two rounds over all controllers.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Without a word for so long, no controller counts as in reach.
+const CUT_OFF_AFTER: Duration = Duration::from_secs(4);
+/// Heartbeats without an answer that end a session.
+const SILENT_HEARTBEATS: u32 = 4;
+/// Reports that follow each other faster are sent as one.
+const REPORT_PAUSE: Duration = Duration::from_millis(40);
+/// How often the host is looked at again.
+const DESCRIBE_EVERY: Duration = Duration::from_secs(15);
+/// Messages that wait for the network.
+const OUTGOING: usize = 16;
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("no controller is known")]
+    NoController,
+    #[error("`{0}` did not answer in time")]
+    Slow(String),
+    #[error("{}", .0.message())]
+    Status(Box<tonic::Status>),
+    #[error("the controller ended the stream")]
+    Ended,
+    #[error("the controller said goodbye: {0}")]
+    Goodbye(String),
+    #[error("the controller fell silent")]
+    Silent,
+    #[error("message {found} came, {expected} was next")]
+    Gap { expected: u64, found: u64 },
+    #[error("the controller sent something that cannot be understood")]
+    Convert(#[from] ConvertError),
+    #[error("the controller sent {0} where it may not")]
+    Unexpected(&'static str),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("the stream to the controller is stuck")]
+    Stuck,
+}
+
+impl From<tonic::Status> for SessionError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Status(Box::new(status))
+    }
+}
+
+/// All that sessions need.
+pub struct Sessions {
+    /// Who this host is; its list of controllers is kept up to date.
+    pub identity: Identity,
+    /// Where the identity lies.
+    pub state_dir: PathBuf,
+    /// The host's certificate.
+    pub tls: Arc<Tls>,
+    /// Makes assignments true.
+    pub worker: Arc<Worker>,
+    /// What to report.
+    pub board: Arc<Board>,
+    /// Knows the volumes.
+    pub executor: Arc<Executor>,
+    /// Looks at the host.
+    pub describer: Describer,
+    /// Told whether a controller is in reach.
+    pub cut_off: watch::Sender<bool>,
+}
+
+impl Sessions {
+    /// One session after the other, without end.
+    pub async fn run(mut self) {
+        let mut heard = Instant::now();
+        let mut preferred = None;
+        let mut failures: u32 = 0;
+        loop {
+            let mut welcomed = false;
+            let error = match self.session(&mut preferred, &mut heard, &mut welcomed).await {
+                Err(error) => error,
+                Ok(never) => match never {},
+            };
+            if let SessionError::Goodbye(_) | SessionError::Ended = error {
+                tracing::info!(reason = %sentence(&error), "the session ended");
+            } else {
+                tracing::warn!(error = %sentence(&error), "no session");
+            }
+            failures = if welcomed { 0 } else { failures.saturating_add(1) };
+            self.pause(failures, heard).await;
+        }
+    }
+
+    /// Pauses before the next session, and notices meanwhile that nobody is in reach.
+    async fn pause(&self, failures: u32, heard: Instant) {
+        let longest = (Duration::from_millis(50) * 2_u32.pow(failures.min(5))).min(LONGEST_PAUSE);
+        let end = Instant::now() + longest.mul_f64(0.5 + 0.5 * fraction());
+        let cut_off = heard + CUT_OFF_AFTER;
+        if cut_off <= end {
+            sleep_until(cut_off).await;
+            if self.cut_off.send_if_modified(|now| !std::mem::replace(now, true)) {
+                tracing::warn!("no controller is in reach; tasks go on by themselves");
+            }
+        }
+        sleep_until(end).await;
+    }
+
+    async fn session(
+        &mut self,
+        preferred: &mut Option<String>,
+        heard: &mut Instant,
+        welcomed: &mut bool,
+    ) -> Result<std::convert::Infallible, SessionError> {
+        let (address, channel) = self.connect(preferred.take()).await?;
+        let (sender, receiver) = mpsc::channel(OUTGOING);
+        let hello = self.hello().await;
+        // Nothing waits in a new channel.
+        sender.try_send(message(Say::Hello(hello))).map_err(|_| SessionError::Stuck)?;
+        let mut client = DispatcherClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let open = client.session(ReceiverStream::new(receiver));
+        let slow = |_| SessionError::Slow(address.clone());
+        let mut stream = timeout(WELCOME_LIMIT, open).await.map_err(slow)??.into_inner();
+        let welcome = timeout(WELCOME_LIMIT, next(&mut stream)).await.map_err(slow)??;
+        let welcome = match welcome {
+            Heard::Welcome(welcome) => welcome,
+            Heard::Goodbye(goodbye) => return Err(said_goodbye(goodbye, preferred)),
+            _ => return Err(SessionError::Unexpected("something else than a welcome")),
+        };
+        tracing::info!(controller = %address, "in session");
+        (*heard, *welcomed) = (Instant::now(), true);
+        self.cut_off.send_if_modified(|now| std::mem::replace(now, false));
+        self.remember(&welcome.controllers);
+        // The session that was good is the first to try again.
+        *preferred = Some(address);
+        let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_milliseconds.max(50)));
+        let mut open = Open { sessions: self, sender, heartbeats: 0, answers: 0, sequence: 0 };
+        open.answered();
+        open.talk(stream, heartbeat, preferred, heard).await
+    }
+
+    /// Connects to whichever controller answers first, in the order of preference.
+    async fn connect(
+        &self,
+        preferred: Option<String>,
+    ) -> Result<(String, Channel), SessionError> {
+        let mut addresses: Vec<String> = preferred.into_iter().collect();
+        for address in &self.identity.controllers {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        if addresses.is_empty() {
+            return Err(SessionError::NoController);
+        }
+        let tries = addresses.into_iter().zip(0..).map(|(address, place)| {
+            let tls = Arc::clone(&self.tls);
+            Box::pin(async move {
+                sleep(STAGGER * place).await;
+                match timeout(CONNECT_LIMIT, tls.connect(&address, CONTROLLER_NAME)).await {
+                    Ok(Ok(channel)) => Ok((address, channel)),
+                    Ok(Err(error)) => Err(SessionError::from(error)),
+                    Err(_) => Err(SessionError::Slow(address)),
+                }
+            })
+        });
+        let ((address, channel), _) = select_ok(tries).await?;
+        Ok((address, channel))
+    }
+
+    async fn hello(&mut self) -> wire::Hello {
+        let description = self.describer.describe().await;
+        let statuses = self.board.begin();
+        wire::Hello {
+            session: transport::random_hex::<16>().unwrap_or_default(),
+            description: Some((&description).into()),
+            statuses: statuses.iter().map(|(id, status)| (id, status).into()).collect(),
+            volumes: self.volumes().await,
+        }
+    }
+
+    async fn volumes(&self) -> Vec<wire::VolumeReport> {
+        match self.executor.volume_reports().await {
+            Ok(reports) => reports.iter().map(Into::into).collect(),
+            Err(error) => {
+                tracing::error!(error = %error.sentence(), "cannot list volumes");
+                Vec::new()
+            }
+        }
+    }
+
+    fn remember(&mut self, controllers: &[String]) {
+        if controllers.is_empty() {
+            return;
+        }
+        if let Err(error) = self.identity.update_controllers(&self.state_dir, controllers) {
+            tracing::warn!(error = %sentence(&error), "cannot remember the controllers");
+        }
+    }
+}
+
+/// A session after its welcome.
+struct Open<'a> {
+    sessions: &'a mut Sessions,
+    sender: mpsc::Sender<wire::AgentMessage>,
+    /// Heartbeats sent.
+    heartbeats: u64,
+    /// Heartbeats answered.
+    answers: u64,
+    /// The last message of assignments.
+    sequence: u64,
+}
+
+impl Open<'_> {
+    async fn talk(
+        &mut self,
+        mut stream: Streaming<wire::ControllerMessage>,
+        interval: Duration,
+        preferred: &mut Option<String>,
+        heard: &mut Instant,
+    ) -> Result<std::convert::Infallible, SessionError> {
+        let mut heartbeat = tokio::time::interval_at(Instant::now() + interval, interval);
+        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut describe = tokio::time::interval_at(Instant::now() + DESCRIBE_EVERY, DESCRIBE_EVERY);
+        let board = Arc::clone(&self.sessions.board);
+        let mut report_at: Option<Instant> = None;
+        let mut may_report = Instant::now();
+        loop {
+            tokio::select! {
+                message = next(&mut stream) => {
+                    *heard = Instant::now();
+                    self.take(message?, preferred).await?;
+                }
+                () = board.news(), if report_at.is_none() => {
+                    report_at = Some(may_report.max(Instant::now()));
+                }
+                () = at(report_at) => {
+                    (report_at, may_report) = (None, Instant::now() + REPORT_PAUSE);
+                    self.report().await?;
+                }
+                _ = heartbeat.tick() => {
+                    if heard.elapsed() > interval * SILENT_HEARTBEATS {
+                        return Err(SessionError::Silent);
+                    }
+                    self.heartbeats += 1;
+                    self.say(Say::Heartbeat(wire::Heartbeat {})).await?;
+                }
+                _ = describe.tick() => {
+                    if let Some(changed) = self.sessions.describer.changed().await {
+                        self.say(Say::Description((&changed).into())).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take(
+        &mut self,
+        message: Heard,
+        preferred: &mut Option<String>,
+    ) -> Result<(), SessionError> {
+        match message {
+            Heard::Welcome(_) => Err(SessionError::Unexpected("a second welcome")),
+            Heard::Goodbye(goodbye) => Err(said_goodbye(goodbye, preferred)),
+            Heard::Alive(alive) => {
+                self.answers += 1;
+                self.answered();
+                self.sessions.remember(&alive.controllers);
+                Ok(())
+            }
+            Heard::Assignments(assignments) => {
+                let expected = self.sequence + 1;
+                if assignments.sequence != expected {
+                    return Err(SessionError::Gap { expected, found: assignments.sequence });
+                }
+                if expected == 1 && !assignments.complete {
+                    return Err(SessionError::Unexpected("a change before the complete set"));
+                }
+                self.sequence = expected;
+                let diff: AssignmentDiff = assignments.diff.unwrap_or_default().try_into()?;
+                Ok(self.sessions.worker.assign(assignments.complete, diff).await?)
+            }
+        }
+    }
+
+    /// What was sent before the answered heartbeat is known to the leader.
+    fn answered(&self) {
+        let ended = self.sessions.board.answered(self.answers);
+        if !ended.is_empty() {
+            self.sessions.worker.note_heard(&ended);
+        }
+    }
+
+    async fn report(&mut self) -> Result<(), SessionError> {
+        let report = self.sessions.board.take(self.heartbeats + 1);
+        // Volumes first: a running task's volume is known before the task runs.
+        if report.volumes {
+            let volumes = self.sessions.volumes().await;
+            self.say(Say::Volumes(wire::VolumesReport { volumes })).await?;
+        }
+        if !report.statuses.is_empty() {
+            let statuses = report.statuses.iter().map(|(id, status)| (id, status).into()).collect();
+            self.say(Say::Statuses(wire::StatusReport { statuses })).await?;
+        }
+        let gone = !report.removed_networks.is_empty() || !report.removed_tasks.is_empty();
+        if gone || report.networks.is_some() {
+            let networks = report.networks.unwrap_or_default();
+            self.say(Say::Confirmation(wire::Confirmation {
+                networks: networks.into_iter().map(|(id, version)| (id.0, version)).collect(),
+                removed_networks: report.removed_networks.iter().map(|id| id.0).collect(),
+                removed_tasks: report.removed_tasks.iter().map(ToString::to_string).collect(),
+            }))
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn say(&self, what: Say) -> Result<(), SessionError> {
+        match timeout(CUT_OFF_AFTER, self.sender.send(message(what))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(SessionError::Ended),
+            Err(_) => Err(SessionError::Stuck),
+        }
+    }
+}
+
+fn said_goodbye(goodbye: wire::Goodbye, preferred: &mut Option<String>) -> SessionError {
+    *preferred = Some(goodbye.leader).filter(|leader| !leader.is_empty());
+    SessionError::Goodbye(goodbye.reason)
+}
+
+fn message(what: Say) -> wire::AgentMessage {
+    wire::AgentMessage { message: Some(what), relayed_node: 0 }
+}
+
+/// The next message; ones without content are passed over.
+async fn next(stream: &mut Streaming<wire::ControllerMessage>) -> Result<Heard, SessionError> {
+    loop {
+        let message = stream.message().await?.ok_or(SessionError::Ended)?;
+        if let Some(content) = message.message {
+            return Ok(content);
+        }
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Something between 0 and 1, so that the agents of a cluster do not come all at once.
+fn fraction() -> f64 {
+    let random = transport::random_hex::<2>().unwrap_or_default();
+    u16::from_str_radix(&random, 16).map_or(0.5, |value| f64::from(value) / f64::from(u16::MAX))
+}

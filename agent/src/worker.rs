@@ -1,0 +1,298 @@
+//! Makes assignments true: keeps the journal, runs a small loop for each task, applies networks, removes volumes.
+
+mod networks;
+mod task;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use swarm_proto::assignment::{AssignmentDiff, NetworkAssignment, TaskAssignment};
+use swarm_proto::id::{NetworkId, TaskId};
+use swarm_proto::object::TaskState;
+use tokio::sync::watch;
+
+use crate::board::Board;
+use crate::executor::Executor;
+use crate::journal::{Contents, Journal, JournalError, Progress, Record};
+use crate::step::{Actual, Presence};
+use networks::Applying;
+use task::TaskLoop;
+
+/// What all loops share.
+struct Shared {
+    journal: Mutex<Journal>,
+    executor: Arc<Executor>,
+    board: Arc<Board>,
+    /// True while no controller has been in reach for some time.
+    cut_off: watch::Receiver<bool>,
+    networks: Applying,
+    loops: Mutex<HashMap<TaskId, watch::Sender<Arc<TaskAssignment>>>>,
+}
+
+impl Shared {
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn loops(&self) -> MutexGuard<'_, HashMap<TaskId, watch::Sender<Arc<TaskAssignment>>>> {
+        self.loops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes something of which no other record depends; a failure is only logged.
+    fn note(&self, record: Record) {
+        if let Err(error) = self.journal().append(&[record]) {
+            tracing::error!(%error, "cannot note progress");
+        }
+    }
+}
+
+/// The worker of a host.
+pub struct Worker {
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    /// Takes over what an earlier agent left: networks, then running containers, then removes what nobody owns.
+    pub async fn start(
+        journal: Journal,
+        executor: Arc<Executor>,
+        board: Arc<Board>,
+        cut_off: watch::Receiver<bool>,
+    ) -> Self {
+        let contents = journal.contents().clone();
+        let (networks, changes) = Applying::new();
+        let shared = Arc::new(Shared {
+            journal: Mutex::new(journal),
+            executor,
+            board,
+            cut_off,
+            networks,
+            loops: Mutex::default(),
+        });
+        set_assigned(&shared.executor, &contents);
+        networks::apply(&shared).await;
+        let mut loops = Vec::new();
+        for task in contents.tasks.values() {
+            let progress = contents.progress.get(&task.id).cloned();
+            loops.push(TaskLoop::resume(&shared, task, progress).await);
+        }
+        let known: BTreeSet<TaskId> = contents.tasks.keys().copied().collect();
+        for error in shared.executor.retain_networks(known.clone()).await {
+            tracing::warn!(error = %sentence(&error), "cannot remove what an earlier run left");
+        }
+        if let Err(error) = shared.executor.retain(known).await {
+            tracing::warn!(error = %error.sentence(), "cannot remove what an earlier run left");
+        }
+        for task in loops {
+            run(&shared, task);
+        }
+        tokio::spawn(networks::run(Arc::clone(&shared), changes));
+        tokio::spawn(watch_volumes(Arc::clone(&shared)));
+        let worker = Self { shared };
+        worker.remove_volumes(&contents);
+        worker
+    }
+
+    /// Takes a message of a controller in. What it says is on disk before anything is done about it.
+    pub async fn assign(&self, complete: bool, diff: AssignmentDiff) -> Result<(), JournalError> {
+        let (records, gone) = self.records(complete, diff);
+        if !records.is_empty() {
+            let file = {
+                let mut journal = self.shared.journal();
+                journal.append(&records)?;
+                journal.handle()?
+            };
+            let synced = tokio::task::spawn_blocking(move || file.sync_data()).await;
+            if let Ok(Err(error)) = synced {
+                tracing::error!(%error, "cannot sync the journal");
+            }
+        }
+        let contents = self.shared.journal().contents().clone();
+        set_assigned(&self.shared.executor, &contents);
+        self.act(&records, &contents);
+        for task in gone.tasks {
+            self.shared.board.task_gone(task);
+        }
+        self.shared.networks.change(&self.shared.board, &contents, gone.networks);
+        Ok(())
+    }
+
+    /// A task's name for people.
+    pub fn task_name(&self, task: TaskId) -> Option<String> {
+        let journal = self.shared.journal();
+        journal.contents().tasks.get(&task).map(|task| task.name.clone())
+    }
+
+    /// A controller has heard how these tasks ended: it decides what follows, also after a restart of this agent.
+    pub fn note_heard(&self, tasks: &[TaskId]) {
+        let mut journal = self.shared.journal();
+        let known = |task: &TaskId| journal.contents().progress.get(task).cloned();
+        let heard = tasks.iter().filter_map(|task| Some((*task, known(task)?)));
+        let records: Vec<Record> = heard
+            .map(|(task, progress)| Record::Progress(task, Progress { reported: true, ..progress }))
+            .collect();
+        if let Err(error) = journal.append(&records) {
+            tracing::error!(%error, "cannot note what was heard");
+        }
+    }
+
+    fn act(&self, records: &[Record], contents: &Contents) {
+        let mut volumes = false;
+        for record in records {
+            match record {
+                Record::Task(task) => self.tell(task),
+                Record::Volume(volume) => volumes |= volume.remove,
+                _ => {}
+            }
+        }
+        if volumes {
+            self.remove_volumes(contents);
+        }
+    }
+
+    /// Gives a task's loop its new wish, or begins one.
+    fn tell(&self, task: &Arc<TaskAssignment>) {
+        if let Some(wish) = self.shared.loops().get(&task.id) {
+            wish.send_replace(Arc::clone(task));
+            return;
+        }
+        run(&self.shared, TaskLoop::new(&self.shared, task));
+    }
+
+    /// What a message changes, as records, and what it removes that is not here anyway.
+    fn records(&self, complete: bool, diff: AssignmentDiff) -> (Vec<Record>, Gone) {
+        let journal = self.shared.journal();
+        let known = journal.contents();
+        let mut records = Vec::new();
+        let mut removed_tasks: BTreeSet<TaskId> = diff.removed_tasks.into_iter().collect();
+        let mut removed_networks: BTreeSet<NetworkId> = diff.removed_networks.into_iter().collect();
+        let mut removed_volumes: BTreeSet<_> = diff.removed_volumes.into_iter().collect();
+        if complete {
+            removed_tasks.extend(absent(&known.tasks, diff.tasks.iter().map(|task| task.id)));
+            removed_networks
+                .extend(absent(&known.networks, diff.networks.iter().map(|network| network.id)));
+            removed_volumes
+                .extend(absent(&known.volumes, diff.volumes.iter().map(|volume| volume.id)));
+        }
+        for volume in diff.volumes {
+            if known.volumes.get(&volume.id) != Some(&volume) || volume.remove {
+                records.push(Record::Volume(volume));
+            }
+        }
+        let is_known = |id: &_| known.volumes.contains_key(id);
+        records.extend(removed_volumes.into_iter().filter(is_known).map(Record::VolumeGone));
+        for network in diff.networks {
+            if known.networks.get(&network.id).map(AsRef::as_ref) != Some(&network) {
+                records.push(Record::Network(Arc::new(network)));
+            }
+        }
+        for id in &removed_networks {
+            records.extend(known.networks.contains_key(id).then_some(Record::NetworkGone(*id)));
+        }
+        for task in diff.tasks {
+            if known.tasks.get(&task.id).map(AsRef::as_ref) != Some(&task) {
+                records.push(Record::Task(Arc::new(task)));
+            }
+        }
+        let mut gone = Gone { tasks: Vec::new(), networks: removed_networks };
+        for id in removed_tasks {
+            match known.tasks.get(&id) {
+                None => gone.tasks.push(id),
+                Some(task) => {
+                    let task = TaskAssignment { desired: TaskState::Remove, ..(**task).clone() };
+                    records.push(Record::Task(Arc::new(task)));
+                }
+            }
+        }
+        (records, gone)
+    }
+
+    /// Removes the volumes that shall go. One that a task still mounts waits for the next time it is told.
+    fn remove_volumes(&self, contents: &Contents) {
+        let doomed: Vec<_> = contents.volumes.values().filter(|v| v.remove).cloned().collect();
+        if doomed.is_empty() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            for volume in doomed {
+                let removed = shared.executor.remove_volume(volume.id, volume.name.clone()).await;
+                match removed {
+                    Ok(()) => tracing::info!(volume = %volume.name, "removed"),
+                    Err(error) => {
+                        let error = error.sentence();
+                        tracing::warn!(volume = %volume.name, %error, "cannot remove a volume");
+                    }
+                }
+            }
+            shared.board.volumes_changed();
+        });
+    }
+}
+
+/// What is asked to be removed and not here.
+struct Gone {
+    tasks: Vec<TaskId>,
+    networks: BTreeSet<NetworkId>,
+}
+
+fn absent<K: Ord + Copy, V>(
+    known: &BTreeMap<K, V>,
+    wanted: impl Iterator<Item = K>,
+) -> Vec<K> {
+    let wanted: BTreeSet<K> = wanted.collect();
+    known.keys().filter(|id| !wanted.contains(id)).copied().collect()
+}
+
+fn set_assigned(executor: &Executor, contents: &Contents) {
+    let networks: BTreeMap<NetworkId, NetworkAssignment> =
+        contents.networks.iter().map(|(id, network)| (*id, (**network).clone())).collect();
+    let volumes = contents.volumes.values().map(|volume| (volume.id, volume.name.clone()));
+    executor.set_assigned(networks, volumes.collect());
+}
+
+fn run(shared: &Arc<Shared>, task: (TaskLoop, watch::Sender<Arc<TaskAssignment>>)) {
+    let (task, wish) = task;
+    shared.loops().insert(task.id(), wish);
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let id = task.id();
+        task.run().await;
+        shared.loops().remove(&id);
+    });
+}
+
+async fn watch_volumes(shared: Arc<Shared>) {
+    loop {
+        shared.executor.volume_made().await;
+        shared.board.volumes_changed();
+    }
+}
+
+/// An error with its causes.
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let next = cause.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn actual(progress: Progress) -> Actual {
+    Actual {
+        status: progress.status,
+        container: Presence::Absent,
+        fetched: false,
+        built: false,
+        stopping: progress.stopping,
+        killed: false,
+        settled: false,
+        reported: progress.reported,
+        restarts: progress.restarts,
+    }
+}

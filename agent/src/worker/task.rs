@@ -1,0 +1,408 @@
+//! The loop of one task: ask what is next, do it, ask again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm_proto::assignment::TaskAssignment;
+use swarm_proto::id::{TaskId, Timestamp};
+use swarm_proto::object::{TaskState, TaskStatus};
+use swarm_runtime::ExitRecord;
+use tokio::sync::watch;
+
+use super::{Shared, actual};
+use crate::clock;
+use crate::executor::{Built, EndWatch, Found, TaskError};
+use crate::image::Image;
+use crate::journal::{Progress, Record};
+use crate::step::{self, Actual, Presence, Step, Wish};
+
+/// Between tries of what must succeed sometime: taking down and removing.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Restarts without a controller that are counted.
+const COUNTED_RESTARTS: usize = 64;
+
+/// One task on this host.
+pub(super) struct TaskLoop {
+    shared: Arc<Shared>,
+    wish: watch::Receiver<Arc<TaskAssignment>>,
+    task: Arc<TaskAssignment>,
+    actual: Actual,
+    image: Option<Arc<Image>>,
+    built: Option<Built>,
+    end: Option<EndWatch>,
+    exit: Option<ExitRecord>,
+    /// Why it cannot go on, before that has become its status.
+    failure: Option<TaskError>,
+    pause: Duration,
+}
+
+impl TaskLoop {
+    /// A task that was just assigned.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        task: &Arc<TaskAssignment>,
+    ) -> (Self, watch::Sender<Arc<TaskAssignment>>) {
+        let status = TaskStatus {
+            state: TaskState::Assigned,
+            since: clock::now(),
+            message: String::new(),
+            exit_code: None,
+            pid: None,
+            started_at: None,
+            attempt: 1,
+        };
+        let progress = Progress { status, stopping: None, reported: false, restarts: Vec::new() };
+        Self::with(shared, task, progress)
+    }
+
+    /// A task of an earlier agent: its container is taken over as it is found.
+    pub(super) async fn resume(
+        shared: &Arc<Shared>,
+        task: &Arc<TaskAssignment>,
+        progress: Option<Progress>,
+    ) -> (Self, watch::Sender<Arc<TaskAssignment>>) {
+        let Some(progress) = progress else { return Self::new(shared, task) };
+        if progress.reported {
+            shared.board.set_heard(task.id);
+        }
+        let status = progress.status.clone();
+        let heard = progress.reported;
+        let (mut this, wish) = Self::with(shared, task, progress);
+        shared.board.set_status(task.id, status.clone());
+        if heard {
+            shared.board.set_heard(task.id);
+        }
+        if !status.state.is_terminal() {
+            this.look().await;
+        }
+        if this.actual.container == Presence::Running {
+            tracing::info!(task = %task.name, id = %task.id, "took over a running container");
+            if let Err(error) = shared.executor.adopt(task, status.attempt).await {
+                let error = error.sentence();
+                tracing::warn!(task = %task.name, %error, "cannot take over its networks");
+            }
+        }
+        (this, wish)
+    }
+
+    fn with(
+        shared: &Arc<Shared>,
+        task: &Arc<TaskAssignment>,
+        progress: Progress,
+    ) -> (Self, watch::Sender<Arc<TaskAssignment>>) {
+        let (sender, wish) = watch::channel(Arc::clone(task));
+        let this = Self {
+            shared: Arc::clone(shared),
+            wish,
+            task: Arc::clone(task),
+            actual: actual(progress),
+            image: None,
+            built: None,
+            end: None,
+            exit: None,
+            failure: None,
+            pause: FIRST_PAUSE,
+        };
+        (this, sender)
+    }
+
+    pub(super) fn id(&self) -> TaskId {
+        self.task.id
+    }
+
+    /// Goes on until the task is gone from this host.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.task = Arc::clone(&self.wish.borrow_and_update());
+            self.actual.reported = self.shared.board.is_heard(self.task.id);
+            let cut_off = *self.shared.cut_off.borrow();
+            let step = match self.failure {
+                Some(_) if !self.actual.status.state.is_terminal() => Step::Settle,
+                _ => step::next(&Wish::of(&self.task), &self.actual, clock::now(), cut_off),
+            };
+            if self.take(step).await {
+                return;
+            }
+        }
+    }
+
+    /// Does one step; true when it was the last.
+    async fn take(&mut self, step: Step) -> bool {
+        match step {
+            Step::Accept => self.come_to(TaskState::Accepted),
+            Step::Fetch => self.fetch().await,
+            Step::Build => self.build().await,
+            Step::BecomeReady => self.come_to(TaskState::Ready),
+            Step::Start => self.start().await,
+            Step::BecomeRunning => self.come_to(TaskState::Running),
+            Step::Await(until) => self.wait(until).await,
+            Step::Stop => self.stop().await,
+            Step::Kill => self.kill().await,
+            Step::Settle if self.actual.status.state.is_terminal() => self.settle().await,
+            Step::Settle => self.conclude(),
+            Step::Restart => self.restart(),
+            Step::Remove => return self.remove().await,
+        }
+        false
+    }
+
+    fn come_to(&mut self, state: TaskState) {
+        self.actual.status.state = state;
+        self.actual.status.since = clock::now();
+        self.report();
+    }
+
+    /// Writes the status down and reports it.
+    fn report(&mut self) {
+        let progress = Progress {
+            status: self.actual.status.clone(),
+            stopping: self.actual.stopping,
+            reported: false,
+            restarts: self.actual.restarts.clone(),
+        };
+        self.shared.note(Record::Progress(self.task.id, progress));
+        self.shared.board.set_status(self.task.id, self.actual.status.clone());
+    }
+
+    async fn fetch(&mut self) {
+        if self.actual.status.state < TaskState::Preparing {
+            self.come_to(TaskState::Preparing);
+        }
+        let fetched = tokio::select! {
+            fetched = self.shared.executor.fetch(&self.task) => fetched,
+            // The download goes on for others; this task is not wanted any more.
+            () = unwanted(self.wish.clone()) => return,
+        };
+        match fetched {
+            Ok(image) => (self.image, self.actual.fetched) = (Some(image), true),
+            Err(error) => self.failure = Some(error),
+        }
+    }
+
+    async fn build(&mut self) {
+        let Some(image) = &self.image else {
+            self.actual.fetched = false;
+            return;
+        };
+        match self.shared.executor.build(&self.task, image).await {
+            Ok(built) => (self.built, self.actual.built) = (Some(built), true),
+            Err(error) => self.failure = Some(error),
+        }
+    }
+
+    async fn start(&mut self) {
+        let (Some(image), Some(built)) = (self.image.clone(), self.built.take()) else {
+            (self.actual.fetched, self.actual.built) = (self.image.is_some(), false);
+            return;
+        };
+        if self.actual.status.state < TaskState::Starting {
+            self.come_to(TaskState::Starting);
+        }
+        let attempt = self.actual.status.attempt;
+        match self.shared.executor.start(&self.task, attempt, &image, built).await {
+            Ok(found) => self.found(found),
+            Err(error) => self.failure = Some(error),
+        }
+        // Only the start needs the image; the layers stay, of course.
+        self.image = None;
+        if self.actual.container == Presence::Running {
+            self.come_to(TaskState::Running);
+        }
+    }
+
+    /// Takes in what there is of the container.
+    fn found(&mut self, found: Found) {
+        self.end = None;
+        self.actual.container = match found {
+            Found::Absent => Presence::Absent,
+            Found::Created => Presence::Created,
+            Found::Running { pid, started_at, end } => {
+                self.actual.status.pid = Some(pid);
+                self.actual.status.started_at = Some(Timestamp(started_at));
+                self.end = Some(end);
+                Presence::Running
+            }
+            Found::Exited(record) => {
+                self.exit = Some(record);
+                Presence::Exited
+            }
+        };
+    }
+
+    async fn look(&mut self) {
+        let attempt = self.actual.status.attempt;
+        match self.shared.executor.inspect(self.task.id, attempt).await {
+            Ok(found) => self.found(found),
+            Err(error) => {
+                let error = error.sentence();
+                tracing::warn!(task = %self.task.name, %error, "cannot look at its container");
+                self.rest().await;
+            }
+        }
+    }
+
+    async fn wait(&mut self, until: Option<Timestamp>) {
+        let alone = self.actual.status.state.is_terminal();
+        let mut cut_off = self.shared.cut_off.clone();
+        let ended = tokio::select! {
+            changed = self.wish.changed() => {
+                if changed.is_err() {
+                    // The worker is gone: the program ends.
+                    std::future::pending::<()>().await;
+                }
+                false
+            }
+            () = ended(&mut self.end) => true,
+            () = sleep_until(until) => false,
+            _ = cut_off.changed(), if alone => false,
+            () = self.shared.board.heard.notified(), if alone => false,
+        };
+        if ended {
+            self.look().await;
+        }
+    }
+
+    async fn stop(&mut self) {
+        self.actual.stopping = Some(clock::now());
+        self.report();
+        let attempt = self.actual.status.attempt;
+        if let Err(error) = self.shared.executor.stop(&self.task, attempt).await {
+            tracing::warn!(task = %self.task.name, error = %error.sentence(), "cannot stop it");
+            self.look().await;
+        }
+    }
+
+    async fn kill(&mut self) {
+        let attempt = self.actual.status.attempt;
+        match self.shared.executor.kill(self.task.id, attempt).await {
+            Ok(()) => self.actual.killed = true,
+            Err(error) => {
+                tracing::warn!(task = %self.task.name, error = %error.sentence(), "cannot kill it");
+                self.rest().await;
+            }
+        }
+        self.look().await;
+    }
+
+    /// The run is over: says how it ended.
+    fn conclude(&mut self) {
+        let wanted = self.task.desired > TaskState::Running;
+        let status = &mut self.actual.status;
+        status.pid = None;
+        let (state, message) = match (self.failure.take(), self.exit.take()) {
+            (Some(error), _) => {
+                let state =
+                    if error.is_permanent() { TaskState::Rejected } else { TaskState::Failed };
+                (state, error.sentence())
+            }
+            (None, Some(exit)) => {
+                status.exit_code = Some(exit.code);
+                let started = exit.started_at_ms.map(Timestamp);
+                status.started_at = started.or(status.started_at);
+                let message = describe(&exit);
+                if exit.code == 0 { (TaskState::Complete, message) } else { (TaskState::Failed, message) }
+            }
+            (None, None) if wanted => (TaskState::Shutdown, String::new()),
+            (None, None) => (TaskState::Failed, "its container is lost".to_owned()),
+        };
+        let stopped = wanted || self.actual.stopping.is_some();
+        status.state = if stopped { TaskState::Shutdown } else { state };
+        status.since = clock::now();
+        status.message = if stopped { String::new() } else { message };
+        let (state, message) = (status.state, status.message.clone());
+        tracing::info!(task = %self.task.name, id = %self.task.id, %state, %message, "ended");
+        self.actual.container = Presence::Absent;
+        (self.end, self.built, self.actual.built) = (None, None, false);
+        self.actual.settled = false;
+        self.report();
+    }
+
+    async fn settle(&mut self) {
+        let attempt = self.actual.status.attempt;
+        match self.shared.executor.settle(self.task.id, attempt).await {
+            Ok(()) => {
+                self.actual.settled = true;
+                self.pause = FIRST_PAUSE;
+                self.shared.networks.wake();
+            }
+            Err(error) => {
+                let error = error.sentence();
+                tracing::warn!(task = %self.task.name, %error, "cannot take down what it needed");
+                self.rest().await;
+            }
+        }
+    }
+
+    fn restart(&mut self) {
+        let now = clock::now();
+        tracing::info!(task = %self.task.name, "restarted without a controller");
+        self.actual.restarts.push(now);
+        let surplus = self.actual.restarts.len().saturating_sub(COUNTED_RESTARTS);
+        self.actual.restarts.drain(..surplus);
+        self.actual.status = TaskStatus {
+            state: TaskState::Accepted,
+            since: now,
+            message: "restarted by its host while no controller was in reach".to_owned(),
+            exit_code: None,
+            pid: None,
+            started_at: None,
+            attempt: self.actual.status.attempt + 1,
+        };
+        (self.actual.stopping, self.actual.killed) = (None, false);
+        self.actual.fetched = self.image.is_some();
+        self.report();
+    }
+
+    async fn remove(&mut self) -> bool {
+        if let Err(error) = self.shared.executor.remove(self.task.id).await {
+            let error = error.sentence();
+            tracing::warn!(task = %self.task.name, %error, "cannot remove it");
+            self.rest().await;
+            return false;
+        }
+        self.shared.note(Record::TaskGone(self.task.id));
+        self.shared.board.task_gone(self.task.id);
+        self.shared.networks.wake();
+        true
+    }
+
+    /// Pauses after a failure, longer each time.
+    async fn rest(&mut self) {
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn describe(exit: &ExitRecord) -> String {
+    if let Some(message) = &exit.message {
+        return message.clone();
+    }
+    match (exit.oom_killed, exit.signal) {
+        (true, _) => "killed for want of memory".to_owned(),
+        (false, Some(signal)) => format!("ended by signal {signal}"),
+        (false, None) if exit.code == 0 => String::new(),
+        (false, None) => format!("exit code {}", exit.code),
+    }
+}
+
+async fn unwanted(mut wish: watch::Receiver<Arc<TaskAssignment>>) {
+    let over = wish.wait_for(|task| task.desired > TaskState::Running).await.is_ok();
+    if !over {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn ended(end: &mut Option<EndWatch>) {
+    match end {
+        Some(end) => end.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(until: Option<Timestamp>) {
+    match until {
+        Some(time) => tokio::time::sleep(time.since(clock::now())).await,
+        None => std::future::pending().await,
+    }
+}
