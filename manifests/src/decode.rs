@@ -89,9 +89,14 @@ impl Decoder<'_> {
                 }
                 continue;
             }
-            let words = known.iter().copied().chain(later.iter().map(|(word, _)| *word));
             let message = format!("unknown key `{}` in {place}", shorten(name));
-            self.problems.error_hint(key.at, message, nearest::hint(name, words));
+            // Also what comes later may have been meant, but is not offered.
+            let words = known.iter().copied().chain(later.iter().map(|(word, _)| *word));
+            let hint = match nearest::nearest(name, words) {
+                Some(word) => format!("did you mean `{word}`?"),
+                None => nearest::hint(name, known.iter().copied()),
+            };
+            self.problems.error_hint(key.at, message, hint);
         }
         Some(Fields { at: node.at, pairs })
     }

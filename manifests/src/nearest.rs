@@ -2,6 +2,10 @@
 
 /// The known word nearest to a wrong one, when it is near enough to be a slip.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const LONGEST: usize = 64;
+    if wrong.len() > LONGEST {
+        return None;
+    }
     let wrong = wrong.to_lowercase();
     let slips = |word: &str| strsim::damerau_levenshtein(&wrong, &word.to_lowercase());
     let most = (wrong.chars().count() / 3).clamp(1, 3);
@@ -15,9 +19,7 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
 
 /// `did you mean …?` for a wrong word, else what there is.
 pub(crate) fn hint<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
-    if wrong.len() <= 64
-        && let Some(word) = nearest(wrong, known.clone())
-    {
+    if let Some(word) = nearest(wrong, known.clone()) {
         return format!("did you mean `{word}`?");
     }
     let words: Vec<String> = known.into_iter().map(|word| format!("`{word}`")).collect();

@@ -73,7 +73,8 @@ pub fn of_service(state: &State, service: &Service) -> ServiceProgress {
     let leaving = tasks
         .iter()
         .filter(|task| {
-            let is_old = task.spec_version != service.spec_version
+            let is_old = service.removing
+                || task.spec_version != service.spec_version
                 || task.desired > TaskState::Running
                 || !slots.contains(&task.id.slot);
             let has_begun = task.status.state >= TaskState::Assigned && task.node.is_some();

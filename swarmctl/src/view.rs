@@ -159,4 +159,27 @@ pub(crate) fn short_image(reference: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_spans_for_people() {
+        let sizes = [0, 1023, 1024, 1536, 10 << 20, (5 << 30) + (1 << 29), u64::MAX].map(bytes);
+        assert_eq!(
+            sizes,
+            ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "10 MiB", "5.5 GiB", "16777215 TiB"]
+        );
+        let spans = [5, 119, 120, 7_199, 7_200, 172_799, 172_800].map(Duration::from_secs);
+        assert_eq!(spans.map(span), ["5s", "119s", "2m", "119m", "2h", "47h", "2d"]);
+    }
+
+    #[test]
+    fn a_cell_stays_on_its_line() {
+        assert_eq!(one_line("a\nb\t c\u{1b}[2J"), "a b c [2J");
+    }
+
+    #[test]
+    fn times_in_utc() {
+        assert_eq!(time(Timestamp(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
+    }
+}

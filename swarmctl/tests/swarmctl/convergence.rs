@@ -1,0 +1,141 @@
+//! When a deploy counts as done.
+
+use swarm_proto::object::{Availability, NodeStatus, TaskState};
+use swarm_proto::spec::{RestartCondition, ServiceMode};
+use swarmctl::convergence::{ServiceProgress, of_service, of_stack};
+use swarmctl::state::State;
+
+use crate::objects::{service, state, task};
+
+/// The counter with all its tasks running.
+fn running() -> State {
+    let mut state = state();
+    state.tasks.clear();
+    let tasks = [
+        task(1, 1, 1, TaskState::Running),
+        task(1, 2, 1, TaskState::Running),
+        task(1, 3, 1, TaskState::Running),
+        task(2, 1, 1, TaskState::Running),
+    ];
+    state.tasks.extend(tasks.map(|task| (task.id, task)));
+    for node in state.nodes.values_mut() {
+        node.status = NodeStatus::Ready;
+        node.availability = Availability::Active;
+    }
+    state
+}
+
+fn web(state: &State) -> ServiceProgress {
+    of_service(state, &state.services.values().next().unwrap().clone())
+}
+
+#[test]
+fn all_running_is_done() {
+    let state = running();
+    assert!(of_stack(&state, "counter").iter().all(ServiceProgress::is_converged));
+    assert_eq!(web(&state).words(), "3 of 3 running");
+}
+
+#[test]
+fn an_empty_slot_is_owed_and_says_why() {
+    let progress = web(&state());
+    assert!(!progress.is_converged());
+    assert_eq!((progress.done, progress.wanted), (2, 3));
+    let (task, why) = &progress.stuck[0];
+    assert_eq!(task, "counter_web.3");
+    assert!(why.starts_with("pending: no suitable node"), "{why}");
+}
+
+#[test]
+fn old_tasks_must_go() {
+    let mut state = running();
+    let service = state.services.values_mut().next().unwrap();
+    service.spec_version = 2;
+    let progress = web(&state);
+    assert_eq!((progress.done, progress.leaving), (0, 3));
+    for slot in 1..=3 {
+        let mut task = task(1, slot, 2, TaskState::Running);
+        task.spec_version = 2;
+        state.tasks.insert(task.id, task);
+    }
+    let progress = web(&state);
+    assert_eq!((progress.done, progress.leaving), (3, 3));
+    assert_eq!(progress.words(), "3 of 3 running, 3 stopping");
+    for task in state.tasks.values_mut().filter(|task| task.spec_version == 1) {
+        task.desired = TaskState::Shutdown;
+        task.status.state = TaskState::Shutdown;
+    }
+    assert!(web(&state).is_converged());
+}
+
+#[test]
+fn a_task_above_the_number_must_go() {
+    let mut state = running();
+    let mut extra = task(1, 4, 1, TaskState::Running);
+    extra.node = Some(swarm_proto::id::NodeId(1));
+    state.tasks.insert(extra.id, extra);
+    assert_eq!(web(&state).leaving, 1);
+}
+
+#[test]
+fn a_lost_node_owes_a_replacement_but_no_end() {
+    let mut state = running();
+    state.nodes.values_mut().next().unwrap().status = NodeStatus::Down;
+    let progress = web(&state);
+    assert_eq!((progress.done, progress.leaving), (2, 0));
+    let replacement = task(1, 1, 2, TaskState::Running);
+    let mut replacement =
+        swarm_proto::object::Task { node: Some(swarm_proto::id::NodeId(2)), ..replacement };
+    replacement.spec_version = 1;
+    state.tasks.insert(replacement.id, replacement);
+    assert!(web(&state).is_converged());
+}
+
+#[test]
+fn one_shots_count_when_complete() {
+    let mut state = running();
+    for task in state.tasks.values_mut() {
+        task.status.state = TaskState::Complete;
+    }
+    assert_eq!(web(&state).done, 0);
+    for service in state.services.values_mut() {
+        service.spec.restart.condition = RestartCondition::OnFailure;
+    }
+    assert!(web(&state).is_converged());
+}
+
+#[test]
+fn a_failure_without_restart_is_final() {
+    let mut state = running();
+    let task = state.tasks.values_mut().next().unwrap();
+    task.status.state = TaskState::Failed;
+    task.status.exit_code = Some(3);
+    assert_eq!(web(&state).lost, None);
+    for service in state.services.values_mut() {
+        service.spec.restart.condition = RestartCondition::None;
+    }
+    assert_eq!(web(&state).lost, Some(("counter_web.1".to_owned(), "exit code 3".to_owned())));
+}
+
+#[test]
+fn a_global_service_wants_each_eligible_node() {
+    let mut state = running();
+    state.tasks.clear();
+    let mut global = service(1, "web");
+    global.spec.mode = ServiceMode::Global;
+    state.services.insert(global.id, global);
+    assert_eq!(web(&state).wanted, 3);
+    let last = state.nodes.values_mut().last().unwrap();
+    last.labels.insert("zone".to_owned(), "C".to_owned());
+    assert_eq!(web(&state).wanted, 2, "constraints compare without case");
+}
+
+#[test]
+fn a_service_that_goes_is_owed_until_it_is_gone() {
+    let mut state = running();
+    state.services.values_mut().next().unwrap().removing = true;
+    assert_eq!(web(&state).words(), "being removed, 3 stopping");
+    state.tasks.retain(|id, _| id.service.0 != 1);
+    assert!(!web(&state).is_converged());
+    assert_eq!(web(&state).words(), "being removed");
+}

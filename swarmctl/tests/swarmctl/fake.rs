@@ -1,0 +1,270 @@
+//! A controller that says what a test tells it, on a unix socket, and the real program to talk to it.
+
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::{Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use swarm_proto::transport::{accept_unix, server};
+use swarm_proto::wire::control_server::{Control, ControlServer};
+use swarm_proto::wire::watch_event::Event;
+use swarm_proto::wire::{self, WatchEvent};
+use swarmctl::state::State;
+use tokio::process::Command;
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::{Stream, StreamExt, iter};
+use tonic::{Request, Response, Status};
+
+use crate::objects::view;
+
+type Answer<T> = Result<Response<T>, Status>;
+type Lines<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What the fake answers.
+pub(crate) struct Script {
+    pub(crate) state: Mutex<State>,
+    /// Answers to writes, each used once; without one a write is accepted.
+    pub(crate) refusals: Mutex<Vec<Status>>,
+    pub(crate) deploy: Mutex<wire::DeployResponse>,
+    pub(crate) logs: Mutex<Vec<wire::LogLine>>,
+    /// Every write that came in.
+    pub(crate) seen: Mutex<Vec<String>>,
+    /// `None` ends the watchers' streams, as a controller that stops does.
+    events: broadcast::Sender<Option<Event>>,
+}
+
+impl Script {
+    pub(crate) fn new(state: State) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(state),
+            refusals: Mutex::default(),
+            deploy: Mutex::new(wire::DeployResponse {
+                revision: 2,
+                changed: true,
+                warnings: Vec::new(),
+                changes: vec!["service web created".to_owned()],
+            }),
+            logs: Mutex::default(),
+            seen: Mutex::default(),
+            events: broadcast::channel(100).0,
+        })
+    }
+
+    /// Changes the state and tells the watchers all of it.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock().unwrap();
+        change(&mut state);
+        let _ = self.events.send(Some(Event::Snapshot(view(&state))));
+    }
+
+    /// Breaks every watcher's stream.
+    pub(crate) fn end_streams(&self) {
+        let _ = self.events.send(None);
+    }
+
+    fn write(&self, what: String) -> Result<(), Status> {
+        self.seen.lock().unwrap().push(what);
+        match self.refusals.lock().unwrap().pop() {
+            Some(status) => Err(status),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The script as tonic serves it.
+struct Served(Arc<Script>);
+
+impl std::ops::Deref for Served {
+    type Target = Script;
+
+    fn deref(&self) -> &Script {
+        &self.0
+    }
+}
+
+#[tonic::async_trait]
+impl Control for Served {
+    type WatchStream = Lines<WatchEvent>;
+    type LogsStream = Lines<wire::LogLine>;
+
+    async fn deploy(&self, request: Request<wire::DeployRequest>) -> Answer<wire::DeployResponse> {
+        let request = request.into_inner();
+        let stack = request.stack.unwrap();
+        self.write(format!("deploy {} {}", stack.name, request.request_id))?;
+        Ok(Response::new(self.deploy.lock().unwrap().clone()))
+    }
+
+    async fn remove_stack(
+        &self,
+        request: Request<wire::RemoveStackRequest>,
+    ) -> Answer<wire::RemoveStackResponse> {
+        self.write(format!("remove stack {}", request.into_inner().stack))?;
+        Ok(Response::new(wire::RemoveStackResponse {}))
+    }
+
+    async fn scale_service(
+        &self,
+        request: Request<wire::ScaleServiceRequest>,
+    ) -> Answer<wire::ScaleServiceResponse> {
+        let request = request.into_inner();
+        self.write(format!("scale {} {}", request.service, request.replicas))?;
+        Ok(Response::new(wire::ScaleServiceResponse { previous: 1 }))
+    }
+
+    async fn update_node(
+        &self,
+        request: Request<wire::UpdateNodeRequest>,
+    ) -> Answer<wire::UpdateNodeResponse> {
+        let request = request.into_inner();
+        let mut set: Vec<String> =
+            request.set_labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        set.sort();
+        let availability = request.availability();
+        self.write(format!(
+            "update node {} {availability:?} {set:?} {:?}",
+            request.node, request.remove_labels
+        ))?;
+        Ok(Response::new(wire::UpdateNodeResponse {}))
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<wire::RemoveNodeRequest>,
+    ) -> Answer<wire::RemoveNodeResponse> {
+        let request = request.into_inner();
+        self.write(format!("remove node {} {}", request.node, request.force))?;
+        Ok(Response::new(wire::RemoveNodeResponse {}))
+    }
+
+    async fn remove_volume(
+        &self,
+        request: Request<wire::RemoveVolumeRequest>,
+    ) -> Answer<wire::RemoveVolumeResponse> {
+        let request = request.into_inner();
+        self.write(format!("remove volume {} {}", request.volume, request.force))?;
+        Ok(Response::new(wire::RemoveVolumeResponse {}))
+    }
+
+    async fn get_state(&self, request: Request<wire::GetStateRequest>) -> Answer<wire::StateView> {
+        let mut view = view(&self.state.lock().unwrap());
+        view.stale = request.into_inner().stale;
+        Ok(Response::new(view))
+    }
+
+    async fn watch(&self, request: Request<wire::WatchRequest>) -> Answer<Self::WatchStream> {
+        assert!(request.into_inner().snapshot);
+        let event = |event| WatchEvent { event: Some(event), ..WatchEvent::default() };
+        let state = self.state.lock().unwrap();
+        let later = BroadcastStream::new(self.events.subscribe());
+        let first = iter([Ok(event(Event::Snapshot(view(&state))))]);
+        let later = later.map(move |change| match change {
+            Ok(Some(change)) => Ok(event(change)),
+            _ => Err(Status::unavailable("this controller stops")),
+        });
+        Ok(Response::new(Box::pin(first.chain(later))))
+    }
+
+    async fn logs(&self, request: Request<wire::LogsRequest>) -> Answer<Self::LogsStream> {
+        let request = request.into_inner();
+        self.write(format!("logs {} {} {}", request.target, request.tail, request.since))?;
+        let lines: Vec<_> = self.logs.lock().unwrap().iter().cloned().map(Ok).collect();
+        Ok(Response::new(Box::pin(iter(lines))))
+    }
+
+    async fn list_images(
+        &self,
+        _request: Request<wire::ListImagesRequest>,
+    ) -> Answer<wire::ListImagesResponse> {
+        let lost = wire::NodeImages {
+            node: "n3".to_owned(),
+            error: "it is down".to_owned(),
+            images: Vec::new(),
+        };
+        Ok(Response::new(wire::ListImagesResponse { nodes: vec![lost] }))
+    }
+
+    async fn get_version(
+        &self,
+        _request: Request<wire::GetVersionRequest>,
+    ) -> Answer<wire::GetVersionResponse> {
+        Ok(Response::new(wire::GetVersionResponse {
+            version: "0.1.0".to_owned(),
+            raft_id: 1,
+            leader: 2,
+            leader_address: "10.9.0.2:2377".to_owned(),
+            node: "n1".to_owned(),
+        }))
+    }
+}
+
+/// A served script and a folder of its own.
+pub(crate) struct Fake {
+    pub(crate) script: Arc<Script>,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl Fake {
+    pub(crate) async fn start(state: State) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("stack.yml"), crate::objects::COUNTER).unwrap();
+        let script = Script::new(state);
+        let incoming = accept_unix(&folder.path().join("socket")).await.unwrap();
+        let service = ControlServer::new(Served(Arc::clone(&script)));
+        tokio::spawn(server().add_service(service).serve_with_incoming(incoming));
+        Self { script, folder }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    /// The program, set to talk to this controller.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = swarmctl(self.folder.path(), arguments);
+        command.env("SWARM_HOST", format!("unix://{}", self.socket().display()));
+        command
+    }
+
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Said {
+        Said::of(self.command(arguments).output().await.unwrap(), self.folder.path())
+    }
+}
+
+/// The program in a folder, with nothing of the user's own.
+pub(crate) fn swarmctl(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_swarmctl"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("HOME", folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// What a command said, and how it ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) data: String,
+    pub(crate) talk: String,
+}
+
+impl Said {
+    pub(crate) fn of(output: Output, folder: &Path) -> Self {
+        let text = |bytes: Vec<u8>| {
+            String::from_utf8(bytes).unwrap().replace(folder.to_str().unwrap(), "/here")
+        };
+        Self { code: output.status.code(), data: text(output.stdout), talk: text(output.stderr) }
+    }
+
+    /// All of it, for a golden.
+    pub(crate) fn transcript(&self) -> String {
+        let code = self.code.map_or("killed".to_owned(), |code| code.to_string());
+        format!("{}---\n{}---\nexit code {code}\n", self.data, self.talk)
+    }
+}

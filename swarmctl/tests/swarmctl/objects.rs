@@ -1,0 +1,220 @@
+//! A small cluster to look at: three nodes, one stack.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use swarm_manifests::{Environment, Source, read_sources};
+use swarm_proto::id::{NetworkId, NodeId, RaftId, ServiceId, Slot, TaskId, Timestamp, VolumeId};
+use swarm_proto::object::{
+    AllocatedPort, Attachment, Availability, FilledFrom, Network, Node, NodeAttachment,
+    NodeDescription, NodeStatus, Role, Service, Stack, Task, TaskState, TaskStatus, Vip, Volume,
+    VolumeHolding,
+};
+use swarm_proto::spec::{PortMode, Protocol, StackSpec};
+use swarm_proto::wire;
+use swarmctl::state::State;
+
+pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+pub(crate) const COUNTER: &str = "\
+name: counter
+services:
+  web:
+    image: counter-web:1
+    ports: ['5001:5000']
+    environment: {MODE: test}
+    volumes: ['data:/code', './conf:/conf:ro']
+    deploy: {replicas: 3, placement: {constraints: [node.labels.zone!=c]}}
+  redis:
+    image: redis:alpine
+volumes:
+  data:
+";
+
+pub(crate) fn ago(seconds: u64) -> Timestamp {
+    Timestamp(NOW.0 - seconds * 1000)
+}
+
+pub(crate) fn spec() -> StackSpec {
+    let source = Source {
+        name: "stack.yml".to_owned(),
+        folder: PathBuf::from("/stack"),
+        content: COUNTER.as_bytes().to_vec(),
+    };
+    read_sources(&[source], &Environment::default()).unwrap().0
+}
+
+pub(crate) fn stack(revision: u64) -> Stack {
+    Stack { spec: spec(), revision, deployed_at: ago(3600), removing: false }
+}
+
+pub(crate) fn service(id: u64, key: &str) -> Service {
+    let spec = spec().services[key].clone();
+    let ports = spec.ports.iter().map(|port| AllocatedPort {
+        published: port.published.unwrap(),
+        target: port.target,
+        protocol: Protocol::Tcp,
+        mode: PortMode::Ingress,
+        host_address: None,
+    });
+    Service {
+        id: ServiceId(id),
+        stack: "counter".to_owned(),
+        key: key.to_owned(),
+        ports: ports.collect(),
+        spec,
+        spec_version: 1,
+        vips: vec![Vip { network: NetworkId(1), address: Ipv4Addr::new(10, 0, 1, 2) }],
+        created_at: ago(3600),
+        updated_at: ago(3600),
+        removing: false,
+    }
+}
+
+pub(crate) fn task(service: u64, slot: u32, generation: u32, state: TaskState) -> Task {
+    let is_over = state.is_terminal();
+    let host = u8::try_from(10 * service + u64::from(slot)).unwrap();
+    Task {
+        id: TaskId { service: ServiceId(service), slot: Slot::Replica(slot), generation },
+        spec_version: 1,
+        node: (state >= TaskState::Assigned).then(|| NodeId(u64::from(slot))),
+        desired: if is_over { TaskState::Shutdown } else { TaskState::Running },
+        start_after: None,
+        status: TaskStatus {
+            state,
+            since: ago(60),
+            message: String::new(),
+            exit_code: None,
+            pid: (state == TaskState::Running).then_some(4000 + u32::from(host)),
+            started_at: (state == TaskState::Running).then(|| ago(60)),
+            attempt: 1,
+        },
+        attachments: vec![Attachment {
+            network: NetworkId(1),
+            address: Ipv4Addr::new(10, 0, 1, host),
+            mac: [2, 0, 0, 0, 0, host],
+        }],
+        created_at: ago(70),
+    }
+}
+
+pub(crate) fn node(id: u64) -> Node {
+    Node {
+        id: NodeId(id),
+        role: Role::Controller,
+        availability: Availability::Active,
+        labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]),
+        status: NodeStatus::Ready,
+        status_since: ago(7200),
+        description: NodeDescription {
+            hostname: format!("n{id}"),
+            address: Some(Ipv4Addr::new(10, 9, 0, u8::try_from(id).unwrap())),
+            agent_port: 2387,
+            os: "linux".to_owned(),
+            arch: "amd64".to_owned(),
+            millicpus: 2500,
+            memory: 8 << 30,
+            agent_version: "0.1.0".to_owned(),
+            ..NodeDescription::default()
+        },
+        raft_id: Some(RaftId(id)),
+        controller_address: Some(format!("10.9.0.{id}:2377")),
+        joined_at: ago(7300),
+    }
+}
+
+pub(crate) fn network() -> Network {
+    Network {
+        id: NetworkId(1),
+        stack: "counter".to_owned(),
+        key: "default".to_owned(),
+        name: "counter_default".to_owned(),
+        spec: spec().networks["default"].clone(),
+        vni: 0x10_0001,
+        subnet: Ipv4Addr::new(10, 0, 1, 0),
+        prefix_length: 24,
+        gateways: vec![NodeAttachment {
+            node: NodeId(1),
+            address: Ipv4Addr::new(10, 0, 1, 1),
+            mac: [2, 0, 0, 0, 0, 1],
+        }],
+        removing: false,
+    }
+}
+
+pub(crate) fn volume() -> Volume {
+    let filled_from = FilledFrom {
+        reference: "docker.io/library/counter-web:1".to_owned(),
+        digest: format!("sha256:{}", "ab".repeat(32)).parse().unwrap(),
+    };
+    let holding =
+        VolumeHolding { created_at: ago(3000), filled_from: Some(filled_from), removing: false };
+    Volume {
+        id: VolumeId(1),
+        stack: "counter".to_owned(),
+        key: "data".to_owned(),
+        name: "counter_data".to_owned(),
+        spec: spec().volumes["data"].clone(),
+        holdings: BTreeMap::from([(NodeId(1), holding)]),
+        removing: false,
+    }
+}
+
+/// Three nodes, of which one is down; four of the counter's tasks run or wait, one failed before.
+pub(crate) fn state() -> State {
+    let mut lost = node(3);
+    lost.status = NodeStatus::Down;
+    lost.availability = Availability::Drain;
+    lost.description
+        .warnings
+        .push("chain `FORWARD` of `filter` drops forwarded packets".to_owned());
+    let mut failed = task(1, 2, 1, TaskState::Failed);
+    failed.status.exit_code = Some(137);
+    failed.status.message = "killed by signal 9".to_owned();
+    let mut waiting = task(1, 3, 1, TaskState::Pending);
+    waiting.status.message =
+        "no suitable node: constraint `node.labels.zone!=c` on 1 node".to_owned();
+    let mut shut = task(1, 4, 1, TaskState::Shutdown);
+    shut.node = Some(NodeId(1));
+    let tasks = [
+        task(1, 1, 1, TaskState::Running),
+        failed,
+        task(1, 2, 2, TaskState::Running),
+        waiting,
+        shut,
+        task(2, 1, 1, TaskState::Running),
+    ];
+    State {
+        stacks: BTreeMap::from([("counter".to_owned(), stack(2))]),
+        services: [service(1, "web"), service(2, "redis")].map(|s| (s.id, s)).into(),
+        tasks: tasks.map(|task| (task.id, task)).into(),
+        nodes: [node(1), node(2), lost].map(|node| (node.id, node)).into(),
+        networks: BTreeMap::from([(NetworkId(1), network())]),
+        volumes: BTreeMap::from([(VolumeId(1), volume())]),
+        leader: 2,
+        voters: vec![1, 2],
+        learners: vec![3],
+        cluster_id: "c".to_owned(),
+        clock: NOW,
+        stale: false,
+    }
+}
+
+/// A state as a controller shows it.
+pub(crate) fn view(state: &State) -> wire::StateView {
+    wire::StateView {
+        stacks: state.stacks.values().map(Into::into).collect(),
+        services: state.services.values().map(Into::into).collect(),
+        tasks: state.tasks.values().map(Into::into).collect(),
+        nodes: state.nodes.values().map(Into::into).collect(),
+        networks: state.networks.values().map(Into::into).collect(),
+        volumes: state.volumes.values().map(Into::into).collect(),
+        leader: state.leader,
+        voters: state.voters.clone(),
+        learners: state.learners.clone(),
+        cluster_id: state.cluster_id.clone(),
+        clock: state.clock.0,
+        ..wire::StateView::default()
+    }
+}
