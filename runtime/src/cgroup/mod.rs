@@ -411,7 +411,7 @@ mod tests {
         let root = dir.path().join("pids");
         let group = root.join("swarm/n1/web");
         fs::create_dir_all(&group).unwrap();
-        fs::write(group.join("pids.max"), "max").unwrap();
+        fs::write(group.join("pids.max"), "").unwrap();
         let layout = Layout::from_roots(vec![Hierarchy {
             path: root,
             controllers: vec![Controller::Pids],

@@ -106,27 +106,26 @@ impl InitError {
 
 /// Runs the first process to its end.
 pub(crate) fn run(setup: Setup<'_>) -> ! {
-    let channel = setup.channel.try_clone();
-    let Err(error) = live(setup);
+    let Err(error) = live(&setup);
     let code = match &error {
         InitError::Exec { code, .. } => *code,
         _ => NOT_RUNNABLE,
     };
-    if let Ok(channel) = channel {
-        // With nobody left to listen there is nobody to tell.
-        let _ = message::send(&channel, &Reply::Failed { message: sys::explain(&error) }, &[]);
-    }
+    // With nobody left to listen there is nobody to tell.
+    let _ = message::send(&setup.channel, &Reply::Failed { message: sys::explain(&error) }, &[]);
     sys::exit_now(code)
 }
 
-fn live(setup: Setup<'_>) -> Result<std::convert::Infallible, InitError> {
+fn live(setup: &Setup<'_>) -> Result<std::convert::Infallible, InitError> {
     let (request, config) = (setup.request, setup.config);
-    let stage = stage::build(&setup)?;
+    // Never dropped: right before the program its descriptors are closed as numbers.
+    let mut stage = std::mem::ManuallyDrop::new(stage::build(setup)?);
     // Everything that can fail without the program is over: the container is created.
     let master: Vec<_> = stage.terminal.iter().map(std::os::fd::AsFd::as_fd).collect();
     message::send(&setup.channel, &Reply::Done, &master)
         .map_err(InitError::step("tell the shim that the container is created"))?;
-    drop(stage.terminal);
+    drop(master);
+    drop(stage.terminal.take());
     message::receive::<message::Request>(&setup.channel)
         .map_err(InitError::step("wait for the start"))?;
     let adjustment = config.program.oom_score_adjustment.unwrap_or(setup.oom_score_adjustment);

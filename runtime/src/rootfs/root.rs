@@ -211,10 +211,14 @@ mod tests {
         symlink(dir.path().join("secret"), inside.join("absolute")).unwrap();
         for path in ["up", "absolute", "/../secret", "../../secret"] {
             assert!(root.place(Path::new(path)).unwrap().is_none(), "{path}");
-            root.make(Path::new(path), Missing::File).unwrap();
-            assert_eq!(fs::read_to_string(dir.path().join("secret")).unwrap(), "outside");
         }
+        for path in ["up", "absolute", "/../secret", "../../secret"] {
+            let made = root.make(Path::new(path), Missing::File).unwrap();
+            assert_eq!(fstat(&made).unwrap().st_size, 0, "{path}");
+        }
+        assert_eq!(fs::read_to_string(dir.path().join("secret")).unwrap(), "outside");
         assert!(inside.join("secret").is_file());
+        assert!(inside.join(dir.path().strip_prefix("/").unwrap()).join("secret").is_file());
     }
 
     #[test]

@@ -296,14 +296,14 @@ impl Shim {
             }
         }
         self.log.finish(sys::wall_clock());
+        if matches!(self.start, Start::Waiting) {
+            self.failure.get_or_insert_with(|| "it was killed before its start".into());
+        }
         let record = self.exit_record(status);
         let written = record::write(&self.dir.join(record::EXIT_FILE), &record, true);
-        let start = match (&self.failure, &self.start) {
-            (Some(message), _) => Reply::Failed { message: message.clone() },
-            (None, Start::Waiting) => {
-                Reply::Failed { message: "it was killed before its start".into() }
-            }
-            (None, _) => Reply::Done,
+        let start = match &self.failure {
+            Some(message) => Reply::Failed { message: message.clone() },
+            None => Reply::Done,
         };
         self.accept();
         for index in (0..self.clients.len()).rev() {

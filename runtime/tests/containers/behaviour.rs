@@ -81,7 +81,7 @@ fn a_program_that_cannot_be_run_is_a_clear_error() {
             fs::write(&text, "no program\n").unwrap();
             fs::set_permissions(&text, fs::Permissions::from_mode(0o755)).unwrap();
             let container = fixture.create();
-            let error = container.start().unwrap_err();
+            let Err(error) = container.start() else { panic!("`{program}` runs, init {init}") };
             assert!(matches!(error, ContainerError::Start { .. }));
             assert!(error.to_string().ends_with(wanted), "{error}");
             let ContainerStatus::Exited(record) = container.status().unwrap() else {
@@ -153,7 +153,7 @@ fn logs_are_bounded_and_long_lines_are_parts() {
 #[test]
 fn mounts_are_made_as_asked() {
     let mut fixture = Fixture::script(
-        "cat /etc/hosts; echo new > /data/file; cat /data/file; \
+        "exec 2>&1; cat /etc/hosts; echo new > /data/file; cat /data/file; \
          echo no > /fixed/file || echo refused; stat -c %a /scratch; echo $(( $(stat -f -c %b*%s /scratch) ))",
     );
     let host = fixture.dir.path().join("host");

@@ -49,7 +49,7 @@ fn processor_time_is_limited() {
 #[test]
 fn only_listed_devices_can_be_opened() {
     let mut fixture = Fixture::script(
-        "mknod /tmp/mem c 1 1; head -c 1 /tmp/mem && echo open; \
+        "exec 2>&1; mknod /tmp/mem c 1 1; head -c 1 /tmp/mem && echo open; \
          mknod /tmp/zero c 1 5; head -c 1 /tmp/zero | wc -c; head -c 1 /dev/fuse; ls /dev",
     );
     fixture.config["linux"]["devices"] =
