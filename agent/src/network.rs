@@ -12,6 +12,7 @@
 //! loopback addresses that come out of a network are dropped, and translation for `127.0.0.0/8` exists only for what
 //! the host itself sends. So nothing on the host's loopback becomes reachable from elsewhere.
 
+mod flows;
 mod host;
 mod overlay;
 mod rules;
@@ -28,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use swarm_proto::assignment::{NetworkAssignment, TaskAssignment};
 use swarm_proto::id::{NetworkId, TaskId};
 use swarm_runtime::kernel::Namespace;
+use swarm_runtime::kernel::conntrack::ConntrackError;
 use swarm_runtime::kernel::namespace::NamespaceError;
 use swarm_runtime::kernel::netlink::NetlinkError;
 use swarm_runtime::kernel::nft::NftError;
@@ -62,6 +64,9 @@ pub enum KernelError {
     /// About packet rules.
     #[error(transparent)]
     Nft(#[from] NftError),
+    /// About tracked flows.
+    #[error(transparent)]
+    Conntrack(#[from] ConntrackError),
     /// About the sockets that answer names.
     #[error("could not open the sockets that answer names")]
     Sockets(#[source] std::io::Error),

@@ -199,8 +199,8 @@ mod tests {
     #[test]
     fn addresses_have_the_name_of_their_task() {
         let ptr = |name: &str| ask(&zones(), name, RecordType::PTR, 0);
-        assert_eq!(ptr("11.0.1.10.in-addr.arpa.").1, "Stack_web.1");
-        assert_eq!(ptr("1.0.1.10.in-addr.arpa.").1, "web");
+        assert_eq!(ptr("11.0.1.10.in-addr.arpa.").1, "Stack_web.1.");
+        assert_eq!(ptr("1.0.1.10.in-addr.arpa.").1, "web.");
         assert_eq!(ptr("9.9.9.10.in-addr.arpa.").0, "forward ServFail");
     }
 

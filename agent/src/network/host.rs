@@ -7,9 +7,11 @@ use std::os::fd::OwnedFd;
 use swarm_proto::assignment::{NetworkAssignment, NetworkVip, TaskAssignment};
 use swarm_proto::id::{NetworkId, TaskId};
 use swarm_proto::object::Attachment;
+use swarm_runtime::kernel::conntrack::forget_udp;
 use swarm_runtime::kernel::netlink::Socket;
 use swarm_runtime::kernel::{namespace, nft};
 
+use super::flows;
 use super::overlay::{self, Ground, Overlay};
 use super::rules::{self, HostPort, LINK_GROUP};
 use super::task::{self, DnsSockets, TaskSpace};
@@ -48,6 +50,14 @@ pub(super) struct Host {
     tasks: BTreeMap<TaskId, TaskRecord>,
     names: Names,
     forwards: bool,
+    /// Published UDP ports and the backends that they led to until now.
+    stale_ports: BTreeSet<(u16, Ipv4Addr)>,
+}
+
+impl TaskRecord {
+    fn is_on(&self, network: NetworkId) -> bool {
+        self.attachments.iter().any(|attachment| attachment.network == network)
+    }
 }
 
 impl Host {
@@ -65,7 +75,18 @@ impl Host {
         };
         let (networks, tasks) = (BTreeMap::new(), BTreeMap::new());
         let (table, generation, forwards) = (None, None, false);
-        Ok(Self { ground, rules, table, generation, networks, tasks, names, forwards })
+        let stale_ports = BTreeSet::new();
+        Ok(Self {
+            ground,
+            rules,
+            table,
+            generation,
+            networks,
+            tasks,
+            names,
+            forwards,
+            stale_ports,
+        })
     }
 
     pub(super) fn apply(&mut self, desired: BTreeMap<NetworkId, NetworkAssignment>) -> Applied {
@@ -112,21 +133,45 @@ impl Host {
             source,
         };
         let ground = &mut self.ground;
-        let (overlay, old_vips) = match self.networks.remove(&id) {
-            Some(record) => (Ok(record.overlay), record.standing.then_some(record.assignment.vips)),
+        let (overlay, old) = match self.networks.remove(&id) {
+            Some(record) => (Ok(record.overlay), Some((record.standing, record.assignment))),
             None => (Overlay::open(ground, &assignment), None),
         };
         let mut overlay = overlay.map_err(failed)?;
         let programmed = overlay.program(ground, &assignment);
         self.names.set_zone(id, Zone::new(&assignment.names, !assignment.internal));
-        let led = match old_vips.is_some_and(|vips| vips == assignment.vips) {
+        let unchanged = matches!(&old, Some((true, old)) if old.vips == assignment.vips);
+        let led = match unchanged {
             true => Ok(()),
             false => lead_vips(&mut self.tasks, id, &assignment.vips),
         };
-        let result = programmed.and(led).map_err(failed);
+        let forgotten = match &old {
+            Some((_, old)) => self.forget_vip_flows(old, &assignment),
+            None => Ok(()),
+        };
+        if let Some((_, old)) = old {
+            self.stale_ports.extend(flows::removed_ports(&old, &assignment));
+        }
+        let result = programmed.and(led).and(forgotten).map_err(failed);
         let record = NetworkRecord { overlay, assignment, standing: false, wanted: true };
         self.networks.insert(id, record);
         result
+    }
+
+    /// Datagrams to virtual addresses leave the backends that are gone.
+    fn forget_vip_flows(
+        &self,
+        old: &NetworkAssignment,
+        new: &NetworkAssignment,
+    ) -> Result<(), KernelError> {
+        let gone = flows::removed_vip_backends(old, new);
+        if gone.is_empty() {
+            return Ok(());
+        }
+        for task in self.tasks.values().filter(|task| task.is_on(new.id)) {
+            forget_udp(&task.space.namespace, |flow| gone.contains(&(flow.destination, flow.backend)))?;
+        }
+        Ok(())
     }
 
     /// Networks that nobody wants and no task is on.
@@ -294,6 +339,17 @@ impl Host {
         let empty = self.networks.is_empty();
         self.put_table(&table, empty).map_err(NetworkError::HostRules)?;
         self.table = Some(table);
+        self.forget_port_flows().map_err(NetworkError::HostRules)
+    }
+
+    /// Datagrams to published ports leave the backends that are gone.
+    fn forget_port_flows(&mut self) -> Result<(), KernelError> {
+        if self.stale_ports.is_empty() {
+            return Ok(());
+        }
+        let gone = &self.stale_ports;
+        forget_udp(&self.ground.host, |flow| gone.contains(&(flow.port, flow.backend)))?;
+        self.stale_ports.clear();
         Ok(())
     }
 
@@ -350,9 +406,7 @@ fn lead_vips(
     vips: &[NetworkVip],
 ) -> Result<(), KernelError> {
     let part = rules::vips(network, vips);
-    let on_network = |task: &&mut TaskRecord| {
-        task.attachments.iter().any(|attachment| attachment.network == network)
-    };
+    let on_network = |task: &&mut TaskRecord| task.is_on(network);
     let changed = tasks.values_mut().filter(on_network).map(|task| task.space.change_rules(&part));
     // All are told; the first failure is returned.
     changed.fold(Ok(()), Result::and)

@@ -155,5 +155,7 @@ pub(super) fn remove(ground: &Ground, task: TaskId) -> Result<(), KernelError> {
 fn prepare(namespace: &Namespace) -> Result<(), KernelError> {
     namespace.write_sysctl("net/ipv4/ip_unprivileged_port_start", "0")?;
     namespace.write_sysctl("net/ipv4/ping_group_range", "0 2147483647")?;
+    // An address that a new task took over is announced, lest neighbours wait for the old owner.
+    namespace.write_sysctl("net/ipv4/conf/default/arp_notify", "1")?;
     write_if_present(namespace, "net/ipv6/conf/default/disable_ipv6", "1")
 }

@@ -1,1 +1,5 @@
-//! Two simulated hosts.
+//! Simulated hosts: each a network namespace on a common segment, each with [`Networks`] of its own, in one process.
+
+mod lab;
+mod local;
+mod overlay;

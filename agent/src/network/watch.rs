@@ -21,6 +21,7 @@ pub(super) fn heal(
     host: &Arc<Mutex<Host>>,
 ) -> Result<AbortHandle, KernelError> {
     let changes = Changes::listen_in(namespace)?;
+    #[expect(deprecated, reason = "the other constructor is unsafe; this descriptor stays open while registered")]
     let mut changes = AsyncFd::try_with_interest(changes, Interest::READABLE)
         .map_err(|error| NftError::Open(error.into()))?;
     let host = Arc::downgrade(host);

@@ -89,7 +89,8 @@ impl Socket {
         })
     }
 
-    /// Removes forwarding entries of a VXLAN link. Those that are not there are fine.
+    /// Removes forwarding entries of a VXLAN link, and what the bridge above it has learned of the same link
+    /// addresses. Those that are not there are fine.
     pub fn delete_forwardings(
         &mut self,
         link: u32,
@@ -99,6 +100,10 @@ impl Socket {
             let entry = &forwardings[index];
             let attempted = format!("remove a forwarding entry to {} on link {link}", entry.host);
             (forwarding_message(link, entry), attempted)
+        })?;
+        self.delete_each(forwardings.len(), |index| {
+            let attempted = format!("make the bridge of link {link} forget a link address");
+            (learned_message(link, forwardings[index].mac), attempted)
         })
     }
 
@@ -160,6 +165,16 @@ fn forwarding_message(link: u32, entry: &Forwarding) -> NeighbourMessage {
         NeighbourAttribute::LinkLayerAddress(entry.mac.to_vec()),
         NeighbourAttribute::Destination(NeighbourAddress::Inet(entry.host)),
     ];
+    message
+}
+
+/// The entry of the bridge that the link is a port of.
+fn learned_message(link: u32, mac: Mac) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.header.ifindex = link;
+    message.header.flags = NeighbourFlags::Controller;
+    message.attributes = vec![NeighbourAttribute::LinkLayerAddress(mac.to_vec())];
     message
 }
 

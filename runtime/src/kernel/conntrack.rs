@@ -1,0 +1,143 @@
+//! Flows that the kernel remembers, as far as their removal is needed: a translated flow of datagrams keeps its old
+//! destination for as long as datagrams come, also when that destination is gone.
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+
+use super::namespace::{Namespace, NamespaceError};
+use super::transport::{
+    HEADER, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, Transport, align, attributes,
+};
+
+const GET: u16 = 1 << 8 | 1;
+const DELETE: u16 = 1 << 8 | 2;
+const IPV4: u8 = 2;
+const UDP: u8 = 17;
+const NESTED: u16 = 0x8000;
+// `enum ctattr_type`, `ctattr_tuple`, `ctattr_ip`, `ctattr_l4proto`
+const ORIGINAL: u16 = 1;
+const REPLY: u16 = 2;
+const ZONE: u16 = 18;
+const TUPLE_ADDRESSES: u16 = 1;
+const TUPLE_PROTOCOL: u16 = 2;
+
+/// Why flows could not be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConntrackError {
+    /// No socket.
+    #[error("could not open a connection tracking socket")]
+    Open(#[source] io::Error),
+    /// The namespace to work in could not be entered.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// The kernel refused, or could not be asked.
+    #[error("could not {attempted}")]
+    Refused {
+        /// What was asked.
+        attempted: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A translated flow of UDP datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    /// Where its sender sends to.
+    pub destination: Ipv4Addr,
+    /// At which port.
+    pub port: u16,
+    /// Who gets it.
+    pub backend: Ipv4Addr,
+}
+
+/// Removes the translated UDP flows of a namespace that `doomed` picks, and returns how many. The next datagram of
+/// their senders is led anew.
+pub fn forget_udp(
+    namespace: &Namespace,
+    doomed: impl Fn(&Flow) -> bool,
+) -> Result<usize, ConntrackError> {
+    let open = || Transport::open(NETLINK_NETFILTER);
+    let mut transport = namespace.enter(open)?.map_err(ConntrackError::Open)?;
+    let failed = |attempted| move |source| ConntrackError::Refused { attempted, source };
+
+    const LISTING: &str = "list the tracked flows";
+    let sequence = transport.next_sequence();
+    let request = message(GET, NLM_F_DUMP, sequence, &[]);
+    transport.send(&request).map_err(failed(LISTING))?;
+    let mut found = Vec::new();
+    let refusals = transport
+        .receive(sequence, |reply| found.extend(translated(reply.payload(), &doomed)))
+        .map_err(failed(LISTING))?;
+    if let Some(refusal) = refusals.first() {
+        return Err(failed(LISTING)(refusal.error()));
+    }
+
+    const REMOVING: &str = "remove a tracked flow";
+    for tuple in &found {
+        let sequence = transport.next_sequence();
+        let request = message(DELETE, NLM_F_ACK, sequence, tuple);
+        transport.send(&request).map_err(failed(REMOVING))?;
+        let refusals = transport.receive(sequence, |_| {}).map_err(failed(REMOVING))?;
+        // One that ended meanwhile is gone as well.
+        if let Some(refusal) = refusals.iter().find(|refusal| refusal.code != libc::ENOENT) {
+            return Err(failed(REMOVING)(refusal.error()));
+        }
+    }
+    Ok(found.len())
+}
+
+fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+    let length = HEADER + 4 + body.len();
+    let mut bytes = u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend((flags | NLM_F_REQUEST).to_ne_bytes());
+    bytes.extend(sequence.to_ne_bytes());
+    bytes.extend([0; 4]);
+    // `struct nfgenmsg`
+    bytes.extend([IPV4, 0, 0, 0]);
+    bytes.extend(body);
+    bytes
+}
+
+/// The attributes by which a listed flow is named in a request, when it is one of the doomed.
+fn translated(payload: &[u8], doomed: &impl Fn(&Flow) -> bool) -> Option<Vec<u8>> {
+    let body = payload.get(4..)?;
+    let find = |kind| attributes(body).find(|(found, _)| *found == kind).map(|(_, data)| data);
+    let (original, reply) = (find(ORIGINAL)?, find(REPLY)?);
+    let (_, destination, protocol, port) = tuple(original)?;
+    let (backend, ..) = tuple(reply)?;
+    let flow = Flow { destination, port, backend };
+    if protocol != UDP || destination == backend || !doomed(&flow) {
+        return None;
+    }
+    let mut name = Vec::new();
+    append(&mut name, ORIGINAL | NESTED, original);
+    if let Some(zone) = find(ZONE) {
+        append(&mut name, ZONE, zone);
+    }
+    Some(name)
+}
+
+fn append(bytes: &mut Vec<u8>, kind: u16, content: &[u8]) {
+    bytes.extend(u16::try_from(4 + content.len()).unwrap_or(u16::MAX).to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(content);
+    bytes.resize(align(bytes.len()), 0);
+}
+
+/// Source, destination, protocol and destination port of one direction.
+fn tuple(tuple: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, u8, u16)> {
+    let inside = |of: &[u8], kind| {
+        attributes(of).find(|(found, _)| *found == kind).map(|(_, data)| data.to_vec())
+    };
+    let addresses = inside(tuple, TUPLE_ADDRESSES)?;
+    let protocol = inside(tuple, TUPLE_PROTOCOL)?;
+    let address = |kind| Some(Ipv4Addr::from(<[u8; 4]>::try_from(inside(&addresses, kind)?).ok()?));
+    let number = *inside(&protocol, 1)?.first()?;
+    // Not every protocol has ports.
+    let port = inside(&protocol, 3).and_then(|bytes| bytes.try_into().ok()).map(u16::from_be_bytes);
+    Some((address(1)?, address(2)?, number, port.unwrap_or_default()))
+}
