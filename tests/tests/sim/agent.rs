@@ -1,0 +1,202 @@
+//! An agent that pretends: it walks tasks through their states, keeps a journal, and confirms what it has applied.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use swarm_controller::core::{FromAgent, ToAgent};
+use swarm_proto::assignment::{AssignmentDiff, TaskAssignment, VolumeReport};
+use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp, VolumeId};
+use swarm_proto::object::{NodeDescription, TaskState, TaskStatus};
+
+use crate::random::Random;
+
+pub struct Agent {
+    pub node: NodeId,
+    pub session: Option<u64>,
+    /// The controller that holds the session.
+    pub controller: u64,
+    /// Counts the runs of this agent, so that events of an earlier one are ignored.
+    pub run: u64,
+    pub heard: u64,
+    complete: bool,
+    tasks: BTreeMap<TaskId, (TaskAssignment, TaskStatus)>,
+    networks: BTreeMap<NetworkId, u64>,
+    volumes: BTreeMap<VolumeId, String>,
+    unsent: Vec<FromAgent>,
+}
+
+fn status(state: TaskState, now: u64) -> TaskStatus {
+    TaskStatus {
+        state,
+        since: Timestamp(now),
+        message: String::new(),
+        exit_code: None,
+        pid: None,
+        started_at: None,
+        attempt: 1,
+    }
+}
+
+impl Agent {
+    pub fn new(node: NodeId) -> Self {
+        Self {
+            node,
+            session: None,
+            controller: 0,
+            run: 0,
+            heard: 0,
+            complete: false,
+            tasks: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            unsent: Vec::new(),
+        }
+    }
+
+    pub fn hello(&self) -> FromAgent {
+        let statuses = self.tasks.iter().map(|(id, (_, status))| (*id, status.clone()));
+        FromAgent::Hello {
+            nonce: String::new(),
+            description: NodeDescription {
+                hostname: format!("n{}", self.node),
+                address: Some([192, 0, 2, u8::try_from(self.node.0).unwrap()].into()),
+                os: "linux".to_owned(),
+                arch: "amd64".to_owned(),
+                millicpus: 4_000,
+                memory: 8 << 30,
+                ..NodeDescription::default()
+            },
+            statuses: statuses.collect(),
+            volumes: self.volume_reports(),
+        }
+    }
+
+    fn volume_reports(&self) -> Vec<VolumeReport> {
+        let report = |(id, name): (&VolumeId, &String)| VolumeReport {
+            id: *id,
+            name: name.clone(),
+            created_at: Timestamp(1),
+            filled_from: None,
+        };
+        self.volumes.iter().map(report).collect()
+    }
+
+    /// The agent's machine lost power: its containers are gone, its journal is not.
+    pub fn power_cut(&mut self, now: u64) {
+        self.disconnect();
+        self.run += 1;
+        for (_, status) in self.tasks.values_mut() {
+            if !status.state.is_terminal() && status.state >= TaskState::Starting {
+                status.state = TaskState::Failed;
+                status.since = Timestamp(now);
+                "the host restarted".clone_into(&mut status.message);
+            }
+        }
+    }
+
+    pub fn disconnect(&mut self) {
+        self.session = None;
+        self.complete = false;
+        self.unsent.clear();
+    }
+
+    pub fn receive(&mut self, message: ToAgent, now: u64) {
+        self.heard = now;
+        if let ToAgent::Assignments { complete, diff, .. } = message {
+            self.take(complete, diff);
+        }
+    }
+
+    fn take(&mut self, complete: bool, diff: AssignmentDiff) {
+        let mut removed = diff.removed_tasks;
+        let mut gone = diff.removed_networks;
+        if complete {
+            let kept: BTreeSet<TaskId> = diff.tasks.iter().map(|task| task.id).collect();
+            removed.extend(self.tasks.keys().filter(|id| !kept.contains(id)));
+            let kept: BTreeSet<NetworkId> = diff.networks.iter().map(|n| n.id).collect();
+            gone.extend(self.networks.keys().filter(|id| !kept.contains(id)));
+        }
+        self.complete |= complete;
+        assert!(self.complete, "a session began with a change instead of a complete set");
+        for task in &removed {
+            self.tasks.remove(task);
+        }
+        for task in diff.tasks {
+            for (key, id) in &task.volumes {
+                self.volumes.entry(*id).or_insert_with(|| key.clone());
+            }
+            let known = self.tasks.remove(&task.id).map(|(_, status)| status);
+            let status = known.unwrap_or_else(|| status(TaskState::Assigned, 0));
+            self.tasks.insert(task.id, (task, status));
+        }
+        for network in &diff.networks {
+            self.networks.insert(network.id, network.version);
+        }
+        for network in &gone {
+            self.networks.remove(network);
+        }
+        for volume in diff.volumes.iter().filter(|volume| volume.remove) {
+            self.volumes.remove(&volume.id);
+        }
+        self.unsent.push(FromAgent::Volumes(self.volume_reports()));
+        self.unsent.push(FromAgent::Confirmation {
+            networks: self.networks.clone(),
+            removed_networks: gone,
+            removed_tasks: removed,
+        });
+    }
+
+    /// Moves each task a step on, and says what to report.
+    pub fn step(&mut self, now: u64, random: &mut Random) -> Vec<FromAgent> {
+        let mut reports = std::mem::take(&mut self.unsent);
+        let mut statuses = Vec::new();
+        let mut removed = Vec::new();
+        for (id, (task, known)) in &mut self.tasks {
+            if task.desired == TaskState::Remove {
+                removed.push(*id);
+                continue;
+            }
+            if let Some(state) = next(known.state, task.desired, random) {
+                *known = status(state, now);
+                statuses.push((*id, known.clone()));
+            }
+        }
+        for id in &removed {
+            self.tasks.remove(id);
+        }
+        if !statuses.is_empty() {
+            reports.push(FromAgent::Statuses(statuses));
+        }
+        if !removed.is_empty() {
+            reports.push(FromAgent::Confirmation {
+                networks: BTreeMap::new(),
+                removed_networks: Vec::new(),
+                removed_tasks: removed,
+            });
+        }
+        reports
+    }
+
+    /// Tasks whose containers run.
+    pub fn running(&self) -> impl Iterator<Item = TaskId> + '_ {
+        let runs = self.tasks.iter().filter(|(_, (_, status))| status.state == TaskState::Running);
+        runs.map(|(id, _)| *id)
+    }
+}
+
+fn next(state: TaskState, desired: TaskState, random: &mut Random) -> Option<TaskState> {
+    if state.is_terminal() {
+        return None;
+    }
+    if desired >= TaskState::Shutdown {
+        return Some(TaskState::Shutdown);
+    }
+    match state {
+        TaskState::Assigned => Some(TaskState::Accepted),
+        TaskState::Accepted => Some(TaskState::Preparing),
+        TaskState::Preparing if random.chance(1) => Some(TaskState::Rejected),
+        TaskState::Preparing => random.chance(70).then_some(TaskState::Ready),
+        TaskState::Ready if desired == TaskState::Running => Some(TaskState::Starting),
+        TaskState::Starting => random.chance(80).then_some(TaskState::Running),
+        _ => None,
+    }
+}

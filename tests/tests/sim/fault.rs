@@ -1,0 +1,72 @@
+//! What goes wrong, and when it is put right.
+
+use crate::world::World;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A machine with its controller and agent loses power.
+    Crash(u64),
+    /// Only the controller's process dies.
+    Kill(u64),
+    /// Machines on either side do not hear each other.
+    Part(u64),
+    /// One machine is cut off from all others.
+    CutOff(u64),
+    /// A machine's disk is slow.
+    SlowDisk(u64),
+    /// The network loses many messages.
+    Lossy,
+}
+
+impl World {
+    /// Brings one fault about, and plans its end.
+    pub fn break_something(&mut self) {
+        let machine = self.random.between(1, self.machines + 1);
+        let controller = self.random.between(1, self.controllers + 1);
+        let lasts = self.random.between(300, 9_000);
+        let fault = match self.random.between(0, 6) {
+            0 => Fault::Crash(machine),
+            1 => Fault::Kill(controller),
+            2 => Fault::Part(self.random.next()),
+            3 => Fault::CutOff(machine),
+            4 => Fault::SlowDisk(controller),
+            _ => Fault::Lossy,
+        };
+        self.faults += 1;
+        match fault {
+            Fault::Crash(machine) => self.crash_machine(machine),
+            Fault::Kill(controller) => self.crash_controller(controller),
+            Fault::Part(sides) => {
+                for a in 1..=self.machines {
+                    for b in 1..=self.machines {
+                        if (sides >> a) & 1 != (sides >> b) & 1 {
+                            self.cut.insert((a, b));
+                        }
+                    }
+                }
+            }
+            Fault::CutOff(machine) => {
+                for other in (1..=self.machines).filter(|other| *other != machine) {
+                    self.cut.insert((machine, other));
+                    self.cut.insert((other, machine));
+                }
+            }
+            Fault::SlowDisk(controller) => {
+                self.slow_disk = Some(controller);
+            }
+            Fault::Lossy => self.loss = 40,
+        }
+        self.plan_repair(fault, lasts);
+    }
+
+    /// Ends a fault.
+    pub fn repair(&mut self, fault: Fault) {
+        match fault {
+            Fault::Crash(machine) => self.start_machine(machine),
+            Fault::Kill(controller) => self.start_controller(controller),
+            Fault::Part(_) | Fault::CutOff(_) => self.cut.clear(),
+            Fault::SlowDisk(_) => self.slow_disk = None,
+            Fault::Lossy => self.loss = 1,
+        }
+    }
+}
