@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 
 use prost_for_raft::Message as _;
-use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot};
 use raft::util::limit_size;
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
@@ -55,7 +55,18 @@ impl Log {
         }
         log.compacted = from;
         log.recover_entries(&recovered, from)?;
+        log.recover_commit();
         Ok((log, snapshot))
+    }
+
+    /// The commit index on disk may be old. A leader proposes a change of the members only when the one before it is
+    /// applied, so all but the last one in the log are committed. A member that knew less could elect itself by the
+    /// majority of a group that is two changes old, beside the real leader.
+    fn recover_commit(&mut self) {
+        let is_change = |entry: &&Entry| entry.get_entry_type() != EntryType::EntryNormal;
+        let before_last = self.entries.iter().rev().filter(is_change).nth(1);
+        let known = before_last.map_or(0, |entry| entry.index);
+        self.hard_state.commit = self.hard_state.commit.max(known);
     }
 
     fn recover_entries(
