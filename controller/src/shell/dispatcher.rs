@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use swarm_proto::assignment::VolumeReport;
@@ -12,11 +13,12 @@ use swarm_proto::object::TaskStatus;
 use swarm_proto::transport::{PeerRole, require_role};
 use swarm_proto::wire;
 use swarm_proto::wire::agent_message::Message as Spoken;
+use swarm_proto::wire::control_client::ControlClient;
 use swarm_proto::wire::controller_message::Message as Said;
 use swarm_proto::wire::dispatcher_server::Dispatcher;
 use swarm_proto::wire::raft_client::RaftClient;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -27,6 +29,9 @@ use crate::core::{FromAgent, ToAgent};
 
 /// Messages between the core's own queue and the connection.
 const QUEUE: usize = 16;
+
+/// Between two looks at the leader.
+const PAUSE: Duration = Duration::from_millis(50);
 
 type Messages = Pin<Box<dyn Stream<Item = Result<wire::ControllerMessage, Status>> + Send>>;
 
@@ -44,7 +49,7 @@ impl Dispatcher for DispatcherService {
         let peer = require_role(&request, &PeerRole::NODES)?;
         let node = peer.node_id.ok_or_else(|| Refusal::denied("no node's certificate"))?;
         let spoken = request.into_inner();
-        let leader = self.0.leader(Instant::now() + LEADER_PATIENCE).await?;
+        let leader = reachable_leader(&self.0).await?;
         let messages: Messages = match leader {
             Leader::Here => Box::pin(serve(Arc::clone(&self.0), node, spoken.boxed()).await),
             Leader::There { raft_id, address } => {
@@ -53,6 +58,24 @@ impl Dispatcher for DispatcherService {
             }
         };
         Ok(Response::new(messages))
+    }
+}
+
+/// Waits for a leader that answers: a session's messages can be passed on only once.
+async fn reachable_leader(controller: &Controller) -> Result<Leader, Status> {
+    let deadline = Instant::now() + LEADER_PATIENCE;
+    loop {
+        let leader = controller.leader(deadline).await?;
+        let Leader::There { address, .. } = &leader else { return Ok(leader) };
+        let mut there = ControlClient::new(controller.leader_channel(address));
+        let asked = timeout(PAUSE * 10, there.get_version(wire::GetVersionRequest {})).await;
+        match asked {
+            Ok(Ok(version)) if version.get_ref().leader == version.get_ref().raft_id => {
+                return Ok(leader);
+            }
+            _ if Instant::now() >= deadline => return Err(controller.no_leader()),
+            _ => sleep(PAUSE).await,
+        }
     }
 }
 

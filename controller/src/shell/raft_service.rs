@@ -71,18 +71,17 @@ impl Raft for RaftService {
 }
 
 impl RaftService {
-    /// The raft id that the caller's certificate stands for; `None` while this controller knows no node at all.
+    /// The raft id that the caller's certificate stands for; `None` while this controller does not know the node yet.
     fn sender<T>(&self, request: &Request<T>) -> Result<Option<u64>, Status> {
         let peer = require_role(request, &[PeerRole::Controller])?;
         let view = self.0.hub.view();
-        if view.state.nodes.is_empty() {
-            return Ok(None);
-        }
-        let node = peer.node_id.and_then(|node| view.state.nodes.get(&node));
-        match node.and_then(|node| node.raft_id) {
-            Some(raft_id) => Ok(Some(raft_id.0)),
-            // It may have joined so lately that this controller has not heard yet: it tries again.
-            None => Err(Refusal::denied("this node is no controller of the cluster").into()),
+        let stranger = || Refusal::denied("this node is no controller of the cluster");
+        let node = peer.node_id.ok_or_else(stranger)?;
+        match view.state.nodes.get(&node) {
+            Some(node) => Ok(Some(node.raft_id.ok_or_else(stranger)?.0)),
+            // A controller that joined while this one was away, perhaps even the leader.
+            None if node.0 >= view.state.next.node => Ok(None),
+            None => Err(stranger().into()),
         }
     }
 
