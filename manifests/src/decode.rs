@@ -131,13 +131,11 @@ impl Decoder<'_> {
 
     /// Any scalar as it was written.
     fn scalar<'n>(&self, node: &'n Node, name: &str) -> Option<&'n str> {
-        match &node.data {
-            Data::Scalar { text, .. } => Some(text),
-            _ => {
-                self.expected(node, name, "a text", "");
-                None
-            }
+        if let Data::Scalar { text, .. } = &node.data {
+            return Some(text);
         }
+        self.expected(node, name, "a text", "");
+        None
     }
 
     /// A text; a bare number or truth value is an error, for it would be written differently by some readers.
@@ -285,9 +283,11 @@ impl Decoder<'_> {
     fn assignments(&self, node: &Node, name: &str) -> Option<Vec<(Key, Option<String>)>> {
         match &node.data {
             Data::Mapping(pairs) => {
-                let value = |node: &Node| match node.is_null() {
-                    true => Some(None),
-                    false => self.scalar(node, name).map(|text| Some(text.to_owned())),
+                let value = |node: &Node| {
+                    if node.is_null() {
+                        return Some(None);
+                    }
+                    self.scalar(node, name).map(|text| Some(text.to_owned()))
                 };
                 Some(
                     pairs

@@ -17,12 +17,15 @@ type Variables = BTreeMap<String, String>;
 pub(crate) fn replace(node: &mut Node, variables: &Variables, problems: &Problems<'_>) {
     let at = node.at;
     match &mut node.data {
-        Data::Null => {}
         Data::Sequence(items) => {
-            items.iter_mut().for_each(|item| replace(item, variables, problems));
+            for item in items {
+                replace(item, variables, problems);
+            }
         }
         Data::Mapping(pairs) => {
-            pairs.iter_mut().for_each(|(_, value)| replace(value, variables, problems));
+            for (_, value) in pairs {
+                replace(value, variables, problems);
+            }
         }
         Data::Scalar { text, plain } if text.contains('$') => {
             let template = Template { variables, problems, at };
@@ -35,7 +38,7 @@ pub(crate) fn replace(node: &mut Node, variables: &Variables, problems: &Problem
                 Err(Invalid { message, hint }) => problems.error_hint(at, message, hint),
             }
         }
-        Data::Scalar { .. } => {}
+        Data::Null | Data::Scalar { .. } => {}
     }
 }
 
@@ -146,14 +149,12 @@ impl Template<'_, '_> {
     }
 
     fn value_or_warn(&self, name: &str) -> &str {
-        match self.variables.get(name) {
-            Some(value) => value,
-            None => {
-                let message = format!("variable `{name}` is not set, it counts as empty");
-                self.problems.warn(self.at, message);
-                ""
-            }
+        if let Some(value) = self.variables.get(name) {
+            return value;
         }
+        let message = format!("variable `{name}` is not set, it counts as empty");
+        self.problems.warn(self.at, message);
+        ""
     }
 }
 

@@ -113,7 +113,7 @@ pub fn read_sources(
 pub fn open(file: &Path, environment: &Environment) -> Result<Source, ManifestError> {
     let name = file.display().to_string();
     let path = environment.working_dir.join(file);
-    let refused = |what: String, hint: Option<&str>| ManifestError::of_file(&name, what, hint);
+    let refused = |what: String, hint: Option<&str>| ManifestError::of_file(&name, &what, hint);
     let metadata = std::fs::metadata(&path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
             refused("does not exist".to_owned(), Some("name the stack file with `-f FILE`"))

@@ -203,11 +203,8 @@ impl Builder<'_, '_> {
             Data::Sequence(items) => items.push(node),
             Data::Mapping(pairs) => match open.key.take() {
                 None => {
-                    open.key = Some(key(node, at).map_err(|message| Stop {
-                        at,
-                        message: message.to_owned(),
-                        hint: None,
-                    })?)
+                    let stop = |message: &str| Stop { at, message: message.to_owned(), hint: None };
+                    open.key = Some(key(node, at).map_err(stop)?);
                 }
                 Some(key) if key.text == "<<" => open.merges.push(node),
                 Some(key) => match pairs.iter().find(|(known, _)| known.text == key.text) {

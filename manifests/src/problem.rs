@@ -31,7 +31,7 @@ pub struct ManifestError {
 }
 
 impl ManifestError {
-    pub(crate) fn of_file(file: &str, message: String, hint: Option<&str>) -> Self {
+    pub(crate) fn of_file(file: &str, message: &str, hint: Option<&str>) -> Self {
         Self {
             file: file.to_owned(),
             line: 0,
@@ -169,7 +169,7 @@ impl<'a> Problems<'a> {
         if self.unlisted.get() > 0 {
             let file = listed.first().map(|error| error.file.clone()).unwrap_or_default();
             let message = format!("has {} more errors", self.unlisted.get());
-            listed.push(ManifestError::of_file(&file, message, None));
+            listed.push(ManifestError::of_file(&file, &message, None));
         }
         ManifestErrors(listed)
     }

@@ -25,7 +25,7 @@ const DEFAULT_PORT: u16 = 2377;
 const RETRY_FOR: Duration = Duration::from_secs(15);
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// How long one controller may take; a deploy asks a registry meanwhile.
-const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+const ANSWER_WITHIN: Duration = Duration::from_mins(2);
 
 /// How the user named the cluster.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -124,7 +124,7 @@ impl Cluster {
             }
             match last {
                 None => return Err(self.unreachable(&refusals)),
-                Some(status) if Instant::now() >= deadline => return Err(self.no_leader(&status)),
+                Some(status) if Instant::now() >= deadline => return Err(no_leader(&status)),
                 Some(_) => sleep(RETRY_PAUSE).await,
             }
         }
@@ -180,18 +180,6 @@ impl Cluster {
         };
         Failure::refused(message).hint(hint)
     }
-
-    fn no_leader(&self, status: &Status) -> Failure {
-        let failure = refusal(status);
-        let is_bare = failure.hint.is_none();
-        let failure = Failure {
-            message: format!("no controller could serve the request: {}", failure.message),
-            ..failure
-        };
-        let hint =
-            "a majority of the controllers must be up; see `swarmctl node ls` and their logs";
-        if is_bare { failure.hint(hint) } else { failure }
-    }
 }
 
 /// Why one controller gave no answer.
@@ -246,6 +234,18 @@ fn load_identity(path: &Path) -> Result<Arc<Tls>, Failure> {
 pub(crate) fn is_passing(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Aborted)
         || (status.source().is_some() && matches!(status.code(), Code::Unknown | Code::Internal))
+}
+
+/// The request was sent again and again, and never met a leader.
+fn no_leader(status: &Status) -> Failure {
+    let failure = refusal(status);
+    let is_bare = failure.hint.is_none();
+    let failure = Failure {
+        message: format!("no controller could serve the request: {}", failure.message),
+        ..failure
+    };
+    let hint = "a majority of the controllers must be up; see `swarmctl node ls` and their logs";
+    if is_bare { failure.hint(hint) } else { failure }
 }
 
 /// A controller's refusal: what and why, then `hint: …` after an empty line.

@@ -48,11 +48,11 @@ pub enum Change {
     /// A stack was deployed or its removal began.
     Stack(Stack),
     /// A service was created or changed.
-    Service(Service),
+    Service(Box<Service>),
     /// A task was created or changed.
     Task(Task),
     /// A node joined or changed.
-    Node(Node),
+    Node(Box<Node>),
     /// A network was created or changed.
     Network(Network),
     /// A volume was created or changed.
@@ -70,7 +70,7 @@ impl State {
     pub(crate) async fn get(cluster: &Cluster, stale: bool) -> Result<Self, Failure> {
         let request = wire::GetStateRequest { stale };
         let view = cluster.call(async |mut client| client.get_state(request).await).await?;
-        let state = Self::from_view(view).map_err(unreadable)?;
+        let state = Self::from_view(view).map_err(|error| unreadable(&error))?;
         if state.stale {
             crate::output::talk("note: this is one controller's own state and may be behind");
         }
@@ -116,7 +116,7 @@ impl State {
             Event::Service(service) => {
                 let service = Service::try_from(service)?;
                 self.services.insert(service.id, service.clone());
-                Change::Service(service)
+                Change::Service(Box::new(service))
             }
             Event::Task(task) => {
                 let task = Task::try_from(task)?;
@@ -126,7 +126,7 @@ impl State {
             Event::Node(node) => {
                 let node = Node::try_from(node)?;
                 self.nodes.insert(node.id, node.clone());
-                Change::Node(node)
+                Change::Node(Box::new(node))
             }
             Event::Network(network) => {
                 let network = Network::try_from(network)?;
@@ -200,8 +200,8 @@ impl State {
 }
 
 /// An answer that this swarmctl does not understand.
-pub(crate) fn unreadable(error: ConvertError) -> Failure {
-    Failure::because("the controller's answer cannot be read", &error)
+pub(crate) fn unreadable(error: &ConvertError) -> Failure {
+    Failure::because("the controller's answer cannot be read", error)
         .hint("swarmctl and the controllers must be of the same version; see `swarmctl version`")
 }
 

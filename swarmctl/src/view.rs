@@ -138,17 +138,13 @@ pub(crate) fn span(span: Duration) -> String {
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let power = (0..UNITS.len() - 1).take_while(|power| bytes >> (10 * (power + 1)) > 0).count();
-    let (whole, tenth) = match power {
-        0 => (bytes, 0),
-        _ => {
-            let tenths = (bytes >> (10 * (power - 1))) * 10 / 1024;
-            (tenths / 10, tenths % 10)
-        }
-    };
-    if power == 0 || whole >= 10 {
-        format!("{whole} {}", UNITS[power])
-    } else {
-        format!("{whole}.{tenth} {}", UNITS[power])
+    if power == 0 {
+        return format!("{bytes} B");
+    }
+    let tenths = (bytes >> (10 * (power - 1))) * 10 / 1024;
+    match (tenths / 10, tenths % 10) {
+        (whole @ 0..10, tenth) => format!("{whole}.{tenth} {}", UNITS[power]),
+        (whole, _) => format!("{whole} {}", UNITS[power]),
     }
 }
 

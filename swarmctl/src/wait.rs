@@ -151,14 +151,14 @@ fn late(goal: &Goal, owed: &Owed, within: Duration) -> Failure {
             format!("the removal goes on; see `swarmctl ps -a {name}`"),
         ),
     };
-    let mut message = what;
+    let mut lines = vec![what];
     for service in owed.services.iter().filter(|service| !service.is_converged()) {
-        message.push_str(&format!("\n  {}: {}", service.key, service.words()));
+        lines.push(format!("  {}: {}", service.key, service.words()));
         for (task, why) in service.stuck.iter().take(3) {
-            message.push_str(&format!("\n    {task}: {why}"));
+            lines.push(format!("    {task}: {why}"));
         }
     }
-    Failure::not_converged(message).hint(hint)
+    Failure::not_converged(lines.join("\n")).hint(hint)
 }
 
 fn humane(span: Duration) -> String {

@@ -12,7 +12,7 @@ use crate::state::{Change, State, unreadable};
 
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How long no controller may be reached before watching gives up.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 
 /// A state that follows the cluster's.
 pub(crate) struct Watch<'a> {
@@ -42,7 +42,9 @@ impl<'a> Watch<'a> {
                 continue;
             };
             match stream.message().await {
-                Ok(Some(event)) => return self.state.apply(event).map_err(unreadable),
+                Ok(Some(event)) => {
+                    return self.state.apply(event).map_err(|error| unreadable(&error));
+                }
                 Ok(None) | Err(_) => self.stream = None,
             }
         }

@@ -195,7 +195,7 @@ fn extra_hosts(d: &Decoder<'_>, node: &Node) -> BTreeMap<String, Ipv4Addr> {
             }
             _ if address == "host-gateway" => d.later(node.at, "host-gateway", "write an address"),
             _ if address.contains(':') => {
-                d.later(node.at, "IPv6 in extra_hosts", "write an IPv4 address")
+                d.later(node.at, "IPv6 in extra_hosts", "write an IPv4 address");
             }
             _ => {
                 let wanted = "`name:address` with an IPv4 address";

@@ -172,13 +172,12 @@ fn spread(d: &Decoder<'_>, node: &Node) -> Option<String> {
         );
         return None;
     };
-    match d.scalar(node, "spread")?.strip_prefix("node.labels.").filter(|name| !name.is_empty()) {
-        Some(label) => Some(label.to_owned()),
-        None => {
-            d.expected(node, "spread", "a label of the nodes such as `node.labels.zone`", "");
-            None
-        }
+    let label = d.scalar(node, "spread")?.strip_prefix("node.labels.");
+    let label = label.filter(|name| !name.is_empty());
+    if label.is_none() {
+        d.expected(node, "spread", "a label of the nodes such as `node.labels.zone`", "");
     }
+    label.map(str::to_owned)
 }
 
 fn restart_policy(d: &Decoder<'_>, node: &Node) -> Option<RestartPolicy> {

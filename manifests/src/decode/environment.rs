@@ -87,9 +87,8 @@ fn parse_line(line: &str) -> Result<Option<(&str, Option<String>)>, &'static str
 }
 
 fn parse_value(text: &str) -> Result<String, &'static str> {
-    let quote = match text.chars().next() {
-        Some(quote @ ('"' | '\'')) => quote,
-        _ => return Ok(text.split(" #").next().unwrap_or_default().trim_end().to_owned()),
+    let Some(quote @ ('"' | '\'')) = text.chars().next() else {
+        return Ok(text.split(" #").next().unwrap_or_default().trim_end().to_owned());
     };
     let mut value = String::new();
     let mut rest = text[1..].chars();

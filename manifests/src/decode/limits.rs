@@ -111,13 +111,11 @@ pub(super) fn ulimits(d: &Decoder<'_>, node: &Node) -> Vec<Ulimit> {
         let limits = match &node.data {
             Data::Mapping(_) => ["soft", "hard"].map(|which| {
                 let fields = d.fields(node, "a process limit", &["soft", "hard"], &[])?;
-                match fields.get(which) {
-                    Some(node) => limit(node),
-                    None => {
-                        d.problems.error(key.at, format!("limit `{name}` needs `soft` and `hard`"));
-                        None
-                    }
+                let found = fields.get(which);
+                if found.is_none() {
+                    d.problems.error(key.at, format!("limit `{name}` needs `soft` and `hard`"));
                 }
+                limit(found?)
             }),
             _ => [limit(node); 2],
         };

@@ -113,17 +113,12 @@ fn long(d: &Decoder<'_>, node: &Node, declared: &Declared<'_>) -> Option<Mount> 
             d.problems.error_hint(fields.key_at(other), message, "remove them, or change the type");
         }
     }
-    let target = match fields.get("target") {
-        Some(target) => target_path(d, target.at, d.text(target, "target")?),
-        None => {
-            d.problems.error_hint(
-                node.at,
-                "a volume needs `target`",
-                "it is the path in the container",
-            );
-            None
-        }
-    };
+    let target = fields.get("target");
+    if target.is_none() {
+        let message = "a volume needs `target`";
+        d.problems.error_hint(node.at, message, "it is the path in the container");
+    }
+    let target = target.and_then(|node| target_path(d, node.at, d.text(node, "target")?));
     let source = match kind {
         "volume" => volume_source(d, &fields, declared),
         "bind" => bind_source(d, node, &fields),

@@ -1,4 +1,6 @@
 //! The example stacks are golden inputs: what each means, or what is said about it. `UPDATE_EXPECT=1` rewrites.
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
+#![expect(clippy::needless_raw_string_hashes, reason = "as expect-test writes them")]
 
 mod random;
 
@@ -25,7 +27,7 @@ fn transcript(files: &[&str]) -> String {
         Ok((stack, warnings)) => {
             let mut text = yaml::to_string(&stack).unwrap();
             for warning in warnings {
-                text.push_str(&format!("warning: {warning}\n"));
+                text.extend(["warning: ", &warning.to_string(), "\n"]);
             }
             text
         }

@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn reads_times_and_tails() {
-        assert_eq!(since("10m"), Ok(Since::Before(Duration::from_secs(600))));
+        assert_eq!(since("10m"), Ok(Since::Before(Duration::from_mins(10))));
         assert_eq!(since("1970-01-01T00:00:01Z"), Ok(Since::At(Timestamp(1000))));
         assert!(since("yesterday").is_err());
         assert_eq!(start(Since::Before(Duration::from_secs(1)), Timestamp(5000)), Timestamp(4000));

@@ -1,7 +1,7 @@
 //! `ps`: tasks.
 
 use swarm_proto::id::TaskId;
-use swarm_proto::object::Task;
+use swarm_proto::object::{Service, Task};
 
 use super::{Call, now};
 use crate::failure::Failure;
@@ -62,7 +62,7 @@ pub(crate) fn tasks(
     if !views.is_empty() {
         return Ok(views);
     }
-    let services: Vec<String> = state.services.values().map(|service| service.name()).collect();
+    let services: Vec<String> = state.services.values().map(Service::name).collect();
     let known = state.stacks.keys().map(String::as_str).chain(services.iter().map(String::as_str));
     let failure = Failure::refused(format!("no stack, service, task or node is called `{target}`"));
     Err(match swarm_manifests::nearest(target, known) {

@@ -1,5 +1,6 @@
 //! `volume`, `network`, `image`: what tasks use.
 
+use swarm_proto::id::Timestamp;
 use swarm_proto::wire;
 
 use super::{Call, now, unknown};
@@ -113,6 +114,6 @@ pub(crate) async fn image(command: ImageCommand, call: &Call) -> Result<(), Fail
         output::warn(&format!("the images of node `{}` are unknown: {}", node.node, node.error));
     }
     let views = ImageView::of_nodes(answer.nodes);
-    output::data(&view::list(&views, call.format, now(Default::default()))?);
+    output::data(&view::list(&views, call.format, now(Timestamp::default()))?);
     Ok(())
 }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use swarm_proto::id::Timestamp;
-use swarm_proto::object::Network;
+use swarm_proto::object::{Network, Service};
 
 use super::View;
 use crate::state::State;
@@ -50,7 +50,7 @@ impl NetworkView {
             subnet: format!("{}/{}", network.subnet, network.prefix_length),
             internal: network.spec.internal,
             labels: network.spec.labels.clone(),
-            services: services.map(|service| service.name()).collect(),
+            services: services.map(Service::name).collect(),
             gateways: gateways
                 .map(|gateway| (state.node_name(gateway.node), gateway.address.to_string()))
                 .collect(),

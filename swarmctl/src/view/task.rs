@@ -1,6 +1,6 @@
 use serde::Serialize;
 use swarm_proto::id::Timestamp;
-use swarm_proto::object::{Task, TaskState};
+use swarm_proto::object::{Service, Task, TaskState};
 
 use super::{View, age, short_image, time};
 use crate::state::State;
@@ -78,7 +78,7 @@ impl TaskView {
             id: task.id.to_string(),
             name: state.task_name(task),
             stack: service.map(|service| service.stack.clone()).unwrap_or_default(),
-            service: service.map(|service| service.name()).unwrap_or_default(),
+            service: service.map(Service::name).unwrap_or_default(),
             slot: task.id.slot.to_string(),
             generation: task.id.generation,
             image: image.map(|image| image.reference.clone()).unwrap_or_default(),

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use swarm_proto::id::Timestamp;
-use swarm_proto::object::Volume;
+use swarm_proto::object::{Service, Volume};
 use swarm_proto::spec::MountSource;
 
 use super::{View, short_image, time};
@@ -75,7 +75,7 @@ impl VolumeView {
             key: volume.key.clone(),
             labels: volume.spec.labels.clone(),
             nodes: nodes.collect(),
-            used_by: used_by.map(|service| service.name()).collect(),
+            used_by: used_by.map(Service::name).collect(),
             removing: volume.removing,
         }
     }

@@ -1,4 +1,6 @@
 //! The command line against a controller that says what a test tells it. `UPDATE_EXPECT=1` rewrites the goldens.
+#![expect(clippy::unwrap_used, reason = "tests may panic")]
+#![expect(clippy::needless_raw_string_hashes, reason = "as expect-test writes them")]
 
 mod commands;
 mod convergence;

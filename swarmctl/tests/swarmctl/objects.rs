@@ -171,10 +171,10 @@ pub(crate) fn state() -> State {
         .push("chain `FORWARD` of `filter` drops forwarded packets".to_owned());
     let mut failed = task(1, 2, 1, TaskState::Failed);
     failed.status.exit_code = Some(137);
-    failed.status.message = "killed by signal 9".to_owned();
+    failed.status.message = String::from("killed by signal 9");
     let mut waiting = task(1, 3, 1, TaskState::Pending);
     waiting.status.message =
-        "no suitable node: constraint `node.labels.zone!=c` on 1 node".to_owned();
+        String::from("no suitable node: constraint `node.labels.zone!=c` on 1 node");
     let mut shut = task(1, 4, 1, TaskState::Shutdown);
     shut.node = Some(NodeId(1));
     let tasks = [

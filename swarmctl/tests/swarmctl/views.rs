@@ -1,4 +1,5 @@
 //! What tables and JSON look like.
+#![expect(clippy::too_many_lines, reason = "goldens are long")]
 
 use expect_test::{Expect, expect};
 use swarm_proto::wire;
