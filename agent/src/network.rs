@@ -37,7 +37,7 @@ use tokio::task::{AbortHandle, spawn_blocking};
 
 use crate::names::Names;
 use host::Host;
-pub(crate) use rules::DNS_ADDRESS;
+pub(crate) use rules::{DNS_ADDRESS, LINK_GROUP, TABLE};
 
 /// Where networks are made, and over what.
 #[derive(Debug, Clone)]

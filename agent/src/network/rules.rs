@@ -11,10 +11,10 @@ use swarm_runtime::kernel::nft::{
 };
 
 /// The one table that is ours, in every namespace.
-pub(super) const TABLE: &str = "swarm";
+pub(crate) const TABLE: &str = "swarm";
 
 /// The group of the host's links into networks (the letters `SW`), by which rules know them.
-pub(super) const LINK_GROUP: u32 = 0x5357;
+pub(crate) const LINK_GROUP: u32 = 0x5357;
 
 /// Where a container asks for names.
 pub(crate) const DNS_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);

@@ -82,6 +82,16 @@ impl Namespace {
         Ok(Self { file: Arc::new(file.into()), path: path.into() })
     }
 
+    /// A new namespace that is kept by nothing but this and what is made inside.
+    pub fn scratch() -> Result<Self, NamespaceError> {
+        let path = Path::new(OWN);
+        on_thread(path, || {
+            unshare(CloneFlags::CLONE_NEWNET)
+                .map_err(|e| NamespaceError::kernel("make", path, e))?;
+            Self::open(path)
+        })
+    }
+
     /// Where it was opened.
     pub fn path(&self) -> &Path {
         &self.path

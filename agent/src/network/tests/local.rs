@@ -50,7 +50,7 @@ async fn containers_get_out_but_not_into_other_networks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hosts_loopback_is_not_reachable_from_a_network() {
-    let mut lab = Lab::new(1).await;
+    let lab = Lab::new(1).await;
     let plan = Plan::new(1, 1, &[(11, 1)]);
     lab.hosts[0].apply(&[plan.for_host(1)]).await;
     let a = lab.hosts[0].attach(&plan.task(11), &[plan.for_host(1)]).await;

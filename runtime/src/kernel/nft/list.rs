@@ -25,6 +25,15 @@ pub struct ListedChain {
     pub drops_by_default: bool,
     /// Whether its last rule drops or rejects everything.
     pub ends_in_drop: bool,
+    /// The chains that its rules jump or go to.
+    pub targets: Vec<String>,
+}
+
+impl ListedChain {
+    /// Whether it leads to a chain whose name starts so.
+    pub fn jumps_to(&self, prefix: &str) -> bool {
+        self.targets.iter().any(|target| target.starts_with(prefix))
+    }
 }
 
 /// `struct nfgenmsg` and what follows.
@@ -63,6 +72,7 @@ pub(super) fn base_chain(payload: &[u8]) -> Option<ListedChain> {
         priority: attribute(hook, 2).and_then(number)?.cast_signed(),
         drops_by_default: attribute(body, 5).and_then(number) == Some(DROP),
         ends_in_drop: false,
+        targets: Vec::new(),
     })
 }
 
@@ -73,15 +83,25 @@ pub(super) fn note_rule(payload: &[u8], chains: &mut [ListedChain]) {
         let family = family_name(family)?;
         let (table, name) = (text(attribute(body, 1)?), text(attribute(body, 2)?));
         let expressions = attribute(body, 4).unwrap_or_default();
-        Some((family, table, name, drops_everything(expressions)))
+        Some((family, table, name, drops_everything(expressions), target(expressions)))
     };
-    let Some((family, table, name, drops)) = note() else { return };
+    let Some((family, table, name, drops, target)) = note() else { return };
     let of_rule = |chain: &&mut ListedChain| {
         chain.family == family && chain.table == table && chain.name == name
     };
     if let Some(chain) = chains.iter_mut().find(of_rule) {
         chain.ends_in_drop = drops;
+        chain.targets.extend(target);
     }
+}
+
+/// The chain that a rule jumps or goes to.
+fn target(expressions: &[u8]) -> Option<String> {
+    attributes(expressions).find_map(|(_, expression)| {
+        let verdict = attribute(attribute(attribute(expression, 2)?, 2)?, 2)?;
+        let is_immediate = text(attribute(expression, 1)?) == "immediate";
+        is_immediate.then(|| attribute(verdict, 2).map(text))?
+    })
 }
 
 /// Whether a rule has no condition and ends in a drop or a rejection. `target` is iptables' own, as iptables-nft writes it.
