@@ -84,7 +84,7 @@ impl Decoder<'_> {
                 continue;
             }
             if let Some((_, hint)) = later.iter().find(|(word, _)| *word == name) {
-                if !value.is_null() {
+                if !stack::is_off(value) {
                     self.later(key.at, name, hint);
                 }
                 continue;
@@ -92,9 +92,9 @@ impl Decoder<'_> {
             let message = format!("unknown key `{}` in {place}", shorten(name));
             // Also what comes later may have been meant, but is not offered.
             let words = known.iter().copied().chain(later.iter().map(|(word, _)| *word));
-            let hint = match nearest::nearest(name, words) {
+            let hint = match self.nearest(name, words) {
                 Some(word) => format!("did you mean `{word}`?"),
-                None => nearest::hint(name, known.iter().copied()),
+                None => self.hint(name, known.iter().copied()),
             };
             self.problems.error_hint(key.at, message, hint);
         }
@@ -111,6 +111,20 @@ impl Decoder<'_> {
                 None
             }
         }
+    }
+
+    /// The known word that a wrong one probably meant.
+    fn nearest<'w>(
+        &self,
+        wrong: &str,
+        known: impl IntoIterator<Item = &'w str>,
+    ) -> Option<&'w str> {
+        if self.problems.is_full() { None } else { nearest::nearest(wrong, known) }
+    }
+
+    /// `did you mean …?`, else what there is.
+    fn hint<'w>(&self, wrong: &str, known: impl IntoIterator<Item = &'w str> + Clone) -> String {
+        if self.problems.is_full() { String::new() } else { nearest::hint(wrong, known) }
     }
 
     /// Says that a feature is not there yet.
@@ -162,7 +176,7 @@ impl Decoder<'_> {
             [most @ .., last] => format!("{} or {last}", most.join(", ")),
             [] => String::new(),
         };
-        let hint = nearest::nearest(text, listed).map(|word| format!("did you mean `{word}`?"));
+        let hint = self.nearest(text, listed).map(|word| format!("did you mean `{word}`?"));
         self.expected(node, name, &wanted, hint.as_deref().unwrap_or_default());
         None
     }
@@ -206,8 +220,8 @@ impl Decoder<'_> {
         }
     }
 
-    fn count(&self, node: &Node, name: &str, least: u32) -> Option<u32> {
-        let number = self.integer(node, name, i64::from(least)..=i64::from(u32::MAX))?;
+    fn count(&self, node: &Node, name: &str, most: u32) -> Option<u32> {
+        let number = self.integer(node, name, 0..=i64::from(most))?;
         u32::try_from(number).ok()
     }
 

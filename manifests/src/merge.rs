@@ -1,5 +1,7 @@
 //! Several files on top of each other: scalars replace, mappings merge, lists append, and some lists are keyed.
 
+use std::collections::HashMap;
+
 use crate::tree::{Data, Key, Node};
 
 /// Lists of `KEY=value` that are the same as a mapping, by the last part of their path.
@@ -42,29 +44,31 @@ fn lay_pairs(
     above: Vec<(Key, Node)>,
     path: &mut Vec<String>,
 ) -> Vec<(Key, Node)> {
+    let places: HashMap<String, usize> =
+        below.iter().enumerate().map(|(place, (key, _))| (key.text.clone(), place)).collect();
     for (key, value) in above {
-        match below.iter_mut().find(|(known, _)| known.text == key.text) {
-            Some(pair) => {
-                path.push(key.text.clone());
-                let old = std::mem::replace(&mut pair.1, Node { at: value.at, data: Data::Null });
-                *pair = (key, lay(old, value, path));
-                path.pop();
-            }
-            None => below.push((key, value)),
-        }
+        let Some(place) = places.get(&key.text) else {
+            below.push((key, value));
+            continue;
+        };
+        path.push(key.text.clone());
+        let old = std::mem::replace(&mut below[*place].1, Node { at: value.at, data: Data::Null });
+        below[*place] = (key, lay(old, value, path));
+        path.pop();
     }
     below
 }
 
 /// Appends; a volume with the same target and a port that publishes the same replace what was there.
 fn lay_items(mut below: Vec<Node>, above: Vec<Node>, name: &str) -> Vec<Node> {
+    let places: HashMap<String, usize> = below
+        .iter()
+        .enumerate()
+        .filter_map(|(place, item)| Some((identity(item, name)?, place)))
+        .collect();
     for item in above {
-        let identity = identity(&item, name);
-        let known = below
-            .iter()
-            .position(|old| identity.is_some() && self::identity(old, name) == identity);
-        match known {
-            Some(place) => below[place] = item,
+        match identity(&item, name).and_then(|identity| places.get(&identity)) {
+            Some(place) => below[*place] = item,
             None => below.push(item),
         }
     }
@@ -108,11 +112,15 @@ fn as_mapping(node: Node, name: &str) -> Node {
         Ok((Key { text: key, at }, Node { at, data }))
     };
     let mut pairs: Vec<(Key, Node)> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     for item in items {
         match pair(item) {
-            Ok((key, value)) => match pairs.iter_mut().find(|(known, _)| known.text == key.text) {
-                Some(known) => *known = (key, value),
-                None => pairs.push((key, value)),
+            Ok(pair) => match places.get(&pair.0.text) {
+                Some(place) => pairs[*place] = pair,
+                None => {
+                    places.insert(pair.0.text.clone(), pairs.len());
+                    pairs.push(pair);
+                }
             },
             // Not a list of this form: the decode says so, at this place.
             Err(item) => return Node { at: node.at, data: Data::Sequence(vec![item]) },

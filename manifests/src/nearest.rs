@@ -2,7 +2,9 @@
 
 /// The known word nearest to a wrong one, when it is near enough to be a slip.
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// Longer words are not compared, nor more of them: both would take long.
     const LONGEST: usize = 64;
+    const MOST_WORDS: usize = 1000;
     if wrong.len() > LONGEST {
         return None;
     }
@@ -11,6 +13,8 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     let most = (wrong.chars().count() / 3).clamp(1, 3);
     known
         .into_iter()
+        .filter(|word| word.len() <= LONGEST)
+        .take(MOST_WORDS)
         .map(|word| (slips(word), word))
         .filter(|(slips, _)| *slips <= most)
         .min_by_key(|(slips, _)| *slips)

@@ -1,12 +1,13 @@
 //! YAML events to a tree with positions, within bounds of size, depth and growth.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use crate::MAX_FILE_BYTES;
 use crate::problem::Problems;
-use crate::tree::{At, Data, Key, Node};
+use crate::tree::{At, Data, Key, Node, shorten};
 use crate::yaml::{self, Kind};
 
 /// Deeper nesting is refused, so that no later step can overflow its stack.
@@ -76,6 +77,8 @@ struct Open {
     node: Node,
     anchor: usize,
     key: Option<Key>,
+    /// The keys so far, with their lines.
+    keys: HashMap<String, usize>,
     /// Values of `<<`, merged at the end, where the mapping's own keys are known.
     merges: Vec<Node>,
     size: usize,
@@ -177,16 +180,23 @@ impl Builder<'_, '_> {
         }
         self.grow(1, at)?;
         let node = Node { at, data };
-        self.open.push(Open { node, anchor, key: None, merges: Vec::new(), size: 1 });
+        self.open.push(Open {
+            node,
+            anchor,
+            key: None,
+            keys: HashMap::new(),
+            merges: Vec::new(),
+            size: 1,
+        });
         Ok(())
     }
 
     fn close(&mut self, at: At) -> Result<(), Stop> {
-        let Some(Open { mut node, anchor, merges, mut size, .. }) = self.open.pop() else {
+        let Some(Open { mut node, anchor, mut keys, merges, size, .. }) = self.open.pop() else {
             return Ok(());
         };
         for merged in merges {
-            size += self.merge(&mut node, merged)?;
+            self.merge(&mut node, &mut keys, merged)?;
         }
         self.remember(anchor, &node, size);
         self.place(node, size, at)
@@ -207,14 +217,16 @@ impl Builder<'_, '_> {
                     open.key = Some(key(node, at).map_err(stop)?);
                 }
                 Some(key) if key.text == "<<" => open.merges.push(node),
-                Some(key) => match pairs.iter().find(|(known, _)| known.text == key.text) {
-                    Some((known, _)) => {
-                        let message =
-                            format!("key `{}` is given twice", crate::tree::shorten(&key.text));
-                        let hint = format!("it was given first at line {}", known.at.line);
+                Some(key) => match open.keys.entry(key.text.clone()) {
+                    Entry::Occupied(known) => {
+                        let message = format!("key `{}` is given twice", shorten(&key.text));
+                        let hint = format!("it was given first at line {}", known.get());
                         self.problems.error_hint(key.at, message, hint);
                     }
-                    None => pairs.push((key, node)),
+                    Entry::Vacant(place) => {
+                        place.insert(key.at.line);
+                        pairs.push((key, node));
+                    }
                 },
             },
             Data::Null | Data::Scalar { .. } => {}
@@ -223,13 +235,18 @@ impl Builder<'_, '_> {
     }
 
     /// Adds the pairs of a merged mapping that the mapping itself does not have.
-    fn merge(&mut self, node: &mut Node, merged: Node) -> Result<usize, Stop> {
+    fn merge(
+        &self,
+        node: &mut Node,
+        keys: &mut HashMap<String, usize>,
+        merged: Node,
+    ) -> Result<(), Stop> {
         let at = merged.at;
         let parts = match merged.data {
             Data::Sequence(items) => items,
             data => vec![Node { at, data }],
         };
-        let Data::Mapping(pairs) = &mut node.data else { return Ok(0) };
+        let Data::Mapping(pairs) = &mut node.data else { return Ok(()) };
         for part in parts {
             let Data::Mapping(new) = part.data else {
                 return Err(self.stop(
@@ -239,12 +256,13 @@ impl Builder<'_, '_> {
                 ));
             };
             for (key, value) in new {
-                if !pairs.iter().any(|(known, _)| known.text == key.text) {
+                if let Entry::Vacant(place) = keys.entry(key.text.clone()) {
+                    place.insert(key.at.line);
                     pairs.push((key, value));
                 }
             }
         }
-        Ok(0)
+        Ok(())
     }
 
     fn remember(&mut self, anchor: usize, node: &Node, size: usize) {

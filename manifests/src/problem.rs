@@ -161,6 +161,11 @@ impl<'a> Problems<'a> {
         self.warnings.take()
     }
 
+    /// Whether further errors are only counted, so that nothing costly need be found out for them.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors.borrow().len() >= MOST_ERRORS
+    }
+
     /// The errors in the order of the files.
     pub(crate) fn into_errors(self) -> ManifestErrors {
         let mut errors = self.errors.into_inner();
@@ -179,11 +184,11 @@ impl<'a> Problems<'a> {
     }
 
     fn push(&self, at: At, message: String, hint: Option<String>) {
-        let mut errors = self.errors.borrow_mut();
-        if errors.len() >= MOST_ERRORS {
+        if self.is_full() {
             self.unlisted.set(self.unlisted.get() + 1);
             return;
         }
+        let mut errors = self.errors.borrow_mut();
         let error = ManifestError {
             file: self.file(at),
             line: at.line,

@@ -9,7 +9,6 @@ use swarm_proto::spec::{
 };
 
 use super::{Decoder, limits};
-use crate::nearest;
 use crate::tree::{At, Node, shorten};
 
 const KEYS: [&str; 8] = [
@@ -25,6 +24,8 @@ const KEYS: [&str; 8] = [
 const LATER: [(&str, &str); 1] = [("rollback_config", "")];
 const UPDATE_LATER: [(&str, &str); 3] =
     [("failure_action", ""), ("monitor", ""), ("max_failure_ratio", "")];
+/// More tasks than the largest cluster that this is made for could run.
+pub(super) const MOST_REPLICAS: u32 = 100_000;
 const CONSTRAINT_KEYS: [&str; 7] = [
     "node.id",
     "node.hostname",
@@ -65,7 +66,8 @@ pub(super) fn deploy(d: &Decoder<'_>, node: &Node) -> Option<Deploy> {
     let replicas = fields.get("replicas");
     Some(Deploy {
         is_global: is_global.unwrap_or(false),
-        replicas: replicas.and_then(|node| Some((node.at, d.count(node, "replicas", 0)?))),
+        replicas: replicas
+            .and_then(|node| Some((node.at, d.count(node, "replicas", MOST_REPLICAS)?))),
         endpoint_mode: fields
             .get("endpoint_mode")
             .and_then(|node| d.word(node, "endpoint_mode", &endpoint_modes)),
@@ -86,7 +88,7 @@ fn placement(d: &Decoder<'_>, node: &Node) -> Option<Placement> {
     let constraints = fields.get("constraints").and_then(|node| d.list(node, "constraints"));
     let preferences = fields.get("preferences").and_then(|node| d.list(node, "preferences"));
     let most = fields.get("max_replicas_per_node");
-    let most = most.and_then(|node| d.count(node, "max_replicas_per_node", 0));
+    let most = most.and_then(|node| d.count(node, "max_replicas_per_node", u32::MAX));
     Some(Placement {
         constraints: constraints
             .unwrap_or_default()
@@ -119,26 +121,26 @@ fn constraint(d: &Decoder<'_>, node: &Node) -> Option<Constraint> {
     }
     let Some(parsed) = constraint_key(key) else {
         let message = format!("constraint key `{}` is unknown", shorten(key));
-        d.problems.error_hint(node.at, message, constraint_hint(key));
+        d.problems.error_hint(node.at, message, constraint_hint(d, key));
         return None;
     };
     if parsed == ConstraintKey::NodeRole {
         let roles = ["manager", "controller", "worker", "agent"];
         if !roles.iter().any(|role| role.eq_ignore_ascii_case(value)) {
             let message = format!("no node has the role `{}`", shorten(value));
-            d.problems.error_hint(node.at, message, nearest::hint(value, roles));
+            d.problems.error_hint(node.at, message, d.hint(value, roles));
             return None;
         }
     }
     Some(Constraint { key: parsed, equal, value: value.to_owned() })
 }
 
-fn constraint_hint(key: &str) -> String {
+fn constraint_hint(d: &Decoder<'_>, key: &str) -> String {
     let near = key.rsplit_once('.').and_then(|(prefix, name)| {
-        let prefix = nearest::nearest(prefix, ["node.labels", "engine.labels"])?;
+        let prefix = d.nearest(prefix, ["node.labels", "engine.labels"])?;
         Some(format!("did you mean `{prefix}.{}`?", shorten(name)))
     });
-    near.unwrap_or_else(|| nearest::hint(key, CONSTRAINT_KEYS))
+    near.unwrap_or_else(|| d.hint(key, CONSTRAINT_KEYS))
 }
 
 /// The prefix compares without case, a label's name with it.
@@ -197,7 +199,7 @@ fn restart_policy(d: &Decoder<'_>, node: &Node) -> Option<RestartPolicy> {
         delay: duration("delay").unwrap_or(default.delay),
         // Zero is without end, as in Swarm.
         max_attempts: max_attempts
-            .and_then(|node| d.count(node, "max_attempts", 0))
+            .and_then(|node| d.count(node, "max_attempts", u32::MAX))
             .filter(|most| *most > 0),
         window: duration("window").unwrap_or(default.window),
     })
@@ -209,7 +211,9 @@ fn update_config(d: &Decoder<'_>, node: &Node) -> Option<UpdatePolicy> {
     let orders = [("stop-first", UpdateOrder::StopFirst), ("start-first", UpdateOrder::StartFirst)];
     let parallelism = fields.get("parallelism");
     Some(UpdatePolicy {
-        parallelism: parallelism.and_then(|node| d.count(node, "parallelism", 0)).unwrap_or(1),
+        parallelism: parallelism
+            .and_then(|node| d.count(node, "parallelism", u32::MAX))
+            .unwrap_or(1),
         delay: fields
             .get("delay")
             .and_then(|node| d.duration(node, "delay"))

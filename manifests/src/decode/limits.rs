@@ -101,7 +101,7 @@ pub(super) fn ulimits(d: &Decoder<'_>, node: &Node) -> Vec<Ulimit> {
         let name = key.text.to_ascii_lowercase();
         if !ULIMITS.contains(&name.as_str()) {
             let message = format!("`{}` is not a process limit", shorten(&key.text));
-            d.problems.error_hint(key.at, message, crate::nearest::hint(&name, ULIMITS));
+            d.problems.error_hint(key.at, message, d.hint(&name, ULIMITS));
             continue;
         }
         let limit = |node: &Node| {
@@ -145,7 +145,7 @@ pub(super) fn signal(d: &Decoder<'_>, node: &Node) -> Option<String> {
         return Some(text.to_owned());
     }
     let message = format!("`{}` is not a signal", shorten(text));
-    match crate::nearest::nearest(name, SIGNALS) {
+    match d.nearest(name, SIGNALS) {
         Some(near) => d.problems.error_hint(node.at, message, format!("did you mean `SIG{near}`?")),
         None => d.problems.error_hint(node.at, message, "write it as `SIGTERM`"),
     }

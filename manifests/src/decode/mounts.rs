@@ -1,12 +1,12 @@
 //! Volumes and tmpfs, short (`data:/var/lib/data:ro`) and long (`{type, source, target, …}`).
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use swarm_proto::spec::{Mount, MountSource};
 
 use super::stack::Declared;
 use super::{Decoder, Fields, service};
-use crate::nearest;
 use crate::tree::{At, Data, Node, shorten};
 use crate::units::parse_bytes;
 
@@ -17,9 +17,10 @@ const LATER: [(&str, &str); 2] = [("image", ""), ("cluster", "")];
 /// All mounts of a service in the order of the file, `tmpfs` last.
 pub(super) fn mounts(d: &Decoder<'_>, fields: &Fields<'_>, declared: &Declared<'_>) -> Vec<Mount> {
     let mut mounts: Vec<Mount> = Vec::new();
+    let mut targets = BTreeSet::new();
     let mut push = |at: At, mount: Option<Mount>| {
         let Some(mount) = mount else { return };
-        if mounts.iter().any(|known| known.target == mount.target) {
+        if !targets.insert(mount.target.clone()) {
             let message = format!("something is mounted at `{}` already", shorten(&mount.target));
             d.problems.error_hint(at, message, "remove one of them");
         } else {
@@ -75,7 +76,7 @@ fn short(d: &Decoder<'_>, at: At, text: &str, declared: &Declared<'_>) -> Option
             }
             _ => {
                 let message = format!("volume option `{}` is unknown", shorten(option));
-                d.problems.error_hint(at, message, nearest::hint(option, ["ro", "rw", "nocopy"]));
+                d.problems.error_hint(at, message, d.hint(option, ["ro", "rw", "nocopy"]));
             }
         }
     }
@@ -216,7 +217,7 @@ fn named(
     if declared.volumes.contains_key(name) {
         return Some(MountSource::Volume { volume: name.to_owned(), no_copy });
     }
-    let hint = match nearest::nearest(name, declared.volumes.keys().copied()) {
+    let hint = match d.nearest(name, declared.volumes.keys().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None if name.contains('/') => {
             format!("a path on the hosts starts with `./` or `/`: `./{}`", shorten(name))

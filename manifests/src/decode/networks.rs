@@ -5,9 +5,8 @@ use std::net::Ipv4Addr;
 
 use swarm_proto::spec::{NetworkAttachmentSpec, NetworkSpec, ServiceSpec};
 
-use super::stack::{Declared, check_key, is_empty, object_name, refuse_external};
+use super::stack::{Declared, check_key, is_off, object_name, refuse_external};
 use super::{Decoder, is_name};
-use crate::nearest;
 use crate::tree::{At, Data, Key, Node, shorten};
 
 /// The network of services that name none.
@@ -63,7 +62,7 @@ fn network(d: &Decoder<'_>, key: &Key, node: &Node) -> Option<NetworkSpec> {
         let hint = "leave `driver` out: every network of a stack is an overlay over all hosts";
         d.expected(driver, "driver", "`overlay`", hint);
     }
-    if fields.get("driver_opts").is_some_and(|node| !is_empty(node)) {
+    if fields.get("driver_opts").is_some_and(|node| !is_off(node)) {
         d.later(fields.key_at("driver_opts"), "driver_opts", "");
     }
     if let Some(attachable) = fields.get("attachable") {
@@ -135,11 +134,12 @@ pub(super) fn attachments(
     declared: &Declared<'_>,
 ) -> Vec<NetworkAttachmentSpec> {
     let mut found: Vec<NetworkAttachmentSpec> = Vec::new();
+    let mut names = BTreeSet::new();
     match node.map(|node| (node, &node.data)) {
         Some((_, Data::Sequence(items))) => {
             for item in items {
                 let Some(name) = d.text(item, "networks") else { continue };
-                if found.iter().any(|known| known.network == name) {
+                if !names.insert(name) {
                     let message = format!("network `{}` is named twice", shorten(name));
                     d.problems.error_hint(item.at, message, "remove one of them");
                     continue;
@@ -172,7 +172,7 @@ fn push(
 ) {
     if name != DEFAULT && !declared.networks.contains_key(name) {
         let known = declared.networks.keys().copied();
-        let hint = match nearest::nearest(name, known) {
+        let hint = match d.nearest(name, known) {
             Some(near) => format!("did you mean `{near}`?"),
             None => {
                 format!("declare it: a line `{}:` under the top-level `networks:`", shorten(name))
@@ -189,16 +189,16 @@ fn aliases(d: &Decoder<'_>, network: &str, node: &Node) -> Vec<String> {
         return Vec::new();
     };
     let items = fields.get("aliases").and_then(|node| d.list(node, "aliases")).unwrap_or_default();
-    let mut aliases: Vec<String> = Vec::new();
+    let mut aliases: BTreeSet<String> = BTreeSet::new();
     for item in items {
         let Some(alias) = d.scalar(item, "aliases") else { continue };
         if !is_name(alias) {
             let message = format!("`{}` cannot be a name on a network", shorten(alias));
             let hint = "a name is letters, digits, `-`, `_` and `.`, at most 63";
             d.problems.error_hint(item.at, message, hint);
-        } else if !aliases.iter().any(|known| known == alias) {
-            aliases.push(alias.to_owned());
+        } else {
+            aliases.insert(alias.to_owned());
         }
     }
-    aliases
+    aliases.into_iter().collect()
 }

@@ -8,6 +8,8 @@ use super::{Decoder, stack};
 use crate::tree::{Data, Node, shorten};
 
 const KEYS: [&str; 6] = ["target", "published", "protocol", "mode", "host_ip", "name"];
+/// More would slow down every host: each port is a rule there.
+const MOST_PORTS: usize = 1024;
 const LATER: [(&str, &str); 1] = [("app_protocol", "")];
 const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
 const MODES: [(&str, PortMode); 2] = [("ingress", PortMode::Ingress), ("host", PortMode::Host)];
@@ -27,6 +29,11 @@ pub(super) fn ports(d: &Decoder<'_>, node: &Node) -> Vec<PortSpec> {
                 Vec::new()
             }
         };
+        if ports.len() + found.len() > MOST_PORTS {
+            let message = format!("a service publishes at most {MOST_PORTS} ports");
+            d.problems.error_hint(item.at, message, "publish fewer ports");
+            break;
+        }
         for port in found {
             if ports.iter().any(|known| *known == port || stack::clashes(known, &port)) {
                 let message =

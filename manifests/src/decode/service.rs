@@ -5,10 +5,9 @@ use swarm_proto::spec::{
     VolumeNodeLost,
 };
 
-use super::deploy::{self, Deploy};
+use super::deploy::{self, Deploy, MOST_REPLICAS};
 use super::stack::Declared;
 use super::{Decoder, Fields, container, networks, ports};
-use crate::nearest;
 use crate::tree::{Key, Node, shorten};
 
 const KEYS: [&str; 33] = [
@@ -166,7 +165,8 @@ fn hints_only(d: &Decoder<'_>, fields: &Fields<'_>) {
 }
 
 fn mode(d: &Decoder<'_>, fields: &Fields<'_>, deploy: &Deploy) -> ServiceMode {
-    let scale = fields.get("scale").and_then(|node| Some((node, d.count(node, "scale", 0)?)));
+    let scale =
+        fields.get("scale").and_then(|node| Some((node, d.count(node, "scale", MOST_REPLICAS)?)));
     let replicas = match (deploy.replicas, scale) {
         (Some((_, replicas)), Some((node, scale))) if replicas != scale => {
             let message = format!("`scale` is {scale}, but `deploy.replicas` is {replicas}");
@@ -241,7 +241,7 @@ pub(super) fn unknown_word<'a>(
         _ => "",
     };
     let text = shorten(text);
-    match nearest::nearest(&text, known) {
+    match d.nearest(&text, known) {
         Some(word) => d.problems.error_hint(node.at, message, format!("did you mean `{word}`?")),
         None => d.problems.error(node.at, message),
     }

@@ -2,19 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use swarm_proto::spec::{MountSource, PortMode, PortSpec, ServiceSpec, StackSpec, VolumeSpec};
+use swarm_proto::spec::{
+    MountSource, PortMode, PortSpec, Protocol, ServiceSpec, StackSpec, VolumeSpec,
+};
 
 use super::{Decoder, is_name, networks, service};
-use crate::tree::{At, Key, Node, shorten};
+use crate::tree::{At, Data, Key, Node, shorten};
 
-const KEYS: [&str; 5] = ["version", "name", "services", "networks", "volumes"];
-const LATER: [(&str, &str); 5] = [
+const KEYS: [&str; 6] = ["version", "name", "services", "networks", "volumes", "x-swarm"];
+const LATER: [(&str, &str); 4] = [
     ("secrets", ""),
     ("configs", ""),
     ("include", "give the files with `-f a.yml -f b.yml`"),
     ("models", ""),
-    ("x-swarm", "`x-swarm` belongs into a service"),
 ];
+/// More would not fit into the cluster's state as one stack.
+const MOST_SERVICES: usize = 1000;
 const VOLUME_KEYS: [&str; 5] = ["name", "driver", "labels", "external", "driver_opts"];
 
 /// Which networks and volumes the file declares, and where.
@@ -27,6 +30,10 @@ pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<
     let fields = d.fields(tree, "a stack file", &KEYS, &LATER)?;
     if let Some(version) = fields.get("version") {
         d.scalar(version, "version");
+    }
+    if fields.get("x-swarm").is_some() {
+        let hint = "move it into the service that it is about";
+        d.problems.error_hint(fields.key_at("x-swarm"), "`x-swarm` belongs into a service", hint);
     }
     let pairs = |key| {
         let node = fields.get(key);
@@ -49,10 +56,11 @@ pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<
             hint,
         );
     }
-    for (key, node) in services {
-        if key.text.starts_with("x-") {
-            continue;
-        }
+    if let Some((key, _)) = services.get(MOST_SERVICES) {
+        let message = format!("a stack has at most {MOST_SERVICES} services");
+        d.problems.error_hint(key.at, message, "split it into several stacks");
+    }
+    for (key, node) in services.iter().take(MOST_SERVICES) {
         check_key(d, key, "service");
         if let Some(spec) = service::service(d, key, node, &declared) {
             stack.services.insert(key.text.clone(), spec);
@@ -61,6 +69,10 @@ pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<
     check_ports(d, services, &stack.services);
     stack.networks = networks::networks(d, networks, &stack.services);
     stack.volumes = self::volumes(d, volumes, &stack.services);
+    let names = stack.networks.iter().map(|(key, spec)| (key.as_str(), spec.name.as_deref()));
+    check_names(d, "network", &stack.name, networks, names);
+    let names = stack.volumes.iter().map(|(key, spec)| (key.as_str(), spec.name.as_deref()));
+    check_names(d, "volume", &stack.name, volumes, names);
     Some(stack)
 }
 
@@ -112,22 +124,43 @@ pub(super) fn check_key(d: &Decoder<'_>, key: &Key, kind: &str) {
     }
 }
 
+/// Two networks or volumes with one full name.
+fn check_names<'s>(
+    d: &Decoder<'_>,
+    kind: &str,
+    stack: &str,
+    pairs: &[(Key, Node)],
+    names: impl Iterator<Item = (&'s str, Option<&'s str>)>,
+) {
+    let mut owners: BTreeMap<String, &str> = BTreeMap::new();
+    for (key, name) in names {
+        let full = name.map_or_else(|| format!("{stack}_{key}"), str::to_owned);
+        if let Some(owner) = owners.insert(full.clone(), key) {
+            let at = pairs.iter().find(|(pair, _)| pair.text == key).map(|(key, _)| key.at);
+            let message = format!("{kind} `{key}` has the name `{full}`, as has `{owner}`");
+            d.problems.error_hint(at.unwrap_or_default(), message, "give one of them another name");
+        }
+    }
+}
+
 /// Two services of one stack that want the same port of the hosts.
 fn check_ports(d: &Decoder<'_>, nodes: &[(Key, Node)], services: &BTreeMap<String, ServiceSpec>) {
-    let mut taken: Vec<(&str, &PortSpec)> = Vec::new();
+    let mut taken: BTreeMap<(u16, Protocol), Vec<(&str, &PortSpec)>> = BTreeMap::new();
     for (key, node) in nodes {
         for port in services.get(&key.text).into_iter().flat_map(|service| &service.ports) {
-            let clash =
-                taken.iter().find(|(owner, other)| *owner != key.text && clashes(port, other));
-            if let (Some((owner, _)), Some(published)) = (clash, port.published) {
+            let Some(published) = port.published else { continue };
+            let others = taken.entry((published, port.protocol)).or_default();
+            let clash = others.iter().find(|(_, other)| clashes(port, other));
+            if let Some((owner, _)) = clash {
                 let at = node.get("ports").map_or(key.at, |ports| ports.at);
                 let message = format!(
                     "service `{}` publishes port {published}/{}, already taken by service `{owner}`",
                     key.text, port.protocol
                 );
                 d.problems.error_hint(at, message, "give one of them another `published` port");
+            } else {
+                others.push((&key.text, port));
             }
-            taken.push((&key.text, port));
         }
     }
 }
@@ -177,7 +210,7 @@ fn volume(d: &Decoder<'_>, key: &Key, node: &Node) -> Option<VolumeSpec> {
     if let Some(driver) = fields.get("driver") {
         d.word(driver, "driver", &[("local", ())]);
     }
-    if fields.get("driver_opts").is_some_and(|node| !is_empty(node)) {
+    if fields.get("driver_opts").is_some_and(|node| !is_off(node)) {
         d.later(fields.key_at("driver_opts"), "driver_opts", "");
     }
     refuse_external(d, &fields);
@@ -186,18 +219,18 @@ fn volume(d: &Decoder<'_>, key: &Key, node: &Node) -> Option<VolumeSpec> {
     Some(VolumeSpec { name, labels })
 }
 
-pub(super) fn is_empty(node: &Node) -> bool {
+/// Whether a value asks for nothing: empty, or `false`.
+pub(super) fn is_off(node: &Node) -> bool {
     match &node.data {
-        crate::tree::Data::Mapping(pairs) => pairs.is_empty(),
-        crate::tree::Data::Sequence(items) => items.is_empty(),
-        _ => node.is_null(),
+        Data::Mapping(pairs) => pairs.is_empty(),
+        Data::Sequence(items) => items.is_empty(),
+        Data::Scalar { text, plain } => *plain && text == "false",
+        Data::Null => true,
     }
 }
 
 pub(super) fn refuse_external(d: &Decoder<'_>, fields: &super::Fields<'_>) {
-    let Some(node) = fields.get("external") else { return };
-    let is_false = matches!(&node.data, crate::tree::Data::Scalar { text, .. } if text == "false");
-    if !is_false {
+    if fields.get("external").is_some_and(|node| !is_off(node)) {
         d.later(fields.key_at("external"), "external", "let the stack have its own for now");
     }
 }

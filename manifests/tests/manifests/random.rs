@@ -101,5 +101,21 @@ fn large_and_deep_inputs_end_quickly() {
     read_bytes(vec![b'x'; (1 << 20) + 1]);
     read_bytes(format!("services: {{a: {{image: {}}}}}", "${A:-".repeat(200_000)).into_bytes());
     read_bytes(format!("a: &a {{x: 1}}\nb: {{<<: [{}]}}", "*a,".repeat(200_000)).into_bytes());
+    let many = |line: fn(usize) -> String| (0..30_000).map(line).collect::<String>();
+    let service = "services:\n  a:\n    image: a\n";
+    for lines in [
+        many(|n| format!("k{n}: 1\n")),
+        many(|n| format!("  s{n}: {{image: a}}\n")),
+        format!("{service}    networks:\n{}", many(|n| format!("    - n{n}\n"))),
+        format!("{service}    volumes:\n{}", many(|n| format!("    - v{n}:/{n}\n"))),
+        format!("{service}    cap_add:\n{}", many(|n| format!("    - c{n}\n"))),
+        format!("{service}    ports:\n{}", many(|n| format!("    - {n}\n"))),
+        format!("{service}    ports:\n{}", "    - 1-65535:1-65535\n".repeat(1000)),
+        format!("{service}networks:\n{}", many(|n| format!("  n{n}:\n"))),
+    ] {
+        let on_top = lines.replace("  s", "services:\n  s");
+        read_bytes(lines.into_bytes());
+        read_bytes(on_top.into_bytes());
+    }
     assert!(start.elapsed().as_secs() < 60, "took {:?}", start.elapsed());
 }
