@@ -10,7 +10,7 @@ use swarm_proto::assignment::VolumeReport;
 use swarm_proto::convert::{ConvertError, Fields};
 use swarm_proto::id::{NetworkId, NodeId, TaskId};
 use swarm_proto::object::TaskStatus;
-use swarm_proto::transport::{PeerRole, require_role};
+use swarm_proto::transport::{MAX_MESSAGE, PeerRole, require_role};
 use swarm_proto::wire;
 use swarm_proto::wire::agent_message::Message as Spoken;
 use swarm_proto::wire::control_client::ControlClient;
@@ -175,7 +175,8 @@ async fn relay(
         message.relayed_node = node.0;
         message
     });
-    let mut leader = RaftClient::new(controller.leader_channel(&address));
+    let mut leader =
+        RaftClient::new(controller.leader_channel(&address)).max_decoding_message_size(MAX_MESSAGE);
     let answer = leader.relay_session(marked).await.map_err(|status| {
         let why = format!("the leader at {address} does not take sessions: {}", status.message());
         Status::from(Refusal::unavailable(why))

@@ -35,7 +35,7 @@ impl JoinService {
         if let Some(wait) = self.limiter.wait(from, now) {
             let why = format!("too many wrong join tokens from {from}");
             let hint = format!("wait {} s", wait.as_secs() + 1);
-            return Err(Refusal::unavailable(why).hint(hint).into());
+            return Err(Refusal::exhausted(why).hint(hint).into());
         }
         // Both comparisons are always made, so that time tells nothing.
         let controller = same_secret(&cluster.controller_token, secret);

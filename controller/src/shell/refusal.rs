@@ -28,9 +28,9 @@ impl Refusal {
         Self { code: Code::Unavailable, message: message.into(), hint: None }
     }
 
-    /// The cluster's state forbids it.
-    pub fn precondition(message: impl Into<String>) -> Self {
-        Self { code: Code::FailedPrecondition, message: message.into(), hint: None }
+    /// The caller has tried too often.
+    pub fn exhausted(message: impl Into<String>) -> Self {
+        Self { code: Code::ResourceExhausted, message: message.into(), hint: None }
     }
 
     /// The caller may not do it.

@@ -191,10 +191,7 @@ async fn serve(
     let socket = config.socket();
     let local = accept_unix(&socket).await.map_err(listen(socket.display().to_string()))?;
 
-    let control = || {
-        ControlServer::new(ControlService(Arc::clone(controller)))
-            .max_decoding_message_size(MAX_MESSAGE)
-    };
+    let control = || ControlServer::new(ControlService(Arc::clone(controller)));
     let agents = DispatcherServer::new(DispatcherService(Arc::clone(controller)))
         .max_decoding_message_size(MAX_MESSAGE);
     let raft =

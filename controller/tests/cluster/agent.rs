@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_proto::object::NodeDescription;
+use swarm_proto::id::Timestamp;
+use swarm_proto::object::{NodeDescription, TaskState, TaskStatus};
 use swarm_proto::transport::{self, CONTROLLER_NAME, Identity, JoinToken, Tls, join};
 use swarm_proto::wire;
 use swarm_proto::wire::agent_message::Message as Spoken;
@@ -15,20 +16,25 @@ use tonic::Streaming;
 
 use crate::host::{Host, PATIENCE, cluster, deploy, eventually, leader, stack};
 
-struct Agent {
+pub(crate) struct Agent {
     speak: mpsc::Sender<wire::AgentMessage>,
     hear: Streaming<wire::ControllerMessage>,
 }
 
 impl Agent {
     async fn connect(identity: &Identity, address: &str) -> Self {
+        Self::with_port(identity, address, 1).await
+    }
+
+    /// An agent whose own services answer at this port.
+    pub(crate) async fn with_port(identity: &Identity, address: &str, agent_port: u16) -> Self {
         let tls: Arc<Tls> = Tls::new(&identity.credentials()).unwrap();
         let channel = tls.connect(address, CONTROLLER_NAME).await.unwrap();
         let (speak, stream) = mpsc::channel(16);
         let description = NodeDescription {
             hostname: String::from("a1"),
             address: Some([127, 0, 0, 1].into()),
-            agent_port: 1,
+            agent_port,
             os: String::from("linux"),
             arch: String::from("amd64"),
             millicpus: 4000,
@@ -49,10 +55,27 @@ impl Agent {
         Self { speak, hear }
     }
 
-    async fn heartbeat(&self) {
+    pub(crate) async fn heartbeat(&self) {
         let heartbeat = Spoken::Heartbeat(wire::Heartbeat {});
         let message = wire::AgentMessage { message: Some(heartbeat), relayed_node: 0 };
         self.speak.send(message).await.unwrap();
+    }
+
+    /// Says how far a task is.
+    pub(crate) async fn report(&self, task: &str, state: TaskState) {
+        let status = TaskStatus {
+            state,
+            since: Timestamp(1),
+            message: String::new(),
+            exit_code: None,
+            pid: Some(7),
+            started_at: Some(Timestamp(1)),
+            attempt: 1,
+        };
+        let status = Some(wire::TaskStatus::from(&status));
+        let statuses = vec![wire::TaskStatusReport { task: task.to_owned(), status }];
+        let message = Some(Spoken::Statuses(wire::StatusReport { statuses }));
+        self.speak.send(wire::AgentMessage { message, relayed_node: 0 }).await.unwrap();
     }
 
     /// The next message that is no answer to a heartbeat.
@@ -68,14 +91,14 @@ impl Agent {
         tokio::time::timeout(PATIENCE, next).await.expect("the controller speaks")
     }
 
-    async fn welcomed(&mut self) -> wire::Welcome {
+    pub(crate) async fn welcomed(&mut self) -> wire::Welcome {
         match self.next().await {
             Said::Welcome(welcome) => welcome,
             said => panic!("no welcome first: {said:?}"),
         }
     }
 
-    async fn assigned(&mut self) -> wire::Assignments {
+    pub(crate) async fn assigned(&mut self) -> wire::Assignments {
         match self.next().await {
             Said::Assignments(assignments) => assignments,
             said => panic!("no assignments: {said:?}"),
@@ -83,7 +106,7 @@ impl Agent {
     }
 }
 
-async fn agent_identity(host: &Host) -> Identity {
+pub(crate) async fn agent_identity(host: &Host) -> Identity {
     transport::install_crypto_provider();
     let token: JoinToken = host.expect(&["token", "agent"]).trim().parse().unwrap();
     join(&host.address, &token, "a1", None).await.unwrap()

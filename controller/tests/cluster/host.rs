@@ -17,20 +17,20 @@ use tonic::transport::Channel;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_swarm-controller");
 
 /// How long anything may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One controller.
-pub struct Host {
+pub(crate) struct Host {
     /// Its folders, gone with it.
-    pub dir: TempDir,
+    pub(crate) dir: TempDir,
     /// Where it is reached.
-    pub address: String,
+    pub(crate) address: String,
     child: Option<Child>,
 }
 
 impl Host {
     /// Makes its folders and configuration.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = format!("127.0.0.1:{}", free_port());
         let text = format!(
@@ -42,7 +42,7 @@ impl Host {
     }
 
     /// The command line with this host's configuration.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
         command.arg("--config").arg(self.dir.path().join("controller.toml")).args(arguments);
         command.env("RUST_LOG", "swarm_controller=debug");
@@ -50,12 +50,12 @@ impl Host {
     }
 
     /// Runs a command to its end.
-    pub fn output(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn output(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     /// Runs a command that must succeed; answers with what it printed.
-    pub fn expect(&self, arguments: &[&str]) -> String {
+    pub(crate) fn expect(&self, arguments: &[&str]) -> String {
         let output = self.output(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?} failed: {stderr}");
@@ -63,7 +63,7 @@ impl Host {
     }
 
     /// Runs a command that must be refused; answers with its message.
-    pub fn refused(&self, arguments: &[&str]) -> String {
+    pub(crate) fn refused(&self, arguments: &[&str]) -> String {
         let output = self.output(arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?} did not fail");
         let stderr = String::from_utf8(output.stderr).unwrap();
@@ -72,7 +72,7 @@ impl Host {
     }
 
     /// Starts the controller.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let log =
             File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let child = self.command(&["run"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
@@ -80,7 +80,7 @@ impl Host {
     }
 
     /// `kill -9`
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -88,24 +88,24 @@ impl Host {
     }
 
     /// Sends a signal.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     /// Waits for the process to end; answers with its exit code.
-    pub fn wait(&mut self) -> Option<i32> {
+    pub(crate) fn wait(&mut self) -> Option<i32> {
         let mut child = self.child.take().unwrap();
         child.wait().unwrap().code()
     }
 
     /// The unix socket.
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("run/controller.sock")
     }
 
     /// A client on the unix socket, as soon as it answers.
-    pub async fn control(&self) -> ControlClient<Channel> {
+    pub(crate) async fn control(&self) -> ControlClient<Channel> {
         let channel = eventually("the socket answers", async || {
             connect_unix(&self.socket()).await.map_err(|error| error.to_string())
         });
@@ -113,13 +113,13 @@ impl Host {
     }
 
     /// What this controller knows now.
-    pub async fn state(&self) -> wire::StateView {
+    pub(crate) async fn state(&self) -> wire::StateView {
         let mut control = self.control().await;
         control.get_state(wire::GetStateRequest { stale: true }).await.unwrap().into_inner()
     }
 
     /// The log's end, for messages.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let text = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
@@ -141,7 +141,7 @@ fn free_port() -> u16 {
 }
 
 /// Repeats an attempt until it succeeds; its last error is the message when it never does.
-pub async fn eventually<T>(what: &str, attempt: impl AsyncFn() -> Result<T, String>) -> T {
+pub(crate) async fn eventually<T>(what: &str, attempt: impl AsyncFn() -> Result<T, String>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
         match attempt().await {
@@ -153,7 +153,7 @@ pub async fn eventually<T>(what: &str, attempt: impl AsyncFn() -> Result<T, Stri
 }
 
 /// A started cluster of so many controllers, all of them voters.
-pub async fn cluster(size: usize) -> Vec<Host> {
+pub(crate) async fn cluster(size: usize) -> Vec<Host> {
     let mut first = Host::new();
     first.expect(&["init"]);
     first.start();
@@ -177,7 +177,7 @@ pub async fn cluster(size: usize) -> Vec<Host> {
 }
 
 /// The position of the leader among the hosts.
-pub async fn leader(hosts: &[Host]) -> usize {
+pub(crate) async fn leader(hosts: &[Host]) -> usize {
     let running: Vec<usize> = (0..hosts.len()).filter(|at| hosts[*at].child.is_some()).collect();
     eventually("somebody leads", async || {
         for at in &running {
@@ -194,7 +194,7 @@ pub async fn leader(hosts: &[Host]) -> usize {
 }
 
 /// A stack of one service that needs no registry.
-pub fn stack(name: &str, replicas: u32) -> wire::StackSpec {
+pub(crate) fn stack(name: &str, replicas: u32) -> wire::StackSpec {
     use swarm_proto::spec::{
         ContainerSpec, EndpointMode, ImageSpec, Placement, PullPolicy, Resources, RestartPolicy,
         ServiceMode, ServiceSpec, StackSpec, UpdatePolicy, VolumeNodeLost,
@@ -248,12 +248,12 @@ pub fn stack(name: &str, replicas: u32) -> wire::StackSpec {
 }
 
 /// A request to deploy it.
-pub fn deploy(id: &str, stack: wire::StackSpec) -> wire::DeployRequest {
+pub(crate) fn deploy(id: &str, stack: wire::StackSpec) -> wire::DeployRequest {
     wire::DeployRequest { request_id: id.to_owned(), stack: Some(stack), prune: false }
 }
 
 /// A request to scale its service.
-pub fn scale(id: &str, stack: &str, replicas: u32) -> wire::ScaleServiceRequest {
+pub(crate) fn scale(id: &str, stack: &str, replicas: u32) -> wire::ScaleServiceRequest {
     let service = format!("{stack}_sleep");
     wire::ScaleServiceRequest { request_id: id.to_owned(), service, replicas }
 }

@@ -1,6 +1,9 @@
 //! Real controllers as processes on loopback: they form a cluster, serve, are killed, and keep what they acknowledged.
 
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 mod agent;
+mod asking;
 mod faults;
 mod forming;
 mod host;

@@ -1,0 +1,180 @@
+//! What controllers ask of agents: what an image's name stands for, logs, lists of images.
+
+use std::sync::{Arc, Mutex};
+
+use swarm_proto::object::TaskState;
+use swarm_proto::transport::{self, Identity, PeerRole, Tls, accept_tls, require_role};
+use swarm_proto::wire;
+use swarm_proto::wire::agent_server::{Agent as AgentRpc, AgentServer};
+use tokio::net::TcpListener;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+
+use crate::agent::{Agent, agent_identity};
+use crate::host::{Host, cluster, deploy, eventually, stack};
+
+/// Answers for one host; the registry is as the test says.
+#[derive(Clone)]
+struct FakeAgent {
+    registry: Arc<Mutex<Result<String, Status>>>,
+}
+
+type Lines = std::pin::Pin<Box<dyn Stream<Item = Result<wire::LogLine, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl AgentRpc for FakeAgent {
+    type LogsStream = Lines;
+
+    async fn logs(
+        &self,
+        request: Request<wire::AgentLogsRequest>,
+    ) -> Result<Response<Lines>, Status> {
+        require_role(&request, &[PeerRole::Controller])?;
+        let lines = request.into_inner().tasks.into_iter().map(|task| {
+            Ok(wire::LogLine {
+                task_id: task,
+                stream: String::from("stdout"),
+                line: b"hello".to_vec(),
+                time: 5,
+                ..wire::LogLine::default()
+            })
+        });
+        Ok(Response::new(Box::pin(tokio_stream::iter(lines.collect::<Vec<_>>()))))
+    }
+
+    async fn resolve_image(
+        &self,
+        request: Request<wire::ResolveImageRequest>,
+    ) -> Result<Response<wire::ResolveImageResponse>, Status> {
+        require_role(&request, &[PeerRole::Controller])?;
+        let digest = self.registry.lock().unwrap().clone()?;
+        Ok(Response::new(wire::ResolveImageResponse { digest }))
+    }
+
+    async fn list_images(
+        &self,
+        request: Request<wire::ListImagesRequest>,
+    ) -> Result<Response<wire::NodeImages>, Status> {
+        require_role(&request, &[PeerRole::Controller])?;
+        let image =
+            wire::Image { reference: String::from("redis:alpine"), ..wire::Image::default() };
+        Ok(Response::new(wire::NodeImages { images: vec![image], ..wire::NodeImages::default() }))
+    }
+}
+
+/// An agent whose services answer, in session with a controller.
+async fn serving(host: &Host, identity: &Identity) -> (Agent, FakeAgent) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tls = Tls::new(&identity.credentials()).unwrap();
+    let fake = FakeAgent { registry: Arc::new(Mutex::new(Err(Status::unavailable("down")))) };
+    let server = transport::server().add_service(AgentServer::new(fake.clone()));
+    tokio::spawn(server.serve_with_incoming(accept_tls(listener, tls)));
+    let mut agent = Agent::with_port(identity, &host.address, port).await;
+    agent.welcomed().await;
+    eventually("the node is ready", async || {
+        agent.heartbeat().await;
+        let nodes = host.state().await.nodes;
+        let ready = nodes.iter().any(|node| node.status == wire::NodeStatus::Ready as i32);
+        if ready { Ok(()) } else { Err(format!("{nodes:?}")) }
+    })
+    .await;
+    (agent, fake)
+}
+
+fn without_digest(mut stack: wire::StackSpec) -> wire::StackSpec {
+    for service in stack.services.values_mut() {
+        let image = service.container.as_mut().unwrap().image.as_mut().unwrap();
+        image.digest = None;
+    }
+    stack
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_becomes_a_digest_once_per_deploy() {
+    let hosts = cluster(1).await;
+    let identity = agent_identity(&hosts[0]).await;
+    let (_agent, fake) = serving(&hosts[0], &identity).await;
+    let mut control = hosts[0].control().await;
+    let open = without_digest(stack("web", 1));
+
+    let why = "image docker.io/library/sleep:1: the registry does not know it\n\nhint: check it";
+    *fake.registry.lock().unwrap() = Err(Status::not_found(why));
+    let refused = control.deploy(deploy("r1", open.clone())).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (tonic::Code::NotFound, why));
+    assert!(hosts[0].state().await.stacks.is_empty());
+
+    let digest = format!("sha256:{}", "cd".repeat(32));
+    *fake.registry.lock().unwrap() = Ok(digest.clone());
+    let answer = control.deploy(deploy("r2", open.clone())).await.unwrap().into_inner();
+    assert!(answer.changed && answer.warnings.is_empty(), "{answer:?}");
+    let service = hosts[0].state().await.services.remove(0).spec.unwrap();
+    assert_eq!(service.container.unwrap().image.unwrap().digest, Some(digest));
+
+    *fake.registry.lock().unwrap() = Err(Status::unavailable("connection refused"));
+    let answer = control.deploy(deploy("r3", open)).await.unwrap().into_inner();
+    assert!(!answer.changed);
+    assert!(answer.warnings[0].ends_with("stays: connection refused"), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_and_images_come_from_the_nodes() {
+    let hosts = cluster(1).await;
+    let identity = agent_identity(&hosts[0]).await;
+    let (mut agent, _fake) = serving(&hosts[0], &identity).await;
+    let mut control = hosts[0].control().await;
+    control.deploy(deploy("r1", stack("web", 1))).await.unwrap();
+    let task = loop {
+        let tasks = agent.assigned().await.diff.unwrap_or_default().tasks;
+        if let Some(task) = tasks.into_iter().next() {
+            break task;
+        }
+    };
+    agent.report(&task.id, TaskState::Running).await;
+
+    let ask = |target: &str, follow| wire::LogsRequest {
+        target: target.to_owned(),
+        follow,
+        tail: -1,
+        since: 0,
+    };
+    for target in ["web_sleep", "web_sleep.1", task.id.as_str()] {
+        let mut lines = control.logs(ask(target, false)).await.unwrap().into_inner();
+        let line = lines.message().await.unwrap().unwrap();
+        assert_eq!((line.task_name.as_str(), line.node.as_str()), ("web_sleep.1", "a1"));
+        assert_eq!((line.stream.as_str(), line.line.as_slice()), ("stdout", b"hello".as_slice()));
+        assert!(lines.message().await.unwrap().is_none(), "{target}");
+    }
+    let refused = control.logs(ask("nothing", false)).await.unwrap_err();
+    assert_eq!(refused.message().lines().next(), Some("there is no service or task `nothing`"));
+
+    // Who follows hears of tasks that come later.
+    let mut lines = control.logs(ask("web_sleep", true)).await.unwrap().into_inner();
+    assert_eq!(lines.message().await.unwrap().unwrap().task_name, "web_sleep.1");
+    control.scale_service(crate::host::scale("r2", "web", 2)).await.unwrap();
+    assert_eq!(lines.message().await.unwrap().unwrap().task_name, "web_sleep.2");
+
+    let images = control.list_images(wire::ListImagesRequest {}).await.unwrap().into_inner();
+    let of_agent = images.nodes.iter().find(|node| node.node == "a1").unwrap();
+    assert_eq!(of_agent.images[0].reference, "redis:alpine");
+    let of_controller = images.nodes.iter().find(|node| node.node != "a1").unwrap();
+    assert!(of_controller.error.contains("has not reported yet"), "{of_controller:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_name_the_node_that_does_not_answer() {
+    let hosts = cluster(1).await;
+    let identity = agent_identity(&hosts[0]).await;
+    // Nothing listens at port 1.
+    let mut agent = Agent::with_port(&identity, &hosts[0].address, 1).await;
+    agent.welcomed().await;
+    let mut control = hosts[0].control().await;
+    control.deploy(deploy("r1", stack("web", 1))).await.unwrap();
+    while agent.assigned().await.diff.unwrap_or_default().tasks.is_empty() {}
+    let ask = wire::LogsRequest { target: String::from("web_sleep"), ..Default::default() };
+    let mut lines = control.logs(ask).await.unwrap().into_inner();
+    let notice = lines.message().await.unwrap().unwrap();
+    assert_eq!(notice.stream, "notice");
+    let text = String::from_utf8(notice.line).unwrap();
+    assert!(text.starts_with("no logs from node a1: agent of node a1: cannot reach"), "{text}");
+}
