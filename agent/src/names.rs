@@ -9,6 +9,7 @@ mod server;
 mod zone;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -74,8 +75,8 @@ impl Names {
         tcp: TcpListener,
     ) -> io::Result<()> {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if !tasks.contains_key(&task) {
-            tasks.insert(task, server::start(&self.shared, networks, udp, tcp)?);
+        if let Entry::Vacant(place) = tasks.entry(task) {
+            place.insert(server::start(&self.shared, networks, udp, tcp)?);
         }
         Ok(())
     }
@@ -90,10 +91,10 @@ impl Names {
     /// within the host's search domains.
     pub fn container_resolv_conf(&self) -> String {
         let host = ResolvConf::read(&self.resolv_conf);
-        let mut text = format!("nameserver {}\n", crate::network::DNS_ADDRESS);
-        if !host.search.is_empty() {
-            text += &format!("search {}\n", host.search.join(" "));
-        }
-        text + "options ndots:0\n"
+        let search = match host.search.join(" ") {
+            none if none.is_empty() => none,
+            domains => format!("search {domains}\n"),
+        };
+        format!("nameserver {}\n{search}options ndots:0\n", crate::network::DNS_ADDRESS)
     }
 }

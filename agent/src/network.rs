@@ -219,7 +219,12 @@ impl Networks {
 
     /// Disconnects a task and removes its namespace, also one that an earlier agent made. The container is gone.
     pub async fn detach(&self, task: TaskId) -> Result<(), NetworkError> {
-        self.blocking(move |host| host.detach(task)).await
+        let path = self.blocking(move |host| host.release(task)).await?;
+        let removed = spawn_blocking(move || task::remove(&path)).await;
+        removed
+            .unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
+            .map_err(|source| NetworkError::Task { task, source })?;
+        self.blocking(Host::tidy).await
     }
 
     /// Removes every namespace and link of a network or task that is not among these: what a crash left behind.

@@ -95,19 +95,20 @@ fn lasting(host: &Namespace) -> Vec<String> {
 
 /// Something that could not be looked at is itself worth a warning.
 fn unseen(what: &str, error: &dyn Error) -> String {
-    let mut text = format!("could not see {what}: {error}");
+    let mut words = vec![format!("could not see {what}"), error.to_string()];
     let mut cause = error.source();
     while let Some(error) = cause {
-        text += &format!(": {error}");
+        words.push(error.to_string());
         cause = error.source();
     }
-    text
+    words.join(": ")
 }
 
 fn routed_prefixes(host: &Namespace) -> Result<Vec<(Ipv4Addr, u8)>, NetlinkError> {
     let mut socket = Socket::open_in(host)?;
     let links = socket.links()?;
-    let ours = |index: u32| links.iter().any(|link| link.index == index && link.group == LINK_GROUP);
+    let ours =
+        |index: u32| links.iter().any(|link| link.index == index && link.group == LINK_GROUP);
     let mut prefixes: Vec<_> = socket
         .routes()?
         .into_iter()

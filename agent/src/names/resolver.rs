@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hickory_proto::op::Message;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use swarm_runtime::kernel::Namespace;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
@@ -42,7 +43,9 @@ impl ResolvConf {
             match words.next() {
                 Some("nameserver") => {
                     // A zone (`fe80::1%eth0`) has no meaning for another program's socket.
-                    found.resolvers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()));
+                    found
+                        .resolvers
+                        .extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()));
                 }
                 // The last line of these wins.
                 Some("search" | "domain") => {
@@ -113,12 +116,13 @@ impl Resolver {
         // A socket belongs to the namespace in which it was made, so it is made there and connected here.
         let socket = self
             .in_host(move || {
-                let (family, kind) = (
-                    if resolver.is_ipv4() { rustix::net::AddressFamily::INET } else { rustix::net::AddressFamily::INET6 },
-                    rustix::net::SocketType::STREAM,
-                );
-                let flags = rustix::net::SocketFlags::NONBLOCK | rustix::net::SocketFlags::CLOEXEC;
-                Ok(std::net::TcpStream::from(rustix::net::socket_with(family, kind, flags, None)?))
+                let family = match resolver {
+                    SocketAddr::V4(_) => AddressFamily::INET,
+                    SocketAddr::V6(_) => AddressFamily::INET6,
+                };
+                let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+                let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+                Ok(std::net::TcpStream::from(socket))
             })
             .await?;
         let mut stream = TcpSocket::from_std_stream(socket).connect(resolver).await?;
@@ -128,10 +132,10 @@ impl Resolver {
         let length = stream.read_u16().await?;
         let mut answer = vec![0; usize::from(length)];
         stream.read_exact(&mut answer).await?;
-        match answers(question, &answer) {
-            true => Ok(answer),
-            false => Err(io::Error::other("the answer is to another question")),
+        if !answers(question, &answer) {
+            return Err(io::Error::other("the answer is to another question"));
         }
+        Ok(answer)
     }
 
     async fn in_host<T: Send + 'static>(
@@ -153,7 +157,8 @@ fn any(resolver: SocketAddr) -> SocketAddr {
 
 /// Whether `answer` answers just this question.
 fn answers(question: &[u8], answer: &[u8]) -> bool {
-    let (Ok(question), Ok(answer)) = (Message::from_vec(question), Message::from_vec(answer)) else {
+    let (Ok(question), Ok(answer)) = (Message::from_vec(question), Message::from_vec(answer))
+    else {
         return false;
     };
     question.id() == answer.id() && question.queries() == answer.queries()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
 use swarm_proto::id::NetworkId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -149,7 +149,7 @@ impl Service {
             Err(_) => return unreadable(bytes),
         };
         let extensions = question.extensions().as_ref();
-        let size = extensions.map_or(PLAIN_DATAGRAM, |edns| edns.max_payload());
+        let size = extensions.map_or(PLAIN_DATAGRAM, Edns::max_payload);
         let limit = size.clamp(PLAIN_DATAGRAM, LARGEST_DATAGRAM);
         let zones = self.shared.zones(&self.networks);
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);

@@ -108,9 +108,8 @@ fn refuse(mut reply: Message, code: ResponseCode) -> Decision {
 fn add_addresses(reply: &mut Message, query: &Query, addresses: &[Ipv4Addr], turn: usize) {
     let start = if addresses.is_empty() { 0 } else { turn % addresses.len() };
     let (last, first) = addresses.split_at(start);
-    let record = |address: &Ipv4Addr| {
-        Record::from_rdata(query.name().clone(), TTL, RData::A(A(*address)))
-    };
+    let record =
+        |address: &Ipv4Addr| Record::from_rdata(query.name().clone(), TTL, RData::A(A(*address)));
     reply.add_answers(first.iter().chain(last).map(record));
 }
 

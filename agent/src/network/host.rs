@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use swarm_proto::assignment::{NetworkAssignment, NetworkVip, TaskAssignment};
 use swarm_proto::id::{NetworkId, TaskId};
@@ -14,7 +15,7 @@ use swarm_runtime::kernel::{namespace, nft};
 use super::flows;
 use super::overlay::{self, Ground, Overlay};
 use super::rules::{self, HostPort, LINK_GROUP};
-use super::task::{self, DnsSockets, TaskSpace};
+use super::task::{self, DnsSockets, TaskRules, TaskSpace};
 use super::{Applied, KernelError, NetworkConfig, NetworkError, TaskNetwork};
 use crate::names::{Names, Zone};
 
@@ -25,14 +26,12 @@ struct NetworkRecord {
     assignment: NetworkAssignment,
     /// Whether all of `assignment` is in place; else the next pass repeats it.
     standing: bool,
-    /// Whether the controller still wants it here.
-    wanted: bool,
 }
 
 /// A task that is connected.
 #[derive(Debug)]
 struct TaskRecord {
-    space: TaskSpace,
+    rules: TaskRules,
     attachments: Vec<Attachment>,
     host_ports: Vec<HostPort>,
     dns: DnsSockets,
@@ -47,6 +46,9 @@ pub(super) struct Host {
     table: Option<nft::Table>,
     generation: Option<u32>,
     networks: BTreeMap<NetworkId, NetworkRecord>,
+    /// Those that the controller wants here, and those of which something may be here.
+    wanted: BTreeSet<NetworkId>,
+    begun: BTreeSet<NetworkId>,
     tasks: BTreeMap<TaskId, TaskRecord>,
     names: Names,
     forwards: bool,
@@ -75,13 +77,15 @@ impl Host {
         };
         let (networks, tasks) = (BTreeMap::new(), BTreeMap::new());
         let (table, generation, forwards) = (None, None, false);
-        let stale_ports = BTreeSet::new();
+        let (wanted, begun, stale_ports) = Default::default();
         Ok(Self {
             ground,
             rules,
             table,
             generation,
             networks,
+            wanted,
+            begun,
             tasks,
             names,
             forwards,
@@ -91,16 +95,14 @@ impl Host {
 
     pub(super) fn apply(&mut self, desired: BTreeMap<NetworkId, NetworkAssignment>) -> Applied {
         let mut failures = Vec::new();
-        for record in self.networks.values_mut() {
-            record.wanted = false;
-        }
+        self.wanted = desired.keys().copied().collect();
         let mut changed = Vec::new();
         for (id, assignment) in desired {
-            if let Some(record) = self.networks.get_mut(&id) {
-                record.wanted = true;
-                if record.standing && record.assignment.version == assignment.version {
-                    continue;
-                }
+            let stands = self.networks.get(&id).is_some_and(|record| {
+                record.standing && record.assignment.version == assignment.version
+            });
+            if stands {
+                continue;
             }
             match self.set_network(assignment) {
                 Ok(()) => changed.push(id),
@@ -112,7 +114,8 @@ impl Host {
             Ok(()) => self.mark_standing(&changed),
             Err(error) => failures.push(error),
         }
-        let standing = self.networks.iter().filter(|(_, record)| record.standing && record.wanted);
+        let standing =
+            self.networks.iter().filter(|(id, record)| record.standing && self.wanted.contains(id));
         let standing = standing.map(|(id, record)| (*id, record.assignment.version)).collect();
         Applied { standing, failures }
     }
@@ -137,14 +140,12 @@ impl Host {
             Some(record) => (Ok(record.overlay), Some((record.standing, record.assignment))),
             None => (Overlay::open(ground, &assignment), None),
         };
+        self.begun.insert(id);
         let mut overlay = overlay.map_err(failed)?;
         let programmed = overlay.program(ground, &assignment);
         self.names.set_zone(id, Zone::new(&assignment.names, !assignment.internal));
         let unchanged = matches!(&old, Some((true, old)) if old.vips == assignment.vips);
-        let led = match unchanged {
-            true => Ok(()),
-            false => lead_vips(&mut self.tasks, id, &assignment.vips),
-        };
+        let led = if unchanged { Ok(()) } else { lead_vips(&mut self.tasks, id, &assignment.vips) };
         let forgotten = match &old {
             Some((_, old)) => self.forget_vip_flows(old, &assignment),
             None => Ok(()),
@@ -153,7 +154,7 @@ impl Host {
             self.stale_ports.extend(flows::removed_ports(&old, &assignment));
         }
         let result = programmed.and(led).and(forgotten).map_err(failed);
-        let record = NetworkRecord { overlay, assignment, standing: false, wanted: true };
+        let record = NetworkRecord { overlay, assignment, standing: false };
         self.networks.insert(id, record);
         result
     }
@@ -169,18 +170,18 @@ impl Host {
             return Ok(());
         }
         for task in self.tasks.values().filter(|task| task.is_on(new.id)) {
-            forget_udp(&task.space.namespace, |flow| gone.contains(&(flow.destination, flow.backend)))?;
+            forget_udp(&task.rules.namespace, |flow| {
+                gone.contains(&(flow.destination, flow.backend))
+            })?;
         }
         Ok(())
     }
 
     /// Networks that nobody wants and no task is on.
     fn remove_unwanted(&mut self) -> Vec<NetworkError> {
-        let in_use = self.networks_in_use();
-        let unwanted = self.networks.iter().filter(|(id, record)| {
-            !record.wanted && !in_use.contains(id)
-        });
-        let unwanted: Vec<_> = unwanted.map(|(id, _)| *id).collect();
+        let mut unwanted = self.begun.clone();
+        unwanted.retain(|id| !self.wanted.contains(id));
+        unwanted = &unwanted - &self.networks_in_use();
         unwanted.into_iter().filter_map(|id| self.remove_network(id).err()).collect()
     }
 
@@ -192,6 +193,7 @@ impl Host {
     fn remove_network(&mut self, network: NetworkId) -> Result<(), NetworkError> {
         let removed = overlay::remove(&mut self.ground, network);
         removed.map_err(|source| NetworkError::Removal { network, source })?;
+        self.begun.remove(&network);
         self.networks.remove(&network);
         self.names.remove_zone(network);
         Ok(())
@@ -240,6 +242,7 @@ impl Host {
         }
         let assignment =
             networks.get(&network).ok_or(NetworkError::UnknownNetwork { task, network })?;
+        self.wanted.insert(network);
         self.set_network(assignment.clone())?;
         self.set_host_rules()?;
         self.mark_standing(&[network]);
@@ -268,31 +271,42 @@ impl Host {
         let attached = task.attachments.iter().filter_map(|attachment| {
             networks.get(&attachment.network).map(|record| &record.assignment)
         });
-        let way_out = attached.clone().filter(|network| !network.internal);
-        if let Some((gateway, _)) = way_out.filter_map(|network| network.gateway).next() {
+        let mut way_out = attached.clone().filter(|network| !network.internal);
+        if let Some((gateway, _)) = way_out.find_map(|network| network.gateway) {
             space.set_default_route(gateway)?;
         }
         let dns = match DnsSockets::from_kept(kept) {
             Some(dns) => dns,
             None => space.bind_dns()?,
         };
-        space.set_rules(&dns, attached.map(|network| (network.id, network.vips.as_slice())))?;
-        let attachments = task.attachments.clone();
-        Ok(TaskRecord { space, attachments, host_ports, dns })
+        let vips = attached.map(|network| (network.id, network.vips.as_slice()));
+        let rules = space.set_rules(&dns, vips)?;
+        Ok(TaskRecord { rules, attachments: task.attachments.clone(), host_ports, dns })
     }
 
-    pub(super) fn detach(&mut self, task: TaskId) -> Result<(), NetworkError> {
+    /// The first half of a removal: nothing leads to the task any more. Its namespace is returned, to be removed
+    /// while others go on; the kernel takes its time for that.
+    pub(super) fn release(&mut self, task: TaskId) -> Result<PathBuf, NetworkError> {
         self.names.stop(task);
         let record = self.tasks.remove(&task);
-        // Ports lead elsewhere before their target goes.
         if record.is_some_and(|record| !record.host_ports.is_empty()) {
             self.set_host_rules()?;
         }
-        task::remove(&self.ground, task).map_err(|source| NetworkError::Task { task, source })?;
+        Ok(task::path(&self.ground, task))
+    }
+
+    /// The second half: networks that only this task was on go as well.
+    pub(super) fn tidy(&mut self) -> Result<(), NetworkError> {
         match self.remove_unwanted().into_iter().next() {
             Some(error) => Err(error),
             None => self.set_host_rules(),
         }
+    }
+
+    fn detach(&mut self, task: TaskId) -> Result<(), NetworkError> {
+        let path = self.release(task)?;
+        task::remove(&path).map_err(|source| NetworkError::Task { task, source })?;
+        self.tidy()
     }
 
     pub(super) fn retain(
@@ -407,7 +421,7 @@ fn lead_vips(
 ) -> Result<(), KernelError> {
     let part = rules::vips(network, vips);
     let on_network = |task: &&mut TaskRecord| task.is_on(network);
-    let changed = tasks.values_mut().filter(on_network).map(|task| task.space.change_rules(&part));
+    let changed = tasks.values_mut().filter(on_network).map(|task| task.rules.change(&part));
     // All are told; the first failure is returned.
     changed.fold(Ok(()), Result::and)
 }

@@ -72,7 +72,11 @@ impl Overlay {
         let mut socket = Socket::open_in(&namespace)?;
         let mtu = Some(ground.mtu());
         if socket.find_link(BRIDGE)?.is_none() {
-            socket.add_link(&NewLink { mtu, up: true, ..NewLink::new(BRIDGE, LinkKind::Bridge) })?;
+            socket.add_link(&NewLink {
+                mtu,
+                up: true,
+                ..NewLink::new(BRIDGE, LinkKind::Bridge)
+            })?;
         }
         let bridge = socket.link(BRIDGE)?.index;
         if socket.find_link(TUNNEL)?.is_none() {
@@ -149,8 +153,7 @@ impl Overlay {
         }
         let port = self.socket.link(GATEWAY_PORT)?;
         join(&mut self.socket, &port, self.bridge)?;
-        let wanted =
-            Address { link: link.index, address, prefix_length: assignment.prefix_length };
+        let wanted = Address { link: link.index, address, prefix_length: assignment.prefix_length };
         let mut present = false;
         for found in ground.socket.addresses()?.into_iter().filter(|a| a.link == link.index) {
             present |= found == wanted;
@@ -249,11 +252,13 @@ fn join(socket: &mut Socket, link: &Link, bridge: u32) -> Result<(), NetlinkErro
     Ok(())
 }
 
+type Pairs<K, V> = Vec<(K, V)>;
+
 /// What is in `old` but not at all in `new`, and what `new` adds or says otherwise.
 fn difference<K: Ord + Copy, V: PartialEq + Copy>(
     old: &BTreeMap<K, V>,
     new: &BTreeMap<K, V>,
-) -> (Vec<(K, V)>, Vec<(K, V)>) {
+) -> (Pairs<K, V>, Pairs<K, V>) {
     let gone = old.iter().filter(|(key, _)| !new.contains_key(key));
     let changed = new.iter().filter(|(key, value)| old.get(key) != Some(value));
     let copied = |(key, value): (&K, &V)| (*key, *value);
@@ -262,7 +267,8 @@ fn difference<K: Ord + Copy, V: PartialEq + Copy>(
 
 /// A bridge must not pass its frames to packet rules (the kernel's default), nor speak IPv6 by itself.
 fn quiet(namespace: &Namespace) -> Result<(), KernelError> {
-    for name in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables"] {
+    for name in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables"]
+    {
         write_if_present(namespace, &format!("net/bridge/{name}"), "0")?;
     }
     for name in ["all", "default"] {

@@ -87,9 +87,10 @@ fn forward<'a>(networks: impl Iterator<Item = &'a NetworkAssignment>) -> Vec<Rul
         Rule::new([Match::ToGroup(LINK_GROUP)], Verdict::Drop),
     ];
     let internal = networks.filter(|network| network.internal && network.gateway.is_some());
-    rules.extend(internal.map(|network| {
-        Rule::new([Match::FromLink(gateway_link(network.id))], Verdict::Drop)
-    }));
+    rules.extend(
+        internal
+            .map(|network| Rule::new([Match::FromLink(gateway_link(network.id))], Verdict::Drop)),
+    );
     rules
 }
 
@@ -129,7 +130,8 @@ fn ports<'a>(
 
 fn port_rule(port: &AllocatedPort, to: Vec<Ipv4Addr>) -> Rule {
     let address = port.host_address.filter(|address| !address.is_unspecified());
-    let mut matches: Vec<_> = address.map(|address| Match::Destination(address, 32)).into_iter().collect();
+    let mut matches: Vec<_> =
+        address.map(|address| Match::Destination(address, 32)).into_iter().collect();
     matches.push(Match::Port(transport(port.protocol), port.published));
     Rule::new(matches, Verdict::Dnat { to, port: Some(port.target), spread: Spread::Turns })
 }
@@ -173,9 +175,7 @@ fn vip_chain(network: NetworkId, vips: &[NetworkVip]) -> Chain {
     let rules = vips.iter().map(|vip| {
         let verdict = match vip.backends.as_slice() {
             [] => Verdict::Reject,
-            backends => {
-                Verdict::Dnat { to: backends.to_vec(), port: None, spread: Spread::Random }
-            }
+            backends => Verdict::Dnat { to: backends.to_vec(), port: None, spread: Spread::Random },
         };
         Rule::new([Match::Destination(vip.address, 32)], verdict)
     });

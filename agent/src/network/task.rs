@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use swarm_proto::assignment::NetworkVip;
 use swarm_proto::id::{NetworkId, TaskId};
@@ -59,12 +60,18 @@ impl DnsSockets {
     }
 }
 
-/// A task's namespace.
+/// A task's namespace while it is set up.
 #[derive(Debug)]
 pub(super) struct TaskSpace {
     pub(super) namespace: Namespace,
     socket: Socket,
-    rules: nft::Socket,
+}
+
+/// A task's namespace that is set up: only its rules change from here on.
+#[derive(Debug)]
+pub(super) struct TaskRules {
+    pub(super) namespace: Namespace,
+    socket: nft::Socket,
 }
 
 impl TaskSpace {
@@ -80,8 +87,7 @@ impl TaskSpace {
         if !loopback.up {
             socket.set_up(loopback.index, true)?;
         }
-        let rules = nft::Socket::open_in(&namespace)?;
-        Ok(Self { namespace, socket, rules })
+        Ok(Self { namespace, socket })
     }
 
     /// Whether the task's n-th link is there.
@@ -115,24 +121,28 @@ impl TaskSpace {
         self.namespace.enter(DnsSockets::bind)?.map_err(KernelError::Sockets)
     }
 
-    /// Puts all rules in place.
+    /// Puts all rules in place, which ends the set-up.
     pub(super) fn set_rules<'a>(
-        &mut self,
+        self,
         dns: &DnsSockets,
         networks: impl Iterator<Item = (NetworkId, &'a [NetworkVip])>,
-    ) -> Result<(), KernelError> {
+    ) -> Result<TaskRules, KernelError> {
         let ports = dns.ports().map_err(KernelError::Sockets)?;
-        Ok(self.rules.apply(&rules::task(Some(ports), networks))?)
+        let mut socket = nft::Socket::open_in(&self.namespace)?;
+        socket.apply(&rules::task(Some(ports), networks))?;
+        Ok(TaskRules { namespace: self.namespace, socket })
     }
+}
 
-    /// Puts a part of the rules in place.
-    pub(super) fn change_rules(&mut self, part: &nft::Table) -> Result<(), KernelError> {
-        Ok(self.rules.apply(part)?)
+impl TaskRules {
+    /// Puts a part of the rules in place of what it was.
+    pub(super) fn change(&mut self, part: &nft::Table) -> Result<(), KernelError> {
+        Ok(self.socket.apply(part)?)
     }
 }
 
 /// The file that keeps a task's namespace.
-pub(super) fn path(ground: &Ground, task: TaskId) -> std::path::PathBuf {
+pub(super) fn path(ground: &Ground, task: TaskId) -> PathBuf {
     ground.folder.join(format!("task-{task}"))
 }
 
@@ -142,13 +152,12 @@ pub(super) fn link_name(index: usize) -> String {
 }
 
 /// Removes a task's links and its namespace, or whatever is left of them.
-pub(super) fn remove(ground: &Ground, task: TaskId) -> Result<(), KernelError> {
-    let path = path(ground, task);
-    if namespace::is_namespace(&path)? {
+pub(super) fn remove(path: &Path) -> Result<(), KernelError> {
+    if namespace::is_namespace(path)? {
         // The links go now, though a process that is still ending may hold the namespace a while longer.
-        overlay::clear(&path)?;
+        overlay::clear(path)?;
     }
-    Ok(namespace::delete(&path)?)
+    Ok(namespace::delete(path)?)
 }
 
 /// What containers expect of their network: low ports and ping without privileges, no IPv6 where there is none.

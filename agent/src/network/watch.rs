@@ -21,7 +21,10 @@ pub(super) fn heal(
     host: &Arc<Mutex<Host>>,
 ) -> Result<AbortHandle, KernelError> {
     let changes = Changes::listen_in(namespace)?;
-    #[expect(deprecated, reason = "the other constructor is unsafe; this descriptor stays open while registered")]
+    #[expect(
+        deprecated,
+        reason = "the other constructor is unsafe; this descriptor stays open while registered"
+    )]
     let mut changes = AsyncFd::try_with_interest(changes, Interest::READABLE)
         .map_err(|error| NftError::Open(error.into()))?;
     let host = Arc::downgrade(host);
@@ -39,7 +42,9 @@ pub(super) fn heal(
             let Some(host) = host.upgrade() else { return };
             match spawn_blocking(move || lock(&host).heal()).await {
                 Ok(Ok(true)) => {
-                    tracing::info!("packet rules were changed by another program; ours are in place again");
+                    tracing::info!(
+                        "packet rules were changed by another program; ours are in place again"
+                    );
                 }
                 Ok(Ok(false)) => {}
                 Ok(Err(error)) => {

@@ -35,9 +35,7 @@ pub(super) fn missing() -> Vec<String> {
     warnings
 }
 
-fn in_scratch<T: Send>(
-    work: impl FnOnce() -> T + Send,
-) -> Result<T, namespace::NamespaceError> {
+fn in_scratch<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, namespace::NamespaceError> {
     Namespace::scratch()?.enter(work)
 }
 

@@ -134,14 +134,12 @@ fn read_address(text: &str) -> Option<Ipv4Addr> {
         let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
         octets.extend(word.to_ne_bytes());
     }
-    match octets.len() {
-        4 => <[u8; 4]>::try_from(octets).ok().map(Ipv4Addr::from),
-        _ => {
-            let address = Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?);
-            let any = address.is_unspecified().then_some(Ipv4Addr::UNSPECIFIED);
-            any.or_else(|| address.to_ipv4_mapped())
-        }
+    if let Ok(octets) = <[u8; 4]>::try_from(octets.as_slice()) {
+        return Some(Ipv4Addr::from(octets));
     }
+    let address = Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?);
+    let any = address.is_unspecified().then_some(Ipv4Addr::UNSPECIFIED);
+    any.or_else(|| address.to_ipv4_mapped())
 }
 
 #[cfg(test)]
@@ -155,7 +153,9 @@ mod tests {
         }
         let header = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
         let line = |local: &str, state: &str, inode: u32| {
-            format!("   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1\n")
+            format!(
+                "   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1\n"
+            )
         };
         let table = [
             header.to_owned(),
@@ -172,10 +172,12 @@ mod tests {
             .iter()
             .map(|socket| (format!("{}:{}", socket.address, socket.port), socket.inode))
             .collect();
-        let expected = [("127.0.0.1:5432", 11), ("0.0.0.0:22", 12), ("0.0.0.0:80", 14), ("127.0.0.1:81", 15)];
+        let expected =
+            [("127.0.0.1:5432", 11), ("0.0.0.0:22", 12), ("0.0.0.0:80", 14), ("127.0.0.1:81", 15)];
         assert_eq!(found, expected.map(|(at, inode)| (at.to_owned(), inode)));
 
-        let table = [header.to_owned(), line("00000000:0035", "07", 1), line("00000000:9C40", "07", 2)];
+        let table =
+            [header.to_owned(), line("00000000:0035", "07", 1), line("00000000:9C40", "07", 2)];
         let found = parse(&table.concat(), Protocol::Udp, &range);
         assert_eq!(found.iter().map(|socket| socket.port).collect::<Vec<_>>(), [53]);
     }

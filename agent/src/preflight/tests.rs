@@ -73,8 +73,7 @@ fn listeners_are_named_with_their_program() {
         .collect();
     let expected = ["0.0.0.0:80/tcp", "127.0.0.1:5432/tcp", "0.0.0.0:4789/udp"];
     assert_eq!(found, expected.map(|at| format!("{at} {own}")));
-    let warning =
-        format!("`{own}` listens on port 4789/udp, which this cluster needs itself");
+    let warning = format!("`{own}` listens on port 4789/udp, which this cluster needs itself");
     assert_eq!(facts.warnings, [warning]);
     drop(sockets);
     assert!(preflight.look().listeners.is_empty());
@@ -103,10 +102,10 @@ fn chains_that_drop_are_named() {
     );
     let needed = vec![(Protocol::Udp, 4789), (Protocol::Tcp, 2387)];
     let warnings = Preflight::new(host, needed).look().warnings;
-    expect_test::expect![[r#"
+    expect_test::expect![[r"
         chain `FORWARD` of table `ip filter` (Docker) drops by default: it must let pass what links named `sw*` send and receive, or containers reach nothing outside of their networks and published ports do not answer
         chain `INPUT` of table `ip filter` (ufw) drops by default: it must let in ports 4789/udp, 2387/tcp from the other hosts
-        chain `filter_FORWARD` of table `inet firewalld` (firewalld) ends with a drop: it must let pass what links named `sw*` send and receive, or containers reach nothing outside of their networks and published ports do not answer"#]].assert_eq(&warnings.join("\n"));
+        chain `filter_FORWARD` of table `inet firewalld` (firewalld) ends with a drop: it must let pass what links named `sw*` send and receive, or containers reach nothing outside of their networks and published ports do not answer"]].assert_eq(&warnings.join("\n"));
 }
 
 #[test]

@@ -11,6 +11,9 @@ use super::transport::{
     HEADER, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, Transport, align, attributes,
 };
 
+const LISTING: &str = "list the tracked flows";
+const REMOVING: &str = "remove a tracked flow";
+
 const GET: u16 = 1 << 8 | 1;
 const DELETE: u16 = 1 << 8 | 2;
 const IPV4: u8 = 2;
@@ -63,7 +66,6 @@ pub fn forget_udp(
     let mut transport = namespace.enter(open)?.map_err(ConntrackError::Open)?;
     let failed = |attempted| move |source| ConntrackError::Refused { attempted, source };
 
-    const LISTING: &str = "list the tracked flows";
     let sequence = transport.next_sequence();
     let request = message(GET, NLM_F_DUMP, sequence, &[]);
     transport.send(&request).map_err(failed(LISTING))?;
@@ -75,7 +77,6 @@ pub fn forget_udp(
         return Err(failed(LISTING)(refusal.error()));
     }
 
-    const REMOVING: &str = "remove a tracked flow";
     for tuple in &found {
         let sequence = transport.next_sequence();
         let request = message(DELETE, NLM_F_ACK, sequence, tuple);

@@ -82,15 +82,15 @@ impl Socket {
     /// Makes the chains of `table` hold exactly its rules, all or none of them. Chains that it does not name, and
     /// tables of others, stay as they are.
     pub fn apply(&mut self, table: &Table) -> Result<(), NftError> {
-        self.commit(Batch::fill(table))
+        self.commit(&Batch::fill(table))
     }
 
     /// Removes a table with everything in it. None of that name is fine.
     pub fn delete_table(&mut self, name: &str) -> Result<(), NftError> {
-        self.commit(Batch::remove(name))
+        self.commit(&Batch::remove(name))
     }
 
-    fn commit(&mut self, batch: Batch) -> Result<(), NftError> {
+    fn commit(&mut self, batch: &Batch) -> Result<(), NftError> {
         let attempted = || format!("set the packet rules of table `{}`", batch.table());
         // Answers of an earlier failure would be taken for this batch's.
         self.transport.drain(|_| {}).map_err(NftError::socket(attempted()))?;

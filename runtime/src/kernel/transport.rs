@@ -26,6 +26,9 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 const SEND_BUFFER: usize = 16 << 20;
 const RECEIVE_BUFFER: usize = 4 << 20;
 
+/// The kernel fills no larger datagram. Sockets are kept by the hundred, so the space is only held while it is used.
+const DATAGRAM: usize = 64 << 10;
+
 /// One message from the kernel.
 pub(super) struct Reply<'a> {
     /// What it is, as the protocol counts.
@@ -82,7 +85,7 @@ impl Transport {
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
         }
-        Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(64 << 10) })
+        Ok(Self { socket, sequence: 0, buffer: Vec::new() })
     }
 
     pub(super) fn socket(&mut self) -> &mut Socket {
@@ -121,6 +124,7 @@ impl Transport {
                 finished |= reply.sequence == last;
             }
             if finished {
+                self.buffer = Vec::new();
                 return Ok(refusals);
             }
         }
@@ -135,6 +139,7 @@ impl Transport {
         loop {
             let bytes = match self.read(libc::MSG_DONTWAIT) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.buffer = Vec::new();
                     return Ok((acknowledged, refusals));
                 }
                 other => other?,
@@ -154,6 +159,7 @@ impl Transport {
     fn read(&mut self, flags: i32) -> io::Result<&[u8]> {
         loop {
             self.buffer.clear();
+            self.buffer.reserve(DATAGRAM);
             match self.socket.recv(&mut self.buffer, flags) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => {

@@ -63,10 +63,20 @@ async fn the_hosts_loopback_is_not_reachable_from_a_network() {
         let (route, send) = (format!("{address}/32"), format!("{address}:999"));
         a.enter(|| {
             let ip = |arguments: &[&str]| {
-                assert!(std::process::Command::new("ip").args(arguments).status().unwrap().success());
+                assert!(
+                    std::process::Command::new("ip").args(arguments).status().unwrap().success()
+                );
             };
             ip(&["route", "del", "local", "127.0.0.0/8", "dev", "lo"]);
-            ip(&["route", "add", &route, "via", &plan.address(1).to_string(), "src", &plan.address(11).to_string()]);
+            ip(&[
+                "route",
+                "add",
+                &route,
+                "via",
+                &plan.address(1).to_string(),
+                "src",
+                &plan.address(11).to_string(),
+            ]);
             UdpSocket::bind((plan.address(11), 0)).unwrap().send_to(b"x", send).unwrap();
         })
         .unwrap();
@@ -219,8 +229,7 @@ async fn another_agent_takes_over_without_a_break() {
         UdpSocket::from(sockets[0].try_clone().unwrap()).local_addr().unwrap()
     };
     let before = ports(&kept);
-    let adopted =
-        lab.hosts[0].networks().adopt(&plan.task(11), &networks, kept).await.unwrap();
+    let adopted = lab.hosts[0].networks().adopt(&plan.task(11), &networks, kept).await.unwrap();
     assert_eq!(ports(&adopted.dns_sockets), before);
     assert_eq!(say(&stream).unwrap().0, "b");
     assert_eq!(resolve(&a, "b.").await, [plan.address(12).to_string()]);
@@ -264,10 +273,18 @@ async fn what_a_crash_left_is_removed_and_nothing_else() {
     let mut socket = Socket::open_in(&host.namespace).unwrap();
     assert!(socket.find_link("sw1").unwrap().is_some());
     assert!(socket.find_link("sw2").unwrap().is_none());
-    let ports = host.run("nsenter", &[
-        &format!("--net={}", folder.join("net-1").display()),
-        "ip", "-o", "link", "show", "master", "br0",
-    ]);
+    let ports = host.run(
+        "nsenter",
+        &[
+            &format!("--net={}", folder.join("net-1").display()),
+            "ip",
+            "-o",
+            "link",
+            "show",
+            "master",
+            "br0",
+        ],
+    );
     assert_eq!(ports.lines().count(), 3, "tunnel, gateway and one task:\n{ports}");
     lab.echo(&a, 7000, "a");
     let host = &lab.hosts[0];

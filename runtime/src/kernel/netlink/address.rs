@@ -57,10 +57,8 @@ fn message(address: Address) -> AddressMessage {
     message.header.family = AddressFamily::Inet;
     message.header.prefix_len = address.prefix_length;
     message.header.index = address.link;
-    message.header.scope = match address.address.is_loopback() {
-        true => AddressScope::Host,
-        false => AddressScope::Universe,
-    };
+    message.header.scope =
+        if address.address.is_loopback() { AddressScope::Host } else { AddressScope::Universe };
     let ip = IpAddr::V4(address.address);
     message.attributes = vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip)];
     message
