@@ -115,13 +115,14 @@ fn as_mapping(node: Node, name: &str) -> Node {
     let mut places: HashMap<String, usize> = HashMap::new();
     for item in items {
         match pair(item) {
-            Ok(pair) => match places.get(&pair.0.text) {
-                Some(place) => pairs[*place] = pair,
-                None => {
-                    places.insert(pair.0.text.clone(), pairs.len());
+            Ok(pair) => {
+                let place = *places.entry(pair.0.text.clone()).or_insert(pairs.len());
+                if place < pairs.len() {
+                    pairs[place] = pair;
+                } else {
                     pairs.push(pair);
                 }
-            },
+            }
             // Not a list of this form: the decode says so, at this place.
             Err(item) => return Node { at: node.at, data: Data::Sequence(vec![item]) },
         }

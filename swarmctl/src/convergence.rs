@@ -1,8 +1,8 @@
 //! Whether a stack is as its specs say: what runs, what is still missing, and why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use swarm_proto::id::{Slot, Timestamp};
+use swarm_proto::id::Slot;
 use swarm_proto::object::{Availability, Node, NodeStatus, Role, Service, Task, TaskState};
 use swarm_proto::spec::{Constraint, ConstraintKey, RestartCondition, ServiceMode};
 
@@ -25,8 +25,6 @@ pub struct ServiceProgress {
     pub stuck: Vec<(String, String)>,
     /// A task that ended badly and is never replaced: nothing is to be waited for.
     pub lost: Option<(String, String)>,
-    /// When the youngest of its running tasks came up.
-    pub youngest: Timestamp,
 }
 
 impl ServiceProgress {
@@ -58,40 +56,51 @@ pub fn of_stack(state: &State, stack: &str) -> Vec<ServiceProgress> {
 
 /// How far one service is.
 pub fn of_service(state: &State, service: &Service) -> ServiceProgress {
-    let slots = wanted_slots(state, service);
-    let tasks: Vec<&Task> = state.tasks_of(service.id).collect();
-    let is_done = |task: &Task| {
-        let runs = task.status.state == TaskState::Running && task.desired == TaskState::Running;
-        let is_complete = task.status.state == TaskState::Complete
-            && service.spec.restart.condition != RestartCondition::Any;
-        task.spec_version == service.spec_version
-            && (runs || is_complete)
-            && !on_lost_node(state, task)
-    };
-    let done_tasks = || tasks.iter().filter(|task| slots.contains(&task.id.slot) && is_done(task));
-    let done: BTreeSet<Slot> = done_tasks().map(|task| task.id.slot).collect();
-    let leaving = tasks
-        .iter()
-        .filter(|task| {
-            let is_old = service.removing
-                || task.spec_version != service.spec_version
-                || task.desired > TaskState::Running
-                || !slots.contains(&task.id.slot);
-            let has_begun = task.status.state >= TaskState::Assigned && task.node.is_some();
-            is_old && has_begun && !task.status.state.is_terminal() && !on_lost_node(state, task)
-        })
-        .count();
-    let missing: Vec<Slot> = slots.difference(&done).copied().collect();
-    ServiceProgress {
-        key: service.key.clone(),
-        wanted: if service.removing { 0 } else { slots.len() },
-        done: done.len(),
-        leaving,
-        removing: service.removing,
-        stuck: stuck(state, &tasks, &missing),
-        lost: lost(state, service, &tasks, &missing),
-        youngest: done_tasks().map(|task| task.status.since).max().unwrap_or_default(),
+    let slots = if service.removing { BTreeSet::new() } else { wanted_slots(state, service) };
+    let mut by_slot: BTreeMap<Slot, Vec<&Task>> = BTreeMap::new();
+    for task in state.tasks_of(service.id) {
+        by_slot.entry(task.id.slot).or_default().push(task);
     }
+    let mut progress = ServiceProgress {
+        key: service.key.clone(),
+        wanted: slots.len(),
+        done: 0,
+        leaving: 0,
+        removing: service.removing,
+        stuck: Vec::new(),
+        lost: None,
+    };
+    for (slot, tasks) in &by_slot {
+        let is_wanted = slots.contains(slot);
+        let leaves = |task: &&&Task| {
+            let is_old = !is_wanted
+                || task.spec_version != service.spec_version
+                || task.desired > TaskState::Running;
+            is_old && is_alive(state, task)
+        };
+        progress.leaving += tasks.iter().filter(leaves).count();
+        if is_wanted && tasks.iter().any(|task| is_done(state, service, task)) {
+            progress.done += 1;
+        }
+        if is_wanted && !tasks.iter().any(|task| is_done(state, service, task)) {
+            progress.stuck.extend(stuck(state, tasks));
+            progress.lost = progress.lost.or_else(|| lost(state, service, tasks));
+        }
+    }
+    progress
+}
+
+/// Runs the current spec, or has done so to its end where that is enough.
+fn is_done(state: &State, service: &Service, task: &Task) -> bool {
+    let runs = task.status.state == TaskState::Running && task.desired == TaskState::Running;
+    let is_complete = task.status.state == TaskState::Complete
+        && service.spec.restart.condition != RestartCondition::Any;
+    task.spec_version == service.spec_version && (is_complete || runs && !on_lost_node(state, task))
+}
+
+/// Is on a node that could still say that it ended.
+fn is_alive(state: &State, task: &Task) -> bool {
+    task.node.is_some() && !task.status.state.is_terminal() && !on_lost_node(state, task)
 }
 
 fn wanted_slots(state: &State, service: &Service) -> BTreeSet<Slot> {
@@ -140,43 +149,24 @@ fn on_lost_node(state: &State, task: &Task) -> bool {
     node.is_some_and(|node| node.status == NodeStatus::Down)
 }
 
-/// The reasons that the newest tasks of empty places give; while a new task only starts, how the one before ended.
-fn stuck(state: &State, tasks: &[&Task], missing: &[Slot]) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for slot in missing {
-        let of_slot = tasks.iter().filter(|task| task.id.slot == *slot);
-        let mut newest: Vec<&&Task> = of_slot.collect();
-        newest.sort_by_key(|task| std::cmp::Reverse(task.id.generation));
-        let telling = newest.iter().take(2).find(|task| {
-            !task.status.message.is_empty() && task.status.state != TaskState::Shutdown
-        });
-        if let Some(task) = telling {
-            found.push((
-                state.task_name(task),
-                format!("{}: {}", task.status.state, task.status.message),
-            ));
-        }
-    }
-    found
+/// The reason that the newest task of an empty place gives; while that one only starts, how the one before ended.
+fn stuck(state: &State, tasks: &[&Task]) -> Option<(String, String)> {
+    let is_telling =
+        |task: &&&Task| !task.status.message.is_empty() && task.status.state != TaskState::Shutdown;
+    let task = tasks.iter().rev().take(2).find(is_telling)?;
+    let why = format!("{}: {}", task.status.state, task.status.message);
+    Some((state.task_name(task), why))
 }
 
 /// A place whose task failed and that the restart policy leaves so.
-fn lost(
-    state: &State,
-    service: &Service,
-    tasks: &[&Task],
-    missing: &[Slot],
-) -> Option<(String, String)> {
-    if service.spec.restart.condition != RestartCondition::None || service.removing {
+fn lost(state: &State, service: &Service, tasks: &[&Task]) -> Option<(String, String)> {
+    let task = tasks.last()?;
+    let is_final = service.spec.restart.condition == RestartCondition::None
+        && task.spec_version == service.spec_version
+        && matches!(task.status.state, TaskState::Failed | TaskState::Rejected);
+    if !is_final {
         return None;
     }
-    let newest = |slot: &Slot| {
-        tasks.iter().filter(|task| task.id.slot == *slot).max_by_key(|task| task.id.generation)
-    };
-    let task = missing.iter().filter_map(newest).find(|task| {
-        task.spec_version == service.spec_version
-            && matches!(task.status.state, TaskState::Failed | TaskState::Rejected)
-    })?;
     let why = match (task.status.message.as_str(), task.status.exit_code) {
         ("", Some(code)) => format!("exit code {code}"),
         ("", None) => task.status.state.to_string(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use swarm_proto::convert::ConvertError;
-use swarm_proto::id::{NetworkId, NodeId, ServiceId, TaskId, Timestamp, VolumeId};
+use swarm_proto::id::{NetworkId, NodeId, ServiceId, Slot, TaskId, Timestamp, VolumeId};
 use swarm_proto::object::{Network, Node, Service, Stack, Task, Volume};
 use swarm_proto::wire;
 use swarm_proto::wire::watch_event::Event;
@@ -190,7 +190,9 @@ impl State {
 
     /// The tasks of a service in the order of slot and generation.
     pub fn tasks_of(&self, service: ServiceId) -> impl Iterator<Item = &Task> {
-        self.tasks.values().filter(move |task| task.id.service == service)
+        let first = TaskId { service, slot: Slot::Replica(0), generation: 0 };
+        let last = TaskId { service, slot: Slot::Node(NodeId(u64::MAX)), generation: u32::MAX };
+        self.tasks.range(first..=last).map(|(_, task)| task)
     }
 
     /// A service by its full name.

@@ -11,6 +11,9 @@ use crate::progress::Progress;
 use crate::state::State;
 use crate::watch::Watch;
 
+/// How many times a look's own cost passes until the next one.
+const REST: u32 = 10;
+
 /// What is waited for.
 #[derive(Debug, Clone)]
 pub(crate) enum Goal {
@@ -31,6 +34,16 @@ pub(crate) enum Goal {
         /// The stack.
         name: String,
     },
+}
+
+impl Goal {
+    /// The only stack that matters; empty when more may.
+    fn stack(&self) -> &str {
+        match self {
+            Self::Stack { name, .. } | Self::Gone { name } => name,
+            Self::Services { .. } => "",
+        }
+    }
 }
 
 /// How the waiting ended.
@@ -59,27 +72,37 @@ pub(crate) async fn until(
     let interrupt = tokio::signal::ctrl_c();
     tokio::pin!(interrupt);
     let deadline = Instant::now() + within;
-    let mut watch = Watch::of(cluster, "");
+    let mut watch = Watch::of(cluster, goal.stack());
     let mut progress = Progress::new(goal);
     let mut owed = Owed::default();
     let mut settled_at: Option<Instant> = None;
+    // When to look at what changed; a look costs time, so a stream of changes gets no look of its own each.
+    let mut look_at: Option<Instant> = None;
+    let mut rested_until = Instant::now();
     loop {
-        let wake = settled_at.unwrap_or(deadline).min(deadline);
+        let wake = [look_at, settled_at].into_iter().flatten().fold(deadline, Instant::min);
         tokio::select! {
-            change = watch.next() => {
-                change?;
-                owed = owed_of(&watch.state, goal)?;
-                progress.show(&owed.services);
-                settled_at = match (owed.is_reached, settled_at) {
-                    (false, _) => None,
-                    (true, known) => known.or(Some(Instant::now() + settle)),
-                };
-            }
+            biased;
             _ = &mut interrupt => {
                 progress.stop();
                 return Ok(Outcome::Detached);
             }
             () = sleep_until(wake) => {}
+            change = watch.next() => {
+                change?;
+                look_at = look_at.or(Some(rested_until));
+                continue;
+            }
+        }
+        let start = Instant::now();
+        if look_at.take().is_some() {
+            owed = owed_of(&watch.state, goal)?;
+            progress.show(&owed.services);
+            settled_at = match (owed.is_reached, settled_at) {
+                (false, _) => None,
+                (true, known) => known.or(Some(start + settle)),
+            };
+            rested_until = Instant::now() + start.elapsed() * REST;
         }
         let now = Instant::now();
         if settled_at.is_some_and(|settled| now >= settled) {

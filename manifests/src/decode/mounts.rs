@@ -20,11 +20,11 @@ pub(super) fn mounts(d: &Decoder<'_>, fields: &Fields<'_>, declared: &Declared<'
     let mut targets = BTreeSet::new();
     let mut push = |at: At, mount: Option<Mount>| {
         let Some(mount) = mount else { return };
-        if !targets.insert(mount.target.clone()) {
+        if targets.insert(mount.target.clone()) {
+            mounts.push(mount);
+        } else {
             let message = format!("something is mounted at `{}` already", shorten(&mount.target));
             d.problems.error_hint(at, message, "remove one of them");
-        } else {
-            mounts.push(mount);
         }
     };
     if let Some(node) = fields.get("volumes") {

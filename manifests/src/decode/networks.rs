@@ -192,12 +192,12 @@ fn aliases(d: &Decoder<'_>, network: &str, node: &Node) -> Vec<String> {
     let mut aliases: BTreeSet<String> = BTreeSet::new();
     for item in items {
         let Some(alias) = d.scalar(item, "aliases") else { continue };
-        if !is_name(alias) {
+        if is_name(alias) {
+            aliases.insert(alias.to_owned());
+        } else {
             let message = format!("`{}` cannot be a name on a network", shorten(alias));
             let hint = "a name is letters, digits, `-`, `_` and `.`, at most 63";
             d.problems.error_hint(item.at, message, hint);
-        } else {
-            aliases.insert(alias.to_owned());
         }
     }
     aliases.into_iter().collect()

@@ -1,5 +1,7 @@
+use std::collections::BTreeMap;
+
 use serde::Serialize;
-use swarm_proto::id::Timestamp;
+use swarm_proto::id::{ServiceId, Slot, Timestamp};
 use swarm_proto::object::{Service, Task, TaskState};
 
 use super::{View, age, short_image, time};
@@ -104,11 +106,11 @@ impl TaskView {
     /// The tasks that `wanted` lets through, by name; without `history` only those that are or should be there, and
     /// the last one of a slot that has none.
     pub fn of_all(state: &State, history: bool, wanted: impl Fn(&Task) -> bool) -> Vec<Self> {
-        let is_newest = |task: &Task| {
-            let newest =
-                state.tasks_of(task.id.service).filter(|other| other.id.slot == task.id.slot);
-            newest.map(|other| other.id.generation).max() == Some(task.id.generation)
-        };
+        // In the order of service, slot and generation, so that the last one of a slot stays.
+        let newest: BTreeMap<(ServiceId, Slot), u32> =
+            state.tasks.keys().map(|id| ((id.service, id.slot), id.generation)).collect();
+        let is_newest =
+            |task: &Task| newest.get(&(task.id.service, task.id.slot)) == Some(&task.id.generation);
         let is_live = |task: &Task| {
             !task.status.state.is_terminal() || is_newest(task) && !was_wanted_away(task)
         };
