@@ -294,9 +294,8 @@ impl Leader {
     /// Leadership is lost: what was not applied may or may not come.
     pub(super) fn end(mut self, out: &mut Vec<Output>, replies: &mut Vec<Output>) {
         self.dispatcher.end_all("another controller leads now", out);
-        let lost = || {
-            Err(Refusal::unavailable("the controllers are choosing a new leader: try again"))
-        };
+        let lost =
+            || Err(Refusal::unavailable("the controllers are choosing a new leader: try again"));
         let waiters = self.waiters.into_values().flatten().map(|waiter| waiter.token);
         let waiting = self.waiting.into_iter().map(|(token, _, _)| token);
         for token in waiters.chain(waiting) {

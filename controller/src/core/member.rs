@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use prost_for_raft::Message as _;
 use raft::eraftpb::{
-    ConfChange, ConfChangeV2, ConfState, Entry, EntryType, HardState, Message, MessageType, Snapshot,
+    ConfChange, ConfChangeV2, ConfState, Entry, EntryType, HardState, Message, MessageType,
+    Snapshot,
 };
 use raft::{RawNode, SnapshotStatus, StateRole};
 use swarm_proto::id::RaftId;
@@ -367,7 +368,13 @@ impl Member {
         }));
         let batch = Some(self.batches);
         let messages = Vec::new();
-        self.waiting.push_back(Waiting { batch, ready: None, vote: false, snapshot: None, messages });
+        self.waiting.push_back(Waiting {
+            batch,
+            ready: None,
+            vote: false,
+            snapshot: None,
+            messages,
+        });
     }
 
     pub(super) fn entries_since_snapshot(&self, applied: u64) -> u64 {
@@ -426,7 +433,9 @@ pub(super) fn first_batch(state: &State) -> DiskBatch {
 fn needs_no_disk(message: &Message) -> bool {
     matches!(
         message.get_msg_type(),
-        MessageType::MsgHeartbeatResponse | MessageType::MsgReadIndex | MessageType::MsgReadIndexResp
+        MessageType::MsgHeartbeatResponse
+            | MessageType::MsgReadIndex
+            | MessageType::MsgReadIndexResp
     )
 }
 

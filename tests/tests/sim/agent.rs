@@ -9,14 +9,14 @@ use swarm_proto::object::{NodeDescription, TaskState, TaskStatus};
 
 use crate::random::Random;
 
-pub struct Agent {
-    pub node: NodeId,
-    pub session: Option<u64>,
+pub(crate) struct Agent {
+    pub(crate) node: NodeId,
+    pub(crate) session: Option<u64>,
     /// The controller that holds the session.
-    pub controller: u64,
+    pub(crate) controller: u64,
     /// Counts the runs of this agent, so that events of an earlier one are ignored.
-    pub run: u64,
-    pub heard: u64,
+    pub(crate) run: u64,
+    pub(crate) heard: u64,
     complete: bool,
     tasks: BTreeMap<TaskId, (TaskAssignment, TaskStatus)>,
     networks: BTreeMap<NetworkId, u64>,
@@ -37,7 +37,7 @@ fn status(state: TaskState, now: u64) -> TaskStatus {
 }
 
 impl Agent {
-    pub fn new(node: NodeId) -> Self {
+    pub(crate) fn new(node: NodeId) -> Self {
         Self {
             node,
             session: None,
@@ -52,7 +52,7 @@ impl Agent {
         }
     }
 
-    pub fn hello(&self) -> FromAgent {
+    pub(crate) fn hello(&self) -> FromAgent {
         let statuses = self.tasks.iter().map(|(id, (_, status))| (*id, status.clone()));
         FromAgent::Hello {
             nonce: String::new(),
@@ -81,7 +81,7 @@ impl Agent {
     }
 
     /// The agent's machine lost power: its containers are gone, its journal is not.
-    pub fn power_cut(&mut self, now: u64) {
+    pub(crate) fn power_cut(&mut self, now: u64) {
         self.disconnect();
         self.run += 1;
         for (_, status) in self.tasks.values_mut() {
@@ -93,13 +93,13 @@ impl Agent {
         }
     }
 
-    pub fn disconnect(&mut self) {
+    pub(crate) fn disconnect(&mut self) {
         self.session = None;
         self.complete = false;
         self.unsent.clear();
     }
 
-    pub fn receive(&mut self, message: ToAgent, now: u64) {
+    pub(crate) fn receive(&mut self, message: ToAgent, now: u64) {
         self.heard = now;
         if let ToAgent::Assignments { complete, diff, .. } = message {
             self.take(complete, diff);
@@ -146,7 +146,7 @@ impl Agent {
     }
 
     /// Moves each task a step on, and says what to report.
-    pub fn step(&mut self, now: u64, random: &mut Random) -> Vec<FromAgent> {
+    pub(crate) fn step(&mut self, now: u64, random: &mut Random) -> Vec<FromAgent> {
         let mut reports = std::mem::take(&mut self.unsent);
         let mut statuses = Vec::new();
         let mut removed = Vec::new();
@@ -177,7 +177,7 @@ impl Agent {
     }
 
     /// Tasks whose containers run.
-    pub fn running(&self) -> impl Iterator<Item = TaskId> + '_ {
+    pub(crate) fn running(&self) -> impl Iterator<Item = TaskId> + '_ {
         let runs = self.tasks.iter().filter(|(_, (_, status))| status.state == TaskState::Running);
         runs.map(|(id, _)| *id)
     }

@@ -7,7 +7,7 @@ use swarm_proto::id::{NodeId, TaskId};
 use swarm_proto::object::TaskState;
 
 #[derive(Default)]
-pub struct Check {
+pub(crate) struct Check {
     /// The state's checksum after each index, as the first controller that applied it found.
     checksums: BTreeMap<u64, u64>,
     /// Who led in each term.
@@ -17,22 +17,22 @@ pub struct Check {
 }
 
 impl Check {
-    pub fn elections(&self) -> u64 {
+    pub(crate) fn elections(&self) -> u64 {
         self.leaders.len() as u64
     }
 
-    pub fn commits(&self) -> u64 {
+    pub(crate) fn commits(&self) -> u64 {
         self.checksums.len() as u64
     }
 
     /// A controller says that it leads.
-    pub fn leads(&mut self, term: u64, controller: u64) {
+    pub(crate) fn leads(&mut self, term: u64, controller: u64) {
         let first = *self.leaders.entry(term).or_insert(controller);
         assert_eq!(first, controller, "two leaders in term {term}");
     }
 
     /// A controller's state moved on.
-    pub fn applied(&mut self, state: &State, events: &[Event]) {
+    pub(crate) fn applied(&mut self, state: &State, events: &[Event]) {
         let first = *self.checksums.entry(state.applied).or_insert(state.checksum);
         assert_eq!(first, state.checksum, "states differ after entry {}", state.applied);
         let mut last = BTreeMap::new();

@@ -12,19 +12,19 @@ use swarm_proto::spec::{
 
 use crate::random::Random;
 
-pub struct Client {
-    pub stack: String,
+pub(crate) struct Client {
+    pub(crate) stack: String,
     /// The number in the deploy that is tried now.
-    pub tried: u64,
+    pub(crate) tried: u64,
     /// The highest number that was acknowledged.
-    pub acknowledged: u64,
-    pub command: Option<Command>,
+    pub(crate) acknowledged: u64,
+    pub(crate) command: Option<Command>,
     /// When to try again, while there is no answer.
-    pub retry_at: u64,
+    pub(crate) retry_at: u64,
 }
 
 impl Client {
-    pub fn new(number: usize) -> Self {
+    pub(crate) fn new(number: usize) -> Self {
         Self {
             stack: format!("stack{number}"),
             tried: 0,
@@ -34,19 +34,19 @@ impl Client {
         }
     }
 
-    pub fn request_id(&self) -> String {
+    pub(crate) fn request_id(&self) -> String {
         format!("{}-{}", self.stack, self.tried)
     }
 
     /// Makes up the next deploy.
-    pub fn next(&mut self, random: &mut Random) {
+    pub(crate) fn next(&mut self, random: &mut Random) {
         self.tried += 1;
         let spec = stack(&self.stack, self.tried, random);
         self.command = Some(Command::Deploy { spec, prune: true, warnings: Vec::new() });
     }
 
     /// What was acknowledged is there, or something that this client tried later.
-    pub fn check(&self, state: &State) {
+    pub(crate) fn check(&self, state: &State) {
         if self.acknowledged == 0 {
             return;
         }

@@ -7,7 +7,7 @@ use swarm_controller::core::{DiskBatch, DiskEntry, Recovered};
 use crate::random::Random;
 
 #[derive(Default)]
-pub struct Disk {
+pub(crate) struct Disk {
     hard_state: Option<Vec<u8>>,
     snapshot: Option<(u64, u64, Vec<u8>)>,
     entries: BTreeMap<u64, DiskEntry>,
@@ -15,12 +15,12 @@ pub struct Disk {
 }
 
 impl Disk {
-    pub fn write(&mut self, batch: DiskBatch) {
+    pub(crate) fn write(&mut self, batch: DiskBatch) {
         self.pending.push_back(batch);
     }
 
     /// Everything up to and with this batch is durable.
-    pub fn sync(&mut self, number: u64) {
+    pub(crate) fn sync(&mut self, number: u64) {
         while let Some(batch) = self.pending.pop_front_if(|batch| batch.number <= number) {
             self.store(batch);
         }
@@ -45,7 +45,7 @@ impl Disk {
     }
 
     /// Power is cut: of what was not synced, the disk may have written the first part.
-    pub fn crash(&mut self, random: &mut Random) {
+    pub(crate) fn crash(&mut self, random: &mut Random) {
         let kept = random.between(0, self.pending.len() as u64 + 1);
         for _ in 0..kept {
             if let Some(batch) = self.pending.pop_front() {
@@ -55,7 +55,7 @@ impl Disk {
         self.pending.clear();
     }
 
-    pub fn recover(&self) -> Recovered {
+    pub(crate) fn recover(&self) -> Recovered {
         Recovered {
             hard_state: self.hard_state.clone(),
             snapshot: self.snapshot.clone(),

@@ -3,7 +3,7 @@
 use crate::world::World;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// A machine with its controller and agent loses power.
     Crash(u64),
     /// Only the controller's process dies.
@@ -20,7 +20,7 @@ pub enum Fault {
 
 impl World {
     /// Brings one fault about, and plans its end.
-    pub fn break_something(&mut self) {
+    pub(crate) fn break_something(&mut self) {
         let machine = self.random.between(1, self.machines + 1);
         let controller = self.random.between(1, self.controllers + 1);
         let lasts = self.random.between(300, 9_000);
@@ -60,7 +60,7 @@ impl World {
     }
 
     /// Ends a fault.
-    pub fn repair(&mut self, fault: Fault) {
+    pub(crate) fn repair(&mut self, fault: Fault) {
         match fault {
             Fault::Crash(machine) => self.start_machine(machine),
             Fault::Kill(controller) => self.start_controller(controller),

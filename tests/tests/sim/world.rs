@@ -24,16 +24,16 @@ const QUIET: u64 = 150_000;
 
 /// What a run came to.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    pub commits: u64,
-    pub acknowledged: u64,
-    pub faults: u64,
-    pub elections: u64,
+pub(crate) struct Outcome {
+    pub(crate) commits: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) faults: u64,
+    pub(crate) elections: u64,
     checksum: u64,
 }
 
 impl Outcome {
-    pub fn add(&mut self, other: &Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.commits += other.commits;
         self.acknowledged += other.acknowledged;
         self.faults += other.faults;
@@ -63,14 +63,14 @@ struct Controller {
 }
 
 /// See the module.
-pub struct World {
-    pub random: Random,
-    pub machines: u64,
-    pub controllers: u64,
-    pub cut: BTreeSet<(u64, u64)>,
-    pub loss: u64,
-    pub slow_disk: Option<u64>,
-    pub faults: u64,
+pub(crate) struct World {
+    pub(crate) random: Random,
+    pub(crate) machines: u64,
+    pub(crate) controllers: u64,
+    pub(crate) cut: BTreeSet<(u64, u64)>,
+    pub(crate) loss: u64,
+    pub(crate) slow_disk: Option<u64>,
+    pub(crate) faults: u64,
     seed: u64,
     now: u64,
     order: u64,
@@ -107,7 +107,7 @@ fn cluster() -> Cluster {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let controllers = if random.chance(30) { 5 } else { 3 };
         let machines = controllers + random.between(0, 3);
@@ -163,7 +163,10 @@ impl World {
             self.run_for(1_000);
             let token = self.token();
             let leader = self.leader().expect("the first controller leads");
-            self.input(leader, Input::Command { token, request_id: format!("join{number}"), command });
+            self.input(
+                leader,
+                Input::Command { token, request_id: format!("join{number}"), command },
+            );
             self.run_for(1_000);
             let state = self.newest_state();
             assert!(state.nodes.contains_key(&NodeId(number)), "n{number} did not join");
@@ -202,7 +205,7 @@ impl World {
         self.now = end;
     }
 
-    pub fn run_with_faults(&mut self) {
+    pub(crate) fn run_with_faults(&mut self) {
         for client in 0..self.clients.len() {
             self.at(10, Happening::Client(client));
         }
@@ -210,7 +213,7 @@ impl World {
         self.run_for(FAULTY);
     }
 
-    pub fn heal_and_settle(&mut self) {
+    pub(crate) fn heal_and_settle(&mut self) {
         self.faulty = false;
         self.cut.clear();
         self.loss = 0;
@@ -224,7 +227,7 @@ impl World {
         self.run_for(QUIET);
     }
 
-    pub fn finish(self) -> Outcome {
+    pub(crate) fn finish(self) -> Outcome {
         let state = self.newest_state().clone();
         for host in self.hosts.values() {
             let core = host.core.as_ref().expect("every controller runs in the end");
@@ -239,9 +242,10 @@ impl World {
         assert!(unsettled.is_empty(), "services {unsettled:?} did not converge");
         assert!(state.quarantine.is_empty(), "addresses stay in quarantine");
         let running: BTreeSet<_> = self.agents.values().flat_map(Agent::running).collect();
-        let known = state.tasks.values().filter(|task| {
-            task.status.state == swarm_proto::object::TaskState::Running
-        });
+        let known = state
+            .tasks
+            .values()
+            .filter(|task| task.status.state == swarm_proto::object::TaskState::Running);
         let known: BTreeSet<_> = known.map(|task| task.id).collect();
         assert_eq!(running, known, "agents and controllers disagree on what runs");
         Outcome {
@@ -265,7 +269,7 @@ impl World {
         leaders.max_by_key(|(status, id)| (status.term, *id)).map(|(_, id)| id)
     }
 
-    pub fn start_controller(&mut self, id: u64) {
+    pub(crate) fn start_controller(&mut self, id: u64) {
         if self.off.contains(&id) {
             return;
         }
@@ -284,7 +288,7 @@ impl World {
         self.at(1, Happening::Tick { controller: id, run });
     }
 
-    pub fn crash_controller(&mut self, id: u64) {
+    pub(crate) fn crash_controller(&mut self, id: u64) {
         let Some(host) = self.hosts.get_mut(&id).filter(|host| host.core.is_some()) else { return };
         host.core = None;
         host.run += 1;
@@ -294,7 +298,7 @@ impl World {
         }
     }
 
-    pub fn crash_machine(&mut self, machine: u64) {
+    pub(crate) fn crash_machine(&mut self, machine: u64) {
         if self.off.insert(machine) {
             self.crash_controller(machine);
             let now = self.now;
@@ -304,7 +308,7 @@ impl World {
         }
     }
 
-    pub fn start_machine(&mut self, machine: u64) {
+    pub(crate) fn start_machine(&mut self, machine: u64) {
         if self.off.remove(&machine) {
             self.start_controller(machine);
             let run = self.agents.get(&machine).map_or(0, |agent| agent.run);
@@ -312,7 +316,7 @@ impl World {
         }
     }
 
-    pub fn plan_repair(&mut self, fault: Fault, after: u64) {
+    pub(crate) fn plan_repair(&mut self, fault: Fault, after: u64) {
         self.at(after, Happening::Repair(fault));
         let next = after / 2 + self.random.between(200, 5_000);
         self.at(next, Happening::Break);
@@ -347,7 +351,8 @@ impl World {
                 host.disk.write(batch);
                 let run = host.run;
                 let slow = self.slow_disk == Some(controller);
-                let delay = if slow { self.random.between(200, 900) } else { self.random.between(1, 6) };
+                let delay =
+                    if slow { self.random.between(200, 900) } else { self.random.between(1, 6) };
                 self.at(delay, Happening::Synced { controller, run, batch: number });
             }
             Output::Reply { token, result } => self.reply(token, result.is_ok()),
@@ -422,7 +427,9 @@ impl World {
                 }
             }
             Happening::AgentStep { agent, run } => self.agent_step(agent, run),
-            Happening::ToAgent { agent, session, message } => self.to_agent(agent, session, message),
+            Happening::ToAgent { agent, session, message } => {
+                self.to_agent(agent, session, message)
+            }
             Happening::SessionEnded { agent, session } => {
                 let agent = self.agents.get_mut(&agent).unwrap();
                 if agent.session == Some(session) {

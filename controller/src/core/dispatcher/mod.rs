@@ -56,16 +56,19 @@ impl Dispatcher {
             let reason = "a newer session of this node began".to_owned();
             out.push(Output::SessionEnd { session: older, reason });
         }
-        self.sessions.insert(session, Session {
-            node,
-            greeted: false,
-            complete: false,
-            sequence: 0,
-            seen: 0,
-            tasks: BTreeMap::new(),
-            networks: BTreeMap::new(),
-            volumes: BTreeMap::new(),
-        });
+        self.sessions.insert(
+            session,
+            Session {
+                node,
+                greeted: false,
+                complete: false,
+                sequence: 0,
+                seen: 0,
+                tasks: BTreeMap::new(),
+                networks: BTreeMap::new(),
+                volumes: BTreeMap::new(),
+            },
+        );
     }
 
     /// A session broke off. The node counts as down only once it was not heard for long enough.

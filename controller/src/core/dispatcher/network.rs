@@ -113,20 +113,20 @@ fn add_service(
         let names = [service.key.clone(), service.name()];
         for name in names.into_iter().chain(attached.aliases.iter().cloned()) {
             let all = assignment.names.entry(name).or_default();
-            all.extend(answers.iter().filter(|answer| !all.contains(answer)).copied().collect::<Vec<_>>());
+            all.extend(
+                answers.iter().filter(|answer| !all.contains(answer)).copied().collect::<Vec<_>>(),
+            );
         }
         assignment.names.insert(format!("tasks.{}", service.key), backends.clone());
         assignment.names.insert(format!("tasks.{}", service.name()), backends.clone());
-        assignment.vips.extend(vip.map(|vip| NetworkVip {
-            address: vip.address,
-            backends: backends.clone(),
-        }));
+        assignment
+            .vips
+            .extend(vip.map(|vip| NetworkVip { address: vip.address, backends: backends.clone() }));
     }
     if state.index.first_network(service) == Some(network.id) {
         let ports = service.ports.iter().filter(|port| port.mode == PortMode::Ingress);
-        assignment.ingress.extend(ports.map(|port| NetworkIngress {
-            port: *port,
-            backends: backends.clone(),
-        }));
+        assignment
+            .ingress
+            .extend(ports.map(|port| NetworkIngress { port: *port, backends: backends.clone() }));
     }
 }

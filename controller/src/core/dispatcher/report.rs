@@ -44,12 +44,7 @@ pub(super) fn groups(dispatcher: &mut Dispatcher, state: &State, now: Timestamp)
 }
 
 /// Only the node that has a task may speak of it, and never of what only controllers decide.
-fn status_group(
-    state: &State,
-    node: NodeId,
-    task: TaskId,
-    status: TaskStatus,
-) -> Option<Group> {
+fn status_group(state: &State, node: NodeId, task: TaskId, status: TaskStatus) -> Option<Group> {
     let known = state.tasks.get(&task).filter(|known| known.node == Some(node))?;
     let decided = matches!(status.state, TaskState::Remove | TaskState::Orphaned)
         || status.state <= TaskState::Assigned;
@@ -60,12 +55,7 @@ fn status_group(
 }
 
 /// Tasks that an agent once knew and does not know any more: whatever became of them, they do not run.
-fn lost_tasks(
-    state: &State,
-    node: NodeId,
-    has: &BTreeSet<TaskId>,
-    now: Timestamp,
-) -> Vec<Group> {
+fn lost_tasks(state: &State, node: NodeId, has: &BTreeSet<TaskId>, now: Timestamp) -> Vec<Group> {
     let lost = tasks_on(state, node).filter(|task| {
         !has.contains(&task.id)
             && task.status.state > TaskState::Assigned
@@ -92,10 +82,10 @@ fn volume_groups(state: &State, node: NodeId, reports: &[VolumeReport]) -> Vec<G
         let known = volume.holdings.get(&node);
         let holding = report.map(|report| VolumeHolding {
             created_at: report.created_at,
-            filled_from: report.filled_from.clone().map(|(reference, digest)| FilledFrom {
-                reference,
-                digest,
-            }),
+            filled_from: report
+                .filled_from
+                .clone()
+                .map(|(reference, digest)| FilledFrom { reference, digest }),
             removing: volume.removing,
         });
         if known != holding.as_ref() {

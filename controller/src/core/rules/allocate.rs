@@ -5,9 +5,7 @@ use std::net::Ipv4Addr;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{NetworkId, NodeId, Timestamp};
-use swarm_proto::object::{
-    AllocatedPort, Attachment, Network, NodeAttachment, Service, Task, Vip,
-};
+use swarm_proto::object::{AllocatedPort, Attachment, Network, NodeAttachment, Service, Task, Vip};
 use swarm_proto::spec::{EndpointMode, PortSpec, Protocol};
 
 use super::reap::may_leave;
@@ -22,12 +20,7 @@ const TASKS: usize = 500;
 /// See the module.
 pub fn plan(state: &State, observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    let mut taken = Taken {
-        state,
-        addresses: BTreeSet::new(),
-        cursors: BTreeMap::new(),
-        mac: state.next.mac,
-    };
+    let mut taken = Taken::new(state);
     for id in &state.index.unallocated {
         if let Some(service) = state.services.get(id) {
             endpoint(state, service, &mut taken, &mut plan);
@@ -47,19 +40,58 @@ struct Taken<'a> {
     state: &'a State,
     addresses: BTreeSet<(NetworkId, u32)>,
     cursors: BTreeMap<NetworkId, u32>,
+    /// How many addresses are left on each network that was looked at.
+    left: BTreeMap<NetworkId, u32>,
+    /// Tasks of each network that got addresses.
+    tasks: BTreeMap<NetworkId, u32>,
+    ports: BTreeSet<(Protocol, u16)>,
     mac: u64,
 }
 
-impl Taken<'_> {
+impl<'a> Taken<'a> {
+    fn new(state: &'a State) -> Self {
+        Self {
+            state,
+            addresses: BTreeSet::new(),
+            cursors: BTreeMap::new(),
+            left: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            ports: BTreeSet::new(),
+            mac: state.next.mac,
+        }
+    }
+
+    fn left(&mut self, network: &Network) -> u32 {
+        let state = self.state;
+        let range = (network.id, 0)..=(network.id, u32::MAX);
+        *self.left.entry(network.id).or_insert_with(|| {
+            let held = state.index.addresses.range(range.clone()).count();
+            let held = held + state.quarantine.range(range).count();
+            usable(network).saturating_sub(u32::try_from(held).unwrap_or(u32::MAX))
+        })
+    }
+
+    /// An address for a task. The nodes that may get it need a place on the network too, and go first.
+    fn task_address(&mut self, network: &Network) -> Option<Ipv4Addr> {
+        let missing = self.state.nodes.len().saturating_sub(network.gateways.len());
+        let given = self.tasks.get(&network.id).copied().unwrap_or(0);
+        let homeless = self.state.index.unplaced.len() + given as usize + 1;
+        let reserved = u32::try_from(missing.min(homeless)).unwrap_or(u32::MAX);
+        if self.left(network) <= reserved {
+            return None;
+        }
+        *self.tasks.entry(network.id).or_default() += 1;
+        self.address(network)
+    }
+
     /// The next free address after the last one given out, without the first (the network) and last (broadcast).
     fn address(&mut self, network: &Network) -> Option<Ipv4Addr> {
         let first = u32::from(network.subnet);
-        let size = 1_u32.checked_shl(32 - u32::from(network.prefix_length)).unwrap_or(0);
-        let usable = size.checked_sub(2)?;
+        let usable = usable(network);
         let last = self.cursors.get(&network.id).or_else(|| self.state.cursors.get(&network.id));
         let cursor = last.copied().unwrap_or(first);
-        let start = cursor.wrapping_sub(first) % size.max(1);
-        let offsets = (1..=usable).map(|step| (start + step - 1) % usable + 1);
+        let start = cursor.wrapping_sub(first);
+        let offsets = (0..usable).map(|step| start.wrapping_add(step) % usable + 1);
         let free = |address: &u32| {
             let key = (network.id, *address);
             self.state.is_free(&key) && !self.addresses.contains(&key)
@@ -67,6 +99,8 @@ impl Taken<'_> {
         let address = offsets.map(|offset| first + offset).find(free)?;
         self.addresses.insert((network.id, address));
         self.cursors.insert(network.id, address);
+        let left = self.left(network);
+        self.left.insert(network.id, left.saturating_sub(1));
         Some(address.into())
     }
 
@@ -78,6 +112,12 @@ impl Taken<'_> {
     }
 }
 
+/// Addresses of a network's subnet without the first and the last.
+fn usable(network: &Network) -> u32 {
+    let size = 1_u32.checked_shl(32 - u32::from(network.prefix_length)).unwrap_or(u32::MAX);
+    size.saturating_sub(2)
+}
+
 /// A service's virtual addresses and port numbers.
 fn endpoint(state: &State, service: &Service, taken: &mut Taken<'_>, plan: &mut Plan) {
     let mut vips = Vec::new();
@@ -87,22 +127,21 @@ fn endpoint(state: &State, service: &Service, taken: &mut Taken<'_>, plan: &mut 
                 return;
             };
             let kept = service.vips.iter().find(|vip| vip.network == network.id).copied();
-            let vip = kept.or_else(|| {
-                Some(Vip { network: network.id, address: taken.address(network)? })
-            });
+            let vip = kept
+                .or_else(|| Some(Vip { network: network.id, address: taken.address(network)? }));
             vips.extend(vip);
         }
     }
-    let mut used = BTreeSet::new();
     let mut ports = Vec::new();
     for port in &service.spec.ports {
-        let kept = service.ports.iter().find(|allocated| {
-            is_for(allocated, port) && !ports.contains(*allocated)
-        });
+        let kept = service
+            .ports
+            .iter()
+            .find(|allocated| is_for(allocated, port) && !ports.contains(*allocated));
         let number = port.published.or_else(|| kept.map(|kept| kept.published));
-        let number = number.or_else(|| free_port(state, port.protocol, &used));
+        let number = number.or_else(|| free_port(state, port.protocol, &taken.ports));
         if let Some(published) = number {
-            used.insert((port.protocol, published));
+            taken.ports.insert((port.protocol, published));
             ports.push(allocated(port, published));
         }
     }
@@ -175,8 +214,7 @@ fn gateways(
 
 /// A task's address on each of its networks; with them it becomes pending.
 fn address_task(state: &State, task: &Stored<Task>, taken: &mut Taken<'_>, plan: &mut Plan) {
-    let (Some(service), Some(spec)) =
-        (state.services.get(&task.id.service), state.task_spec(task))
+    let (Some(service), Some(spec)) = (state.services.get(&task.id.service), state.task_spec(task))
     else {
         return;
     };
@@ -185,12 +223,10 @@ fn address_task(state: &State, task: &Stored<Task>, taken: &mut Taken<'_>, plan:
         let Some(network) = state.find_network(&service.stack, &attachment.network) else {
             return wait(state, task, format!("waits for network {}", attachment.network), plan);
         };
-        let Some(address) = taken.address(network) else {
+        let Some(address) = taken.task_address(network) else {
             let (subnet, length) = (network.subnet, network.prefix_length);
-            let message = format!(
-                "no address is free on network {} ({subnet}/{length})",
-                network.name
-            );
+            let message =
+                format!("no address is free on network {} ({subnet}/{length})", network.name);
             return wait(state, task, message, plan);
         };
         attachments.push(Attachment { network: network.id, address, mac: taken.mac() });
@@ -208,10 +244,7 @@ pub(super) fn wait(state: &State, task: &Stored<Task>, message: String, plan: &m
 }
 
 /// A subnet of the pool that overlaps no network and nothing that a host routes.
-pub(super) fn free_subnet(
-    state: &State,
-    also_taken: &[(Ipv4Addr, u8)],
-) -> Option<(Ipv4Addr, u8)> {
+pub(super) fn free_subnet(state: &State, also_taken: &[(Ipv4Addr, u8)]) -> Option<(Ipv4Addr, u8)> {
     let cluster = state.cluster.as_ref()?;
     let (pool, pool_length) = cluster.address_pool;
     let length = cluster.subnet_prefix_length.max(pool_length);

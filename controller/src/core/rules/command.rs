@@ -49,9 +49,7 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
         Command::Join { hostname, role, controller_address } => {
             Ok(join(state, hostname, *role, controller_address.clone(), now))
         }
-        Command::SetControllerAddress { node, address } => {
-            node::set_address(state, *node, address)
-        }
+        Command::SetControllerAddress { node, address } => node::set_address(state, *node, address),
     }
 }
 
@@ -74,12 +72,7 @@ fn remove_stack(state: &State, name: &str) -> Result<Decision, Refusal> {
     Ok(Decision::new(actions, read))
 }
 
-fn scale(
-    state: &State,
-    name: &str,
-    replicas: u32,
-    now: Timestamp,
-) -> Result<Decision, Refusal> {
+fn scale(state: &State, name: &str, replicas: u32, now: Timestamp) -> Result<Decision, Refusal> {
     let service = state.services.values().find(|service| service.name() == name);
     let Some(service) = service.filter(|service| !service.removing) else {
         return Err(Refusal::not_found(

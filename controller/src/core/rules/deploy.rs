@@ -223,7 +223,10 @@ fn difference(key: &str, old: &ServiceSpec, new: &ServiceSpec) -> String {
             format!("service {key} scaled from {from} to {to}")
         }
         _ if old.container.image != new.container.image => {
-            format!("service {key} updated to image {}", hidden::familiar(&new.container.image.reference))
+            format!(
+                "service {key} updated to image {}",
+                hidden::familiar(&new.container.image.reference)
+            )
         }
         _ => format!("service {key} updated"),
     }

@@ -33,9 +33,8 @@ fn globalize(state: &State, service: &Service, now: Timestamp, plan: &mut Plan) 
         let takes_new =
             state.nodes.get(node).is_some_and(|node| node.availability == Availability::Active);
         if !view.is_some_and(|view| view.is_active()) && takes_new {
-            let held = view.is_some_and(|view| {
-                view.tasks.iter().any(|task| !task.status.state.is_terminal())
-            });
+            let held = view
+                .is_some_and(|view| view.tasks.iter().any(|task| !task.status.state.is_terminal()));
             plan.add(state, &read, vec![next_task(state, service, slot, None, held, now)]);
         }
     }

@@ -39,14 +39,17 @@ pub fn plan(state: &State, observed: &Observed, now: Timestamp) -> Plan {
     plan
 }
 
-/// When a down node's tasks count as lost: at once, unless more than a third of all nodes went down with it.
+/// When a down node's tasks count as lost: at once, unless others went down with it, in all more than a third.
 fn lost_at(state: &State, node: &Node) -> Timestamp {
     let together = |other: &Node| {
-        let apart = other.status_since.since(node.status_since).max(node.status_since.since(other.status_since));
+        let apart = other
+            .status_since
+            .since(node.status_since)
+            .max(node.status_since.since(other.status_since));
         other.status == NodeStatus::Down && apart <= TOGETHER
     };
     let vanished = state.nodes.values().filter(|other| together(other)).count();
-    if vanished * 3 > state.nodes.len() {
+    if vanished > 1 && vanished * 3 > state.nodes.len() {
         node.status_since.after(TOGETHER)
     } else {
         node.status_since
@@ -62,8 +65,7 @@ fn orphan(state: &State, node: &Node, now: Timestamp, plan: &mut Plan) {
             message: format!("node {} is down", node.description.hostname),
             ..task.status.clone()
         };
-        let mut actions =
-            vec![Action::SetTaskStatus { task: task.id, status: Box::new(status) }];
+        let mut actions = vec![Action::SetTaskStatus { task: task.id, status: Box::new(status) }];
         if task.desired < TaskState::Remove {
             let desired = TaskState::Remove;
             actions.push(Action::SetTaskDesired { task: task.id, desired });

@@ -12,7 +12,10 @@ use crate::core::state::{State, Stored, tasks_on};
 
 fn find<'a>(state: &'a State, name: &str) -> Result<&'a Stored<Node>, Refusal> {
     state.find_node(name).ok_or_else(|| {
-        Refusal::not_found(format!("there is no node `{name}`"), "`swarmctl node ls` lists the nodes")
+        Refusal::not_found(
+            format!("there is no node `{name}`"),
+            "`swarmctl node ls` lists the nodes",
+        )
     })
 }
 
@@ -57,10 +60,8 @@ pub(super) fn remove(state: &State, name: &str, force: bool) -> Result<Decision,
             "let another controller join first",
         ));
     }
-    let read = vec![
-        (ObjectId::Node(node.id), Counter::Spec),
-        (ObjectId::Node(node.id), Counter::Status),
-    ];
+    let read =
+        vec![(ObjectId::Node(node.id), Counter::Spec), (ObjectId::Node(node.id), Counter::Status)];
     let tasks = tasks_on(state, node.id);
     let mut actions: Vec<Action> = tasks.map(|task| Action::RemoveTask(task.id)).collect();
     for volume in state.volumes.values().filter(|v| v.holdings.contains_key(&node.id)) {
@@ -71,11 +72,7 @@ pub(super) fn remove(state: &State, name: &str, force: bool) -> Result<Decision,
     Ok(Decision::new(actions, read))
 }
 
-pub(super) fn set_address(
-    state: &State,
-    node: NodeId,
-    address: &str,
-) -> Result<Decision, Refusal> {
+pub(super) fn set_address(state: &State, node: NodeId, address: &str) -> Result<Decision, Refusal> {
     let stored = find(state, &node.to_string())?;
     let read = vec![(ObjectId::Node(node), Counter::Status)];
     let mut decision = Decision::new(Vec::new(), read);

@@ -56,8 +56,7 @@ fn forget_task(
 ) {
     let gone = observed.gone_tasks.contains(&task.id);
     let node = task.node.and_then(|id| state.nodes.get(&id));
-    let service_goes =
-        state.services.get(&task.id.service).is_none_or(|service| service.removing);
+    let service_goes = state.services.get(&task.id.service).is_none_or(|service| service.removing);
     let forgotten = match node {
         None => true,
         Some(_) if gone => true,

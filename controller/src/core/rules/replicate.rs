@@ -31,14 +31,19 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
 fn replicate(state: &State, service: &Service, replicas: u32, now: Timestamp, plan: &mut Plan) {
     let slots = slots(state, service);
     let read = [(ObjectId::Service(service.id), Counter::Spec)];
-    let active: BTreeMap<Slot, &SlotView<'_>> =
-        slots.iter().filter(|(_, view)| view.is_active()).map(|(slot, view)| (*slot, view)).collect();
+    let active: BTreeMap<Slot, &SlotView<'_>> = slots
+        .iter()
+        .filter(|(_, view)| view.is_active())
+        .map(|(slot, view)| (*slot, view))
+        .collect();
     let wanted = replicas as usize;
     if active.len() < wanted {
         let free = (1..).map(Slot::Replica).filter(|slot| !active.contains_key(slot));
         let missing = (wanted - active.len()).min(NEW_TASKS);
         for slot in free.take(missing) {
-            let held = slots.get(&slot).is_some_and(|view| view.tasks.iter().any(|task| !task.status.state.is_terminal()));
+            let held = slots
+                .get(&slot)
+                .is_some_and(|view| view.tasks.iter().any(|task| !task.status.state.is_terminal()));
             let task = next_task(state, service, slot, None, held, now);
             plan.add(state, &read, vec![task]);
         }

@@ -57,7 +57,7 @@ fn exchange(
     }
     // What does not run yet anyway goes first: exchanging it costs nothing.
     old.sort_by_key(|(slot, _, task)| (task.status.state == TaskState::Running, *slot));
-    let under_way = newest.iter().filter(|(_, view, task)| is_under_way(service, view, task));
+    let under_way = newest.iter().filter(|(_, _, task)| is_under_way(service, task));
     let policy = &service.spec.update;
     let at_once = match policy.parallelism {
         0 => usize::MAX,
@@ -75,12 +75,11 @@ fn exchange(
     }
 }
 
-/// Whether a slot has its new task, which does not run yet though its predecessor was of an older spec.
-fn is_under_way(service: &Service, view: &SlotView<'_>, newest: &Task) -> bool {
-    let before = view.tasks.iter().rev().nth(1);
+/// Whether a slot's new task does not run yet, or failed: the rollout goes no further then. New slots do not count.
+fn is_under_way(service: &Service, newest: &Task) -> bool {
     newest.spec_version == service.spec_version
-        && newest.status.state != TaskState::Running
-        && before.is_some_and(|before| before.spec_version < service.spec_version)
+        && newest.id.generation > 1
+        && !matches!(newest.status.state, TaskState::Running | TaskState::Complete)
 }
 
 fn exchange_one(

@@ -10,9 +10,10 @@ use crate::core::state::{State, is_unfinished, tasks_of};
 
 /// Whether a service mounts the volume with this key.
 fn mounts(spec: &ServiceSpec, key: &str) -> bool {
-    spec.container.mounts.iter().any(|mount| {
-        matches!(&mount.source, MountSource::Volume { volume, .. } if volume == key)
-    })
+    spec.container
+        .mounts
+        .iter()
+        .any(|mount| matches!(&mount.source, MountSource::Volume { volume, .. } if volume == key))
 }
 
 /// The full name of a service that uses a volume, or whose tasks still do.
@@ -21,9 +22,8 @@ fn user(state: &State, volume: &Volume) -> Option<String> {
     let uses = services.into_iter().find(|service| {
         let tasks = || tasks_of(state, service.id).filter(|task| is_unfinished(task));
         mounts(&service.spec, &volume.key)
-            || tasks().any(|task| {
-                state.task_spec(task).is_some_and(|spec| mounts(spec, &volume.key))
-            })
+            || tasks()
+                .any(|task| state.task_spec(task).is_some_and(|spec| mounts(spec, &volume.key)))
     });
     uses.map(|service| service.name())
 }

@@ -176,8 +176,8 @@ pub(crate) fn lacks_endpoint(service: &Service) -> bool {
         && service.vips.len() != service.spec.networks.len();
     let extra_vips = service.spec.endpoint_mode == EndpointMode::Dnsrr && !service.vips.is_empty();
     let fits = |port: &PortSpec| service.ports.iter().any(|allocated| is_for(allocated, port));
-    let ports = service.ports.len() != service.spec.ports.len()
-        || !service.spec.ports.iter().all(fits);
+    let ports =
+        service.ports.len() != service.spec.ports.len() || !service.spec.ports.iter().all(fits);
     !service.removing && (vips || extra_vips || ports)
 }
 

@@ -106,11 +106,7 @@ pub(super) fn count<K: Ord + Clone>(map: &mut OrdMap<K, u32>, key: &K, add: bool
 }
 
 /// Stores a value, removing what is nothing.
-fn store<K: Ord + Clone, V: Default + PartialEq + Clone>(
-    map: &mut OrdMap<K, V>,
-    key: K,
-    value: V,
-) {
+fn store<K: Ord + Clone, V: Default + PartialEq + Clone>(map: &mut OrdMap<K, V>, key: K, value: V) {
     if value == V::default() {
         map.remove(&key);
     } else {

@@ -19,11 +19,11 @@ use swarm_proto::id::{NetworkId, NodeId, RaftId, ServiceId, Slot, TaskId, Timest
 use swarm_proto::object::{Cluster, Network, Node, Service, Stack, Task, Volume};
 use swarm_proto::spec::ServiceSpec;
 
-pub(crate) use apply::{is_for, lacks_endpoint};
 pub use apply::{Applied, apply};
+pub(crate) use apply::{is_for, lacks_endpoint};
 pub use event::Event;
 pub use index::{Counts, Holder, Index, NodeLoad};
-pub(crate) use index::{address_key, is_backend, is_peer, is_unfinished};
+pub(crate) use index::{is_backend, is_peer, is_unfinished};
 pub use snapshot::SnapshotError;
 
 /// An object's write counters.

@@ -76,11 +76,12 @@ impl State {
     }
 
     fn specs_to_wire(&self) -> Vec<wire::OldSpec> {
-        let to_wire = |((service, version), spec): (&(ServiceId, u64), &Arc<ServiceSpec>)| wire::OldSpec {
-            service: service.0,
-            version: *version,
-            spec: Some(spec.as_ref().into()),
-        };
+        let to_wire =
+            |((service, version), spec): (&(ServiceId, u64), &Arc<ServiceSpec>)| wire::OldSpec {
+                service: service.0,
+                version: *version,
+                spec: Some(spec.as_ref().into()),
+            };
         self.specs.iter().map(to_wire).collect()
     }
 

@@ -65,9 +65,9 @@ pub(super) fn stack(state: &State, spec: &StackSpec, prune: bool) -> Result<(), 
 /// Names are parts of names on networks and of folders.
 fn name(kind: &str, name: &str) -> Result<(), Refusal> {
     let first = name.bytes().next().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    let rest = name.bytes().all(|c| {
-        c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_' | b'.')
-    });
+    let rest = name
+        .bytes()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'_' | b'.'));
     let short = name.len() <= 63;
     if first && rest && short && (kind != "stack" || !name.contains('.')) {
         return Ok(());
@@ -109,7 +109,9 @@ fn check_service(
         if !spec.networks.contains_key(&attachment.network) {
             let network = &attachment.network;
             return wrong(
-                format!("service `{key}` uses network `{network}`, which the stack does not define"),
+                format!(
+                    "service `{key}` uses network `{network}`, which the stack does not define"
+                ),
                 "define it under `networks:`",
             );
         }
@@ -339,7 +341,9 @@ fn listener(state: &State, key: &str, port: &PortSpec, shown: &str) -> Result<()
                 None => true,
                 Some(address) => listener.address.is_unspecified() || listener.address == address,
             };
-            Some(listener.port) == port.published && listener.protocol == port.protocol && same_place
+            Some(listener.port) == port.published
+                && listener.protocol == port.protocol
+                && same_place
         });
         found.map(|listener| listener.owner.clone())
     };

@@ -80,7 +80,7 @@ fn ready(node: &Node) -> Option<Reason> {
 fn constraints(question: &Question<'_>, node: &Node) -> Option<Reason> {
     let all = &question.spec.placement.constraints;
     let broken = all.iter().find(|one| !constraint::holds(one, node))?;
-    Some(format!("without `{}`", constraint::text(broken)))
+    Some(format!("outside of `{}`", constraint::text(broken)))
 }
 
 fn platform(node: &Node) -> Option<Reason> {
@@ -132,8 +132,10 @@ fn reservations(question: &Question<'_>, node: &Node) -> Option<Reason> {
     let resources = &question.spec.container.resources;
     let cpus = load.millicpus.saturating_add(resources.reserve_millicpus);
     if resources.reserve_millicpus > 0 && cpus > node.description.millicpus {
-        let wanted = resources.reserve_millicpus;
-        return Some(format!("without {wanted} free thousandths of a CPU"));
+        let (whole, rest) =
+            (resources.reserve_millicpus / 1_000, resources.reserve_millicpus % 1_000);
+        let rest = if rest == 0 { String::new() } else { format!(".{rest:03}") };
+        return Some(format!("without {whole}{} free CPUs", rest.trim_end_matches('0')));
     }
     let memory = load.memory.saturating_add(resources.reserve_memory);
     if resources.reserve_memory > 0 && memory > node.description.memory {
@@ -152,9 +154,11 @@ fn host_ports(question: &Question<'_>, node: &Node) -> Option<Reason> {
         if used {
             return Some(format!("with port {number}/{} in use by a task", port.protocol));
         }
-        let listener = node.description.listeners.iter().find(|listener| {
-            listener.protocol == port.protocol && listener.port == number
-        });
+        let listener = node
+            .description
+            .listeners
+            .iter()
+            .find(|listener| listener.protocol == port.protocol && listener.port == number);
         if let Some(listener) = listener {
             let owner = &listener.owner;
             return Some(format!("with port {number}/{} in use by {owner}", port.protocol));
@@ -166,7 +170,7 @@ fn host_ports(question: &Question<'_>, node: &Node) -> Option<Reason> {
 fn most_replicas(question: &Question<'_>, node: &Node) -> Option<Reason> {
     let most = question.spec.placement.max_replicas_per_node?;
     let has = question.placed.of_service(question.state, question.service, node.id);
-    (has >= most).then(|| format!("with the most allowed tasks of the service ({most})"))
+    (has >= most).then(|| format!("at the service's limit for one node ({most})"))
 }
 
 /// Why no node can run a task: each reason with the number of nodes it holds for.

@@ -1,0 +1,274 @@
+//! Laws of the rules, on made-up histories.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use swarm_controller::core::Command;
+use swarm_controller::core::rules::{Observed, command, driver};
+use swarm_controller::core::state::{State, apply};
+use swarm_proto::entry::{Action, Entry, Group};
+use swarm_proto::id::{NodeId, TaskId, Timestamp};
+use swarm_proto::object::{
+    Availability, Cluster, NodeDescription, NodeStatus, Role, Secret, TaskState, TaskStatus,
+};
+
+use crate::spec;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Deploy(u8, Vec<String>),
+    Remove(u8),
+    Scale(u8, u32),
+    Wish(u64, Availability),
+    Status(u64, NodeStatus),
+    /// The n-th task comes to a state.
+    Report(usize, TaskState),
+    /// All nodes confirm what stands, and forget what is gone.
+    Confirm,
+    Wait(u64),
+}
+
+fn cluster() -> Cluster {
+    Cluster {
+        id: "0".repeat(32),
+        ca_certificate: String::new(),
+        ca_key: Secret::default(),
+        controller_token: Secret::default(),
+        agent_token: Secret::default(),
+        heartbeat: Duration::from_secs(1),
+        node_down_after: Duration::from_secs(4),
+        task_history: 2,
+        address_pool: ([10, 200, 0, 0].into(), 16),
+        subnet_prefix_length: 27,
+        vxlan_port: 4789,
+    }
+}
+
+fn services() -> impl Strategy<Value = Vec<String>> {
+    let option = prop_oneof![
+        Just("replicas=3".to_owned()),
+        Just("replicas=6,cpus=1500".to_owned()),
+        Just("global".to_owned()),
+        Just("image=2".to_owned()),
+        Just("image=3,start-first,replicas=2".to_owned()),
+        Just("port=-:80,replicas=2".to_owned()),
+        Just("hostport=9000:80,replicas=2".to_owned()),
+        Just("volume=data".to_owned()),
+        Just("restart=none,parallelism=0,replicas=4".to_owned()),
+    ];
+    let service = (prop_oneof![Just("a"), Just("b"), Just("c")], option);
+    prop::collection::vec(service.prop_map(|(key, option)| format!("{key}:{option}")), 1..4)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let availability = prop_oneof![
+        Just(Availability::Active),
+        Just(Availability::Drain),
+        Just(Availability::Pause)
+    ];
+    let status = prop_oneof![Just(NodeStatus::Ready), Just(NodeStatus::Down)];
+    let reached = prop_oneof![
+        4 => Just(TaskState::Running),
+        2 => Just(TaskState::Shutdown),
+        1 => Just(TaskState::Failed),
+        1 => Just(TaskState::Complete),
+        1 => Just(TaskState::Rejected),
+    ];
+    prop_oneof![
+        3 => (0_u8..2, services()).prop_map(|(stack, services)| Step::Deploy(stack, services)),
+        1 => (0_u8..2).prop_map(Step::Remove),
+        2 => (0_u8..2, 0_u32..8).prop_map(|(stack, replicas)| Step::Scale(stack, replicas)),
+        1 => (1_u64..5, availability).prop_map(|(node, wish)| Step::Wish(node, wish)),
+        1 => (1_u64..5, status).prop_map(|(node, status)| Step::Status(node, status)),
+        8 => (0_usize..40, reached).prop_map(|(task, state)| Step::Report(task, state)),
+        2 => Just(Step::Confirm),
+        2 => (1_u64..90_000).prop_map(Step::Wait),
+    ]
+}
+
+struct History {
+    state: State,
+    observed: Observed,
+    now: Timestamp,
+}
+
+impl History {
+    fn new() -> Self {
+        let mut history =
+            Self { state: State::default(), observed: Observed::default(), now: Timestamp(1) };
+        history.write(vec![Action::SetCluster(Box::new(cluster()))]);
+        for number in 1..=4 {
+            let join = Command::Join {
+                hostname: format!("n{number}"),
+                role: Role::Agent,
+                controller_address: None,
+            };
+            history.ask(&join);
+            let node = NodeId(number);
+            let description = NodeDescription {
+                hostname: format!("n{number}"),
+                address: Some([192, 0, 2, u8::try_from(number).unwrap()].into()),
+                millicpus: 4_000,
+                memory: 1 << 30,
+                ..NodeDescription::default()
+            };
+            let description = Box::new(description);
+            history.write(vec![Action::SetNodeDescription { node, description }]);
+            history.write(vec![Action::SetNodeStatus { node, status: NodeStatus::Ready }]);
+        }
+        history
+    }
+
+    fn write(&mut self, actions: Vec<Action>) {
+        let groups = vec![Group { actions, ..Group::default() }];
+        self.apply(groups);
+    }
+
+    /// Applies an entry as a controller would that read it from the log, and holds every law against what comes out.
+    fn apply(&mut self, groups: Vec<Group>) {
+        let entry = Entry { time: self.now, checksum: self.state.checksum, groups };
+        let before = self.state.clone();
+        assert!(apply(&mut self.state, &entry).checksum_matches);
+        laws(&before, &self.state);
+    }
+
+    fn ask(&mut self, command: &Command) {
+        if let Ok(decision) = command::decide(&self.state, command, self.now)
+            && !decision.actions.is_empty()
+        {
+            let group = decision.into_group(&self.state);
+            self.apply(vec![group]);
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Deploy(stack, services) => {
+                let services: Vec<&str> = services.iter().map(String::as_str).collect();
+                let spec = spec::stack(&format!("s{stack}"), &services);
+                self.ask(&Command::Deploy { spec, prune: true, warnings: Vec::new() });
+            }
+            Step::Remove(stack) => self.ask(&Command::RemoveStack { stack: format!("s{stack}") }),
+            Step::Scale(stack, replicas) => {
+                self.ask(&Command::Scale { service: format!("s{stack}_a"), replicas });
+            }
+            Step::Wish(node, availability) => self.ask(&Command::UpdateNode {
+                node: format!("n{node}"),
+                availability: Some(availability),
+                set_labels: std::collections::BTreeMap::new(),
+                remove_labels: Vec::new(),
+            }),
+            Step::Status(node, status) => {
+                self.write(vec![Action::SetNodeStatus { node: NodeId(node), status }]);
+            }
+            Step::Report(number, state) => self.report(number, state),
+            Step::Confirm => self.confirm(),
+            Step::Wait(milliseconds) => self.now = Timestamp(self.now.0 + milliseconds),
+        }
+        self.settle();
+    }
+
+    fn report(&mut self, number: usize, state: TaskState) {
+        let placed = self.state.tasks.values().filter(|task| task.node.is_some());
+        let placed: Vec<TaskId> = placed.map(|task| task.id).collect();
+        let Some(task) = placed.get(number % placed.len().max(1)).copied() else { return };
+        let status = TaskStatus {
+            state,
+            since: self.now,
+            message: String::new(),
+            exit_code: None,
+            pid: None,
+            started_at: None,
+            attempt: 1,
+        };
+        self.write(vec![Action::SetTaskStatus { task, status: Box::new(status) }]);
+    }
+
+    fn confirm(&mut self) {
+        for network in self.state.networks.values() {
+            for gateway in &network.gateways {
+                let key = (network.id, gateway.node);
+                let version = self.state.network_versions.get(&network.id).copied().unwrap_or(0);
+                self.observed.confirmed.insert(key, version);
+                if !self.state.index.needs(network.id, gateway.node) {
+                    self.observed.gone_networks.insert(key);
+                }
+            }
+        }
+        self.observed.gone_tasks.extend(self.state.index.removing.iter().copied());
+    }
+
+    /// Passes until the rules are content: they must be, soon.
+    fn settle(&mut self) {
+        let nodes: Vec<NodeId> = self.state.nodes.keys().copied().collect();
+        for node in nodes {
+            self.observed.heard.insert(node, self.now);
+        }
+        for _ in 0..20 {
+            let pass = driver::pass(&self.state, &self.observed, self.now);
+            if pass.groups.is_empty() {
+                return;
+            }
+            self.apply(pass.groups);
+            // What was planned is exactly what comes of it.
+            assert_eq!(pass.state.tasks, self.state.tasks);
+            assert_eq!(pass.state.services, self.state.services);
+            assert_eq!(pass.state.networks, self.state.networks);
+        }
+        panic!("the rules find no rest");
+    }
+}
+
+fn laws(before: &State, after: &State) {
+    let mut held = BTreeSet::new();
+    for task in after.tasks.values() {
+        if let Some(old) = before.tasks.get(&task.id) {
+            assert!(task.status.state >= old.status.state, "{} fell", task.id);
+            assert!(task.desired >= old.desired, "{} is wanted less", task.id);
+            assert!(old.node.is_none() || old.node == task.node, "{} moved", task.id);
+        }
+        if !task.status.state.is_terminal() || task.status.state == TaskState::Orphaned {
+            for place in &task.attachments {
+                let key = (place.network, u32::from(place.address));
+                assert!(held.insert(key), "{} is held twice", place.address);
+                assert!(!after.quarantine.contains_key(&key), "{} quarantined", place.address);
+            }
+        }
+    }
+    for service in after.services.values() {
+        for vip in &service.vips {
+            assert!(held.insert((vip.network, vip.address.into())), "{} twice", vip.address);
+        }
+    }
+    for network in after.networks.values() {
+        for gateway in &network.gateways {
+            let fresh = held.insert((network.id, gateway.address.into()));
+            assert!(fresh, "{} twice", gateway.address);
+        }
+    }
+    for (node, load) in &after.index.loads {
+        assert!(load.millicpus <= 4_000, "node {node} is overcommitted");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever happens: addresses are unique, states rise, tasks stay, nodes are not overcommitted, the rules come to
+    /// rest, and a restored snapshot is the same state with the same indexes.
+    #[test]
+    fn laws_hold(steps in prop::collection::vec(step(), 1..40)) {
+        let mut history = History::new();
+        for step in steps {
+            history.step(step);
+        }
+        let restored = State::from_bytes(&history.state.to_bytes()).unwrap();
+        let mut index = restored.index.clone();
+        // What is looked at next, and when nodes were told, starts afresh.
+        index.gateways = history.state.index.gateways.clone();
+        index.node_versions = history.state.index.node_versions.clone();
+        prop_assert_eq!(&index, &history.state.index);
+        prop_assert_eq!(restored.to_bytes(), history.state.to_bytes());
+    }
+}

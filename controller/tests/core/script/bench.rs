@@ -1,0 +1,502 @@
+//! One core with an obedient disk, pretended agents, and commands in words.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use swarm_controller::core::{
+    Command, CommandDone, Core, CoreConfig, FromAgent, Input, Output, Recovered, Refusal, State,
+    bootstrap,
+};
+use swarm_proto::assignment::VolumeReport;
+use swarm_proto::id::{NodeId, RaftId, TaskId, Timestamp};
+use swarm_proto::object::{
+    Availability, Cluster, Listener, NodeDescription, Role, Secret, Task, TaskState,
+};
+use swarm_proto::spec::{Protocol, StackSpec};
+
+use super::agent::{Agent, status};
+use crate::spec;
+
+const START: u64 = 1_700_000_000_000;
+const TICK: u64 = 25;
+
+pub(super) struct Bench {
+    core: Core,
+    now: u64,
+    agents: BTreeMap<u64, Agent>,
+    sessions: u64,
+    tokens: u64,
+    said: String,
+}
+
+fn cluster() -> Cluster {
+    Cluster {
+        id: "0".repeat(32),
+        ca_certificate: String::new(),
+        ca_key: Secret::default(),
+        controller_token: Secret::default(),
+        agent_token: Secret::default(),
+        heartbeat: Duration::from_secs(1),
+        node_down_after: Duration::from_secs(4),
+        task_history: 2,
+        address_pool: ([10, 200, 0, 0].into(), 16),
+        subnet_prefix_length: 24,
+        vxlan_port: 4789,
+    }
+}
+
+fn description(number: u64) -> NodeDescription {
+    NodeDescription {
+        hostname: format!("n{number}"),
+        address: Some([192, 0, 2, u8::try_from(number).unwrap()].into()),
+        os: "linux".to_owned(),
+        arch: "amd64".to_owned(),
+        millicpus: 4_000,
+        memory: 4 << 30,
+        ..NodeDescription::default()
+    }
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        let first = bootstrap(cluster(), "n1", "n1:2377", Timestamp(START));
+        let snapshot = first.snapshot.map(|s| (s.index, s.term, s.encode()));
+        let recovered = Recovered { hard_state: first.hard_state, snapshot, entries: Vec::new() };
+        let core = Core::new(CoreConfig::new(RaftId(1), recovered)).unwrap();
+        let mut bench = Self {
+            core,
+            now: START,
+            agents: BTreeMap::new(),
+            sessions: 0,
+            tokens: 0,
+            said: String::new(),
+        };
+        bench.advance(1_000);
+        bench
+    }
+
+    /// Carries out a line, and says what changed.
+    pub(super) fn command(&mut self, line: &str) -> String {
+        let before = self.core.state().clone();
+        self.said.clear();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        self.carry_out(&words);
+        let mut said = std::mem::take(&mut self.said);
+        said.push_str(&changes(&before, self.core.state()));
+        said
+    }
+
+    fn carry_out(&mut self, words: &[&str]) {
+        match words {
+            ["nodes", count] => {
+                for number in 1..=count.parse().unwrap() {
+                    self.join(number);
+                }
+            }
+            ["listens", node, port, owner] => self.listens(node, port, owner),
+            ["routes", node, prefix] => self.routes(node, prefix),
+            ["deploy", stack, services @ ..] => self.deploy(stack, services, false),
+            ["deploy-prune", stack, services @ ..] => self.deploy(stack, services, true),
+            ["rm", stack] => self.ask(Command::RemoveStack { stack: (*stack).to_owned() }),
+            ["scale", service, replicas] => self.ask(Command::Scale {
+                service: (*service).to_owned(),
+                replicas: replicas.parse().unwrap(),
+            }),
+            ["node", node, wish] => self.wish(node, wish),
+            ["node-rm", node, force @ ..] => {
+                self.ask(Command::RemoveNode { node: (*node).to_owned(), force: !force.is_empty() })
+            }
+            ["volume-rm", volume, force @ ..] => self.ask(Command::RemoveVolume {
+                volume: (*volume).to_owned(),
+                force: !force.is_empty(),
+            }),
+            ["node-down", nodes @ ..] => {
+                for node in nodes {
+                    self.agent(node).silent = true;
+                }
+            }
+            ["node-up", node] => {
+                self.agent(node).silent = false;
+                self.connect(number(node));
+            }
+            ["tick", time] => self.advance(milliseconds(time)),
+            ["run"] => self.obey(),
+            ["status", task, state, message @ ..] => self.report(task, state, &message.join(" ")),
+            ["holds", node, volume, image @ ..] => self.holds(node, volume, image.first()),
+            ["show", what @ ..] => self.show(what),
+            other => panic!("unknown command {other:?}"),
+        }
+        self.advance(TICK * 4);
+    }
+
+    fn agent(&mut self, node: &str) -> &mut Agent {
+        self.agents.get_mut(&number(node)).expect("a known node")
+    }
+
+    fn input(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            for output in self.core.handle(input, Timestamp(self.now)) {
+                match output {
+                    Output::Persist(batch) => {
+                        inputs.push(Input::Persisted { batch: batch.number });
+                    }
+                    Output::Reply { result, .. } => self.said.push_str(&reply(&result)),
+                    Output::SessionSend { session, message } => {
+                        let mut agents = self.agents.values_mut();
+                        if let Some(agent) = agents.find(|a| a.session == Some(session))
+                            && !agent.silent
+                        {
+                            agent.receive(message);
+                        }
+                    }
+                    Output::SessionEnd { session, reason } => {
+                        let _ = writeln!(self.said, "session {session} ends: {reason}");
+                    }
+                    Output::Fatal(reason) => panic!("{reason}"),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn advance(&mut self, milliseconds: u64) {
+        let end = self.now + milliseconds;
+        while self.now < end {
+            self.now += TICK;
+            self.input(Input::Tick);
+            if self.now % 1_000 == 0 {
+                let sessions: Vec<u64> = self
+                    .agents
+                    .values()
+                    .filter(|agent| !agent.silent)
+                    .filter_map(|agent| agent.session)
+                    .collect();
+                for session in sessions {
+                    let message = FromAgent::Heartbeat;
+                    self.input(Input::SessionMessage { session, message });
+                }
+            }
+        }
+    }
+
+    fn join(&mut self, number: u64) {
+        if self.agents.contains_key(&number) {
+            return;
+        }
+        if number > 1 {
+            self.tokens += 1;
+            let command = Command::Join {
+                hostname: format!("n{number}"),
+                role: Role::Agent,
+                controller_address: None,
+            };
+            let (token, request_id) = (self.tokens, format!("join{number}"));
+            self.input(Input::Command { token, request_id, command });
+        }
+        self.agents.insert(number, Agent::new(description(number)));
+        self.connect(number);
+    }
+
+    fn connect(&mut self, number: u64) {
+        self.sessions += 1;
+        let session = self.sessions;
+        let agent = self.agents.get_mut(&number).unwrap();
+        agent.session = Some(session);
+        let message = agent.hello();
+        self.input(Input::SessionOpened { session, node: NodeId(number) });
+        self.input(Input::SessionMessage { session, message });
+    }
+
+    fn listens(&mut self, node: &str, port: &str, owner: &str) {
+        let listener = Listener {
+            protocol: Protocol::Tcp,
+            address: [0, 0, 0, 0].into(),
+            port: port.parse().unwrap(),
+            owner: owner.to_owned(),
+        };
+        self.agent(node).description.listeners.push(listener);
+        self.describe(node);
+    }
+
+    fn routes(&mut self, node: &str, prefix: &str) {
+        let (address, length) = prefix.split_once('/').unwrap();
+        let prefix = (address.parse().unwrap(), length.parse().unwrap());
+        self.agent(node).description.routed_prefixes.push(prefix);
+        self.describe(node);
+    }
+
+    fn describe(&mut self, node: &str) {
+        let agent = self.agent(node);
+        let message = FromAgent::Description(agent.description.clone());
+        let session = agent.session.unwrap();
+        self.input(Input::SessionMessage { session, message });
+    }
+
+    fn deploy(&mut self, stack: &str, services: &[&str], prune: bool) {
+        let spec: StackSpec = spec::stack(stack, services);
+        self.ask(Command::Deploy { spec, prune, warnings: Vec::new() });
+    }
+
+    fn wish(&mut self, node: &str, wish: &str) {
+        let mut command = (None, BTreeMap::new());
+        match wish.split_once('=') {
+            Some((key, value)) => {
+                command.1.insert(key.to_owned(), value.to_owned());
+            }
+            None => {
+                command.0 = Some(match wish {
+                    "drain" => Availability::Drain,
+                    "pause" => Availability::Pause,
+                    _ => Availability::Active,
+                });
+            }
+        }
+        self.ask(Command::UpdateNode {
+            node: node.to_owned(),
+            availability: command.0,
+            set_labels: command.1,
+            remove_labels: Vec::new(),
+        });
+    }
+
+    fn ask(&mut self, command: Command) {
+        self.tokens += 1;
+        let (token, request_id) = (self.tokens, format!("request{}", self.tokens));
+        self.input(Input::Command { token, request_id, command });
+    }
+
+    /// Every agent in touch does what it was told, until nothing is left to do.
+    fn obey(&mut self) {
+        for _ in 0..200 {
+            let version = self.core.state().version;
+            let now = self.now;
+            let mut said = Vec::new();
+            for agent in self.agents.values_mut().filter(|agent| !agent.silent) {
+                let Some(session) = agent.session else { continue };
+                said.extend(agent.obey(now).into_iter().map(|message| (session, message)));
+            }
+            for (session, message) in said {
+                self.input(Input::SessionMessage { session, message });
+            }
+            self.advance(TICK * 2);
+            if self.core.state().version == version {
+                return;
+            }
+        }
+        panic!("the agents and the core never come to rest");
+    }
+
+    fn report(&mut self, task: &str, state: &str, message: &str) {
+        let id: TaskId = task.parse().unwrap();
+        let mut reported = status(state.parse().unwrap(), self.now);
+        message.clone_into(&mut reported.message);
+        if state == "failed" {
+            reported.exit_code = Some(1);
+        }
+        let agent = self.agents.values_mut().find(|agent| agent.tasks.contains_key(&id));
+        let agent = agent.expect("an agent that has the task");
+        agent.tasks.get_mut(&id).unwrap().1 = reported.clone();
+        let session = agent.session.unwrap();
+        let message = FromAgent::Statuses(vec![(id, reported)]);
+        self.input(Input::SessionMessage { session, message });
+    }
+
+    fn holds(&mut self, node: &str, volume: &str, image: Option<&&str>) {
+        let state = self.core.state().clone();
+        let found = state.volumes.values().find(|known| known.name == volume).unwrap();
+        let report = VolumeReport {
+            id: found.id,
+            name: volume.to_owned(),
+            created_at: Timestamp(self.now),
+            filled_from: image.map(|image| {
+                let reference = format!("docker.io/library/app:{image}");
+                (reference, spec::digest(image).parse().unwrap())
+            }),
+        };
+        let agent = self.agent(node);
+        agent.volumes.insert(found.id, report);
+        let session = agent.session.unwrap();
+        let message = FromAgent::Volumes(agent.volumes.values().cloned().collect());
+        self.input(Input::SessionMessage { session, message });
+    }
+
+    fn show(&mut self, what: &[&str]) {
+        match what {
+            ["network", name, node] => {
+                let agent = &self.agents[&number(node)];
+                let network = agent.networks.values().find(|network| network.name == *name);
+                let Some(network) = network else {
+                    self.said.push_str("  none\n");
+                    return;
+                };
+                let (address, length) = (network.subnet, network.prefix_length);
+                let _ = writeln!(self.said, "  vni {:#x} subnet {address}/{length}", network.vni);
+                if let Some((address, _)) = network.gateway {
+                    let _ = writeln!(self.said, "  gateway {address}");
+                }
+                for peer in &network.peers {
+                    let _ = writeln!(self.said, "  peer {} at {}", peer.address, peer.host);
+                }
+                for (name, addresses) in &network.names {
+                    let _ = writeln!(self.said, "  name {name} = {addresses:?}");
+                }
+                for vip in &network.vips {
+                    let _ = writeln!(self.said, "  vip {} -> {:?}", vip.address, vip.backends);
+                }
+                for ingress in &network.ingress {
+                    let port = ingress.port.published;
+                    let _ = writeln!(self.said, "  port {port} -> {:?}", ingress.backends);
+                }
+            }
+            ["tasks"] => {
+                for task in self.core.state().tasks.values() {
+                    self.said.push_str(&line(self.core.state(), task));
+                }
+            }
+            ["agent", node] => {
+                let agent = &self.agents[&number(node)];
+                for (task, known) in agent.tasks.values() {
+                    let (id, name) = (task.id, &task.name);
+                    let _ =
+                        writeln!(self.said, "  has {name} ({id}) {}/{}", known.state, task.desired);
+                }
+                for (id, network) in &agent.networks {
+                    let _ = writeln!(self.said, "  has network {id} {}", network.name);
+                }
+            }
+            ["quarantine"] => {
+                let _ = writeln!(self.said, "  {} addresses", self.core.state().quarantine.len());
+            }
+            other => panic!("cannot show {other:?}"),
+        }
+    }
+}
+
+fn number(node: &str) -> u64 {
+    node.trim_start_matches('n').parse().unwrap()
+}
+
+fn milliseconds(text: &str) -> u64 {
+    match text.strip_suffix("ms") {
+        Some(number) => number.parse().unwrap(),
+        None => text.trim_end_matches('s').parse::<u64>().unwrap() * 1_000,
+    }
+}
+
+fn reply(result: &Result<CommandDone, Refusal>) -> String {
+    let mut text = String::new();
+    match result {
+        Ok(CommandDone::Deployed { revision, changed, warnings, changes }) => {
+            let changed = if *changed { "changed" } else { "unchanged" };
+            let _ = writeln!(text, "  revision {revision}, {changed}");
+            for change in changes {
+                let _ = writeln!(text, "  - {change}");
+            }
+            for warning in warnings {
+                let _ = writeln!(text, "  warning: {warning}");
+            }
+        }
+        Ok(CommandDone::Scaled { previous }) => {
+            let _ = writeln!(text, "  scaled from {previous}");
+        }
+        Ok(CommandDone::Joined { node, .. }) => {
+            let _ = writeln!(text, "  joined as n{node}");
+        }
+        Ok(CommandDone::Done) => text.push_str("  done\n"),
+        Err(refusal) => {
+            let _ = writeln!(text, "  refused ({:?}): {}", refusal.kind, refusal.message);
+            if let Some(hint) = &refusal.hint {
+                let _ = writeln!(text, "  hint: {hint}");
+            }
+        }
+    }
+    text
+}
+
+fn line(state: &State, task: &Task) -> String {
+    let mut text = format!("  {} ({})", state.task_name(task.id), task.id);
+    if let Some(node) = task.node {
+        let _ = write!(text, " on n{node}");
+    }
+    let _ = write!(text, " {}", task.status.state);
+    if task.desired != TaskState::Running {
+        let _ = write!(text, "/{}", task.desired);
+    }
+    if task.spec_version != 1 {
+        let _ = write!(text, " v{}", task.spec_version);
+    }
+    if !task.status.message.is_empty() {
+        let _ = write!(text, " \"{}\"", task.status.message);
+    }
+    text.push('\n');
+    text
+}
+
+/// What differs between two states, object by object.
+fn changes(before: &State, after: &State) -> String {
+    let mut text = String::new();
+    for (id, node) in &after.nodes {
+        let shown = |node: &swarm_proto::object::Node| (node.status, node.availability);
+        if before.nodes.get(id).map(|node| shown(node)) != Some(shown(node)) {
+            let (status, availability) = (node.status, node.availability);
+            let _ = writeln!(text, "  node n{id} {status:?} {availability:?}");
+        }
+    }
+    for (id, network) in &after.networks {
+        if !before.networks.contains_key(id) {
+            let (name, subnet) = (&network.name, network.subnet);
+            let _ = writeln!(text, "  network {name} {subnet}/{}", network.prefix_length);
+        }
+    }
+    for (id, volume) in &after.volumes {
+        let holders = |volume: &swarm_proto::object::Volume| {
+            volume.holdings.keys().copied().collect::<Vec<_>>()
+        };
+        if before.volumes.get(id).map(|volume| holders(volume)) != Some(holders(volume)) {
+            let holders: Vec<_> = volume.holdings.keys().map(|node| format!("n{node}")).collect();
+            let _ = writeln!(text, "  volume {} on {holders:?}", volume.name);
+        }
+    }
+    for (id, service) in &after.services {
+        let shown = |s: &swarm_proto::object::Service| (s.vips.clone(), s.ports.clone());
+        if before.services.get(id).map(|service| shown(service)) != Some(shown(service)) {
+            let vips: Vec<_> = service.vips.iter().map(|vip| vip.address).collect();
+            let ports: Vec<_> = service.ports.iter().map(|port| port.published).collect();
+            let _ = writeln!(text, "  service {} vips {vips:?} ports {ports:?}", service.name());
+        }
+    }
+    for (id, task) in &after.tasks {
+        let old = before.tasks.get(id).map(|old| line(before, old));
+        let new = line(after, task);
+        if old.as_ref() != Some(&new) {
+            text.push_str(&new);
+        }
+    }
+    text.push_str(&removals(before, after));
+    text
+}
+
+fn removals(before: &State, after: &State) -> String {
+    let mut text = String::new();
+    for (id, task) in before.tasks.iter().filter(|(id, _)| !after.tasks.contains_key(*id)) {
+        let _ = writeln!(text, "  gone: {} ({id})", before.task_name(task.id));
+    }
+    for (_, gone) in before.services.iter().filter(|(id, _)| !after.services.contains_key(*id)) {
+        let _ = writeln!(text, "  gone: service {}", gone.name());
+    }
+    for (_, gone) in before.networks.iter().filter(|(id, _)| !after.networks.contains_key(*id)) {
+        let _ = writeln!(text, "  gone: network {}", gone.name);
+    }
+    for (_, gone) in before.volumes.iter().filter(|(id, _)| !after.volumes.contains_key(*id)) {
+        let _ = writeln!(text, "  gone: volume {}", gone.name);
+    }
+    for (name, _) in before.stacks.iter().filter(|(id, _)| !after.stacks.contains_key(*id)) {
+        let _ = writeln!(text, "  gone: stack {name}");
+    }
+    for (_, gone) in before.nodes.iter().filter(|(id, _)| !after.nodes.contains_key(*id)) {
+        let _ = writeln!(text, "  gone: node n{}", gone.id);
+    }
+    text
+}

@@ -1,0 +1,174 @@
+//! Stacks in one line: `web:replicas=3,image=1,port=8080:80 db:volume=data`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use swarm_proto::spec::{
+    Constraint, ConstraintKey, ContainerSpec, EndpointMode, ImageSpec, Mount, MountSource,
+    NetworkAttachmentSpec, NetworkSpec, Placement, PortMode, PortSpec, Protocol, PullPolicy,
+    Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, StackSpec, UpdateOrder,
+    UpdatePolicy, VolumeNodeLost, VolumeSpec,
+};
+
+/// A digest that is easy to tell from others.
+pub(crate) fn digest(number: &str) -> String {
+    let digit = number.bytes().last().unwrap_or(b'0') as char;
+    format!("sha256:{}", digit.to_string().repeat(64))
+}
+
+pub(crate) fn stack(name: &str, services: &[&str]) -> StackSpec {
+    let mut spec = StackSpec { name: name.to_owned(), ..StackSpec::default() };
+    for text in services {
+        let (key, options) = text.split_once(':').unwrap_or((text, ""));
+        if let Some(network) = key.strip_prefix("net/") {
+            let mut found = NetworkSpec::default();
+            if let Some(subnet) = options.strip_prefix("subnet=") {
+                let (address, length) = subnet.split_once('/').unwrap();
+                found.subnet = Some((address.parse().unwrap(), length.parse().unwrap()));
+            }
+            spec.networks.insert(network.to_owned(), found);
+            continue;
+        }
+        let service = service(options);
+        for attachment in &service.networks {
+            spec.networks.entry(attachment.network.clone()).or_default();
+        }
+        for mount in &service.container.mounts {
+            if let MountSource::Volume { volume, .. } = &mount.source {
+                spec.volumes.insert(volume.clone(), VolumeSpec::default());
+            }
+        }
+        spec.services.insert(key.to_owned(), service);
+    }
+    spec
+}
+
+fn seconds(text: &str) -> Duration {
+    Duration::from_secs(text.trim_end_matches('s').parse().expect("seconds"))
+}
+
+pub(crate) fn service(options: &str) -> ServiceSpec {
+    let mut spec = plain();
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        set(&mut spec, name, value);
+    }
+    spec
+}
+
+fn set(spec: &mut ServiceSpec, name: &str, value: &str) {
+    match name {
+        "replicas" => spec.mode = ServiceMode::Replicated { replicas: value.parse().unwrap() },
+        "global" => spec.mode = ServiceMode::Global,
+        "image" => {
+            spec.container.image.reference = format!("docker.io/library/app:{value}");
+            spec.container.image.digest = Some(digest(value).parse().unwrap());
+        }
+        "net" => {
+            let network = value.to_owned();
+            spec.networks.push(NetworkAttachmentSpec { network, aliases: Vec::new() });
+        }
+        "alias" => spec.networks.last_mut().unwrap().aliases.push(value.to_owned()),
+        "nonet" => spec.networks.clear(),
+        "port" | "hostport" => {
+            let (published, target) = value.split_once(':').unwrap();
+            spec.ports.push(PortSpec {
+                target: target.parse().unwrap(),
+                published: published.parse().ok(),
+                protocol: Protocol::Tcp,
+                mode: if name == "port" { PortMode::Ingress } else { PortMode::Host },
+                host_address: None,
+            });
+        }
+        "dnsrr" => spec.endpoint_mode = EndpointMode::Dnsrr,
+        "volume" => {
+            let source = MountSource::Volume { volume: value.to_owned(), no_copy: false };
+            let target = format!("/{value}");
+            spec.container.mounts.push(Mount { target, source, read_only: false });
+        }
+        "start-empty" => spec.volume_node_lost = VolumeNodeLost::StartEmpty,
+        "constraint" => spec.placement.constraints.push(constraint(value)),
+        "spread" => spec.placement.spread.push(value.to_owned()),
+        "per-node" => spec.placement.max_replicas_per_node = Some(value.parse().unwrap()),
+        "cpus" => spec.container.resources.reserve_millicpus = value.parse().unwrap(),
+        "memory" => {
+            spec.container.resources.reserve_memory = value.parse::<u64>().unwrap() << 20;
+        }
+        "restart" => {
+            spec.restart.condition = match value {
+                "none" => RestartCondition::None,
+                "on-failure" => RestartCondition::OnFailure,
+                _ => RestartCondition::Any,
+            }
+        }
+        "delay" => spec.restart.delay = seconds(value),
+        "attempts" => spec.restart.max_attempts = Some(value.parse().unwrap()),
+        "window" => spec.restart.window = seconds(value),
+        "parallelism" => spec.update.parallelism = value.parse().unwrap(),
+        "update-delay" => spec.update.delay = seconds(value),
+        "start-first" => spec.update.order = UpdateOrder::StartFirst,
+        other => panic!("unknown option {other}"),
+    }
+}
+
+fn constraint(text: &str) -> Constraint {
+    let (key, equal, value) = match text.split_once("==") {
+        Some((key, value)) => (key, true, value),
+        None => {
+            let (key, value) = text.split_once("!=").expect("== or !=");
+            (key, false, value)
+        }
+    };
+    let key = match key {
+        "node.hostname" => ConstraintKey::NodeHostname,
+        "node.role" => ConstraintKey::NodeRole,
+        "node.platform.arch" => ConstraintKey::PlatformArch,
+        other => ConstraintKey::NodeLabel(other.trim_start_matches("node.labels.").to_owned()),
+    };
+    Constraint { key, equal, value: value.to_owned() }
+}
+
+fn plain() -> ServiceSpec {
+    ServiceSpec {
+        mode: ServiceMode::Replicated { replicas: 1 },
+        container: container(),
+        networks: vec![NetworkAttachmentSpec { network: "net".to_owned(), aliases: Vec::new() }],
+        ports: Vec::new(),
+        endpoint_mode: EndpointMode::Vip,
+        placement: Placement::default(),
+        restart: RestartPolicy::default(),
+        update: UpdatePolicy::default(),
+        volume_node_lost: VolumeNodeLost::Wait,
+        labels: BTreeMap::new(),
+    }
+}
+
+fn container() -> ContainerSpec {
+    ContainerSpec {
+        image: ImageSpec {
+            reference: "docker.io/library/app:1".to_owned(),
+            digest: Some(digest("1").parse().unwrap()),
+            pull_policy: PullPolicy::Missing,
+        },
+        entrypoint: None,
+        command: None,
+        environment: BTreeMap::new(),
+        user: None,
+        working_dir: None,
+        hostname: None,
+        labels: BTreeMap::new(),
+        mounts: Vec::new(),
+        extra_hosts: BTreeMap::new(),
+        cap_add: Vec::new(),
+        cap_drop: Vec::new(),
+        privileged: false,
+        read_only: false,
+        init: false,
+        tty: false,
+        sysctls: BTreeMap::new(),
+        ulimits: Vec::new(),
+        stop_signal: None,
+        stop_grace_period: Duration::from_secs(10),
+        resources: Resources::default(),
+    }
+}
