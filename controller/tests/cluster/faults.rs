@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use swarm_proto::wire;
 use tonic::Code;
 
-use crate::host::{cluster, deploy, eventually, leader, scale, stack};
+use crate::host::{cluster, cluster_with, deploy, eventually, leader, scale, stack};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_leader_loses_no_acknowledged_write() {
@@ -114,4 +114,74 @@ async fn a_paused_leader_is_replaced_and_comes_back_as_follower() {
         if state.stacks.len() == 1 { Ok(()) } else { Err(String::from("a stale read")) }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_was_away_for_long_gets_a_snapshot_and_survives_with_it() {
+    let mut hosts = cluster_with("snapshot_entries = 100\n", 3).await;
+    let away = (leader(&hosts).await + 1) % 3;
+    hosts[away].kill();
+    let mut control = hosts[(away + 1) % 3].control().await;
+    control.deploy(deploy("r0", stack("web", 1))).await.unwrap();
+    // More than a snapshot keeps behind it for slow followers.
+    for number in 1..=800_u32 {
+        control.scale_service(scale(&format!("r{number}"), "web", number % 3)).await.unwrap();
+    }
+    let reached = hosts[(away + 1) % 3].state().await.applied;
+    hosts[away].start();
+    let caught_up = async |hosts: &[crate::host::Host]| {
+        eventually("it catches up", async || {
+            let state = hosts[away].state().await;
+            let count = state.services.len();
+            if state.applied >= reached && count == 1 { Ok(()) } else { Err(count.to_string()) }
+        })
+        .await;
+    };
+    caught_up(&hosts).await;
+    let snapshots = hosts[away].dir.path().join("state/controller/snapshots");
+    eventually("one snapshot is kept", async || {
+        let count = std::fs::read_dir(&snapshots).unwrap().count();
+        if count == 1 { Ok(()) } else { Err(count.to_string()) }
+    })
+    .await;
+    hosts.iter_mut().for_each(crate::host::Host::kill);
+    hosts.iter_mut().for_each(crate::host::Host::start);
+    caught_up(&hosts).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_under_way_while_leaders_die_are_applied_once() {
+    let mut hosts = cluster(3).await;
+    let first = leader(&hosts).await;
+    let writer = (first + 1) % 3;
+    let mut control = hosts[writer].control().await;
+    let write = tokio::spawn(async move {
+        for number in 0..60 {
+            let id = format!("w{number}");
+            let mut answer;
+            loop {
+                let request = deploy(&id, stack(&format!("s{number}"), 1));
+                answer = control.deploy(request).await;
+                match &answer {
+                    Err(status) if status.code() == Code::Unavailable => {}
+                    _ => break,
+                }
+            }
+            let answer = answer.unwrap().into_inner();
+            assert!(answer.changed && answer.revision == 1, "{number}: {answer:?}");
+        }
+    });
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let gone = leader(&hosts).await;
+        if gone != writer {
+            hosts[gone].kill();
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            hosts[gone].start();
+        }
+    }
+    write.await.unwrap();
+    let ask = wire::GetStateRequest { stale: false };
+    let state = hosts[writer].control().await.get_state(ask).await.unwrap().into_inner();
+    assert_eq!(state.stacks.len(), 60);
 }

@@ -31,10 +31,15 @@ pub(crate) struct Host {
 impl Host {
     /// Makes its folders and configuration.
     pub(crate) fn new() -> Self {
+        Self::with("")
+    }
+
+    /// One with further lines of configuration.
+    pub(crate) fn with(settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = format!("127.0.0.1:{}", free_port());
         let text = format!(
-            "state_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\nlisten = \"{address}\"\nadvertise = \"{address}\"\n",
+            "state_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\nlisten = \"{address}\"\nadvertise = \"{address}\"\n{settings}",
             dir.path().display()
         );
         fs::write(dir.path().join("controller.toml"), text).unwrap();
@@ -154,13 +159,18 @@ pub(crate) async fn eventually<T>(what: &str, attempt: impl AsyncFn() -> Result<
 
 /// A started cluster of so many controllers, all of them voters.
 pub(crate) async fn cluster(size: usize) -> Vec<Host> {
-    let mut first = Host::new();
+    cluster_with("", size).await
+}
+
+/// One with further lines of configuration.
+pub(crate) async fn cluster_with(settings: &str, size: usize) -> Vec<Host> {
+    let mut first = Host::with(settings);
     first.expect(&["init"]);
     first.start();
     let mut hosts = vec![first];
     for _ in 1..size {
         let token = hosts[0].expect(&["token", "controller"]);
-        let mut host = Host::new();
+        let mut host = Host::with(settings);
         host.expect(&["join", "--token", token.trim(), &hosts[0].address.clone()]);
         host.start();
         hosts.push(host);
