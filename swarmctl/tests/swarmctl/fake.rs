@@ -73,7 +73,7 @@ impl Script {
 }
 
 /// The script as tonic serves it.
-struct Served(Arc<Script>);
+pub(crate) struct Served(pub(crate) Arc<Script>);
 
 impl std::ops::Deref for Served {
     type Target = Script;

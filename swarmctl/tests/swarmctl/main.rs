@@ -7,4 +7,6 @@ mod convergence;
 mod deploy;
 mod fake;
 mod objects;
+mod remote;
+mod terminal;
 mod views;
