@@ -5,8 +5,11 @@ use std::fs;
 use std::net::Ipv4Addr;
 
 use swarm_proto::object::NodeDescription;
+use swarm_proto::spec::Protocol;
+use swarm_runtime::kernel::Namespace;
 
 use crate::image::architecture;
+use crate::preflight::{Facts, Preflight, VXLAN_PORT};
 
 /// What does not change while the agent runs.
 #[derive(Debug, Clone)]
@@ -23,23 +26,40 @@ pub struct Fixed {
 #[derive(Debug)]
 pub struct Describer {
     fixed: Fixed,
+    /// Away only while it looks.
+    preflight: Option<Preflight>,
     last: Option<NodeDescription>,
 }
 
 impl Describer {
     /// A describer of this host.
     pub fn new(fixed: Fixed) -> Self {
-        Self { fixed, last: None }
+        let needed = vec![(Protocol::Udp, VXLAN_PORT), (Protocol::Tcp, fixed.port)];
+        let host = Namespace::current().inspect_err(|error| {
+            tracing::error!(%error, "cannot look at the host's network");
+        });
+        let preflight = host.ok().map(|host| Preflight::new(host, needed));
+        Self { fixed, preflight, last: None }
     }
 
     /// The host now.
     pub async fn describe(&mut self) -> NodeDescription {
         let fixed = self.fixed.clone();
-        let looked = tokio::task::spawn_blocking(move || look(&fixed)).await;
-        let description = looked.unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot look at the host");
-            self.last.clone().unwrap_or_default()
+        let mut preflight = self.preflight.take();
+        let looked = tokio::task::spawn_blocking(move || {
+            let facts = preflight.as_mut().map(Preflight::look).unwrap_or_default();
+            (look(&fixed, facts), preflight)
         });
+        let description = match looked.await {
+            Ok((description, preflight)) => {
+                self.preflight = preflight;
+                description
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot look at the host");
+                self.last.clone().unwrap_or_default()
+            }
+        };
         self.last = Some(description.clone());
         description
     }
@@ -52,7 +72,7 @@ impl Describer {
     }
 }
 
-fn look(fixed: &Fixed) -> NodeDescription {
+fn look(fixed: &Fixed, facts: Facts) -> NodeDescription {
     let uname = rustix::system::uname();
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     NodeDescription {
@@ -65,9 +85,9 @@ fn look(fixed: &Fixed) -> NodeDescription {
         memory: memory().unwrap_or_default(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         engine_labels: fixed.labels.clone(),
-        routed_prefixes: Vec::new(),
-        listeners: Vec::new(),
-        warnings: Vec::new(),
+        routed_prefixes: facts.routed_prefixes,
+        listeners: facts.listeners,
+        warnings: facts.warnings,
     }
 }
 

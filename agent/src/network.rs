@@ -24,7 +24,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::panic;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use swarm_proto::assignment::{NetworkAssignment, TaskAssignment};
 use swarm_proto::id::{NetworkId, TaskId};
@@ -33,6 +33,7 @@ use swarm_runtime::kernel::conntrack::ConntrackError;
 use swarm_runtime::kernel::namespace::NamespaceError;
 use swarm_runtime::kernel::netlink::NetlinkError;
 use swarm_runtime::kernel::nft::NftError;
+use tokio::sync::Mutex;
 use tokio::task::{AbortHandle, spawn_blocking};
 
 use crate::names::Names;
@@ -167,11 +168,6 @@ impl Drop for Networks {
     }
 }
 
-fn lock(host: &Mutex<Host>) -> MutexGuard<'_, Host> {
-    // A panic inside leaves records that the next pass compares with the kernel anyway.
-    host.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Networks {
     /// Starts with whatever an earlier agent left in place: call [`Networks::apply`], then [`Networks::adopt`] for each
     /// running container, then [`Networks::retain`]. Must be called within a tokio runtime.
@@ -241,8 +237,9 @@ impl Networks {
         &self,
         work: impl FnOnce(&mut Host) -> T + Send + 'static,
     ) -> T {
-        let host = Arc::clone(&self.host);
-        let done = spawn_blocking(move || work(&mut lock(&host))).await;
+        // Waiting for one's turn holds no thread; only the turn itself does.
+        let mut host = Arc::clone(&self.host).lock_owned().await;
+        let done = spawn_blocking(move || work(&mut host)).await;
         done.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))
     }
 }

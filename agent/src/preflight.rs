@@ -16,6 +16,9 @@ use swarm_runtime::kernel::{Namespace, nft};
 use crate::network::LINK_GROUP;
 use listeners::Owners;
 
+/// Where tunnels arrive, unless the cluster says otherwise.
+pub const VXLAN_PORT: u16 = 4789;
+
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
@@ -77,7 +80,7 @@ impl Preflight {
 }
 
 fn is_ours(owner: &str) -> bool {
-    owner.starts_with("swarm-")
+    owner == listeners::KERNEL || owner.starts_with("swarm-")
 }
 
 /// What does not change while the agent runs.

@@ -1,16 +1,17 @@
 //! Puts the host's rules back when somebody flushed them. The kernel tells of every change, so nothing is polled.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_runtime::kernel::Namespace;
 use swarm_runtime::kernel::nft::{Changes, NftError};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Mutex;
 use tokio::task::{AbortHandle, spawn_blocking};
 
+use super::KernelError;
 use super::host::Host;
-use super::{KernelError, lock};
 
 /// Changes come in bursts; and should somebody else put theirs back as eagerly as we do, neither must spin.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -40,7 +41,8 @@ pub(super) fn heal(
                 }
             }
             let Some(host) = host.upgrade() else { return };
-            match spawn_blocking(move || lock(&host).heal()).await {
+            let mut host = host.lock_owned().await;
+            match spawn_blocking(move || host.heal()).await {
                 Ok(Ok(true)) => {
                     tracing::info!(
                         "packet rules were changed by another program; ours are in place again"

@@ -10,6 +10,9 @@ use swarm_proto::object::Listener;
 use swarm_proto::spec::Protocol;
 use swarm_runtime::kernel::Namespace;
 
+/// Who owns a socket that no process holds: a tunnel, ours among them.
+pub(super) const KERNEL: &str = "the kernel";
+
 /// Programs by the number of a socket of theirs, kept between looks: finding them means to look at every process.
 #[derive(Debug, Default)]
 pub(super) struct Owners(BTreeMap<u64, String>);
@@ -89,7 +92,7 @@ impl Owners {
 
     fn name(&self, inode: u64) -> String {
         match self.0.get(&inode) {
-            _ if inode == 0 => "the kernel".to_owned(),
+            _ if inode == 0 => KERNEL.to_owned(),
             Some(name) if !name.is_empty() => name.clone(),
             _ => "an unknown program".to_owned(),
         }
