@@ -140,7 +140,7 @@ impl Container {
     pub fn create(program: &ShimProgram, options: CreateOptions) -> Result<Self, ContainerError> {
         let CreateOptions { id, dir, rootfs, user, init, seccomp, log, passed_fds, cgroup } =
             options;
-        if dir.join(record::CONTAINER_FILE).exists() {
+        if Self::open(&dir).is_ok() {
             return Err(ContainerError::Exists(dir));
         }
         let (fd_names, fds): (Vec<_>, Vec<_>) = passed_fds.into_iter().unzip();
@@ -183,9 +183,13 @@ impl Container {
     /// Finds the container of a folder again, whether it is alive, ended or lost.
     pub fn open(dir: &Path) -> Result<Self, ContainerError> {
         let path = dir.join(record::CONTAINER_FILE);
-        match record::read::<ContainerRecord>(&path)? {
-            Some(record) => Ok(Self { dir: dir.to_owned(), record }),
-            None => Err(ContainerError::NotFound(dir.to_owned())),
+        match record::read::<ContainerRecord>(&path) {
+            Ok(Some(record)) => Ok(Self { dir: dir.to_owned(), record }),
+            // A power cut may tear this record, which is not synced: nothing of the container is left.
+            Ok(None) | Err(RecordError::Parse { .. }) => {
+                Err(ContainerError::NotFound(dir.to_owned()))
+            }
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -88,9 +88,10 @@ fn send_once(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io
             (*first).cmsg_level = libc::SOL_SOCKET;
             (*first).cmsg_type = libc::SCM_RIGHTS;
             (*first).cmsg_len = libc::CMSG_LEN(length) as _;
-            let data = libc::CMSG_DATA(first).cast::<libc::c_int>();
+            let data = libc::CMSG_DATA(first);
             for (index, fd) in fds.iter().enumerate() {
-                data.add(index).write_unaligned(fd.as_raw_fd());
+                let bytes = fd.as_raw_fd().to_ne_bytes();
+                data.add(index * bytes.len()).cast::<[u8; 4]>().write(bytes);
             }
         }
         libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL)
@@ -133,10 +134,11 @@ fn receive_once(
         while !message.is_null() {
             if (*message).cmsg_level == libc::SOL_SOCKET && (*message).cmsg_type == libc::SCM_RIGHTS
             {
-                let data = libc::CMSG_DATA(message).cast::<libc::c_int>();
+                let data = libc::CMSG_DATA(message);
                 let length = (*message).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
                 for index in 0..length / size_of::<libc::c_int>() {
-                    fds.push(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
+                    let bytes = data.add(index * 4).cast::<[u8; 4]>().read();
+                    fds.push(OwnedFd::from_raw_fd(libc::c_int::from_ne_bytes(bytes)));
                 }
             }
             message = libc::CMSG_NXTHDR(&raw const header, message);
@@ -234,7 +236,7 @@ pub fn clone3(namespaces: u64) -> io::Result<Cloned> {
     // memory; both the arguments and the place for the pidfd live until the call returns.
     unsafe {
         let mut arguments: libc::clone_args = std::mem::zeroed();
-        arguments.flags = namespaces | libc::CLONE_PIDFD.cast_unsigned() as u64;
+        arguments.flags = namespaces | u64::from(libc::CLONE_PIDFD.cast_unsigned());
         arguments.pidfd = (&raw mut pidfd) as u64;
         arguments.exit_signal = libc::SIGCHLD.cast_unsigned().into();
         let size = size_of::<libc::clone_args>();

@@ -7,6 +7,7 @@ use super::bpf::Instruction;
 
 /// One thing that is allowed; everything else is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the kernel's own four yes-or-no questions")]
 pub struct DeviceRule {
     /// Whether it is a block device, not a character device.
     pub block: bool,

@@ -65,6 +65,7 @@ pub struct Write {
     pub optional: bool,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "numbers and words are passed as they come")]
 impl Write {
     fn new(file: &'static str, value: impl ToString) -> Self {
         Self { file, value: value.to_string(), optional: false }

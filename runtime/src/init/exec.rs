@@ -32,7 +32,7 @@ pub(super) struct Launch<'a> {
 }
 
 /// Becomes the program; comes back only with the reason why not.
-pub(super) fn become_program(launch: Launch<'_>) -> Result<Infallible, InitError> {
+pub(super) fn become_program(launch: &Launch<'_>) -> Result<Infallible, InitError> {
     let program = launch.program;
     enter_directory(program)?;
     let environment = environment(program, launch.identity);
@@ -42,14 +42,16 @@ pub(super) fn become_program(launch: Launch<'_>) -> Result<Infallible, InitError
         match sys::fork().map_err(InitError::step("start the program beside the init"))? {
             0 => {}
             child => {
-                drop_privileges(&launch, false)?;
+                drop_privileges(launch, false)?;
                 reap::run(child);
             }
         }
     }
-    drop_privileges(&launch, true)?;
-    let arguments: Vec<_> = program.arguments.iter().map(text).collect::<Result<_, _>>()?;
-    let environment: Vec<_> = environment.iter().map(text).collect::<Result<_, _>>()?;
+    drop_privileges(launch, true)?;
+    let arguments: Vec<_> =
+        program.arguments.iter().map(|each| text(each)).collect::<Result<_, _>>()?;
+    let environment: Vec<_> =
+        environment.iter().map(|each| text(each)).collect::<Result<_, _>>()?;
     let candidates = candidates(&program.arguments[0], &environment)?;
     close_all_but(launch.channel)?;
     if program.no_new_privileges {
@@ -123,8 +125,8 @@ fn close_all_but(channel: &UnixStream) -> Result<(), InitError> {
     closed.map_err(InitError::step("close descriptors"))
 }
 
-fn text(text: &String) -> Result<CString, InitError> {
-    CString::new(text.as_str()).map_err(|_| {
+fn text(text: &str) -> Result<CString, InitError> {
+    CString::new(text).map_err(|_| {
         let source = io::Error::new(io::ErrorKind::InvalidInput, "it contains a zero byte");
         InitError::step("pass an argument or environment variable")(source)
     })
@@ -133,7 +135,7 @@ fn text(text: &String) -> Result<CString, InitError> {
 /// The files to try, in order.
 fn candidates(program: &str, environment: &[CString]) -> Result<Vec<CString>, InitError> {
     if program.contains('/') {
-        return Ok(vec![text(&program.to_owned())?]);
+        return Ok(vec![text(program)?]);
     }
     let path = environment.iter().find_map(|each| each.to_bytes().strip_prefix(b"PATH="));
     let path = path.map_or(DEFAULT_PATH.into(), String::from_utf8_lossy);

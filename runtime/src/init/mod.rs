@@ -105,8 +105,8 @@ impl InitError {
 }
 
 /// Runs the first process to its end.
-pub(crate) fn run(setup: Setup<'_>) -> ! {
-    let Err(error) = live(&setup);
+pub(crate) fn run(setup: &Setup<'_>) -> ! {
+    let Err(error) = live(setup);
     let code = match &error {
         InitError::Exec { code, .. } => *code,
         _ => NOT_RUNNABLE,
@@ -131,7 +131,7 @@ fn live(setup: &Setup<'_>) -> Result<std::convert::Infallible, InitError> {
     let adjustment = config.program.oom_score_adjustment.unwrap_or(setup.oom_score_adjustment);
     let inherited = setup.oom_score_adjustment;
     stage::adjust_oom_score(&stage.proc, adjustment, inherited)?;
-    exec::become_program(exec::Launch {
+    exec::become_program(&exec::Launch {
         program: &config.program,
         identity: &stage.identity,
         filter: &stage.filter,

@@ -175,7 +175,7 @@ fn place(root: &Root, destination: &Path, missing: Missing) -> Result<OwnedFd, M
         .make(destination, missing)
         .map_err(|source| unfit(destination, &sys::reason(&source)))?;
     let kind = fstatfs(&target).map_err(|error| unfit(destination, &error.to_string()))?.f_type;
-    if i64::from(kind) == PROC_MAGIC {
+    if kind == PROC_MAGIC {
         return Err(unfit(destination, "it leads into a proc file system"));
     }
     Ok(target)

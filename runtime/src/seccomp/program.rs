@@ -79,12 +79,11 @@ fn search(ranges: &[Range]) -> Vec<Filter> {
             let (low, high) = ranges.split_at(ranges.len() / 2);
             let (below, above) = (search(low), search(high));
             let mut code = Vec::with_capacity(below.len() + above.len() + 2);
-            match u8::try_from(below.len()) {
-                Ok(distance) => code.push(jump(BPF_JGE, high[0].from, distance, 0)),
-                Err(_) => {
-                    code.push(jump(BPF_JGE, high[0].from, 0, 1));
-                    code.push(far_jump(below.len()));
-                }
+            if let Ok(distance) = u8::try_from(below.len()) {
+                code.push(jump(BPF_JGE, high[0].from, distance, 0));
+            } else {
+                code.push(jump(BPF_JGE, high[0].from, 0, 1));
+                code.push(far_jump(below.len()));
             }
             code.extend(below);
             code.extend(above);

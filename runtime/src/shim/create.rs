@@ -89,6 +89,8 @@ pub(super) fn create(request: CreateRequest, fds: Vec<OwnedFd>) -> Result<Shim, 
     let rootfs = request.dir.join(record::ROOTFS_DIR);
     fs::create_dir_all(&rootfs).map_err(step("make the root's mount point"))?;
     undo.paths.push(rootfs);
+    // The end of an earlier container in this folder is not this one's.
+    let _ = fs::remove_file(request.dir.join(record::EXIT_FILE));
     let cgroup = Cgroup::create(&Layout::detect()?, &request.cgroup, &config.device_rules)?;
     undo.cgroup = Some(cgroup.clone());
     let listener = listen(&request, &mut undo)?;
@@ -163,7 +165,7 @@ fn give_birth(
         Cloned::Parent { pid, pidfd } => Ok(Born { pid, pidfd, channel, stdout, stderr }),
         Cloned::Child => {
             drop((channel, stdout, stderr));
-            init::run(Setup {
+            init::run(&Setup {
                 request,
                 config,
                 cgroup,

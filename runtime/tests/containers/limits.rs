@@ -1,8 +1,12 @@
 //! What a container may use.
 
 use std::fs;
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
+use swarm_runtime::cgroup::{Cgroup, DeviceRule, Layout};
+use swarm_runtime::{CgroupSpec, Limits};
 
 use crate::support::{Fixture, eventually};
 
@@ -107,4 +111,34 @@ fn a_container_can_be_frozen() {
     assert_eq!(fixture.said().len(), before);
     container.cgroup().freeze(false).unwrap();
     eventually("more ticks", || fixture.said().len() > before);
+}
+
+#[test]
+fn the_unified_hierarchy_guards_devices_by_a_program() {
+    let mut roots = Layout::detect().unwrap().roots().to_vec();
+    roots.retain(|root| root.unified);
+    let root = roots.first_mut().expect("this host has a unified hierarchy");
+    root.guards_devices = true;
+    root.controllers.clear();
+    let spec = CgroupSpec {
+        parent: crate::support::parent(),
+        name: "devices".into(),
+        limits: Limits::default(),
+    };
+    let layout = Layout::from_roots(roots);
+    let mut rules = DeviceRule::defaults().to_vec();
+    let zero = |rule: &DeviceRule| (rule.major, rule.minor) == (Some(1), Some(5));
+    rules.retain(|rule| !zero(rule));
+    let cgroup = Cgroup::create(&layout, &spec, &rules).unwrap();
+    let procs = cgroup.hierarchies()[0].path.join("cgroup.procs");
+    let script = format!(
+        "echo $$ > {}; head -c 1 /dev/urandom | wc -c; head -c 1 /dev/zero",
+        procs.display()
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    cgroup.delete(Duration::from_secs(5)).unwrap();
+    swarm_runtime::cgroup::remove_parent(&crate::support::parent()).unwrap();
+    let refused = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n");
+    assert!(refused.contains("Operation not permitted"), "{refused}");
 }

@@ -13,7 +13,7 @@ use crate::support::{Fixture, eventually, lives};
 fn first_pid(container: &Container) -> i32 {
     match container.status().unwrap() {
         ContainerStatus::Running { pid, .. } | ContainerStatus::Created { pid } => pid,
-        other => panic!("{other:?}"),
+        ContainerStatus::Exited(record) => panic!("{record:?}"),
     }
 }
 
@@ -133,7 +133,7 @@ fn a_shim_is_small() {
         fs::read_to_string(format!("/proc/{}/smaps_rollup", container.shim_pid())).unwrap();
     let private: u64 = rollup
         .lines()
-        .filter_map(|line| line.strip_prefix("Private_Dirty:"))
+        .filter_map(|line| line.strip_prefix("Pss_Anon:"))
         .filter_map(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok())
         .sum();
     assert!(private <= 400, "{private} KiB private\n{rollup}");
@@ -150,4 +150,14 @@ fn the_program_tells_its_version_and_refuses_other_words() {
     let features: serde_json::Value = serde_json::from_slice(&run(&["features"]).stdout).unwrap();
     assert_eq!(features["linux"]["cgroup"]["v2"], true);
     assert_eq!(run(&["run"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_torn_record_is_no_container() {
+    let mut fixture = Fixture::new(&["true"]);
+    fs::write(fixture.bundle().join("container.json"), "").unwrap();
+    fs::write(fixture.bundle().join("exit.json"), "{}").unwrap();
+    assert!(Container::open(&fixture.bundle()).is_err());
+    let container = fixture.start();
+    assert_eq!(container.wait().unwrap().code, 0);
 }

@@ -138,7 +138,7 @@ impl Fixture {
     /// What the container has said on both streams, without the log's own words.
     pub(crate) fn said(&self) -> String {
         let log = fs::read_to_string(self.bundle().join("container.log")).unwrap_or_default();
-        log.lines().map(|line| format!("{}\n", line.splitn(4, ' ').nth(3).unwrap_or(""))).collect()
+        log.lines().flat_map(|line| [line.splitn(4, ' ').nth(3).unwrap_or(""), "\n"]).collect()
     }
 }
 
