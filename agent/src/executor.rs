@@ -106,6 +106,8 @@ pub struct Executor {
     networks: Arc<Networks>,
     program: Arc<ShimProgram>,
     starts: Semaphore,
+    /// Networks are changed one at a time anyway; waiting here holds no thread.
+    attaching: Semaphore,
     assigned: Mutex<Assigned>,
     /// Networks that tasks are connected to.
     attached: Mutex<BTreeMap<TaskId, BTreeSet<NetworkId>>>,
@@ -133,6 +135,7 @@ impl Executor {
         fs::create_dir_all(folder).map_err(disk("make", folder))?;
         Ok(Self {
             starts: Semaphore::new(config.starts),
+            attaching: Semaphore::new(1),
             config,
             images,
             volumes,
@@ -176,6 +179,8 @@ impl Executor {
     }
 
     async fn detach(&self, task: TaskId) -> Result<(), TaskError> {
+        let permit = self.attaching.acquire().await;
+        let _permit = permit.map_err(|error| TaskError::Stopped(error.to_string()))?;
         self.networks.detach(task).await?;
         self.attached.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
         Ok(())
@@ -218,6 +223,8 @@ impl Executor {
             self.volumes_changed.notify_one();
         }
         self.note_attached(&task);
+        let permit = self.attaching.acquire().await;
+        let _permit = permit.map_err(|error| TaskError::Stopped(error.to_string()))?;
         let TaskNetwork { namespace, dns_sockets, resolv_conf, hosts, addresses } =
             self.networks.attach(&task, &networks).await?;
         let around = Surroundings { namespace, resolv_conf, hosts, addresses, sources };

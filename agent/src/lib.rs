@@ -1,6 +1,7 @@
 //! Runs the tasks of one host: gets what a controller assigns, makes it true, reports what became of it.
 
 pub mod board;
+pub mod cli;
 mod clock;
 pub mod config;
 pub mod description;
@@ -12,6 +13,7 @@ pub mod log;
 pub mod names;
 pub mod network;
 pub mod preflight;
+pub mod run;
 pub mod server;
 pub mod session;
 pub mod step;

@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! The agent's program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    swarm_agent::cli::main()
+}

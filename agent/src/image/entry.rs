@@ -58,9 +58,9 @@ impl Pending {
                 Some(link) => link,
                 None => header.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default(),
             },
-            mode: header.mode()? & 0o7777,
-            uid: small_id(header.uid()?)?,
-            gid: small_id(header.gid()?)?,
+            mode: or_zero(&header.as_old().mode, header.mode())? & 0o7777,
+            uid: small_id(or_zero(&header.as_old().uid, header.uid())?)?,
+            gid: small_id(or_zero(&header.as_old().gid, header.gid())?)?,
             mtime: (i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0), 0),
             xattrs: Vec::new(),
         };
@@ -90,6 +90,12 @@ fn apply_record(meta: &mut Meta, key: &[u8], value: Vec<u8>, size: u64) -> io::R
 
 fn bad(reason: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason.to_owned())
+}
+
+/// Archivers leave fields blank that are zero.
+fn or_zero<T: Default>(field: &[u8], value: io::Result<T>) -> io::Result<T> {
+    let blank = field.iter().all(|byte| matches!(byte, 0 | b' '));
+    if blank { Ok(T::default()) } else { value }
 }
 
 fn number(value: &[u8]) -> io::Result<u64> {

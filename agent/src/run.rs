@@ -1,0 +1,207 @@
+//! Puts the agent together and runs it.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm_proto::transport::{self, Identity, IdentityError, Tls, TlsError};
+use swarm_runtime::ShimProgram;
+use swarm_runtime::kernel::Namespace;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::board::Board;
+use crate::config::Config;
+use crate::description::{Describer, Fixed};
+use crate::executor::{Executor, ExecutorConfig, TaskError};
+use crate::image::{ImageError, Images};
+use crate::journal::{Journal, JournalError};
+use crate::network::{NetworkConfig, NetworkError, Networks};
+use crate::server::AgentService;
+use crate::session::Sessions;
+use crate::volume::{VolumeError, Volumes};
+use crate::worker::{Worker, sentence};
+
+/// How often an identity is looked for on a host that has none yet.
+const IDENTITY_POLL: Duration = Duration::from_millis(200);
+/// Between tries of what another program must do first.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The identity cannot be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Its certificate cannot be used.
+    #[error("the host's certificate cannot be used")]
+    Tls(#[from] TlsError),
+    /// No address is known at which other hosts reach this one.
+    #[error(
+        "cannot tell the address at which other hosts reach this one\n\n\
+         hint: set `advertise_address` in the agent's configuration"
+    )]
+    NoAddress,
+    /// The folder of the agent's state cannot be made.
+    #[error("cannot make the folder `{}`", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The agent's port cannot be listened on.
+    #[error("cannot listen on port {port}")]
+    Listen {
+        /// Which.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+    /// The stored images cannot be used.
+    #[error(transparent)]
+    Images(#[from] ImageError),
+    /// The volumes cannot be used.
+    #[error(transparent)]
+    Volumes(#[from] VolumeError),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The program that runs containers cannot be used.
+    #[error(transparent)]
+    Runtime(#[from] swarm_runtime::ProgramError),
+    /// The host's networks cannot be used.
+    #[error(transparent)]
+    Networks(#[from] NetworkError),
+    /// The folder of containers cannot be used.
+    #[error(transparent)]
+    Executor(#[from] TaskError),
+    /// A mirror in the configuration is wrong.
+    #[error("{0}")]
+    Mirrors(String),
+    /// Signals cannot be received.
+    #[error("cannot receive signals")]
+    Signals(#[source] io::Error),
+}
+
+/// Runs until told to stop. Containers, networks and names go on without the agent.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let mut stop = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    tokio::select! {
+        result = serve(config) => result,
+        _ = stop.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+async fn serve(config: Config) -> Result<(), RunError> {
+    let agent = config.agent_dir();
+    std::fs::create_dir_all(&agent)
+        .map_err(|source| RunError::Folder { path: agent.clone(), source })?;
+    let identity = wait_for_identity(&config.state_dir).await?;
+    let address = match config.advertise_address {
+        Some(address) => address,
+        None => own_address(&identity.controllers).ok_or(RunError::NoAddress)?,
+    };
+    tracing::info!(node = %identity.node_id, %address, "starting");
+    let tls = Tls::new(&identity.credentials())?;
+    let images = Images::open(&agent, config.registries().map_err(RunError::Mirrors)?)?;
+    let images = Arc::new(images);
+    let executor = Arc::new(executor(&config, &agent, address, &images).await?);
+    let board = Arc::new(Board::default());
+    let (cut_off, in_reach) = watch::channel(false);
+    let journal = Journal::open(&agent.join("journal"))?;
+    let worker =
+        Worker::start(journal, Arc::clone(&executor), Arc::clone(&board), in_reach).await;
+    let worker = Arc::new(worker);
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let service =
+        AgentService::server(images, Arc::clone(&executor), Arc::clone(&worker), hostname);
+    let port = config.port;
+    let listener = listen(port).await?;
+    let incoming = transport::accept_tls(listener, Arc::clone(&tls));
+    let server = transport::server().add_service(service).serve_with_incoming(incoming);
+    tokio::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(error = %sentence(&error), "the agent's own service ended");
+        }
+    });
+    let fixed = Fixed { address, port, labels: config.engine_labels.clone() };
+    let describer = Describer::new(fixed);
+    let state_dir = config.state_dir;
+    Sessions { identity, state_dir, tls, worker, board, executor, describer, cut_off }.run().await;
+    Ok(())
+}
+
+async fn executor(
+    config: &Config,
+    agent: &Path,
+    underlay: Ipv4Addr,
+    images: &Arc<Images>,
+) -> Result<Executor, RunError> {
+    let volumes = Volumes::open(&agent.join("volumes"))?;
+    let program = ShimProgram::seal(&config.runtime_program())?;
+    let networks = networks(config, underlay).await?;
+    let starts = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let config = ExecutorConfig {
+        containers: agent.join("containers"),
+        cgroup_parent: config.cgroup_parent.clone(),
+        starts: starts.clamp(2, 8),
+    };
+    let (images, volumes, networks) = (Arc::clone(images), Arc::new(volumes), Arc::new(networks));
+    Ok(Executor::new(config, images, volumes, networks, program)?)
+}
+
+/// At boot the address may come later than the agent.
+async fn networks(config: &Config, underlay: Ipv4Addr) -> Result<Networks, RunError> {
+    loop {
+        let config = NetworkConfig {
+            run_dir: config.run_dir.clone(),
+            underlay,
+            host: Namespace::current().map_err(|e| NetworkError::Host(e.into()))?,
+            resolv_conf: "/etc/resolv.conf".into(),
+        };
+        match Networks::new(config).await {
+            Err(error @ NetworkError::NoUnderlay { .. }) => {
+                tracing::warn!(error = %sentence(&error), "waiting for it");
+                tokio::time::sleep(RETRY).await;
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+async fn listen(port: u16) -> Result<TcpListener, RunError> {
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    TcpListener::bind(address).await.map_err(|source| RunError::Listen { port, source })
+}
+
+/// A host gets its identity from `swarm-agent join`, or from its own controller.
+async fn wait_for_identity(state_dir: &Path) -> Result<Identity, RunError> {
+    let mut told = false;
+    loop {
+        if let Some(identity) = Identity::load(state_dir)? {
+            return Ok(identity);
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::info!("this host is not a member of a cluster yet; waiting for its identity");
+        }
+        tokio::time::sleep(IDENTITY_POLL).await;
+    }
+}
+
+/// The address from which packets to the controllers leave.
+fn own_address(controllers: &[String]) -> Option<Ipv4Addr> {
+    controllers.iter().find_map(|controller| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect(controller).ok()?;
+        match socket.local_addr().ok()? {
+            SocketAddr::V4(own) if !own.ip().is_loopback() => Some(*own.ip()),
+            _ => None,
+        }
+    })
+}

@@ -1,0 +1,1 @@
+//! Against Debian's own registry, where it is at hand.

@@ -1,0 +1,182 @@
+//! A registry in this process, with faults to order.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::image::{Blob, digest};
+
+pub(crate) const TOKEN: &str = "a-token-for-this-test";
+
+/// What the registry has and how it misbehaves.
+#[derive(Default)]
+pub(crate) struct Shelf {
+    pub(crate) manifests: BTreeMap<String, (String, Blob)>,
+    pub(crate) blobs: BTreeMap<String, Blob>,
+    /// Wants a bearer token, fetched from `/token`.
+    pub(crate) guarded: bool,
+    /// Breaks off a blob's stream after so many bytes, so many times.
+    pub(crate) break_after: Option<(usize, u32)>,
+    /// Serves every blob whole, also when a part is asked for.
+    pub(crate) no_ranges: bool,
+    /// Answers so many requests with 503.
+    pub(crate) busy: u32,
+    /// Method and path of all requests, and the range that was asked for.
+    pub(crate) requests: Vec<String>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Registry {
+    pub(crate) address: SocketAddr,
+    pub(crate) shelf: Arc<Mutex<Shelf>>,
+}
+
+impl Registry {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let registry = Self { address: listener.local_addr().unwrap(), shelf: Arc::default() };
+        let serving = registry.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let registry = serving.clone();
+                tokio::spawn(async move {
+                    // A client that went away is none of our business.
+                    let _ = registry.serve(stream).await;
+                });
+            }
+        });
+        registry
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Puts an image under a name (`library/x`) and tag, and tells its digest.
+    pub(crate) fn put(&self, name: &str, tag: &str, image: &crate::image::TestImage) -> String {
+        let mut shelf = self.shelf.lock().unwrap();
+        for blob in &image.blobs {
+            shelf.blobs.insert(digest(blob), blob.clone());
+        }
+        for (kind, manifest) in &image.manifests {
+            let entry = (kind.clone(), manifest.clone());
+            shelf.manifests.insert(format!("{name}@{}", digest(manifest)), entry);
+        }
+        let (kind, top) = image.manifests.last().unwrap();
+        shelf.manifests.insert(format!("{name}@{tag}"), (kind.clone(), top.clone()));
+        digest(top)
+    }
+
+    pub(crate) fn requests(&self, part: &str) -> Vec<String> {
+        let shelf = self.shelf.lock().unwrap();
+        shelf.requests.iter().filter(|request| request.contains(part)).cloned().collect()
+    }
+
+    async fn serve(&self, mut stream: TcpStream) -> std::io::Result<()> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await?);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let answer = self.answer(&head);
+        stream.write_all(format!("{}\r\n", answer.head).as_bytes()).await?;
+        // Cut short, the connection ends before the promised length.
+        let length = answer.cut.unwrap_or(answer.body.len());
+        stream.write_all(&answer.body[..length]).await?;
+        stream.shutdown().await
+    }
+
+    fn answer(&self, head: &str) -> Answer {
+        let mut words = head.split_whitespace();
+        let (method, path) = (words.next().unwrap(), words.next().unwrap());
+        let header = |name: &str| {
+            let line = head.lines().find(|line| line.to_lowercase().starts_with(name))?;
+            Some(line.split_once(':')?.1.trim().to_owned())
+        };
+        let range = header("range").unwrap_or_default();
+        let mut shelf = self.shelf.lock().unwrap();
+        shelf.requests.push(format!("{method} {path} {range}").trim_end().to_owned());
+        if shelf.busy > 0 {
+            shelf.busy -= 1;
+            return Answer::new("503 Service Unavailable", "", b"later");
+        }
+        if path.starts_with("/token") {
+            let right = path.contains("scope=repository") && path.contains("service=test-registry");
+            let token = if right { TOKEN } else { "wrong" };
+            let body = format!(r#"{{"token":"{token}","expires_in":300}}"#);
+            return Answer::new("200 OK", "application/json", body.as_bytes());
+        }
+        let authorised = header("authorization").is_some_and(|v| v == format!("Bearer {TOKEN}"));
+        if shelf.guarded && !authorised {
+            let challenge = format!(
+                r#"Bearer realm="http://{}/token",service="test-registry""#,
+                self.address
+            );
+            let body = br#"{"errors":[{"code":"UNAUTHORIZED","message":"no token"}]}"#;
+            let answer = Answer::new("401 Unauthorized", "application/json", body);
+            return answer.with("www-authenticate", &challenge);
+        }
+        let path = path.split('?').next().unwrap().trim_start_matches("/v2/");
+        if path.is_empty() {
+            return Answer::new("200 OK", "application/json", b"{}");
+        }
+        if let Some((name, reference)) = path.split_once("/manifests/") {
+            return match shelf.manifests.get(&format!("{name}@{reference}")) {
+                Some((kind, manifest)) => {
+                    let body = if method == "HEAD" { &[] } else { manifest.as_slice() };
+                    Answer::new("200 OK", kind, body).with("docker-content-digest", &digest(manifest))
+                }
+                None => Answer::unknown("MANIFEST_UNKNOWN"),
+            };
+        }
+        let Some((_, wanted)) = path.split_once("/blobs/") else {
+            return Answer::unknown("UNSUPPORTED");
+        };
+        let Some(blob) = shelf.blobs.get(wanted).cloned() else {
+            return Answer::unknown("BLOB_UNKNOWN");
+        };
+        let start = range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-'));
+        let start = start.and_then(|start| start.parse::<usize>().ok()).filter(|_| !shelf.no_ranges);
+        let mut answer = match start {
+            Some(start) => Answer::new("206 Partial Content", "x", &blob[start..]),
+            None => Answer::new("200 OK", "application/octet-stream", &blob),
+        };
+        if let Some((after, times)) = &mut shelf.break_after
+            && *times > 0
+            && answer.body.len() > *after
+        {
+            *times -= 1;
+            answer.cut = Some(*after);
+        }
+        answer
+    }
+}
+
+struct Answer {
+    head: String,
+    body: Vec<u8>,
+    cut: Option<usize>,
+}
+
+impl Answer {
+    fn new(status: &str, kind: &str, body: &[u8]) -> Self {
+        let head = format!(
+            "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n",
+            body.len()
+        );
+        Self { head, body: body.to_vec(), cut: None }
+    }
+
+    fn unknown(code: &str) -> Self {
+        let body = format!(r#"{{"errors":[{{"code":"{code}","message":"unknown"}}]}}"#);
+        Self::new("404 Not Found", "application/json", body.as_bytes())
+    }
+
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.head += &format!("{name}: {value}\r\n");
+        self
+    }
+}
