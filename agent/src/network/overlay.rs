@@ -1,11 +1,14 @@
 //! One network on this host: its namespace with bridge, tunnel and gateway, and what its tunnel knows of other hosts.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use swarm_proto::assignment::{NetworkAssignment, NetworkPeer};
 use swarm_proto::id::NetworkId;
+use swarm_runtime::kernel::namespace::NamespaceError;
 use swarm_runtime::kernel::netlink::{
     Address, Forwarding, Link, LinkKind, Mac, Neighbour, NetlinkError, NewLink, Socket,
 };
@@ -54,9 +57,15 @@ pub(super) struct Overlay {
     bridge: u32,
     tunnel: u32,
     namespace: Namespace,
+    /// What the host's link into the network was last made to be; nothing at first.
+    gateway: Option<Gateway>,
     neighbours: BTreeMap<Ipv4Addr, Mac>,
     forwardings: BTreeMap<Mac, Ipv4Addr>,
 }
+
+/// The host's own place on a network: address, link address and the subnet's prefix length, if it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Gateway(Option<(Ipv4Addr, Mac)>, u8);
 
 impl Overlay {
     /// Makes the namespace, bridge and tunnel, or takes those that an earlier agent made with all that they know.
@@ -65,10 +74,9 @@ impl Overlay {
         assignment: &NetworkAssignment,
     ) -> Result<Self, KernelError> {
         let path = ground.network_path(assignment.id);
-        if namespace::create(&path)? {
-            quiet(&Namespace::open(&path)?)?;
-        }
+        namespace::create(&path)?;
         let namespace = Namespace::open(&path)?;
+        write_sysctls(&namespace, QUIET)?;
         let mut socket = Socket::open_in(&namespace)?;
         let mtu = Some(ground.mtu());
         if socket.find_link(BRIDGE)?.is_none() {
@@ -95,7 +103,8 @@ impl Overlay {
         let neighbours = known.into_iter().map(|entry| (entry.address, entry.mac)).collect();
         let known = socket.forwardings(tunnel)?;
         let forwardings = known.into_iter().map(|entry| (entry.mac, entry.host)).collect();
-        Ok(Self { socket, bridge, tunnel, namespace, neighbours, forwardings })
+        let gateway = None;
+        Ok(Self { socket, bridge, tunnel, namespace, gateway, neighbours, forwardings })
     }
 
     /// Makes the host's link into the network and the tunnel's entries what the assignment says.
@@ -104,7 +113,12 @@ impl Overlay {
         ground: &mut Ground,
         assignment: &NetworkAssignment,
     ) -> Result<(), KernelError> {
-        self.set_gateway(ground, assignment)?;
+        let gateway = Gateway(assignment.gateway, assignment.prefix_length);
+        if self.gateway != Some(gateway) {
+            self.gateway = None;
+            self.set_gateway(ground, assignment)?;
+            self.gateway = Some(gateway);
+        }
         self.set_peers(&assignment.peers, ground.underlay)?;
         Ok(())
     }
@@ -186,9 +200,9 @@ impl Overlay {
             ..NewLink::new(name, LinkKind::Veth { peer: &peer })
         })?;
         // See the page on loopback addresses at the top of `network`.
-        ground.host.write_sysctl(&format!("net/ipv4/conf/{name}/route_localnet"), "1")?;
+        let localnet = format!("net/ipv4/conf/{name}/route_localnet");
         let ipv6 = format!("net/ipv6/conf/{name}/disable_ipv6");
-        write_if_present(&ground.host, &ipv6, "1")?;
+        write_sysctls(&ground.host, &[(&localnet, "1"), (&ipv6, "1")])?;
         Ok(ground.socket.link(name)?)
     }
 
@@ -266,32 +280,31 @@ fn difference<K: Ord + Copy, V: PartialEq + Copy>(
 }
 
 /// A bridge must not pass its frames to packet rules (the kernel's default), nor speak IPv6 by itself.
-fn quiet(namespace: &Namespace) -> Result<(), KernelError> {
-    for name in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables"]
-    {
-        write_if_present(namespace, &format!("net/bridge/{name}"), "0")?;
-    }
-    for name in ["all", "default"] {
-        write_if_present(namespace, &format!("net/ipv6/conf/{name}/disable_ipv6"), "1")?;
-    }
-    Ok(())
-}
+const QUIET: &[(&str, &str)] = &[
+    ("net/bridge/bridge-nf-call-iptables", "0"),
+    ("net/bridge/bridge-nf-call-ip6tables", "0"),
+    ("net/bridge/bridge-nf-call-arptables", "0"),
+    ("net/ipv6/conf/all/disable_ipv6", "1"),
+    ("net/ipv6/conf/default/disable_ipv6", "1"),
+];
 
-/// Writes a kernel parameter that some kernels do not have.
-pub(super) fn write_if_present(
+/// Writes kernel parameters of a namespace. A kernel that does not have one does not do what it would turn off.
+pub(super) fn write_sysctls(
     namespace: &Namespace,
-    name: &str,
-    value: &str,
-) -> Result<(), KernelError> {
-    use swarm_runtime::kernel::namespace::NamespaceError;
-    match namespace.write_sysctl(name, value) {
-        Err(NamespaceError::Path { source, .. })
-            if source.kind() == std::io::ErrorKind::NotFound =>
-        {
-            Ok(())
+    values: &[(&str, &str)],
+) -> Result<(), NamespaceError> {
+    namespace.enter(|| {
+        for (name, value) in values {
+            let path = Path::new("/proc/sys").join(name);
+            match fs::write(&path, value) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(NamespaceError::Path { action: "write", path, source });
+                }
+                _ => {}
+            }
         }
-        other => Ok(other?),
-    }
+        Ok(())
+    })?
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use swarm_runtime::kernel::nft;
 use swarm_runtime::kernel::{Namespace, namespace};
 
 use super::KernelError;
-use super::overlay::{self, Ground, write_if_present};
+use super::overlay::{self, Ground, write_sysctls};
 use super::rules;
 
 /// The sockets at which a task's names are answered.
@@ -78,13 +78,13 @@ impl TaskSpace {
     /// Makes the namespace, or takes the one that is there.
     pub(super) fn open(ground: &Ground, task: TaskId) -> Result<Self, KernelError> {
         let path = path(ground, task);
-        if namespace::create(&path)? {
-            prepare(&Namespace::open(&path)?)?;
-        }
+        namespace::create(&path)?;
         let namespace = Namespace::open(&path)?;
         let mut socket = Socket::open_in(&namespace)?;
         let loopback = socket.link("lo")?;
         if !loopback.up {
+            // The loopback goes up last: what is up was prepared, and may have been changed for its container since.
+            write_sysctls(&namespace, EXPECTED)?;
             socket.set_up(loopback.index, true)?;
         }
         Ok(Self { namespace, socket })
@@ -160,11 +160,11 @@ pub(super) fn remove(path: &Path) -> Result<(), KernelError> {
     Ok(namespace::delete(path)?)
 }
 
-/// What containers expect of their network: low ports and ping without privileges, no IPv6 where there is none.
-fn prepare(namespace: &Namespace) -> Result<(), KernelError> {
-    namespace.write_sysctl("net/ipv4/ip_unprivileged_port_start", "0")?;
-    namespace.write_sysctl("net/ipv4/ping_group_range", "0 2147483647")?;
-    // An address that a new task took over is announced, lest neighbours wait for the old owner.
-    namespace.write_sysctl("net/ipv4/conf/default/arp_notify", "1")?;
-    write_if_present(namespace, "net/ipv6/conf/default/disable_ipv6", "1")
-}
+/// What containers expect of their network: low ports and ping without privileges, no IPv6 where there is none. And an
+/// address that a new task took over is announced, lest neighbours wait for the old owner.
+const EXPECTED: &[(&str, &str)] = &[
+    ("net/ipv4/ip_unprivileged_port_start", "0"),
+    ("net/ipv4/ping_group_range", "0 2147483647"),
+    ("net/ipv4/conf/default/arp_notify", "1"),
+    ("net/ipv6/conf/default/disable_ipv6", "1"),
+];

@@ -26,7 +26,7 @@ use tokio::task::JoinSet;
 
 use crate::network::{NetworkConfig, Networks};
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A segment with hosts `192.0.2.1`, `.2`, … and one machine outside of the cluster, `192.0.2.200`.
 pub(super) struct Lab {

@@ -6,7 +6,8 @@ use std::net::{Ipv4Addr, UdpSocket};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{RData, Record, RecordType, rdata::A};
 use swarm_proto::id::NetworkId;
-use swarm_proto::spec::PortMode;
+use swarm_proto::object::AllocatedPort;
+use swarm_proto::spec::{PortMode, Protocol};
 use swarm_runtime::kernel::netlink::Socket;
 use swarm_runtime::kernel::{Namespace, namespace};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -48,43 +49,52 @@ async fn containers_get_out_but_not_into_other_networks() {
     assert_eq!(ask(&host, (back.address(11), 7000)).unwrap().0, "b");
 }
 
+/// Sends a datagram for a loopback address to a neighbour, as only a hostile machine does.
+fn send_to_loopback(from: &Namespace, source: Ipv4Addr, via: Ipv4Addr, to: (Ipv4Addr, u16)) {
+    from.write_sysctl("net/ipv4/conf/all/route_localnet", "1").unwrap();
+    let ip = |arguments: &[&str]| {
+        let output = std::process::Command::new("ip").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let (route, via, from_there) = (format!("{}/32", to.0), via.to_string(), source.to_string());
+    let send = || {
+        ip(&["route", "del", "local", "127.0.0.0/8", "dev", "lo"]);
+        ip(&["route", "del", "local", "127.0.0.1", "dev", "lo"]);
+        ip(&["route", "add", &route, "via", &via, "src", &from_there]);
+        UdpSocket::bind((source, 0)).unwrap().send_to(b"x", to).unwrap();
+    };
+    from.enter(send).unwrap();
+}
+
+fn assert_hears_nothing(socket: &UdpSocket) {
+    socket.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+    assert!(socket.recv(&mut [0; 8]).is_err(), "the loopback was reached");
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn the_hosts_loopback_is_not_reachable_from_a_network() {
+async fn the_hosts_loopback_is_not_reachable_from_elsewhere() {
     let lab = Lab::new(1).await;
-    let plan = Plan::new(1, 1, &[(11, 1)]);
+    let mut plan = Plan::new(1, 1, &[(11, 1)]);
+    let local = port(5005, 7000, Some(Ipv4Addr::LOCALHOST));
+    plan.ports = vec![(AllocatedPort { protocol: Protocol::Udp, ..local }, vec![11])];
     lab.hosts[0].apply(&[plan.for_host(1)]).await;
     let a = lab.hosts[0].attach(&plan.task(11), &[plan.for_host(1)]).await;
     let host = lab.hosts[0].namespace.clone();
     let private = host.enter(|| UdpSocket::bind("127.0.0.5:999").unwrap()).unwrap();
-    private.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
-    // A hostile container: it routes loopback addresses to its gateway.
-    a.write_sysctl("net/ipv4/conf/all/route_localnet", "1").unwrap();
-    let spoof = |address: &str| {
-        let (route, send) = (format!("{address}/32"), format!("{address}:999"));
-        a.enter(|| {
-            let ip = |arguments: &[&str]| {
-                assert!(
-                    std::process::Command::new("ip").args(arguments).status().unwrap().success()
-                );
-            };
-            ip(&["route", "del", "local", "127.0.0.0/8", "dev", "lo"]);
-            ip(&[
-                "route",
-                "add",
-                &route,
-                "via",
-                &plan.address(1).to_string(),
-                "src",
-                &plan.address(11).to_string(),
-            ]);
-            UdpSocket::bind((plan.address(11), 0)).unwrap().send_to(b"x", send).unwrap();
-        })
+    let published = a.enter(|| UdpSocket::bind("0.0.0.0:7000").unwrap()).unwrap();
+
+    // A container, whose link is one that routes loopback addresses.
+    let private_port = (Ipv4Addr::new(127, 0, 0, 5), 999);
+    send_to_loopback(&a, plan.address(11), plan.address(1), private_port);
+    assert_hears_nothing(&private);
+    // The outside, to a port that is published on the loopback.
+    let (outside, published_port) = (Ipv4Addr::new(192, 0, 2, 200), (Ipv4Addr::LOCALHOST, 5005));
+    send_to_loopback(&lab.outside, outside, lab.hosts[0].address, published_port);
+    assert_hears_nothing(&published);
+    // The host itself may.
+    host.enter(|| UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"x", published_port).unwrap())
         .unwrap();
-    };
-    spoof("127.0.0.5");
-    assert!(private.recv(&mut [0; 8]).is_err(), "a container spoke to the host's loopback");
-    let dropped = Socket::open_in(&host).unwrap().link("sw1").unwrap();
-    assert!(dropped.up);
+    assert_eq!(published.recv(&mut [0; 8]).unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -174,7 +174,8 @@ async fn flushed_rules_come_back_at_once() {
         host.run("nft", &disturbance);
         let healed =
             eventually("our rules", || host.run("nft", &["list", "ruleset"]) == before).await;
-        assert!(healed < Duration::from_secs(1), "{healed:?} after {disturbance:?}");
+        // Milliseconds, when the machine is not busy with other tests.
+        assert!(healed < Duration::from_secs(2), "{healed:?} after {disturbance:?}");
         assert_eq!(ask(&lab.outside, (host.address, 5001)).unwrap().0, "a");
     }
     // What others have stays theirs.
