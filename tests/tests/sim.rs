@@ -4,6 +4,8 @@
 //!
 //! `SWARM_SIM_SEEDS=200` runs that many seeds, `SWARM_SIM_SEED=17` only this one.
 
+#![expect(clippy::unwrap_used, reason = "a test fails where something is not as it must be")]
+
 #[path = "sim/agent.rs"]
 mod agent;
 #[path = "sim/check.rs"]
@@ -33,6 +35,7 @@ fn run(seed: u64) -> Outcome {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the last line says what was run")]
 fn clusters_survive_faults() {
     let only = number("SWARM_SIM_SEED");
     let seeds = match only {

@@ -177,16 +177,12 @@ impl Leader {
         if !request.is_empty() {
             group.request = Some(Request { id: request, answer: answer::encode(&done) });
         }
-        match self.propose(member, vec![group], now) {
-            Some(index) => {
-                let waiter = Waiter { token, group: Some(0), done };
-                self.waiters.entry(index).or_default().push(waiter);
-            }
-            None => {
-                let result =
-                    Err(Refusal::unavailable("the log does not take entries now: try again"));
-                replies.push(Output::Reply { token, result });
-            }
+        if let Some(index) = self.propose(member, vec![group], now) {
+            let waiter = Waiter { token, group: Some(0), done };
+            self.waiters.entry(index).or_default().push(waiter);
+        } else {
+            let result = Err(Refusal::unavailable("the log does not take entries now: try again"));
+            replies.push(Output::Reply { token, result });
         }
         None
     }
@@ -321,7 +317,7 @@ fn change(kind: ConfChangeType, id: RaftId) -> ConfChangeV2 {
     let mut single = ConfChangeSingle { node_id: id.0, ..ConfChangeSingle::default() };
     single.set_change_type(kind);
     let mut change = ConfChangeV2::default();
-    change.set_changes(vec![single].into());
+    change.set_changes(vec![single]);
     change
 }
 

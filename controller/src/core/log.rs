@@ -29,7 +29,7 @@ fn broken(what: &str, reason: &dyn std::fmt::Display) -> StartError {
 
 impl Log {
     /// From what the disk held: the log, and the snapshot that it starts with.
-    pub(super) fn recover(recovered: Recovered) -> Result<(Self, Option<Snapshot>), StartError> {
+    pub(super) fn recover(recovered: &Recovered) -> Result<(Self, Option<Snapshot>), StartError> {
         let mut log = Self {
             hard_state: HardState::default(),
             conf_state: ConfState::default(),
@@ -54,7 +54,7 @@ impl Log {
             snapshot = Some(decoded);
         }
         log.compacted = from;
-        log.recover_entries(&recovered, from)?;
+        log.recover_entries(recovered, from)?;
         log.recover_commit();
         Ok((log, snapshot))
     }
@@ -229,12 +229,10 @@ impl Storage for Log {
                 && metadata.index >= self.compacted.0
                 && (members.voters.contains(&to) || members.learners.contains(&to))
         };
-        match self.snapshot.as_ref().filter(fits) {
-            Some(snapshot) => Ok(snapshot.clone()),
-            None => {
-                self.wanted.set(true);
-                Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
-            }
+        if let Some(snapshot) = self.snapshot.as_ref().filter(fits) {
+            return Ok(snapshot.clone());
         }
+        self.wanted.set(true);
+        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
     }
 }

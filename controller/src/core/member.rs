@@ -190,16 +190,13 @@ impl Member {
 
     /// Applies a committed change of the group's members.
     pub(super) fn apply_conf_change(&mut self, entry: &Entry) -> Option<Members> {
-        let conf_state: ConfState = match entry.get_entry_type() {
-            EntryType::EntryConfChange => {
-                let change = ConfChange::decode(entry.data.as_slice()).ok()?;
-                self.raw.apply_conf_change(&change).ok()?
-            }
-            _ => {
-                let change = ConfChangeV2::decode(entry.data.as_slice()).ok()?;
-                self.raw.apply_conf_change(&change).ok()?
-            }
+        let data = entry.data.as_slice();
+        let conf_state = if entry.get_entry_type() == EntryType::EntryConfChange {
+            self.raw.apply_conf_change(&ConfChange::decode(data).ok()?)
+        } else {
+            self.raw.apply_conf_change(&ConfChangeV2::decode(data).ok()?)
         };
+        let conf_state: ConfState = conf_state.ok()?;
         self.raw.mut_store().set_conf_state(conf_state);
         self.set_timeout();
         Some(self.members())

@@ -74,8 +74,9 @@ pub struct Core {
 
 impl Core {
     /// Starts from what the disk held; a new member's disk holds nothing.
+    #[expect(clippy::needless_pass_by_value, reason = "what the disk held is used up")]
     pub fn new(config: CoreConfig) -> Result<Self, StartError> {
-        let (log, snapshot) = Log::recover(config.recovered.clone())?;
+        let (log, snapshot) = Log::recover(&config.recovered)?;
         let state = match &snapshot {
             Some(snapshot) => read_snapshot(snapshot)?,
             None => State::default(),
@@ -123,21 +124,23 @@ impl Core {
             Input::PeerUnreachable(peer) => self.member.unreachable(peer),
             Input::SnapshotSent { to, ok } => self.member.snapshot_sent(to, ok),
             Input::Persisted { batch } => self.member.on_persisted(batch, out),
-            Input::Command { token, request_id, command } => match &mut self.leader {
-                Some(leader) => leader.command(token, request_id, command, replies),
-                None => {
+            Input::Command { token, request_id, command } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.command(token, request_id, command, replies);
+                } else {
                     let result = Err(Refusal::unavailable("this controller does not lead"));
                     replies.push(Output::Reply { token, result });
                 }
-            },
+            }
             Input::ReadBarrier { token } => self.reads.add(Reader::Barrier(token)),
-            Input::SessionOpened { session, node } => match &mut self.leader {
-                Some(leader) => leader.dispatcher().open(session, node, out),
-                None => {
+            Input::SessionOpened { session, node } => {
+                if let Some(leader) = &mut self.leader {
+                    leader.dispatcher().open(session, node, out);
+                } else {
                     let reason = "this controller does not lead".to_owned();
                     out.push(Output::SessionEnd { session, reason });
                 }
-            },
+            }
             Input::SessionMessage { session, message } => {
                 if let Some(leader) = &mut self.leader {
                     leader.receive(session, message, &self.state, self.now, out);

@@ -8,6 +8,7 @@ use super::state::{Event, State};
 
 /// Something to do outside, in the order given.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "made one at a time and used up at once")]
 pub enum Output {
     /// Deliver messages to another controller, in order; losing them is allowed.
     Send {

@@ -52,7 +52,7 @@ impl Reads {
         for context in due {
             let Some(mut round) = self.asked.remove(&context) else { continue };
             if self.ticks - round.begun >= GIVE_UP {
-                replies.extend(round.readers.into_iter().map(failed));
+                replies.extend(round.readers.iter().map(failed));
                 continue;
             }
             round.asked = self.ticks;
@@ -95,7 +95,7 @@ impl Reads {
                 .partition(|reader| matches!(reader, Reader::Answer(..)));
             let answers: Vec<Reader> = answers;
             *readers = barriers;
-            replies.extend(answers.into_iter().map(failed));
+            replies.extend(answers.iter().map(failed));
         }
     }
 
@@ -113,11 +113,11 @@ impl Reads {
     }
 }
 
-fn failed(reader: Reader) -> Output {
+fn failed(reader: &Reader) -> Output {
     match reader {
-        Reader::Barrier(token) => Output::ReadFailed { token },
+        Reader::Barrier(token) => Output::ReadFailed { token: *token },
         Reader::Answer(token, _) => Output::Reply {
-            token,
+            token: *token,
             result: Err(super::Refusal::unavailable("no leader could be confirmed: try again")),
         },
     }

@@ -112,13 +112,9 @@ fn set(spec: &mut ServiceSpec, name: &str, value: &str) {
 }
 
 fn constraint(text: &str) -> Constraint {
-    let (key, equal, value) = match text.split_once("==") {
-        Some((key, value)) => (key, true, value),
-        None => {
-            let (key, value) = text.split_once("!=").expect("== or !=");
-            (key, false, value)
-        }
-    };
+    let equal = text.contains("==");
+    let operator = if equal { "==" } else { "!=" };
+    let (key, value) = text.split_once(operator).expect("== or !=");
     let key = match key {
         "node.hostname" => ConstraintKey::NodeHostname,
         "node.role" => ConstraintKey::NodeRole,

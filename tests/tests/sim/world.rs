@@ -428,7 +428,7 @@ impl World {
             }
             Happening::AgentStep { agent, run } => self.agent_step(agent, run),
             Happening::ToAgent { agent, session, message } => {
-                self.to_agent(agent, session, message)
+                self.tell_agent(agent, session, message);
             }
             Happening::SessionEnded { agent, session } => {
                 let agent = self.agents.get_mut(&agent).unwrap();
@@ -448,7 +448,7 @@ impl World {
         }
     }
 
-    fn to_agent(&mut self, id: u64, session: u64, message: ToAgent) {
+    fn tell_agent(&mut self, id: u64, session: u64, message: ToAgent) {
         let now = self.now;
         let Some(agent) = self.agents.get_mut(&id) else { return };
         if agent.session != Some(session) {
@@ -482,7 +482,7 @@ impl World {
                 reports.push(FromAgent::Heartbeat);
             }
             for report in reports {
-                self.from_agent(id, report);
+                self.agent_says(id, report);
             }
         }
         self.at(100, Happening::AgentStep { agent: id, run });
@@ -503,10 +503,10 @@ impl World {
         let hello = agent.hello();
         let node = agent.node;
         self.input(leader, Input::SessionOpened { session, node });
-        self.from_agent(id, hello);
+        self.agent_says(id, hello);
     }
 
-    fn from_agent(&mut self, id: u64, message: FromAgent) {
+    fn agent_says(&mut self, id: u64, message: FromAgent) {
         let agent = self.agents.get_mut(&id).unwrap();
         let Some(session) = agent.session else { return };
         let controller = agent.controller;

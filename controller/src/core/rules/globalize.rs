@@ -7,7 +7,7 @@ use swarm_proto::id::{NodeId, Slot, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeStatus, Service};
 
 use super::schedule::constraint;
-use super::slot::{next_task, slots, stop};
+use super::slot::{SlotView, next_task, slots, stop};
 use super::{Observed, Plan};
 use crate::core::state::State;
 
@@ -32,7 +32,7 @@ fn globalize(state: &State, service: &Service, now: Timestamp, plan: &mut Plan) 
         let view = slots.get(&slot);
         let takes_new =
             state.nodes.get(node).is_some_and(|node| node.availability == Availability::Active);
-        if !view.is_some_and(|view| view.is_active()) && takes_new {
+        if !view.is_some_and(SlotView::is_active) && takes_new {
             let held = view
                 .is_some_and(|view| view.tasks.iter().any(|task| !task.status.state.is_terminal()));
             plan.add(state, &read, vec![next_task(state, service, slot, None, held, now)]);

@@ -14,7 +14,7 @@ use crate::core::state::{State, Stored, is_unfinished};
 
 /// A node that was down for this long has lost its claims: it is fenced off by its own agent's removal of everything
 /// on return.
-pub(super) const FENCE: Duration = Duration::from_secs(600);
+pub(super) const FENCE: Duration = Duration::from_mins(10);
 
 /// See the module.
 pub fn plan(state: &State, observed: &Observed, now: Timestamp) -> Plan {
@@ -88,15 +88,10 @@ fn release_addresses(state: &State, observed: &Observed, now: Timestamp, plan: &
     let mut released: BTreeMap<NetworkId, Vec<Ipv4Addr>> = BTreeMap::new();
     for ((id, address), since) in &state.quarantine {
         let Some(network) = state.networks.get(id) else { continue };
-        let stands = match oldest.get(id) {
-            Some(stands) => *stands,
-            None => {
-                let stands = confirmed_by_all(state, network, observed, now, plan);
-                oldest.insert(*id, stands);
-                stands
-            }
-        };
-        if *since <= stands {
+        let stands = oldest
+            .entry(*id)
+            .or_insert_with(|| confirmed_by_all(state, network, observed, now, plan));
+        if since <= stands {
             released.entry(*id).or_default().push(Ipv4Addr::from(*address));
         }
     }

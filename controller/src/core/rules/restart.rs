@@ -12,7 +12,7 @@ use super::{Observed, Plan};
 use crate::core::state::{SlotHistory, State, Stored};
 
 /// The delay between failures doubles up to this, or to the policy's own delay if that is longer.
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
+const LONGEST_DELAY: Duration = Duration::from_mins(1);
 
 /// See the module.
 pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
@@ -105,12 +105,10 @@ fn release(
     if waits {
         return;
     }
-    match held.start_after.filter(|at| *at > now) {
-        Some(at) => plan.wake(at),
-        None => {
-            let read = [(ObjectId::Task(held.id), Counter::Desired)];
-            let desired = TaskState::Running;
-            plan.add(state, &read, vec![Action::SetTaskDesired { task: held.id, desired }]);
-        }
+    if let Some(at) = held.start_after.filter(|at| *at > now) {
+        return plan.wake(at);
     }
+    let read = [(ObjectId::Task(held.id), Counter::Desired)];
+    let desired = TaskState::Running;
+    plan.add(state, &read, vec![Action::SetTaskDesired { task: held.id, desired }]);
 }

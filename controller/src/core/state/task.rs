@@ -34,7 +34,8 @@ impl State {
                 }
                 Arc::make_mut(&mut new.object).status.message.clone_from(message);
                 new.versions.status += 1;
-                self.put_task(new, events)
+                self.put_task(new, events);
+                Some(())
             }
             Action::RemoveTask(task) => self.remove_task(*task, events),
             _ => None,
@@ -60,7 +61,8 @@ impl State {
         }
         self.slots.insert(slot, history);
         let versions = Versions { spec: 1, desired: 1, status: 1 };
-        self.put_task(Stored { object: Arc::new(task.clone()), versions }, events)
+        self.put_task(Stored { object: Arc::new(task.clone()), versions }, events);
+        Some(())
     }
 
     fn set_task_addresses(
@@ -86,7 +88,8 @@ impl State {
         task.status.message.clear();
         new.versions.desired += 1;
         new.versions.status += 1;
-        self.put_task(new, events)
+        self.put_task(new, events);
+        Some(())
     }
 
     fn assign_task(&mut self, id: TaskId, node: NodeId, events: &mut Vec<Event>) -> Option<()> {
@@ -102,7 +105,8 @@ impl State {
         task.status.message.clear();
         new.versions.desired += 1;
         new.versions.status += 1;
-        self.put_task(new, events)
+        self.put_task(new, events);
+        Some(())
     }
 
     fn set_task_desired(
@@ -125,7 +129,8 @@ impl State {
             new.versions.status += 1;
         }
         new.versions.desired += 1;
-        self.put_task(new, events)
+        self.put_task(new, events);
+        Some(())
     }
 
     fn set_task_status(
@@ -150,7 +155,8 @@ impl State {
         }
         Arc::make_mut(&mut new.object).status = status.clone();
         new.versions.status += 1;
-        self.put_task(new, events)
+        self.put_task(new, events);
+        Some(())
     }
 
     /// Counts a run that ended by itself, for the restart policy.
@@ -190,7 +196,7 @@ impl State {
     }
 
     /// Puts a task in place of the one before, with all that follows.
-    fn put_task(&mut self, new: Stored<Task>, events: &mut Vec<Event>) -> Option<()> {
+    fn put_task(&mut self, new: Stored<Task>, events: &mut Vec<Event>) {
         let old = self.tasks.get(&new.id).cloned();
         if let Some(old) = &old {
             self.forget_contribution(old);
@@ -201,7 +207,6 @@ impl State {
         let state = u64::from(new.status.state as u8) << 8 | u64::from(new.desired as u8);
         self.mix_task(new.id, state << 32 | new.node.map_or(0, |node| node.0 & 0xffff_ffff));
         events.push(Event::Task(new.object));
-        Some(())
     }
 
     fn mix_task(&mut self, id: TaskId, content: u64) {

@@ -105,7 +105,7 @@ impl Bench {
             }),
             ["node", node, wish] => self.wish(node, wish),
             ["node-rm", node, force @ ..] => {
-                self.ask(Command::RemoveNode { node: (*node).to_owned(), force: !force.is_empty() })
+                self.ask(Command::RemoveNode { node: (*node).to_owned(), force: !force.is_empty() });
             }
             ["volume-rm", volume, force @ ..] => self.ask(Command::RemoveVolume {
                 volume: (*volume).to_owned(),
@@ -166,7 +166,7 @@ impl Bench {
         while self.now < end {
             self.now += TICK;
             self.input(Input::Tick);
-            if self.now % 1_000 == 0 {
+            if self.now.is_multiple_of(1_000) {
                 let sessions: Vec<u64> = self
                     .agents
                     .values()
