@@ -186,3 +186,110 @@ fn vip_chain(network: NetworkId, vips: &[NetworkVip]) -> Chain {
 pub(super) fn gateway_link(network: NetworkId) -> String {
     format!("sw{network}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Write;
+
+    use expect_test::expect;
+    use swarm_proto::assignment::NetworkIngress;
+    use swarm_proto::spec::PortMode;
+
+    use super::*;
+
+    fn text(table: &Table) -> String {
+        let mut text = String::new();
+        for chain in &table.chains {
+            writeln!(text, "{}", chain.name).unwrap();
+            for rule in &chain.rules {
+                writeln!(text, "  {rule}").unwrap();
+            }
+        }
+        text
+    }
+
+    fn port(published: u16, protocol: Protocol, host_address: Option<Ipv4Addr>) -> AllocatedPort {
+        AllocatedPort { published, target: 80, protocol, mode: PortMode::Ingress, host_address }
+    }
+
+    fn network(id: u64, internal: bool, ingress: Vec<NetworkIngress>) -> NetworkAssignment {
+        let last = u8::try_from(id).unwrap();
+        NetworkAssignment {
+            id: NetworkId(id),
+            name: "n".to_owned(),
+            version: 1,
+            vni: 1,
+            vxlan_port: 4789,
+            subnet: Ipv4Addr::new(10, last, 0, 0),
+            prefix_length: 24,
+            internal,
+            gateway: Some((Ipv4Addr::new(10, last, 0, 4), [2, 0, 0, 0, 0, last])),
+            peers: Vec::new(),
+            names: BTreeMap::new(),
+            vips: Vec::new(),
+            ingress,
+        }
+    }
+
+    #[test]
+    fn a_host_with_two_networks() {
+        let at = |last| Ipv4Addr::new(10, 1, 0, last);
+        let lead = |port, backends: &[u8]| NetworkIngress {
+            port,
+            backends: backends.iter().map(|last| at(*last)).collect(),
+        };
+        let ingress = vec![
+            lead(port(5001, Protocol::Tcp, None), &[11, 12, 13]),
+            lead(port(5002, Protocol::Tcp, Some(Ipv4Addr::UNSPECIFIED)), &[11]),
+            lead(port(5003, Protocol::Udp, None), &[]),
+            lead(port(9000, Protocol::Tcp, Some(Ipv4Addr::LOCALHOST)), &[11]),
+        ];
+        let networks = [network(1, false, ingress), network(2, true, Vec::new())];
+        let own = HostPort { port: port(53, Protocol::Udp, None), address: at(14) };
+        expect![[r#"
+            guard
+              iifgroup 21335 ip daddr 127.0.0.0/8 drop
+              iifgroup 21335 ip saddr 127.0.0.0/8 drop
+            forward
+              ct state established,related accept
+              ct status dnat accept
+              oifgroup 21335 drop
+              iifname "sw2" drop
+            prerouting
+              ip daddr 127.0.0.0/8 return
+              fib daddr type local jump ports
+            output
+              fib daddr type local jump ports
+            postrouting
+              oifgroup 21335 ct status dnat masquerade
+              ip saddr 10.1.0.0/24 oifgroup != 21335 masquerade
+            ports
+              tcp dport 5002 dnat to 10.1.0.11:80
+              ip daddr 127.0.0.1 tcp dport 9000 dnat to 10.1.0.11:80
+              udp dport 53 dnat to 10.1.0.14:80
+              tcp dport 5001 dnat to numgen inc mod 3 map { 0 : 10.1.0.12, 1 : 10.1.0.13, 2 : 10.1.0.11 }:80
+        "#]].assert_eq(&text(&host(networks.iter(), &[own])));
+    }
+
+    #[test]
+    fn a_task_on_two_networks() {
+        let at = |last| Ipv4Addr::new(10, 1, 0, last);
+        let front = [
+            NetworkVip { address: at(100), backends: vec![at(1), at(2)] },
+            NetworkVip { address: at(101), backends: Vec::new() },
+        ];
+        let networks = [(NetworkId(1), front.as_slice()), (NetworkId(2), &[])];
+        expect![[r#"
+            net1
+              ip daddr 10.1.0.100 dnat to numgen random mod 2 map { 0 : 10.1.0.1, 1 : 10.1.0.2 }
+              ip daddr 10.1.0.101 reject
+            net2
+            output
+              ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:40000
+              ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:40001
+              jump net1
+              jump net2
+        "#]].assert_eq(&text(&task(Some((40_000, 40_001)), networks.into_iter())));
+    }
+}
