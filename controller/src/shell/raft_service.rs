@@ -51,7 +51,7 @@ impl Raft for RaftService {
         &self,
         request: Request<wire::ForwardRequest>,
     ) -> Result<Response<wire::ForwardResponse>, Status> {
-        require_role(&request, &[PeerRole::Controller])?;
+        self.sender(&request)?;
         let request = request.into_inner();
         let response = self.0.forwarded(&request.method, &request.request).await?;
         Ok(Response::new(wire::ForwardResponse { response }))
@@ -64,7 +64,7 @@ impl Raft for RaftService {
         &self,
         request: Request<Streaming<wire::AgentMessage>>,
     ) -> Result<Response<Self::RelaySessionStream>, Status> {
-        require_role(&request, &[PeerRole::Controller])?;
+        self.sender(&request)?;
         let session = dispatcher::relayed(Arc::clone(&self.0), request.into_inner()).await?;
         Ok(Response::new(Box::pin(session)))
     }

@@ -185,3 +185,36 @@ async fn writes_under_way_while_leaders_die_are_applied_once() {
     let state = hosts[writer].control().await.get_state(ask).await.unwrap().into_inner();
     assert_eq!(state.stacks.len(), 60);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_controller_is_out_for_good() {
+    let mut hosts = cluster(3).await;
+    let gone = (leader(&hosts).await + 1) % 3;
+    let other = (gone + 1) % 3;
+    let node = hosts[gone].control().await.get_version(wire::GetVersionRequest {}).await.unwrap();
+    let raft_id = node.into_inner().raft_id;
+    let state = hosts[other].state().await;
+    let node = state.nodes.iter().find(|node| node.raft_id == Some(raft_id)).unwrap().id;
+    hosts[gone].kill();
+    let remove = wire::RemoveNodeRequest {
+        request_id: String::from("remove"),
+        node: node.to_string(),
+        force: true,
+    };
+    let mut control = hosts[other].control().await;
+    control.remove_node(remove).await.unwrap();
+    eventually("two vote", async || {
+        let state = hosts[other].state().await;
+        let left = (state.voters.len(), state.nodes.len());
+        if left == (2, 2) { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    hosts[gone].start();
+    let began = Instant::now();
+    let mut outside = hosts[gone].control().await;
+    let refused = outside.deploy(deploy("r1", stack("web", 1))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    control.deploy(deploy("r2", stack("web", 1))).await.unwrap();
+    assert_eq!(hosts[other].state().await.voters.len(), 2);
+}
