@@ -296,6 +296,8 @@ impl Container {
     /// records stays for the caller to remove. Fine to repeat.
     pub fn delete(&self) -> Result<(), ContainerError> {
         if let Some(socket) = self.exit_channel()? {
+            // What is stopped where it is could not die; without a freezer nothing is stopped.
+            let _ = self.cgroup().freeze(false);
             self.kill(libc::SIGKILL, true)?;
             socket.set_read_timeout(Some(END_LIMIT)).map_err(|source| self.talk(source))?;
             match message::receive::<Reply>(&socket) {
@@ -319,6 +321,7 @@ impl Container {
         if let Some(record) = record::read(&path)? {
             return Ok(record);
         }
+        let _ = self.cgroup().freeze(false);
         self.cgroup().signal(libc::SIGKILL)?;
         let lost = ExitRecord {
             code: 128 + libc::SIGKILL,

@@ -15,7 +15,7 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
-use super::{Identity, InitError, NOT_FOUND, NOT_RUNNABLE, Program, capability, limit, reap, user};
+use super::{Identity, InitError, NOT_FOUND, NOT_RUNNABLE, Program, capability, limit, reap};
 use crate::seccomp;
 use crate::sys;
 
@@ -26,6 +26,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 pub(super) struct Launch<'a> {
     pub(super) program: &'a Program,
     pub(super) identity: &'a Identity,
+    /// The user's home, where the environment does not say.
+    pub(super) home: &'a str,
     pub(super) filter: &'a seccomp::Program,
     pub(super) init: bool,
     pub(super) channel: &'a UnixStream,
@@ -35,7 +37,7 @@ pub(super) struct Launch<'a> {
 pub(super) fn become_program(launch: &Launch<'_>) -> Result<Infallible, InitError> {
     let program = launch.program;
     enter_directory(program)?;
-    let environment = environment(program, launch.identity);
+    let environment = environment(launch);
     limit::apply(&program.limits)?;
     rustix::process::umask(Mode::from_raw_mode(program.umask & 0o777));
     if launch.init {
@@ -72,12 +74,10 @@ fn enter_directory(program: &Program) -> Result<(), InitError> {
     if now.is_absolute() { Ok(()) } else { Err(outside()) }
 }
 
-fn environment(program: &Program, identity: &Identity) -> Vec<String> {
-    let mut environment = program.environment.clone();
+fn environment(launch: &Launch<'_>) -> Vec<String> {
+    let mut environment = launch.program.environment.clone();
     if !environment.iter().any(|each| each.starts_with("HOME=")) {
-        let passwd = user::passwd_from_inside();
-        let home = user::home(&passwd, identity.uid).unwrap_or("/");
-        environment.push(format!("HOME={home}"));
+        environment.push(format!("HOME={}", launch.home));
     }
     environment
 }

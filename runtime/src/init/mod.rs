@@ -134,6 +134,7 @@ fn live(setup: &Setup<'_>) -> Result<std::convert::Infallible, InitError> {
     exec::become_program(&exec::Launch {
         program: &config.program,
         identity: &stage.identity,
+        home: &stage.home,
         filter: &stage.filter,
         init: request.init,
         channel: &setup.channel,

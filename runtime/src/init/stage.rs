@@ -27,6 +27,8 @@ use crate::sys::{self, MountAttributes};
 pub(super) struct Stage {
     /// Who the program runs as.
     pub(super) identity: Identity,
+    /// That user's home.
+    pub(super) home: String,
     /// The system call filter, empty for none.
     pub(super) filter: seccomp::Program,
     /// This process's own view of procfs, attached nowhere.
@@ -48,10 +50,11 @@ pub(super) fn build(setup: &Setup<'_>) -> Result<Stage, InitError> {
         Some(user) => user::find(&root, user)?,
         None => config.program.identity.clone(),
     };
+    let home = user::find_home(&root, identity.uid)?;
     let filter = compile_filter(setup)?;
     let terminal = set_streams(setup, &root, &identity)?;
     finish_root(config, setup.request.rootfs.read_only, &root)?;
-    Ok(Stage { identity, filter, proc, terminal })
+    Ok(Stage { identity, home, filter, proc, terminal })
 }
 
 /// Cuts the ties to the shim but for the one that ends this process with it.

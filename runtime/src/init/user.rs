@@ -39,8 +39,13 @@ pub(super) fn find(root: &Root, user: &str) -> Result<Identity, UserError> {
     resolve(user, &passwd, &group)
 }
 
-/// The home of a user, for `HOME`.
-pub(super) fn home(passwd: &str, uid: u32) -> Option<&str> {
+/// The home of a user in the root's `/etc/passwd`, for `HOME`; `/` when it is not known.
+pub(super) fn find_home(root: &Root, uid: u32) -> Result<String, UserError> {
+    let passwd = read(root, "/etc/passwd")?;
+    Ok(home(&passwd, uid).unwrap_or("/").to_owned())
+}
+
+fn home(passwd: &str, uid: u32) -> Option<&str> {
     users(passwd).find(|user| user.uid == uid).map(|user| user.home).filter(|home| !home.is_empty())
 }
 
@@ -135,14 +140,12 @@ fn resolve(text: &str, passwd: &str, group: &str) -> Result<Identity, UserError>
             .map(|each| each.gid)
             .collect();
     }
+    // The own group is also listed, so that a file's "no access for this group" holds after a change
+    // of the effective group.
+    if !identity.groups.contains(&identity.gid) {
+        identity.groups.insert(0, identity.gid);
+    }
     Ok(identity)
-}
-
-/// Reads the image's user file as it is seen from inside, for `HOME`; empty when it cannot be read.
-pub(super) fn passwd_from_inside() -> String {
-    std::fs::read("/etc/passwd")
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -166,12 +169,12 @@ mod tests {
 
     #[test]
     fn users_are_found_by_name_and_number() {
-        assert_eq!(ids("redis"), Ok((999, 1000, vec![5])));
-        assert_eq!(ids("999"), Ok((999, 1000, vec![5])));
-        assert_eq!(ids("redis:tty"), Ok((999, 5, vec![])));
-        assert_eq!(ids("4000"), Ok((4000, 0, vec![])));
-        assert_eq!(ids("4000:4001"), Ok((4000, 4001, vec![])));
-        assert_eq!(ids("1234"), Ok((77, 77, vec![])));
+        assert_eq!(ids("redis"), Ok((999, 1000, vec![1000, 5])));
+        assert_eq!(ids("999"), Ok((999, 1000, vec![1000, 5])));
+        assert_eq!(ids("redis:tty"), Ok((999, 5, vec![5])));
+        assert_eq!(ids("4000"), Ok((4000, 0, vec![0])));
+        assert_eq!(ids("4000:4001"), Ok((4000, 4001, vec![4001])));
+        assert_eq!(ids("1234"), Ok((77, 77, vec![77])));
     }
 
     #[test]

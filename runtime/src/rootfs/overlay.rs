@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -74,9 +75,18 @@ fn open(path: &Path) -> Result<OwnedFd, MountError> {
 }
 
 fn make_and_open(path: &Path) -> Result<OwnedFd, MountError> {
-    fs::create_dir_all(path)
+    make_if_missing(path)
         .and_then(|()| open_host_directory(path))
         .map_err(|source| MountError::Layer { path: path.to_owned(), source })
+}
+
+/// The folder for changes gives the container's root its mode, whatever this process's mask.
+fn make_if_missing(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
 /// Mounts a root file system for this process's own use and returns the mount, attached nowhere: its

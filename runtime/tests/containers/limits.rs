@@ -111,6 +111,8 @@ fn a_container_can_be_frozen() {
     assert_eq!(fixture.said().len(), before);
     container.cgroup().freeze(false).unwrap();
     eventually("more ticks", || fixture.said().len() > before);
+    container.cgroup().freeze(true).unwrap();
+    container.delete().unwrap();
 }
 
 #[test]

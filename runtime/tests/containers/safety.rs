@@ -237,3 +237,14 @@ fn the_programs_file_is_the_sealed_copy() {
     assert!(exe.to_str().unwrap().starts_with("/memfd:swarm-runtime"), "{exe:?}");
     assert!(Path::new("/proc/self/exe").exists());
 }
+
+#[test]
+fn a_pipe_as_user_file_does_not_hold_up_the_start() {
+    let mut fixture = Fixture::new(&["true"]);
+    let passwd = fixture.image().join("etc/passwd");
+    fs::remove_file(&passwd).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&passwd).status().unwrap();
+    assert!(made.success());
+    let error = fixture.try_create().unwrap_err().to_string();
+    assert!(error.contains("`/etc/passwd`: not a regular file"), "{error}");
+}
