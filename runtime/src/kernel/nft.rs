@@ -7,6 +7,7 @@
 mod encode;
 mod list;
 mod rule;
+mod write;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};

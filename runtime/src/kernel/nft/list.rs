@@ -1,7 +1,7 @@
 //! Reading what others have put in place: only as much as a pre-flight check must know.
 
-use super::encode::IPV4;
 use super::rule::HookPoint;
+use super::write::IPV4;
 use crate::kernel::transport::{attributes, text};
 
 /// Both IPv4 and IPv6 (`NFPROTO_INET`).
