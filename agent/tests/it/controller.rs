@@ -16,6 +16,7 @@ use swarm_proto::wire::dispatcher_server::{Dispatcher, DispatcherServer};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -44,6 +45,7 @@ pub(crate) struct Controller {
     pub(crate) tls: Arc<Tls>,
     pub(crate) agent: Identity,
     serving: Option<JoinHandle<()>>,
+    gone: CancellationToken,
 }
 
 #[derive(Clone)]
@@ -51,6 +53,7 @@ struct Script {
     seen: Arc<Mutex<Seen>>,
     complete: Arc<Mutex<AssignmentDiff>>,
     address: SocketAddr,
+    gone: CancellationToken,
 }
 
 fn identity(authority: &Authority, node: u64, role: Role, controllers: Vec<String>) -> Identity {
@@ -78,7 +81,7 @@ impl Controller {
         let agent = identity(&authority, 2, Role::Agent, vec![address.to_string()]);
         let tls = Tls::new(&controller.credentials()).unwrap();
         let (seen, complete) = (Arc::default(), Arc::default());
-        let mut controller = Self { seen, complete, address, tls, agent, serving: None };
+        let mut controller = Self { seen, complete, address, tls, agent, serving: None, gone: CancellationToken::new() };
         controller.serve(listener);
         controller
     }
@@ -88,6 +91,7 @@ impl Controller {
             seen: Arc::clone(&self.seen),
             complete: Arc::clone(&self.complete),
             address: self.address,
+            gone: self.gone.clone(),
         };
         let incoming = transport::accept_tls(listener, Arc::clone(&self.tls));
         let server = transport::server().add_service(DispatcherServer::new(script));
@@ -98,6 +102,8 @@ impl Controller {
 
     /// Out of reach from now on: open connections end, new ones are refused.
     pub(crate) async fn vanish(&mut self) {
+        self.gone.cancel();
+        self.gone = CancellationToken::new();
         let serving = self.serving.take().unwrap();
         serving.abort();
         let _ = serving.await;
@@ -208,7 +214,10 @@ impl Dispatcher for Script {
         assert_eq!(peer.node_id, Some(NodeId(2)));
         let (sender, receiver) = mpsc::channel(64);
         let script = self.clone();
-        tokio::spawn(async move { script.listen(request.into_inner(), sender).await });
+        let gone = self.gone.clone();
+        tokio::spawn(async move {
+            gone.run_until_cancelled(script.listen(request.into_inner(), sender)).await
+        });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 }

@@ -123,14 +123,18 @@ fn many_tasks_start_quickly_and_a_stubborn_one_is_killed() {
 fn containers_outlive_the_agent() {
     on_a_host(async |mut host| {
         let stays = host.task("1.1.1", "sleep 1000");
-        let ends = host.task("1.2.1", "while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 7");
+        let mut ends = host.task("1.2.1", "while [ ! -e /sign/go ]; do sleep 0.05; done; exit 7");
+        let sign = host.folder.path().join("sign");
+        fs::create_dir(&sign).unwrap();
+        let source = MountSource::Bind { path: sign.to_str().unwrap().into() };
+        ends.container.mounts = vec![Mount { target: "/sign".into(), source, read_only: true }];
         let all = vec![stays.clone(), ends.clone()];
         host.controller.assign(tasks(all)).await;
         let before = host.controller.comes_to(stays.id, TaskState::Running).await;
         let other = host.controller.comes_to(ends.id, TaskState::Running).await;
         let start = began(before.pid.unwrap());
         host.kill_agent();
-        fs::write(host.containers().join("1.2.1/1/upper/tmp/go"), "").unwrap();
+        fs::write(sign.join("go"), "").unwrap();
         eventually("the container's end", || !runs(other.pid.unwrap())).await;
         host.start_agent();
         let ended = host.controller.comes_to(ends.id, TaskState::Failed).await;
