@@ -388,7 +388,7 @@ pub fn reset_signals() {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        for signal in 1..=libc::SIGRTMAX() {
+        for signal in 1..=libc::SIGSYS {
             libc::signal(signal, libc::SIG_DFL);
         }
     }
@@ -483,12 +483,6 @@ fn wait_for(pid: i32, flags: libc::c_int) -> io::Result<Option<(i32, WaitStatus)
 pub fn duplicate_standard(number: i32) -> io::Result<OwnedFd> {
     // SAFETY: no memory is passed; the new descriptor is owned by nobody else.
     owned(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) }.into())
-}
-
-/// Gives this thread a working directory of its own.
-pub fn unshare_working_directory() -> io::Result<()> {
-    // SAFETY: no memory is passed; only this thread's file system state is separated.
-    check(libc::c_long::from(unsafe { libc::unshare(libc::CLONE_FS) })).map(drop)
 }
 
 /// Moves this process into new namespaces, `CLONE_NEW…`.

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::CWD;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
     fsmount, fsopen, open_tree,
@@ -87,26 +87,4 @@ fn make_if_missing(path: &Path) -> io::Result<()> {
     }
     fs::DirBuilder::new().recursive(true).mode(0o755).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-}
-
-/// Mounts a root file system for this process's own use and returns the mount, attached nowhere: its
-/// files are reached through the descriptor, and it is gone when the descriptor is closed.
-///
-/// For filling volumes from an image and the like. Blocks; may be called from any thread.
-pub fn open_detached(spec: &RootfsSpec) -> Result<OwnedFd, MountError> {
-    std::thread::scope(|scope| {
-        // A thread of its own, because the working directory changes.
-        let mounted = scope.spawn(|| {
-            let failed = |source: rustix::io::Errno| MountError::Overlay { source: source.into() };
-            crate::sys::unshare_working_directory()
-                .map_err(|source| MountError::Overlay { source })?;
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let descriptors =
-                openat(CWD, "/proc/thread-self/fd", flags, Mode::empty()).map_err(failed)?;
-            mount(spec, &descriptors)
-        });
-        mounted.join().unwrap_or_else(|_| {
-            Err(MountError::Overlay { source: io::Error::other("the mounting thread panicked") })
-        })
-    })
 }
