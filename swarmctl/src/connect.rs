@@ -21,8 +21,9 @@ use crate::failure::Failure;
 pub(crate) type Client = ControlClient<Channel>;
 
 const DEFAULT_PORT: u16 = 2377;
-/// How long a request is sent again while the cluster has no leader.
-const RETRY_FOR: Duration = Duration::from_secs(15);
+/// How long a request is sent again that met no leader, a broken connection, or anything else that passes. Controllers
+/// wait for a leader themselves before they say that there is none.
+const RETRY_FOR: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// How long one controller may take; a deploy asks a registry meanwhile.
 const ANSWER_WITHIN: Duration = Duration::from_mins(2);
@@ -109,24 +110,29 @@ impl Cluster {
         &self,
         ask: impl AsyncFn(Client) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
-        let deadline = Instant::now() + RETRY_FOR;
+        let start = Instant::now();
+        let mut was_busy = false;
         loop {
             let mut refusals = Vec::new();
-            let mut last = None;
+            let mut is_busy = false;
             for _ in 0..self.addresses.len() {
                 match self.ask_one(&ask).await {
                     Ok(answer) => return Ok(answer),
                     Err(Attempt::Connect(why)) => refusals.push(why),
-                    Err(Attempt::Busy(status)) => last = Some(status),
+                    // Each one is asked at least once: the first may be cut off from the others.
+                    Err(Attempt::Busy(status)) if was_busy && start.elapsed() >= RETRY_FOR => {
+                        return Err(unserved(&status));
+                    }
+                    Err(Attempt::Busy(_)) => is_busy = true,
                     Err(Attempt::Refused(status)) => return Err(refusal(&status)),
                 }
                 self.good.fetch_add(1, Ordering::Relaxed);
             }
-            match last {
-                None => return Err(self.unreachable(&refusals)),
-                Some(status) if Instant::now() >= deadline => return Err(no_leader(&status)),
-                Some(_) => sleep(RETRY_PAUSE).await,
+            if !is_busy {
+                return Err(self.unreachable(&refusals));
             }
+            was_busy = true;
+            sleep(RETRY_PAUSE).await;
         }
     }
 
@@ -236,16 +242,16 @@ pub(crate) fn is_passing(status: &Status) -> bool {
         || (status.source().is_some() && matches!(status.code(), Code::Unknown | Code::Internal))
 }
 
-/// The request was sent again and again, and never met a leader.
-fn no_leader(status: &Status) -> Failure {
+/// The request was sent again and again, and nobody could serve it.
+fn unserved(status: &Status) -> Failure {
     let failure = refusal(status);
-    let is_bare = failure.hint.is_none();
-    let failure = Failure {
-        message: format!("no controller could serve the request: {}", failure.message),
-        ..failure
-    };
-    let hint = "a majority of the controllers must be up; see `swarmctl node ls` and their logs";
-    if is_bare { failure.hint(hint) } else { failure }
+    if failure.hint.is_some() {
+        return failure;
+    }
+    let message = format!("no controller could serve the request: {}", failure.message);
+    let hint =
+        "a majority of the controllers must be up; see `swarmctl node ls --stale` and their logs";
+    Failure { message, ..failure }.hint(hint)
 }
 
 /// A controller's refusal: what and why, then `hint: …` after an empty line.

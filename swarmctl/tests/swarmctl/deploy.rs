@@ -227,6 +227,22 @@ async fn a_change_of_leader_is_sat_out_with_the_same_request() {
 }
 
 #[tokio::test]
+async fn without_a_leader_it_gives_up() {
+    let fake = Fake::start(empty()).await;
+    let lost = || Status::unavailable("the controllers are choosing a new leader: try again");
+    fake.script.refusals.lock().unwrap().extend((0..1000).map(|_| lost()));
+    let said = fake.run(&["service", "scale", "counter_web=2"]).await;
+    expect![[r#"
+        ---
+        error: no controller could serve the request: the controllers are choosing a new leader: try again
+
+        hint: a majority of the controllers must be up; see `swarmctl node ls --stale` and their logs
+        ---
+        exit code 1
+    "#]].assert_eq(&said.transcript());
+}
+
+#[tokio::test]
 async fn a_bad_file_sends_nothing() {
     let fake = Fake::start(empty()).await;
     std::fs::write(fake.folder.path().join("bad.yml"), "services:\n  web:\n    imag: a\n").unwrap();
