@@ -1,7 +1,7 @@
 //! `swarmctl lab`: a whole cluster on one machine.
 //!
 //! Each host has network, mount, uts, ipc and pid namespaces of its own and runs the same programs as a real host;
-//! [`boot`] is its first process. The machine's own network, mounts and services are left alone.
+//! `boot` is its first process. The machine's own network, mounts and services are left alone.
 
 mod boot;
 mod cgroup;
