@@ -20,7 +20,7 @@ pub mod rootfs;
 pub mod seccomp;
 pub mod shim;
 pub mod spec;
-pub mod sys;
+mod sys;
 
 pub use cgroup::{CgroupSpec, Limits};
 pub use container::{Container, ContainerError, CreateOptions};

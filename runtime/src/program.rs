@@ -85,7 +85,12 @@ fn loaded_size(file: &mut File, header: &[u8; 64]) -> io::Result<u64> {
 
 fn copy_sealed(file: &mut File, mut header: [u8; 64], size: u64) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut copy = File::from(memfd_create("swarm-runtime", flags)?);
+    // Newer kernels want it said that the copy is for running; older ones do not know the flag.
+    let made = match memfd_create("swarm-runtime", flags | MemfdFlags::EXEC) {
+        Err(rustix::io::Errno::INVAL) => memfd_create("swarm-runtime", flags)?,
+        other => other?,
+    };
+    let mut copy = File::from(made);
     // The section table lies behind what is copied: take it out of the header.
     header[40..48].fill(0);
     header[60..64].fill(0);

@@ -16,12 +16,12 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
 }
 
 /// The clock that only goes forward.
-pub fn monotonic() -> Duration {
+pub(crate) fn monotonic() -> Duration {
     clock(rustix::time::ClockId::Monotonic)
 }
 
 /// The time of day, since the Unix epoch.
-pub fn wall_clock() -> Duration {
+pub(crate) fn wall_clock() -> Duration {
     clock(rustix::time::ClockId::Realtime)
 }
 
@@ -32,13 +32,13 @@ fn clock(id: rustix::time::ClockId) -> Duration {
 }
 
 /// Sends a signal, any number, to one process.
-pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+pub(crate) fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: no memory is passed.
     check(libc::c_long::from(unsafe { libc::kill(pid, signal) })).map(drop)
 }
 
 /// Sends a signal, any number, to the process behind a pidfd.
-pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let null = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a null siginfo is allowed and means "as kill does".
     let result =
@@ -51,7 +51,7 @@ pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
 struct ControlBuffer([u8; 24 + MAX_FDS * 4]);
 
 /// Sends all bytes, and descriptors beside the first of them.
-pub fn send_with_fds(
+pub(crate) fn send_with_fds(
     socket: BorrowedFd<'_>,
     mut bytes: &[u8],
     fds: &[BorrowedFd<'_>],
@@ -100,7 +100,7 @@ fn send_once(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io
 }
 
 /// Receives some bytes, 0 at the end, and adds the descriptors that came beside them.
-pub fn receive_with_fds(
+pub(crate) fn receive_with_fds(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
     fds: &mut Vec<OwnedFd>,
@@ -214,7 +214,7 @@ fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
 }
 
 /// Which side of a [`clone3`] this is.
-pub enum Cloned {
+pub(crate) enum Cloned {
     /// The new process.
     Child,
     /// The old one.
@@ -230,7 +230,7 @@ pub enum Cloned {
 ///
 /// Only for a process with one thread: the copy has only the thread that called, so any lock that
 /// another thread held would stay locked in it.
-pub fn clone3(namespaces: u64) -> io::Result<Cloned> {
+pub(crate) fn clone3(namespaces: u64) -> io::Result<Cloned> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: an all-zero clone_args is valid. Without CLONE_VM the child has its own copy of all
     // memory; both the arguments and the place for the pidfd live until the call returns.
@@ -250,14 +250,14 @@ pub fn clone3(namespaces: u64) -> io::Result<Cloned> {
 }
 
 /// Copies this process; 0 in the copy. Only for a process with one thread.
-pub fn fork() -> io::Result<i32> {
+pub(crate) fn fork() -> io::Result<i32> {
     // SAFETY: the caller has one thread, so the copy is as usable as the original.
     let pid = check(libc::c_long::from(unsafe { libc::fork() }))?;
     i32::try_from(pid).map_err(io::Error::other)
 }
 
 /// Ends this process at once, running no clean-up.
-pub fn exit_now(code: i32) -> ! {
+pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes any code and does not return.
     unsafe { libc::_exit(code) }
 }
@@ -265,19 +265,19 @@ pub fn exit_now(code: i32) -> ! {
 /// The kernel's `struct mount_attr`.
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy)]
-pub struct MountAttributes {
+pub(crate) struct MountAttributes {
     /// `MOUNT_ATTR_…` to set.
-    pub set: u64,
+    pub(crate) set: u64,
     /// `MOUNT_ATTR_…` to clear.
-    pub clear: u64,
+    pub(crate) clear: u64,
     /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE` or 0.
-    pub propagation: u64,
+    pub(crate) propagation: u64,
     /// Unused: identity-mapped mounts.
-    pub user_namespace: u64,
+    pub(crate) user_namespace: u64,
 }
 
 /// Changes a mount, with all below it if `recursive`.
-pub fn mount_setattr(
+pub(crate) fn mount_setattr(
     mount: BorrowedFd<'_>,
     recursive: bool,
     attributes: &MountAttributes,
@@ -301,7 +301,7 @@ pub fn mount_setattr(
 ///
 /// Only right before this process's program is replaced or ends: descriptors owned by values would
 /// otherwise be closed under them.
-pub fn close_range(first: u32, last: u32) -> io::Result<()> {
+pub(crate) fn close_range(first: u32, last: u32) -> io::Result<()> {
     if first > last {
         return Ok(());
     }
@@ -310,14 +310,14 @@ pub fn close_range(first: u32, last: u32) -> io::Result<()> {
 }
 
 /// Makes every descriptor from `first` on close when a program is executed.
-pub fn close_on_exec_from(first: u32) -> io::Result<()> {
+pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
     const CLOEXEC: libc::c_int = 4;
     // SAFETY: no memory is passed and nothing is closed now.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOEXEC) }).map(drop)
 }
 
 /// Replaces this process's program; returns only on failure.
-pub fn execve(program: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
+pub(crate) fn execve(program: &CStr, arguments: &[CString], environment: &[CString]) -> io::Error {
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
         strings.iter().map(|each| each.as_ptr()).chain([std::ptr::null()]).collect()
     };
@@ -328,7 +328,11 @@ pub fn execve(program: &CStr, arguments: &[CString], environment: &[CString]) ->
 }
 
 /// Installs a seccomp filter for this thread; with `notify` returns the descriptor to listen on.
-pub fn load_seccomp(filter: &[Filter], flags: u32, notify: bool) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn load_seccomp(
+    filter: &[Filter],
+    flags: u32,
+    notify: bool,
+) -> io::Result<Option<OwnedFd>> {
     const SET_MODE_FILTER: libc::c_int = 1;
     const NEW_LISTENER: u32 = 1 << 3;
     let program = libc::sock_fprog {
@@ -343,7 +347,7 @@ pub fn load_seccomp(filter: &[Filter], flags: u32, notify: bool) -> io::Result<O
 }
 
 /// Starts a new session keyring, so that the container does not share the caller's.
-pub fn join_session_keyring() -> io::Result<()> {
+pub(crate) fn join_session_keyring() -> io::Result<()> {
     const JOIN_SESSION_KEYRING: libc::c_int = 1;
     let null = std::ptr::null::<libc::c_char>();
     // SAFETY: a null name is allowed and means an anonymous keyring.
@@ -351,7 +355,7 @@ pub fn join_session_keyring() -> io::Result<()> {
 }
 
 /// Brings up the loopback link of this process's network namespace.
-pub fn loopback_up() -> io::Result<()> {
+pub(crate) fn loopback_up() -> io::Result<()> {
     let flags = rustix::net::SocketFlags::CLOEXEC;
     let (family, kind) = (rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM);
     let socket = rustix::net::socket_with(family, kind, flags, None)?;
@@ -369,7 +373,7 @@ pub fn loopback_up() -> io::Result<()> {
 }
 
 /// Opens the other end of a terminal by its master, without a path that could be exchanged.
-pub fn open_terminal_peer(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+pub(crate) fn open_terminal_peer(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     let unlocked: libc::c_int = 0;
     // SAFETY: TIOCSPTLCK reads one int; TIOCGPTPEER takes flags by value and makes a descriptor.
@@ -381,7 +385,7 @@ pub fn open_terminal_peer(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 /// Lets no signal be blocked, and gives every signal its default effect.
-pub fn reset_signals() {
+pub(crate) fn reset_signals() {
     // SAFETY: the set is initialised by sigemptyset; SIG_DFL is valid for every signal, and signals
     // that cannot be set are refused without effect.
     unsafe {
@@ -395,7 +399,7 @@ pub fn reset_signals() {
 }
 
 /// Ignores the signals that would end a process that must stay.
-pub fn ignore_signals(signals: &[libc::c_int]) {
+pub(crate) fn ignore_signals(signals: &[libc::c_int]) {
     for signal in signals {
         // SAFETY: SIG_IGN is valid for every signal.
         unsafe { libc::signal(*signal, libc::SIG_IGN) };
@@ -403,7 +407,7 @@ pub fn ignore_signals(signals: &[libc::c_int]) {
 }
 
 /// Blocks all signals, so that they wait for [`next_signal`].
-pub fn block_signals() {
+pub(crate) fn block_signals() {
     // SAFETY: the set is initialised by sigfillset and lives until the call returns.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
@@ -413,7 +417,7 @@ pub fn block_signals() {
 }
 
 /// Waits for the next blocked signal and takes it.
-pub fn next_signal() -> io::Result<libc::c_int> {
+pub(crate) fn next_signal() -> io::Result<libc::c_int> {
     let mut signal = 0;
     // SAFETY: the set is initialised by sigfillset; it and the signal's place live until the call returns.
     let result = unsafe {
@@ -425,7 +429,7 @@ pub fn next_signal() -> io::Result<libc::c_int> {
 }
 
 /// Gives memory that is no longer used back to the kernel.
-pub fn release_memory() {
+pub(crate) fn release_memory() {
     // SAFETY: malloc_trim may be called at any time.
     #[cfg(target_env = "gnu")]
     unsafe {
@@ -434,34 +438,34 @@ pub fn release_memory() {
 }
 
 /// Duplicates a descriptor onto a given number, without close-on-exec.
-pub fn duplicate_onto(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+pub(crate) fn duplicate_onto(fd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     // SAFETY: the target numbers used here are the standard streams, owned by no value.
     check(libc::c_long::from(unsafe { libc::dup2(fd.as_raw_fd(), number) })).map(drop)
 }
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WaitStatus(libc::c_int);
+pub(crate) struct WaitStatus(libc::c_int);
 
 impl WaitStatus {
     /// The signal that ended it, if one did.
-    pub fn signal(self) -> Option<i32> {
+    pub(crate) fn signal(self) -> Option<i32> {
         libc::WIFSIGNALED(self.0).then(|| libc::WTERMSIG(self.0))
     }
 
     /// The exit code as a shell tells it: 128 + n after signal n.
-    pub fn code(self) -> i32 {
+    pub(crate) fn code(self) -> i32 {
         self.signal().map_or_else(|| libc::WEXITSTATUS(self.0), |signal| 128 + signal)
     }
 }
 
 /// Takes the next child that has ended, without waiting; `None` when there is none now.
-pub fn wait_any() -> io::Result<Option<(i32, WaitStatus)>> {
+pub(crate) fn wait_any() -> io::Result<Option<(i32, WaitStatus)>> {
     wait_for(-1, libc::WNOHANG)
 }
 
 /// Waits for one child to end.
-pub fn wait_child(pid: i32) -> io::Result<WaitStatus> {
+pub(crate) fn wait_child(pid: i32) -> io::Result<WaitStatus> {
     loop {
         match wait_for(pid, 0) {
             Ok(Some((_, status))) => return Ok(status),
@@ -480,25 +484,25 @@ fn wait_for(pid: i32, flags: libc::c_int) -> io::Result<Option<(i32, WaitStatus)
 }
 
 /// Takes over the descriptor at a standard stream's number as a duplicate.
-pub fn duplicate_standard(number: i32) -> io::Result<OwnedFd> {
+pub(crate) fn duplicate_standard(number: i32) -> io::Result<OwnedFd> {
     // SAFETY: no memory is passed; the new descriptor is owned by nobody else.
     owned(unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) }.into())
 }
 
 /// Moves this process into new namespaces, `CLONE_NEW…`.
-pub fn unshare_namespaces(flags: libc::c_int) -> io::Result<()> {
+pub(crate) fn unshare_namespaces(flags: libc::c_int) -> io::Result<()> {
     // SAFETY: no memory is passed.
     check(libc::c_long::from(unsafe { libc::unshare(flags) })).map(drop)
 }
 
 /// Moves this process into the namespace behind a descriptor, of a given type `CLONE_NEW…`.
-pub fn join_namespace(namespace: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
+pub(crate) fn join_namespace(namespace: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
     // SAFETY: no memory is passed.
     check(libc::c_long::from(unsafe { libc::setns(namespace.as_raw_fd(), kind) })).map(drop)
 }
 
 /// The reason in an error, as it goes into a sentence: `no such file or directory`.
-pub fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error ").next().unwrap_or(&text);
     let mut characters = text.chars();
@@ -509,7 +513,7 @@ pub fn reason(error: &io::Error) -> String {
 }
 
 /// An error with its causes, as one sentence: `mount "/x": could not attach it: not a directory`.
-pub fn explain(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn explain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {

@@ -248,3 +248,54 @@ fn a_pipe_as_user_file_does_not_hold_up_the_start() {
     let error = fixture.try_create().unwrap_err().to_string();
     assert!(error.contains("`/etc/passwd`: not a regular file"), "{error}");
 }
+
+/// Tells a thread to stop, also when a test fails.
+struct StopAtEnd<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// CVE-2021-30465: another container that shares a volume exchanges a folder for a link while the
+/// runtime mounts onto it.
+#[test]
+fn a_volume_that_changes_under_a_mount_leads_nowhere() {
+    let volume = tempfile::tempdir().unwrap();
+    let sentinel = tempfile::tempdir().unwrap();
+    fs::write(sentinel.path().join("here"), "host\n").unwrap();
+    let (place, aside) = (volume.path().join("place"), volume.path().join("aside"));
+    fs::create_dir(&place).unwrap();
+    symlink(sentinel.path(), &aside).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let both = rustix::fs::RenameFlags::EXCHANGE;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let cwd = rustix::fs::CWD;
+                rustix::fs::renameat_with(cwd, &place, cwd, &aside, both).unwrap();
+            }
+        });
+        let _stop = StopAtEnd(&stop);
+        for _ in 0..15 {
+            let mut fixture = Fixture::new(&["sleep", "1000"]);
+            let mounts = fixture.config["mounts"].as_array_mut().unwrap();
+            mounts.push(json!({"destination": "/vol", "type": "bind", "source": volume.path(), "options": ["rbind"]}));
+            mounts.push(json!({"destination": "/vol/place", "type": "tmpfs", "source": "tmpfs", "options": []}));
+            // It may fail when the folder is a link at that moment; it may not mount elsewhere.
+            if let Ok(container) = fixture.try_create() {
+                container.start().unwrap();
+                let inside =
+                    fs::read_to_string(format!("/proc/{}/mountinfo", pid(&container))).unwrap();
+                let points: Vec<_> =
+                    inside.lines().filter_map(|line| line.split(' ').nth(4)).collect();
+                let strange =
+                    points.iter().filter(|point| point.contains("here") || **point == "/..");
+                assert_eq!(strange.count(), 0, "{inside}");
+            }
+            assert_eq!(fs::read_to_string(sentinel.path().join("here")).unwrap(), "host\n");
+            assert_eq!(fs::read_dir(sentinel.path()).unwrap().count(), 1);
+        }
+    });
+}

@@ -6,7 +6,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::Command;
 
-use swarm_runtime::{Container, ContainerStatus, sys};
+use rustix::process::{Pid, Signal, kill_process};
+use swarm_runtime::{Container, ContainerStatus};
 
 use crate::support::{Fixture, eventually, lives};
 
@@ -15,6 +16,10 @@ fn first_pid(container: &Container) -> i32 {
         ContainerStatus::Running { pid, .. } | ContainerStatus::Created { pid } => pid,
         ContainerStatus::Exited(record) => panic!("{record:?}"),
     }
+}
+
+fn shim(container: &Container) -> Pid {
+    Pid::from_raw(container.shim_pid()).unwrap()
 }
 
 #[test]
@@ -43,8 +48,8 @@ fn the_shim_belongs_to_nobody() {
     let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     assert_eq!(fields[3], container.shim_pid().to_string(), "it leads its own session");
     // A signal to the caller's group, or a host that stops services, is not its end.
-    for signal in [1, 2, 15] {
-        sys::kill(container.shim_pid(), signal).unwrap();
+    for signal in [Signal::HUP, Signal::INT, Signal::TERM] {
+        kill_process(shim(&container), signal).unwrap();
     }
     assert!(matches!(container.status().unwrap(), ContainerStatus::Running { .. }));
 }
@@ -57,7 +62,7 @@ fn a_container_ends_with_its_shim() {
         let container = if started { fixture.start() } else { fixture.create() };
         let pid = first_pid(&container);
         assert!(lives(pid));
-        sys::kill(container.shim_pid(), 9).unwrap();
+        kill_process(shim(&container), Signal::KILL).unwrap();
         eventually("the container's end", || !lives(pid));
         let ContainerStatus::Exited(record) = container.status().unwrap() else {
             panic!("not exited")
