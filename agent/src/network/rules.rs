@@ -280,7 +280,7 @@ mod tests {
             NetworkVip { address: at(101), backends: Vec::new() },
         ];
         let networks = [(NetworkId(1), front.as_slice()), (NetworkId(2), &[])];
-        expect![[r#"
+        expect![[r"
             net1
               ip daddr 10.1.0.100 dnat to numgen random mod 2 map { 0 : 10.1.0.1, 1 : 10.1.0.2 }
               ip daddr 10.1.0.101 reject
@@ -290,6 +290,7 @@ mod tests {
               ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:40001
               jump net1
               jump net2
-        "#]].assert_eq(&text(&task(Some((40_000, 40_001)), networks.into_iter())));
+        "]]
+        .assert_eq(&text(&task(Some((40_000, 40_001)), networks.into_iter())));
     }
 }
