@@ -50,6 +50,8 @@ pub(super) struct Leader {
     reported: bool,
     sent: bool,
     last_now: Timestamp,
+    /// How far cluster time, as other leaders' clocks left it, is ahead of this controller's clock.
+    ahead: u64,
 }
 
 impl Leader {
@@ -68,7 +70,13 @@ impl Leader {
             reported: false,
             sent: false,
             last_now: now,
+            ahead: 0,
         }
+    }
+
+    /// Cluster time: this controller's clock, put forward so that it goes on where earlier leaders' clocks were.
+    fn clock(&self, now: Timestamp) -> Timestamp {
+        Timestamp(now.0.saturating_add(self.ahead))
     }
 
     /// The term it leads in.
@@ -93,6 +101,7 @@ impl Leader {
         if matches!(message, FromAgent::Confirmation { .. }) {
             self.content = None;
         }
+        let now = self.clock(now);
         self.dispatcher.receive(session, message, state, &mut self.observed, now, out);
     }
 
@@ -112,14 +121,18 @@ impl Leader {
         }
     }
 
-    /// A tick: what was held back to be coalesced may go.
-    pub(super) fn tick(&mut self, now: Timestamp) {
-        self.reported = false;
-        self.sent = false;
+    /// The clock was looked at. After a leap everybody gets time to be heard again.
+    pub(super) fn look_at_clock(&mut self, now: Timestamp) {
         if now.0.saturating_sub(self.last_now.0) > SLEPT_MS {
-            self.observed.since = now;
+            self.observed.since = self.clock(now);
         }
         self.last_now = now;
+    }
+
+    /// A tick: what was held back to be coalesced may go.
+    pub(super) fn tick(&mut self) {
+        self.reported = false;
+        self.sent = false;
     }
 
     /// Everything that can be done now. Says commands that need no entry but must not be answered by a deposed leader.
@@ -132,7 +145,13 @@ impl Leader {
     ) -> Vec<(u64, CommandDone)> {
         if self.head.is_none() && member.is_caught_up() {
             self.head = Some(state.clone());
+            self.ahead = state.clock.0.saturating_sub(now.0);
+            self.observed.since = self.clock(now);
+            for heard in self.observed.heard.values_mut() {
+                *heard = self.observed.since;
+            }
         }
+        let now = self.clock(now);
         if self.head.is_none() {
             return Vec::new();
         }
@@ -140,7 +159,7 @@ impl Leader {
         for (token, request, command) in std::mem::take(&mut self.waiting) {
             unchanged.extend(self.decide(member, token, request, &command, now, replies));
         }
-        self.report(member, now);
+        self.report(member, now, replies);
         self.pass(member, now);
         unchanged
     }
@@ -161,7 +180,6 @@ impl Leader {
                 return self.answer_after_all(member, token, done);
             }
         }
-        let now = now.max(head.clock);
         let decision = match rules::command::decide(head, command, now) {
             Ok(decision) => decision,
             Err(refusal) => {
@@ -214,22 +232,23 @@ impl Leader {
     }
 
     /// What agents reported goes into the log: at once, then at most once in a tick.
-    fn report(&mut self, member: &mut Member, now: Timestamp) {
+    fn report(&mut self, member: &mut Member, now: Timestamp, out: &mut Vec<Output>) {
         if self.reported || !self.dispatcher.has_reports() || self.in_flight.len() >= IN_FLIGHT {
             return;
         }
         let Some(head) = &self.head else { return };
         let groups = self.dispatcher.take_reports(head, now);
         self.reported = true;
-        if !groups.is_empty() {
-            self.propose(member, groups, now);
+        if !groups.is_empty() && self.propose(member, groups, now).is_none() {
+            // Nothing reported may be lost: agents connect again and say everything.
+            self.dispatcher.end_all("the log does not take entries now", out);
         }
     }
 
     /// Runs the rules until they are content, or the next tick.
     fn pass(&mut self, member: &mut Member, now: Timestamp) {
         let Some(head) = &self.head else { return };
-        let due = self.wake_at.is_some_and(|at| at <= now.max(head.clock));
+        let due = self.wake_at.is_some_and(|at| at <= now);
         if (self.content == Some(head.version) && !due) || self.in_flight.len() >= IN_FLIGHT {
             return;
         }

@@ -65,6 +65,8 @@ pub struct Core {
     leader: Option<Leader>,
     reads: Reads,
     now: Timestamp,
+    /// How far the wall clock was stepped back in all.
+    stepped_back: u64,
     snapshot_every: u64,
     snapshot_trailing: u64,
     known_leader: Option<RaftId>,
@@ -88,6 +90,7 @@ impl Core {
             leader: None,
             reads: Reads::default(),
             now: Timestamp(0),
+            stepped_back: 0,
             snapshot_every: config.snapshot_every,
             snapshot_trailing: config.snapshot_trailing,
             known_leader: None,
@@ -101,7 +104,10 @@ impl Core {
         if self.stopped {
             return Vec::new();
         }
-        self.now = self.now.max(now);
+        self.now = self.steady(now);
+        if let Some(leader) = &mut self.leader {
+            leader.look_at_clock(self.now);
+        }
         let mut out = Vec::new();
         let mut replies = Vec::new();
         self.take(input, &mut out, &mut replies);
@@ -115,6 +121,16 @@ impl Core {
         }
         self.finish(&mut out, replies);
         out
+    }
+
+    /// Time never falls: after a step back of the wall clock it goes on from where it was.
+    fn steady(&mut self, now: Timestamp) -> Timestamp {
+        let steady = Timestamp(now.0.saturating_add(self.stepped_back));
+        if steady < self.now {
+            self.stepped_back += self.now.0 - steady.0;
+            return self.now;
+        }
+        steady
     }
 
     fn take(&mut self, input: Input, out: &mut Vec<Output>, replies: &mut Vec<Output>) {
@@ -159,7 +175,7 @@ impl Core {
         self.member.tick();
         self.reads.tick(&mut self.member, replies);
         if let Some(leader) = &mut self.leader {
-            leader.tick(self.now);
+            leader.tick();
             leader.change_members(&mut self.member, &self.state);
         }
         if self.member.entries_since_snapshot(self.state.applied) >= self.snapshot_every {

@@ -16,6 +16,8 @@ pub(crate) enum Fault {
     SlowDisk(u64),
     /// The network loses many messages.
     Lossy,
+    /// A controller's clock is set to another time.
+    ClockStep(u64),
 }
 
 impl World {
@@ -24,12 +26,13 @@ impl World {
         let machine = self.random.between(1, self.machines + 1);
         let controller = self.random.between(1, self.controllers + 1);
         let lasts = self.random.between(300, 9_000);
-        let fault = match self.random.between(0, 6) {
+        let fault = match self.random.between(0, 7) {
             0 => Fault::Crash(machine),
             1 => Fault::Kill(controller),
             2 => Fault::Part(self.random.next()),
             3 => Fault::CutOff(machine),
             4 => Fault::SlowDisk(controller),
+            5 => Fault::ClockStep(controller),
             _ => Fault::Lossy,
         };
         self.faults += 1;
@@ -55,6 +58,7 @@ impl World {
                 self.slow_disk = Some(controller);
             }
             Fault::Lossy => self.loss = 40,
+            Fault::ClockStep(controller) => self.step_clock(controller),
         }
         self.plan_repair(fault, lasts);
     }
@@ -67,6 +71,7 @@ impl World {
             Fault::Part(_) | Fault::CutOff(_) => self.cut.clear(),
             Fault::SlowDisk(_) => self.slow_disk = None,
             Fault::Lossy => self.loss = 1,
+            Fault::ClockStep(_) => {}
         }
     }
 }

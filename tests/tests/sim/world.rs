@@ -60,6 +60,8 @@ struct Controller {
     core: Option<Core>,
     disk: Disk,
     run: u64,
+    /// How far this controller's clock is ahead.
+    skew: u64,
 }
 
 /// See the module.
@@ -137,7 +139,12 @@ impl World {
             faulty: true,
         };
         for id in 1..=controllers {
-            let controller = Controller { core: None, disk: Disk::default(), run: 0 };
+            let controller = Controller {
+                core: None,
+                disk: Disk::default(),
+                run: 0,
+                skew: world.random.between(0, 9_000),
+            };
             world.hosts.insert(id, controller);
         }
         let first = bootstrap(cluster(), "n1", "n1:2377", Timestamp(START));
@@ -238,8 +245,17 @@ impl World {
             client.check(&state);
             assert!(client.command.is_none(), "{} was never answered", client.stack);
         }
-        let unsettled: Vec<_> = state.index.unsettled.iter().collect();
-        assert!(unsettled.is_empty(), "services {unsettled:?} did not converge");
+        let unsettled = &state.index.unsettled;
+        let tasks = state.tasks.values().filter(|task| unsettled.contains(&task.id.service));
+        let tasks: Vec<_> = tasks
+            .map(|task| {
+                format!(
+                    "{} {}/{} {}",
+                    task.id, task.status.state, task.desired, task.status.message
+                )
+            })
+            .collect();
+        assert!(unsettled.is_empty(), "services {unsettled:?} did not converge: {tasks:#?}");
         assert!(state.quarantine.is_empty(), "addresses stay in quarantine");
         let running: BTreeSet<_> = self.agents.values().flat_map(Agent::running).collect();
         let known = state
@@ -316,6 +332,14 @@ impl World {
         }
     }
 
+    /// A controller's clock is set to another time.
+    pub(crate) fn step_clock(&mut self, controller: u64) {
+        let skew = self.random.between(0, 30_000);
+        if let Some(host) = self.hosts.get_mut(&controller) {
+            host.skew = skew;
+        }
+    }
+
     pub(crate) fn plan_repair(&mut self, fault: Fault, after: u64) {
         self.at(after, Happening::Repair(fault));
         let next = after / 2 + self.random.between(200, 5_000);
@@ -323,8 +347,8 @@ impl World {
     }
 
     fn input(&mut self, controller: u64, input: Input) {
-        let now = Timestamp(self.now);
         let Some(host) = self.hosts.get_mut(&controller) else { return };
+        let now = Timestamp(self.now + host.skew);
         let Some(core) = host.core.as_mut() else { return };
         let outputs = core.handle(input, now);
         let status = core.status();

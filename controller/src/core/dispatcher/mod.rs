@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use swarm_proto::assignment::{AssignmentDiff, VolumeReport};
 use swarm_proto::entry::Group;
 use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp, VolumeId};
-use swarm_proto::object::{NodeDescription, TaskStatus};
+use swarm_proto::object::{NodeDescription, NodeStatus, TaskStatus};
 
 use super::output::Output;
 use super::rules::Observed;
@@ -45,6 +45,8 @@ pub(super) struct Dispatcher {
     /// Tasks that each newly greeted agent has: what it lacks of the state is lost.
     greetings: BTreeMap<NodeId, BTreeSet<TaskId>>,
     descriptions: BTreeMap<NodeId, NodeDescription>,
+    /// Nodes that spoke though the state does not take them for ready.
+    awake: BTreeSet<NodeId>,
     volumes: BTreeMap<NodeId, Vec<VolumeReport>>,
 }
 
@@ -82,6 +84,7 @@ impl Dispatcher {
 
     /// Ends every session: another controller leads.
     pub(super) fn end_all(&mut self, reason: &str, out: &mut Vec<Output>) {
+        self.by_node.clear();
         for session in std::mem::take(&mut self.sessions).into_keys() {
             out.push(Output::SessionEnd { session, reason: reason.to_owned() });
         }
@@ -114,6 +117,9 @@ impl Dispatcher {
             return self.end(id, "a session begins with one hello", out);
         }
         observed.heard.insert(node, now);
+        if state.nodes.get(&node).is_some_and(|node| node.status != NodeStatus::Ready) {
+            self.awake.insert(node);
+        }
         match message {
             FromAgent::Hello { description, statuses, volumes, .. } => {
                 self.greet(id, state, out);
@@ -178,6 +184,7 @@ impl Dispatcher {
         !self.statuses.is_empty()
             || !self.greetings.is_empty()
             || !self.descriptions.is_empty()
+            || !self.awake.is_empty()
             || !self.volumes.is_empty()
     }
 

@@ -25,7 +25,9 @@ pub(super) fn groups(dispatcher: &mut Dispatcher, state: &State, now: Timestamp)
             let description = Box::new(description);
             groups.push(group(vec![Action::SetNodeDescription { node, description }]));
         }
-        if stored.status != NodeStatus::Ready {
+    }
+    for node in std::mem::take(&mut dispatcher.awake) {
+        if state.nodes.get(&node).is_some_and(|node| node.status != NodeStatus::Ready) {
             let status = NodeStatus::Ready;
             groups.push(group(vec![Action::SetNodeStatus { node, status }]));
         }

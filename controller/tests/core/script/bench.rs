@@ -105,7 +105,10 @@ impl Bench {
             }),
             ["node", node, wish] => self.wish(node, wish),
             ["node-rm", node, force @ ..] => {
-                self.ask(Command::RemoveNode { node: (*node).to_owned(), force: !force.is_empty() });
+                self.ask(Command::RemoveNode {
+                    node: (*node).to_owned(),
+                    force: !force.is_empty(),
+                });
             }
             ["volume-rm", volume, force @ ..] => self.ask(Command::RemoveVolume {
                 volume: (*volume).to_owned(),
