@@ -226,17 +226,23 @@ pub(crate) enum Cloned {
     },
 }
 
-/// Copies this process into new namespaces (`CLONE_NEW…` in `namespaces`).
+/// Copies this process into new namespaces (`CLONE_NEW…` in `namespaces`), and into a group of the
+/// unified hierarchy if one is given: moving a process later makes all others wait.
 ///
 /// Only for a process with one thread: the copy has only the thread that called, so any lock that
 /// another thread held would stay locked in it.
-pub(crate) fn clone3(namespaces: u64) -> io::Result<Cloned> {
+pub(crate) fn clone3(namespaces: u64, group: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    const INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut pidfd: libc::c_int = -1;
     // SAFETY: an all-zero clone_args is valid. Without CLONE_VM the child has its own copy of all
     // memory; both the arguments and the place for the pidfd live until the call returns.
     unsafe {
         let mut arguments: libc::clone_args = std::mem::zeroed();
         arguments.flags = namespaces | u64::from(libc::CLONE_PIDFD.cast_unsigned());
+        if let Some(group) = group {
+            arguments.flags |= INTO_CGROUP;
+            arguments.cgroup = group.as_raw_fd().cast_unsigned().into();
+        }
         arguments.pidfd = (&raw mut pidfd) as u64;
         arguments.exit_signal = libc::SIGCHLD.cast_unsigned().into();
         let size = size_of::<libc::clone_args>();

@@ -149,7 +149,21 @@ impl Cgroup {
         &self.hierarchies
     }
 
-    /// Opens what a process writes `0` to in order to join.
+    /// Opens the group's folder in the unified hierarchy, for a process to be born in it.
+    pub fn open_unified(&self) -> Result<Option<OwnedFd>, CgroupError> {
+        let Some(unified) = self.hierarchies.iter().find(|each| each.unified) else {
+            return Ok(None);
+        };
+        let path = unified.path.clone();
+        let opened = File::open(&path);
+        opened.map(|folder| Some(folder.into())).map_err(|source| CgroupError::Io {
+            action: "open",
+            path,
+            source,
+        })
+    }
+
+    /// Opens what a process writes `0` to in order to join the other hierarchies.
     pub fn open_procs(&self) -> Result<Vec<OwnedFd>, CgroupError> {
         let open = |hierarchy: &Hierarchy| {
             let path = hierarchy.path.join("cgroup.procs");
@@ -159,7 +173,7 @@ impl Cgroup {
                 .map(OwnedFd::from)
                 .map_err(|source| CgroupError::Io { action: "open", path, source })
         };
-        self.hierarchies.iter().map(open).collect()
+        self.hierarchies.iter().filter(|each| !each.unified).map(open).collect()
     }
 
     /// The processes in the group, as this process's namespace numbers them.

@@ -52,7 +52,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) request: &'a CreateRequest,
     pub(crate) config: &'a Config,
     pub(crate) cgroup: &'a Cgroup,
-    /// What to write `0` to in order to join the control group.
+    /// What to write `0` to in order to join the control group where it was not born in it.
     pub(crate) procs: Vec<OwnedFd>,
     /// The conversation with the shim; closes when the program runs.
     pub(crate) channel: UnixStream,

@@ -161,7 +161,10 @@ fn give_birth(
     let procs = cgroup.open_procs()?;
     let oom_score_adjustment = protect_from_oom();
     let namespaces = u64::from(config.namespaces.new.cast_unsigned());
-    match sys::clone3(namespaces).map_err(step("make new namespaces"))? {
+    let unified = cgroup.open_unified()?;
+    let group = unified.as_ref().map(std::os::fd::AsFd::as_fd);
+    let cloned = sys::clone3(namespaces, group);
+    match cloned.map_err(step("start the first process in new namespaces"))? {
         Cloned::Parent { pid, pidfd } => Ok(Born { pid, pidfd, channel, stdout, stderr }),
         Cloned::Child => {
             drop((channel, stdout, stderr));
