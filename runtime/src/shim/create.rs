@@ -4,13 +4,13 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::log::Log;
-use super::serve::Shim;
+use super::serve::{Held, Shim};
 use crate::cgroup::{Cgroup, CgroupError, Layout};
 use crate::init::{self, Setup};
 use crate::message::{self, CreateRequest, Reply};
@@ -35,6 +35,8 @@ pub(super) enum CreateError {
     Record(#[from] RecordError),
     #[error("could not {step}")]
     Step { step: &'static str, source: io::Error },
+    #[error("another shim is at work in the container's folder")]
+    Busy,
     /// The first process says why.
     #[error("{0}")]
     Init(String),
@@ -84,6 +86,7 @@ impl Drop for Undo {
 
 /// Creates the container that a caller asks for.
 pub(super) fn create(request: CreateRequest, fds: Vec<OwnedFd>) -> Result<Shim, CreateError> {
+    let lock = lock(&request.dir)?;
     let config = Config::read(&request.dir)?;
     let mut undo = Undo::default();
     let rootfs = request.dir.join(record::ROOTFS_DIR);
@@ -116,7 +119,20 @@ pub(super) fn create(request: CreateRequest, fds: Vec<OwnedFd>) -> Result<Shim, 
         let _ = rustix::io::ioctl_fionbio(stream, true);
     }
     let passed = request.fd_names.into_iter().zip(fds).collect();
-    Ok(Shim::new(request.dir, record, born.pidfd, born.channel, streams, listener, log, passed))
+    let held =
+        Held { pidfd: born.pidfd, channel: born.channel, streams, listener, log, passed, lock };
+    Ok(Shim::new(request.dir, record, held))
+}
+
+/// Holds the folder for as long as this process lives: a caller that died while it created a container
+/// and its successor must not end up with two.
+fn lock(dir: &Path) -> Result<fs::File, CreateError> {
+    let folder = fs::File::open(dir).map_err(step("open the container's folder"))?;
+    match rustix::fs::flock(&folder, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(folder),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(CreateError::Busy),
+        Err(error) => Err(call("lock the container's folder")(error)),
+    }
 }
 
 /// Binds the control socket. The folder's path may be longer than a socket's address may be.

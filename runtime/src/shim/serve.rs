@@ -1,6 +1,7 @@
 //! The long part of a shim's life: reads the container's streams into the log, answers callers, and
 //! writes down the end.
 
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -41,6 +42,17 @@ enum Start {
     Done { at_ms: u64 },
 }
 
+/// What only this process holds open of a new container.
+pub(super) struct Held {
+    pub(super) pidfd: OwnedFd,
+    pub(super) channel: UnixStream,
+    pub(super) streams: [Option<OwnedFd>; 2],
+    pub(super) listener: UnixListener,
+    pub(super) log: Log,
+    pub(super) passed: Vec<(String, OwnedFd)>,
+    pub(super) lock: File,
+}
+
 /// A shim whose container is created.
 pub(super) struct Shim {
     dir: PathBuf,
@@ -52,6 +64,8 @@ pub(super) struct Shim {
     listener: UnixListener,
     log: Log,
     passed: Vec<(String, OwnedFd)>,
+    /// Keeps other shims out of the folder.
+    _lock: File,
     clients: Vec<Client>,
     start: Start,
     failure: Option<String>,
@@ -68,29 +82,17 @@ enum Source {
 }
 
 impl Shim {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "every one is a thing that only this process holds"
-    )]
-    pub(super) fn new(
-        dir: PathBuf,
-        record: ContainerRecord,
-        pidfd: OwnedFd,
-        channel: UnixStream,
-        streams: [Option<OwnedFd>; 2],
-        listener: UnixListener,
-        log: Log,
-        passed: Vec<(String, OwnedFd)>,
-    ) -> Self {
+    pub(super) fn new(dir: PathBuf, record: ContainerRecord, held: Held) -> Self {
         Self {
             dir,
             record,
-            pidfd,
-            channel: Some(channel),
-            streams,
-            listener,
-            log,
-            passed,
+            pidfd: held.pidfd,
+            channel: Some(held.channel),
+            streams: held.streams,
+            listener: held.listener,
+            log: held.log,
+            passed: held.passed,
+            _lock: held.lock,
             clients: Vec::new(),
             start: Start::Waiting,
             failure: None,

@@ -166,3 +166,17 @@ fn a_torn_record_is_no_container() {
     let container = fixture.start();
     assert_eq!(container.wait().unwrap().code, 0);
 }
+
+#[test]
+fn two_shims_never_share_a_folder() {
+    let mut fixture = Fixture::new(&["sleep", "1000"]);
+    let container = fixture.start();
+    // As if the record were not written yet when the caller's successor tries.
+    let record = fixture.bundle().join("container.json");
+    let aside = fixture.bundle().join("aside.json");
+    fs::rename(&record, &aside).unwrap();
+    let error = fixture.try_create().unwrap_err().to_string();
+    assert!(error.ends_with("another shim is at work in the container's folder"), "{error}");
+    fs::rename(&aside, &record).unwrap();
+    assert!(matches!(container.status().unwrap(), ContainerStatus::Running { .. }));
+}
