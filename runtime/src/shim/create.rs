@@ -42,6 +42,8 @@ pub(super) enum CreateError {
     Init(String),
     #[error("the container's first process ended before it was set up")]
     InitEnded,
+    #[error("the memory limit is too low even to set the container up")]
+    OutOfMemory,
 }
 
 fn step(step: &'static str) -> impl FnOnce(io::Error) -> CreateError {
@@ -101,7 +103,10 @@ pub(super) fn create(request: CreateRequest, fds: Vec<OwnedFd>) -> Result<Shim, 
     let born = give_birth(&request, &config, &cgroup)?;
     undo.pid = Some(born.pid);
     drop(config);
-    let terminal = wait_until_created(&born.channel)?;
+    let terminal = wait_until_created(&born.channel).map_err(|error| match error {
+        CreateError::InitEnded if cgroup.oom_kills() > 0 => CreateError::OutOfMemory,
+        other => other,
+    })?;
     let record = ContainerRecord {
         id: request.id,
         pid: born.pid,

@@ -22,6 +22,14 @@ fn memory_is_limited_and_the_kill_is_told() {
 }
 
 #[test]
+fn a_memory_limit_that_nothing_fits_into_is_a_clear_error() {
+    let mut fixture = Fixture::new(&["true"]);
+    fixture.options.cgroup.limits.memory_bytes = Some(128 << 10);
+    let error = fixture.try_create().unwrap_err().to_string();
+    assert!(error.ends_with("the memory limit is too low even to set the container up"), "{error}");
+}
+
+#[test]
 fn processes_are_limited() {
     let mut fixture = Fixture::script("for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done; wait");
     fixture.options.cgroup.limits.pids = Some(4);
