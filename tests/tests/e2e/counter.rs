@@ -19,6 +19,11 @@ fn the_counter_counts_on_every_host_and_a_second_deploy_changes_nothing() {
     let lab = Lab::up("counter");
     lab.deploy_counter();
 
+    // Running is not listening yet, and nobody told the cluster how to look.
+    eventually(20, "each replica listens", || {
+        let text = lab.run(&["logs", "counter_web-fe"]);
+        (text.matches("Running on all addresses").count() == 3).then_some(())
+    });
     let mut numbers = Vec::new();
     let mut containers = BTreeSet::new();
     for request in 0..30 {

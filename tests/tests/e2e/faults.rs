@@ -11,7 +11,7 @@ const ECHO: &str = r#"
 services:
   echo:
     image: busybox
-    command: nc -lk -p 7000 -e cat
+    command: nc -ll -p 7000 -e cat
     ports: ["7001:7000"]
   work:
     image: busybox
@@ -119,7 +119,10 @@ volumes:
     assert_eq!(shell(&before).len(), 2, "{before:?}");
     lab.lab("kill", &[&host, "--only", "agent"]);
     assert_eq!(shell(&lab.contained(&host)), shell(&before), "nothing happened to the containers");
-    lab.exec(&host, &["sh", "-c", "touch /var/lib/swarm/agent/volumes/*/_data/go"]);
+    lab.exec(
+        &host,
+        &["sh", "-c", "for data in /var/lib/swarm/agent/volumes/*/_data; do touch $data/go; done"],
+    );
     eventually(10, "one container ends while nobody watches", || {
         (shell(&lab.contained(&host)).len() == 1).then_some(())
     });

@@ -78,7 +78,7 @@ pub(crate) fn root() -> PathBuf {
 
 /// Labs take turns, over all test processes.
 fn take_turn() -> File {
-    let file = File::create(programs().join("e2e.lock")).unwrap();
+    let file = File::create(std::env::temp_dir().join("swarm-e2e.lock")).unwrap();
     file.lock().unwrap();
     file
 }

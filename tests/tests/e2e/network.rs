@@ -62,7 +62,7 @@ fn a_published_port_answers_on_every_host_and_goes_with_its_stack() {
 services:
   echo:
     image: busybox
-    command: nc -lk -p 7000 -e cat
+    command: nc -ll -p 7000 -e cat
     ports: ["7001:7000"]
 "#,
     );
@@ -97,7 +97,7 @@ fn rules_that_others_flush_come_back() {
     let lab = Lab::with("flush", &["--hosts", "1", "--controllers", "1"]);
     lab.deploy(
         "f",
-        "services:\n  echo:\n    image: busybox\n    command: nc -lk -p 7000 -e cat\n    ports: [\"7001:7000\"]\n",
+        "services:\n  echo:\n    image: busybox\n    command: nc -ll -p 7000 -e cat\n    ports: [\"7001:7000\"]\n",
     );
     let answers = || lab.connect("n1", address("n1"), 7001).ok();
     eventually(10, "the port answers", answers);
