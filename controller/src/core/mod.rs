@@ -148,7 +148,7 @@ impl Core {
                     replies.push(Output::Reply { token, result });
                 }
             }
-            Input::ReadBarrier { token } => self.reads.add(Reader::Barrier(token)),
+            Input::ReadBarrier { token } => self.reads.add(Reader::Barrier(token), replies),
             Input::SessionOpened { session, node } => {
                 if let Some(leader) = &mut self.leader {
                     leader.dispatcher().open(session, node, out);
@@ -287,7 +287,7 @@ impl Core {
     fn lead(&mut self, replies: &mut Vec<Output>) {
         let Some(leader) = &mut self.leader else { return };
         for (token, done) in leader.work(&mut self.member, &self.state, self.now, replies) {
-            self.reads.add(Reader::Answer(token, done));
+            self.reads.add(Reader::Answer(token, done), replies);
         }
         self.reads.ask_new(&mut self.member);
     }

@@ -12,6 +12,9 @@ const ASK_AGAIN: u64 = 8;
 /// Ticks after which a read fails.
 const GIVE_UP: u64 = 160;
 
+/// Reads that may wait at once.
+const MOST_READERS: usize = 10_000;
+
 /// Who waits.
 pub(super) enum Reader {
     /// A client's read.
@@ -40,8 +43,14 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    pub(super) fn add(&mut self, reader: Reader) {
-        self.new.push(reader);
+    /// Somebody wants to read. When too many do, they are told so at once.
+    pub(super) fn add(&mut self, reader: Reader, replies: &mut Vec<Output>) {
+        let waiting = self.asked.values().map(|round| round.readers.len());
+        if self.new.len() + waiting.sum::<usize>() < MOST_READERS {
+            self.new.push(reader);
+        } else {
+            replies.push(failed(&reader));
+        }
     }
 
     pub(super) fn tick(&mut self, member: &mut Member, replies: &mut Vec<Output>) {

@@ -55,6 +55,8 @@ fn services() -> impl Strategy<Value = Vec<String>> {
         Just("port=-:80,replicas=2".to_owned()),
         Just("hostport=9000:80,replicas=2".to_owned()),
         Just("volume=data".to_owned()),
+        Just("nonet,net=other,replicas=2".to_owned()),
+        Just("net=other,dnsrr,replicas=2".to_owned()),
         Just("restart=none,parallelism=0,replicas=4".to_owned()),
     ];
     let service = (prop_oneof![Just("a"), Just("b"), Just("c")], option);

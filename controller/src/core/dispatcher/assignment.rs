@@ -103,7 +103,7 @@ pub(super) fn networks(
         let Some(gateway) = network.gateways.iter().find(|gateway| gateway.node == node) else {
             continue;
         };
-        if network.removing || !state.index.needs(network.id, node) {
+        if !state.index.needs(network.id, node) {
             gone.extend(first.then_some(network.id));
             continue;
         }

@@ -125,14 +125,14 @@ impl Dispatcher {
                 self.greet(id, state, out);
                 self.descriptions.insert(node, description);
                 self.greetings.insert(node, statuses.iter().map(|(task, _)| *task).collect());
-                self.take_statuses(node, statuses);
+                self.take_statuses(node, statuses, state);
                 self.volumes.insert(node, volumes);
             }
             FromAgent::Heartbeat => {
                 let message = ToAgent::Alive { controllers: addresses(state) };
                 out.push(Output::SessionSend { session: id, message });
             }
-            FromAgent::Statuses(statuses) => self.take_statuses(node, statuses),
+            FromAgent::Statuses(statuses) => self.take_statuses(node, statuses, state),
             FromAgent::Description(description) => {
                 self.descriptions.insert(node, description);
             }
@@ -140,11 +140,12 @@ impl Dispatcher {
                 self.volumes.insert(node, volumes);
             }
             FromAgent::Confirmation { networks, removed_networks, removed_tasks } => {
-                for (network, version) in networks {
+                let known = |network: &NetworkId| state.networks.contains_key(network);
+                for (network, version) in networks.into_iter().filter(|(id, _)| known(id)) {
                     observed.confirmed.insert((network, node), version);
                     observed.gone_networks.remove(&(network, node));
                 }
-                for network in removed_networks {
+                for network in removed_networks.into_iter().filter(|id| known(id)) {
                     observed.confirmed.remove(&(network, node));
                     observed.gone_networks.insert((network, node));
                 }
@@ -169,8 +170,10 @@ impl Dispatcher {
         out.push(Output::SessionSend { session: id, message });
     }
 
-    fn take_statuses(&mut self, node: NodeId, statuses: Vec<(TaskId, TaskStatus)>) {
-        for (task, status) in statuses {
+    /// Only a task's own node may speak of it.
+    fn take_statuses(&mut self, node: NodeId, statuses: Vec<(TaskId, TaskStatus)>, state: &State) {
+        let own = |task: &TaskId| state.tasks.get(task).is_some_and(|t| t.node == Some(node));
+        for (task, status) in statuses.into_iter().filter(|(task, _)| own(task)) {
             let entry = self.statuses.entry(task).or_insert_with(|| (node, status.clone()));
             // What is not in the log yet only rises, too.
             if entry.0 != node || status.state >= entry.1.state {

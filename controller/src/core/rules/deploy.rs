@@ -179,6 +179,14 @@ impl Draft<'_> {
                 self.actions.push(Action::SetServiceRemoving(service.id));
             }
         }
+        let networks = self.state.networks.values().filter(|n| n.stack == self.spec.name);
+        for network in networks {
+            if !self.spec.networks.contains_key(&network.key) && !network.removing {
+                self.read.push((ObjectId::Network(network.id), Counter::Spec));
+                self.changes.push(format!("network {} removed", network.key));
+                self.actions.push(Action::SetNetworkRemoving(network.id));
+            }
+        }
     }
 
     fn finish(self, warnings: Vec<String>) -> Decision {

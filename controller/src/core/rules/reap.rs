@@ -143,7 +143,7 @@ pub(super) fn may_leave(
     plan: &mut Plan,
 ) -> bool {
     let Some(node) = state.nodes.get(&node) else { return true };
-    let unneeded = network.removing || !state.index.needs(network.id, node.id);
+    let unneeded = !state.index.needs(network.id, node.id);
     let down = node.status == NodeStatus::Down && network.removing;
     unneeded && (down || is_gone(state, observed, network.id, node, now, plan))
 }

@@ -31,11 +31,17 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
 fn replicate(state: &State, service: &Service, replicas: u32, now: Timestamp, plan: &mut Plan) {
     let slots = slots(state, service);
     let read = [(ObjectId::Service(service.id), Counter::Spec)];
-    let active: BTreeMap<Slot, &SlotView<'_>> = slots
-        .iter()
-        .filter(|(_, view)| view.is_active())
-        .map(|(slot, view)| (*slot, view))
-        .collect();
+    // Slots of nodes are left from when the service was global.
+    for (slot, view) in &slots {
+        if matches!(slot, Slot::Node(_)) && view.wanted().next().is_some() {
+            plan.add(state, &read, stop(view));
+        }
+    }
+    let is_active = |(slot, view): &(&Slot, &SlotView<'_>)| {
+        matches!(slot, Slot::Replica(_)) && view.is_active()
+    };
+    let active: BTreeMap<Slot, &SlotView<'_>> =
+        slots.iter().filter(is_active).map(|(slot, view)| (*slot, view)).collect();
     let wanted = replicas as usize;
     if active.len() < wanted {
         let free = (1..).map(Slot::Replica).filter(|slot| !active.contains_key(slot));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use swarm_proto::entry::{Action, Entry, Expect, Group, Request};
 use swarm_proto::id::ServiceId;
 use swarm_proto::object::{AllocatedPort, Service};
-use swarm_proto::spec::{EndpointMode, PortSpec, ServiceMode};
+use swarm_proto::spec::{EndpointMode, NetworkAttachmentSpec, PortSpec, ServiceMode};
 
 use super::{Event, State};
 
@@ -134,7 +134,7 @@ impl State {
         } else {
             self.index.unsettled.insert(id);
         }
-        let lacking = self.services.get(&id).is_some_and(|service| lacks_endpoint(service));
+        let lacking = self.services.get(&id).is_some_and(|service| lacks_endpoint(self, service));
         if lacking {
             self.index.unallocated.insert(id);
         } else {
@@ -170,15 +170,20 @@ impl State {
     }
 }
 
-/// Whether a service still needs virtual addresses or port numbers.
-pub(crate) fn lacks_endpoint(service: &Service) -> bool {
-    let vips = service.spec.endpoint_mode == EndpointMode::Vip
-        && service.vips.len() != service.spec.networks.len();
-    let extra_vips = service.spec.endpoint_mode == EndpointMode::Dnsrr && !service.vips.is_empty();
+/// Whether a service's virtual addresses and port numbers are not what its spec asks for.
+pub(crate) fn lacks_endpoint(state: &State, service: &Service) -> bool {
+    let on = |attachment: &NetworkAttachmentSpec| {
+        state.find_network(&service.stack, &attachment.network).map(|network| network.id)
+    };
+    let wanted: Vec<_> = match service.spec.endpoint_mode {
+        EndpointMode::Vip => service.spec.networks.iter().map(on).collect(),
+        EndpointMode::Dnsrr => Vec::new(),
+    };
+    let has = service.vips.iter().map(|vip| Some(vip.network));
     let fits = |port: &PortSpec| service.ports.iter().any(|allocated| is_for(allocated, port));
     let ports =
         service.ports.len() != service.spec.ports.len() || !service.spec.ports.iter().all(fits);
-    !service.removing && (vips || extra_vips || ports)
+    !service.removing && (ports || !has.eq(wanted))
 }
 
 /// Whether a port with a number is what the spec asks for.

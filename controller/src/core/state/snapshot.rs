@@ -199,7 +199,7 @@ impl State {
         }
         for service in self.services.clone().values() {
             self.index.service(service, true);
-            if lacks_endpoint(service) {
+            if lacks_endpoint(self, service) {
                 self.index.unallocated.insert(service.id);
             }
         }

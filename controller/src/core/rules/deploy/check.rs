@@ -158,6 +158,12 @@ fn check_network(
     let name = spec.name.clone().unwrap_or_else(|| format!("{}_{key}", stack.name));
     let old = state.find_network(&stack.name, key);
     if let Some(old) = old {
+        if old.removing {
+            return Err(Refusal::conflict(
+                format!("network `{key}` is still being removed"),
+                "deploy again in a moment",
+            ));
+        }
         let fixed = |spec: &NetworkSpec| (spec.name.clone(), spec.subnet, spec.internal);
         if fixed(&old.spec) != fixed(spec) {
             return Err(Refusal::conflict(
