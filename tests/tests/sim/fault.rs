@@ -6,6 +6,8 @@ use crate::world::World;
 pub(crate) enum Fault {
     /// A machine with its controller and agent loses power.
     Crash(u64),
+    /// All machines lose power at once.
+    PowerCut,
     /// Only the controller's process dies.
     Kill(u64),
     /// Machines on either side do not hear each other.
@@ -26,8 +28,9 @@ impl World {
         let machine = self.random.between(1, self.machines + 1);
         let controller = self.random.between(1, self.controllers + 1);
         let lasts = self.random.between(300, 9_000);
-        let fault = match self.random.between(0, 7) {
+        let fault = match self.random.between(0, 9) {
             0 => Fault::Crash(machine),
+            7 | 8 => Fault::PowerCut,
             1 => Fault::Kill(controller),
             2 => Fault::Part(self.random.next()),
             3 => Fault::CutOff(machine),
@@ -38,6 +41,7 @@ impl World {
         self.faults += 1;
         match fault {
             Fault::Crash(machine) => self.crash_machine(machine),
+            Fault::PowerCut => (1..=self.machines).for_each(|machine| self.crash_machine(machine)),
             Fault::Kill(controller) => self.crash_controller(controller),
             Fault::Part(sides) => {
                 for a in 1..=self.machines {
@@ -67,6 +71,7 @@ impl World {
     pub(crate) fn repair(&mut self, fault: Fault) {
         match fault {
             Fault::Crash(machine) => self.start_machine(machine),
+            Fault::PowerCut => (1..=self.machines).for_each(|machine| self.start_machine(machine)),
             Fault::Kill(controller) => self.start_controller(controller),
             Fault::Part(_) | Fault::CutOff(_) => self.cut.clear(),
             Fault::SlowDisk(_) => self.slow_disk = None,

@@ -73,6 +73,8 @@ pub(crate) struct World {
     pub(crate) loss: u64,
     pub(crate) slow_disk: Option<u64>,
     pub(crate) faults: u64,
+    /// How long the disks of this run take, at most, to sync.
+    sync: u64,
     seed: u64,
     now: u64,
     order: u64,
@@ -113,6 +115,7 @@ impl World {
         let mut random = Random::new(seed);
         let controllers = if random.chance(30) { 5 } else { 3 };
         let machines = controllers + random.between(0, 3);
+        let sync = if random.chance(50) { 6 } else { 60 };
         let mut world = Self {
             random,
             machines,
@@ -121,6 +124,7 @@ impl World {
             loss: 1,
             slow_disk: None,
             faults: 0,
+            sync,
             seed,
             now: START,
             order: 0,
@@ -375,8 +379,8 @@ impl World {
                 host.disk.write(batch);
                 let run = host.run;
                 let slow = self.slow_disk == Some(controller);
-                let delay =
-                    if slow { self.random.between(200, 900) } else { self.random.between(1, 6) };
+                let slowest = if slow { 900 } else { self.sync };
+                let delay = self.random.between(slowest / 5 + 1, slowest + 2);
                 self.at(delay, Happening::Synced { controller, run, batch: number });
             }
             Output::Reply { token, result } => self.reply(token, result.is_ok()),
@@ -561,7 +565,7 @@ impl World {
                 self.input(leader, Input::Command { token, request_id, command });
             }
         }
-        let pause = self.random.between(100, 4_000);
+        let pause = self.random.between(50, 2_000);
         self.at(pause, Happening::Client(number));
     }
 }

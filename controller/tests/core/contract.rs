@@ -1,0 +1,278 @@
+//! What a core promises to its surroundings, input by input.
+
+use std::time::Duration;
+
+use prost_for_raft::Message as _;
+use raft::eraftpb::{Entry, HardState, Message, MessageType};
+use swarm_controller::core::{
+    Command, CommandDone, Core, CoreConfig, DiskEntry, FromAgent, Input, Output, Recovered,
+    RefusalKind, ToAgent, bootstrap,
+};
+use swarm_proto::id::{NodeId, RaftId, Timestamp};
+use swarm_proto::object::{Cluster, NodeDescription, Role, Secret};
+
+use crate::spec;
+
+const START: u64 = 1_700_000_000_000;
+
+fn cluster() -> Cluster {
+    Cluster {
+        id: "0".repeat(32),
+        ca_certificate: String::new(),
+        ca_key: Secret::default(),
+        controller_token: Secret::default(),
+        agent_token: Secret::default(),
+        heartbeat: Duration::from_secs(1),
+        node_down_after: Duration::from_secs(4),
+        task_history: 2,
+        address_pool: ([10, 200, 0, 0].into(), 16),
+        subnet_prefix_length: 24,
+        vxlan_port: 4789,
+    }
+}
+
+fn first_disk() -> Recovered {
+    let first = bootstrap(cluster(), "n1", "n1:2377", Timestamp(START));
+    let snapshot = first.snapshot.map(|s| (s.index, s.term, s.encode()));
+    Recovered { hard_state: first.hard_state, snapshot, entries: Vec::new() }
+}
+
+/// Hands over an input; the disk is at once done with what it is given.
+fn drive(core: &mut Core, input: Input) -> Vec<Output> {
+    let mut inputs = vec![input];
+    let mut all = Vec::new();
+    while let Some(input) = inputs.pop() {
+        for output in core.handle(input, Timestamp(START)) {
+            if let Output::Persist(batch) = &output {
+                inputs.push(Input::Persisted { batch: batch.number });
+            }
+            all.push(output);
+        }
+    }
+    all
+}
+
+/// The only controller of a cluster, leading.
+fn leader() -> Core {
+    let mut core = Core::new(CoreConfig::new(RaftId(1), first_disk())).unwrap();
+    for _ in 0..40 {
+        drive(&mut core, Input::Tick);
+    }
+    assert!(core.status().leading);
+    core
+}
+
+fn deploy() -> Command {
+    let spec = spec::stack("shop", &["web:replicas=2"]);
+    Command::Deploy { spec, prune: false, warnings: Vec::new() }
+}
+
+fn answer(outputs: &[Output]) -> Option<&CommandDone> {
+    outputs.iter().find_map(|output| match output {
+        Output::Reply { result: Ok(done), .. } => Some(done),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_retried_request_is_applied_once_and_answered_alike() {
+    let mut core = leader();
+    let ask = |token| Input::Command { token, request_id: "r".to_owned(), command: deploy() };
+    let first = drive(&mut core, ask(1));
+    let version = core.state().version;
+    let second = drive(&mut core, ask(2));
+    let first = answer(&first).unwrap();
+    assert!(matches!(first, CommandDone::Deployed { revision: 1, changed: true, .. }));
+    assert_eq!(answer(&second), Some(first));
+    assert_eq!(core.state().version, version);
+}
+
+#[test]
+fn nothing_is_answered_before_it_is_on_disk() {
+    let mut core = leader();
+    let input = Input::Command { token: 1, request_id: "r".to_owned(), command: deploy() };
+    let outputs = core.handle(input, Timestamp(START));
+    assert!(answer(&outputs).is_none());
+    assert!(core.state().stacks.is_empty());
+    let batches = outputs.iter().filter_map(|output| match output {
+        Output::Persist(batch) => Some(batch.number),
+        _ => None,
+    });
+    let batch = batches.max().expect("something to write");
+    let outputs = drive(&mut core, Input::Persisted { batch });
+    assert!(answer(&outputs).is_some());
+}
+
+#[test]
+fn state_is_told_before_the_answer() {
+    let mut core = leader();
+    let input = Input::Command { token: 1, request_id: "r".to_owned(), command: deploy() };
+    let outputs = drive(&mut core, input);
+    let applied = outputs.iter().position(
+        |o| matches!(o, Output::Applied { state, .. } if state.stacks.contains_key("shop")),
+    );
+    let replied = outputs.iter().position(|output| matches!(output, Output::Reply { .. }));
+    assert!(applied.unwrap() < replied.unwrap());
+}
+
+#[test]
+fn a_follower_refuses_commands_and_sessions() {
+    let mut core = Core::new(CoreConfig::new(RaftId(2), Recovered::default())).unwrap();
+    let input = Input::Command { token: 7, request_id: "r".to_owned(), command: deploy() };
+    let outputs = drive(&mut core, input);
+    let [Output::Reply { token: 7, result: Err(refusal) }] = outputs.as_slice() else {
+        panic!("{outputs:?}");
+    };
+    assert_eq!(refusal.kind, RefusalKind::Unavailable);
+    let outputs = drive(&mut core, Input::SessionOpened { session: 1, node: NodeId(1) });
+    assert!(matches!(outputs.as_slice(), [Output::SessionEnd { session: 1, .. }]));
+}
+
+/// A request for a vote from member 1, as member 2 gets it.
+fn vote_request() -> Vec<u8> {
+    let mut message = Message { to: 2, from: 1, term: 5, ..Message::default() };
+    message.set_msg_type(MessageType::MsgRequestVote);
+    message.index = 1;
+    message.log_term = 1;
+    message.encode_to_vec()
+}
+
+#[test]
+fn a_vote_is_given_only_once_it_is_on_disk() {
+    let mut core = Core::new(CoreConfig::new(RaftId(2), Recovered::default())).unwrap();
+    let outputs = core.handle(Input::PeerMessage { bytes: vote_request() }, Timestamp(START));
+    let [Output::Persist(batch)] = outputs.as_slice() else { panic!("{outputs:?}") };
+    let state = HardState::decode(batch.hard_state.as_deref().unwrap()).unwrap();
+    assert_eq!((state.term, state.vote), (5, 1));
+    assert!(batch.must_sync);
+    let input = Input::Persisted { batch: batch.number };
+    let outputs = core.handle(input, Timestamp(START));
+    assert!(outputs.iter().any(|output| matches!(output, Output::Send { to: RaftId(1), .. })));
+}
+
+#[test]
+fn a_member_starts_with_what_its_disk_kept() {
+    let mut core = leader();
+    let mut disk = first_disk();
+    let input = Input::Command { token: 1, request_id: "r".to_owned(), command: deploy() };
+    for output in drive(&mut core, input) {
+        if let Output::Persist(batch) = output {
+            disk.entries.extend(batch.entries);
+        }
+    }
+    // The leader's first, empty entry of its term was written before.
+    let first = disk.entries[0].index;
+    let empty = Entry { index: first - 1, term: disk.entries[0].term, ..Entry::default() };
+    let (index, term) = (empty.index, empty.term);
+    disk.entries.insert(0, DiskEntry { index, term, data: empty.encode_to_vec() });
+    let mut again = Core::new(CoreConfig::new(RaftId(1), disk)).unwrap();
+    for _ in 0..40 {
+        drive(&mut again, Input::Tick);
+    }
+    assert!(again.state().stacks.contains_key("shop"));
+    assert_eq!(again.state().to_bytes().len(), core.state().to_bytes().len());
+}
+
+#[test]
+fn a_disk_with_a_hole_is_refused() {
+    let entry = |index| {
+        let data = Entry { index, term: 1, ..Entry::default() }.encode_to_vec();
+        DiskEntry { index, term: 1, data }
+    };
+    let with = |entries| Recovered { entries, ..first_disk() };
+    let start = |disk| Core::new(CoreConfig::new(RaftId(1), disk)).err().map(|e| e.to_string());
+    let hole = start(with(vec![entry(2), entry(4)])).unwrap();
+    assert!(hole.ends_with("the log: entry 4 follows 2"), "{hole}");
+    let missing = start(with(vec![entry(3)])).unwrap();
+    assert!(missing.ends_with("entries 1 to 3 are missing"), "{missing}");
+    let mut swapped = entry(2);
+    swapped.term = 3;
+    assert!(start(with(vec![swapped])).is_some());
+    let garbage = DiskEntry { index: 2, term: 1, data: vec![0xff; 9] };
+    assert!(start(with(vec![garbage])).is_some());
+}
+
+fn hello() -> FromAgent {
+    FromAgent::Hello {
+        nonce: String::new(),
+        description: NodeDescription { hostname: "n1".to_owned(), ..NodeDescription::default() },
+        statuses: Vec::new(),
+        volumes: Vec::new(),
+    }
+}
+
+fn ended(outputs: &[Output]) -> Vec<u64> {
+    let ended = outputs.iter().filter_map(|output| match output {
+        Output::SessionEnd { session, .. } => Some(*session),
+        _ => None,
+    });
+    ended.collect()
+}
+
+#[test]
+fn a_session_begins_with_one_hello_and_the_complete_set() {
+    let mut core = leader();
+    drive(&mut core, Input::SessionOpened { session: 1, node: NodeId(1) });
+    let mut outputs = drive(&mut core, Input::SessionMessage { session: 1, message: hello() });
+    outputs.extend(drive(&mut core, Input::Tick));
+    let sent: Vec<_> = outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::SessionSend { session: 1, message } => Some(message),
+            _ => None,
+        })
+        .collect();
+    assert!(matches!(sent[0], ToAgent::Welcome { node: NodeId(1), .. }));
+    assert!(matches!(sent[1], ToAgent::Assignments { complete: true, sequence: 1, .. }));
+    let outputs = drive(&mut core, Input::SessionMessage { session: 1, message: hello() });
+    assert_eq!(ended(&outputs), [1]);
+}
+
+#[test]
+fn sessions_of_strangers_and_without_hello_end() {
+    let mut core = leader();
+    drive(&mut core, Input::SessionOpened { session: 1, node: NodeId(99) });
+    let outputs = drive(&mut core, Input::SessionMessage { session: 1, message: hello() });
+    assert_eq!(ended(&outputs), [1]);
+    drive(&mut core, Input::SessionOpened { session: 2, node: NodeId(1) });
+    let message = FromAgent::Heartbeat;
+    let outputs = drive(&mut core, Input::SessionMessage { session: 2, message });
+    assert_eq!(ended(&outputs), [2]);
+    drive(&mut core, Input::SessionOpened { session: 3, node: NodeId(1) });
+    let outputs = drive(&mut core, Input::SessionOpened { session: 4, node: NodeId(1) });
+    assert_eq!(ended(&outputs), [3]);
+}
+
+#[test]
+fn reads_wait_for_the_leader() {
+    let mut core = leader();
+    let outputs = drive(&mut core, Input::ReadBarrier { token: 3 });
+    assert!(outputs.iter().any(|output| matches!(output, Output::ReadReady { token: 3 })));
+    let mut lonely = Core::new(CoreConfig::new(RaftId(2), Recovered::default())).unwrap();
+    let mut outputs = drive(&mut lonely, Input::ReadBarrier { token: 4 });
+    for _ in 0..200 {
+        outputs.extend(drive(&mut lonely, Input::Tick));
+    }
+    assert!(outputs.iter().any(|output| matches!(output, Output::ReadFailed { token: 4 })));
+}
+
+#[test]
+fn ids_are_counted_and_never_reused() {
+    let mut core = leader();
+    let join = |core: &mut Core, token: u64, role| {
+        let command = Command::Join {
+            hostname: format!("m{token}"),
+            role,
+            controller_address: (role == Role::Controller).then(|| "m:2377".to_owned()),
+        };
+        let input = Input::Command { token, request_id: format!("j{token}"), command };
+        answer(&drive(core, input)).cloned().unwrap()
+    };
+    let second = join(&mut core, 1, Role::Agent);
+    assert_eq!(second, CommandDone::Joined { node: NodeId(2), raft_id: None });
+    let command = Command::RemoveNode { node: "2".to_owned(), force: true };
+    let input = Input::Command { token: 2, request_id: "x".to_owned(), command };
+    assert!(answer(&drive(&mut core, input)).is_some());
+    let third = join(&mut core, 3, Role::Controller);
+    assert_eq!(third, CommandDone::Joined { node: NodeId(3), raft_id: Some(RaftId(2)) });
+}
