@@ -126,9 +126,10 @@ async fn join(config: &Config, token: &JoinToken, address: &str) -> Result<(), C
             folder: Identity::folder(&config.state_dir),
         });
     }
-    let address = match address.contains(':') {
-        true => address.to_owned(),
-        false => format!("{address}:{CONTROLLER_PORT}"),
+    let address = if address.contains(':') {
+        address.to_owned()
+    } else {
+        format!("{address}:{CONTROLLER_PORT}")
     };
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let identity = transport::join(&address, token, &hostname, None).await?;

@@ -245,7 +245,10 @@ mod tests {
     fn mistakes_are_named() {
         let table = [
             ("stat_dir = '/x'", "unknown setting `stat_dir`\n\nhint: did you mean `state_dir`?"),
-            ("[registry]\nmirors = {}", "`registry.mirors`\n\nhint: did you mean `registry.mirrors`?"),
+            (
+                "[registry]\nmirors = {}",
+                "`registry.mirors`\n\nhint: did you mean `registry.mirrors`?",
+            ),
             ("colour = 1", "unknown setting `colour`"),
             ("port = 'x'", "port"),
             ("port = 70000", "port"),

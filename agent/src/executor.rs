@@ -291,9 +291,10 @@ impl Executor {
             },
             user,
             init: spec.init,
-            seccomp: match spec.privileged {
-                true => SeccompChoice::Unconfined,
-                false => SeccompChoice::Default,
+            seccomp: if spec.privileged {
+                SeccompChoice::Unconfined
+            } else {
+                SeccompChoice::Default
             },
             log: LogLimits::default(),
             passed_fds: Vec::new(),
@@ -479,7 +480,8 @@ fn sources(
     let (mut sources, mut made_any) = (BTreeMap::new(), false);
     let spec = &task.container;
     let of_image = image.config.volumes.iter();
-    let of_image = of_image.filter(|path| !spec.mounts.iter().any(|mount| same(&mount.target, path)));
+    let of_image =
+        of_image.filter(|path| !spec.mounts.iter().any(|mount| same(&mount.target, path)));
     let of_image = of_image.map(|path| Mount {
         target: path.clone(),
         source: MountSource::Anonymous,

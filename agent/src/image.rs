@@ -285,10 +285,12 @@ impl Inner {
             if inner.store.has_layer(&diff_id) {
                 return Ok(());
             }
-            let permit = inner.downloads.acquire().await.map_err(closed)?;
+            let permit =
+                inner.downloads.acquire().await.map_err(|e| ImageError::Stopped(e.to_string()))?;
             pull::blob(&inner.store, &source, &reference, &descriptor).await?;
             drop(permit);
-            let _permit = inner.unpacks.acquire().await.map_err(closed)?;
+            let _permit =
+                inner.unpacks.acquire().await.map_err(|e| ImageError::Stopped(e.to_string()))?;
             let store = Arc::clone(&inner.store);
             let Descriptor { digest, media_type, .. } = descriptor;
             blocking(move || store.unpack(&digest, &media_type, &diff_id)).await
@@ -336,8 +338,4 @@ fn name_of(reference: &Reference) -> String {
         Some(_) => Reference { digest: None, ..reference.clone() }.to_string(),
         None => reference.to_string(),
     }
-}
-
-fn closed(error: tokio::sync::AcquireError) -> ImageError {
-    ImageError::Stopped(error.to_string())
 }

@@ -223,11 +223,14 @@ fn read(bytes: &[u8]) -> (Contents, usize) {
 }
 
 fn read_one(bytes: &[u8], at: usize) -> Option<(Record, usize)> {
-    let header: [u8; HEADER] = bytes.get(at..at + HEADER)?.try_into().ok()?;
-    let [a, b, c, d, e, f, g, h] = header;
-    let length = usize::try_from(u32::from_le_bytes([a, b, c, d])).ok()?;
+    let number = |at: usize| {
+        let bytes = bytes.get(at..at + HEADER / 2)?;
+        Some(u32::from_le_bytes(bytes.try_into().ok()?))
+    };
+    let length = usize::try_from(number(at)?).ok()?;
+    let checksum = number(at + HEADER / 2)?;
     let payload = bytes.get(at + HEADER..at + HEADER + length.min(LARGEST))?;
-    let whole = crc32fast::hash(payload) == u32::from_le_bytes([e, f, g, h]);
+    let whole = crc32fast::hash(payload) == checksum;
     let record = serde_json::from_slice(payload).ok().filter(|_| whole)?;
     Some((record, at + HEADER + length))
 }

@@ -115,8 +115,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let board = Arc::new(Board::default());
     let (cut_off, in_reach) = watch::channel(false);
     let journal = Journal::open(&agent.join("journal"))?;
-    let worker =
-        Worker::start(journal, Arc::clone(&executor), Arc::clone(&board), in_reach).await;
+    let worker = Worker::start(journal, Arc::clone(&executor), Arc::clone(&board), in_reach).await;
     let worker = Arc::new(worker);
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let service =

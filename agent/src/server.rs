@@ -60,9 +60,8 @@ impl Agent for AgentService {
         };
         let mut streams = futures_util::stream::SelectAll::new();
         for task in &request.tasks {
-            let id: TaskId = task.parse().map_err(|error| {
-                Status::invalid_argument(format!("{error}"))
-            })?;
+            let id: TaskId =
+                task.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
             streams.push(self.lines(id, wish));
         }
         Ok(Response::new(Box::pin(streams)))

@@ -171,10 +171,7 @@ impl Sessions {
     }
 
     /// Connects to whichever controller answers first, in the order of preference.
-    async fn connect(
-        &self,
-        preferred: Option<String>,
-    ) -> Result<(String, Channel), SessionError> {
+    async fn connect(&self, preferred: Option<String>) -> Result<(String, Channel), SessionError> {
         let mut addresses: Vec<String> = preferred.into_iter().collect();
         for address in &self.identity.controllers {
             if !addresses.contains(address) {
@@ -252,7 +249,8 @@ impl Open<'_> {
     ) -> Result<std::convert::Infallible, SessionError> {
         let mut heartbeat = tokio::time::interval_at(Instant::now() + interval, interval);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut describe = tokio::time::interval_at(Instant::now() + DESCRIBE_EVERY, DESCRIBE_EVERY);
+        let mut describe =
+            tokio::time::interval_at(Instant::now() + DESCRIBE_EVERY, DESCRIBE_EVERY);
         let board = Arc::clone(&self.sessions.board);
         let mut report_at: Option<Instant> = None;
         let mut may_report = Instant::now();

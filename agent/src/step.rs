@@ -10,7 +10,7 @@ use swarm_proto::object::{TaskState, TaskStatus};
 use swarm_proto::spec::{RestartCondition, RestartPolicy};
 
 /// The longest pause between restarts, unless the policy's own delay is longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// What the controller wants of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,7 @@ pub enum Presence {
 }
 
 /// Where a task stands on this host.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actual {
     /// As reported.
@@ -330,10 +331,8 @@ mod tests {
     fn pauses_double_up_to_a_minute() {
         let mut pauses = Vec::new();
         for restarts in 0..6 {
-            let actual = Actual {
-                restarts: vec![Timestamp(0); restarts],
-                ..actual(S::Failed, Absent)
-            };
+            let actual =
+                Actual { restarts: vec![Timestamp(0); restarts], ..actual(S::Failed, Absent) };
             let at = restart_at(&RestartPolicy::default(), &actual).unwrap();
             pauses.push(at.since(Timestamp(1_000)).as_secs());
         }

@@ -227,7 +227,9 @@ fn copy_in(root: &OwnedFd, path: &str, target: &OwnedFd) -> io::Result<bool> {
     let path = path.trim_matches('/').as_bytes();
     let source = match tree::open_folder(root, path) {
         Ok(source) => source,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
             return Ok(false);
         }
         Err(error) => return Err(error),

@@ -236,10 +236,7 @@ struct Gone {
     networks: BTreeSet<NetworkId>,
 }
 
-fn absent<K: Ord + Copy, V>(
-    known: &BTreeMap<K, V>,
-    wanted: impl Iterator<Item = K>,
-) -> Vec<K> {
+fn absent<K: Ord + Copy, V>(known: &BTreeMap<K, V>, wanted: impl Iterator<Item = K>) -> Vec<K> {
     let wanted: BTreeSet<K> = wanted.collect();
     known.keys().filter(|id| !wanted.contains(id)).copied().collect()
 }

@@ -186,7 +186,8 @@ fn one_mount(target: &str, spec: &ContainerSpec, around: &Surroundings) -> Optio
     let asked = spec.mounts.iter().find(|mount| mount.target == target);
     let access = if asked.is_some_and(|mount| mount.read_only) { "ro" } else { "rw" };
     if let Some(MountSource::Tmpfs { size }) = asked.map(|mount| &mount.source) {
-        let mut options = vec!["nosuid".to_owned(), "nodev".into(), "mode=1777".into(), access.into()];
+        let mut options =
+            vec!["nosuid".to_owned(), "nodev".into(), "mode=1777".into(), access.into()];
         options.extend(size.map(|bytes| format!("size={bytes}")));
         return Some(json!({
             "destination": target, "type": "tmpfs", "source": "tmpfs", "options": options,
@@ -303,7 +304,7 @@ mod tests {
         limited.container.ulimits[0].name = "nofiles".into();
         assert!(make(&limited).unwrap_err().is_permanent());
         let mut empty = testing::task("1.1.1");
-        empty.container.entrypoint = Some(vec!["".into()]);
+        empty.container.entrypoint = Some(vec![String::new()]);
         assert!(make(&empty).unwrap_err().sentence().contains("no command"));
     }
 

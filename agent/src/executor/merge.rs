@@ -169,7 +169,8 @@ pub(super) fn capabilities(spec: &ContainerSpec, available: u64) -> Result<Vec<S
         number.is_some_and(|number| available & (1 << number) != 0)
     };
     let everything = || ALL_CAPABILITIES.iter().copied().filter(|name| can_give(name));
-    let mut set: BTreeSet<&str> = DEFAULT_CAPABILITIES.into_iter().filter(|n| can_give(n)).collect();
+    let mut set: BTreeSet<&str> =
+        DEFAULT_CAPABILITIES.into_iter().filter(|n| can_give(n)).collect();
     if spec.privileged {
         set = everything().collect();
     }

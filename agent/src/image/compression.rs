@@ -66,7 +66,8 @@ fn skip_notes(file: &mut BufReader<File>) -> io::Result<bool> {
             return Ok(false);
         }
         // The magic numbers 0x184D2A50 to 0x184D2A5F, little-endian.
-        let notes = start.len() >= 4 && start[0] & 0xf0 == 0x50 && start[1..4] == [0x2a, 0x4d, 0x18];
+        let notes =
+            start.len() >= 4 && start[0] & 0xf0 == 0x50 && start[1..4] == [0x2a, 0x4d, 0x18];
         if !notes {
             return Ok(true);
         }

@@ -3,6 +3,7 @@
 //! The tar crate's own PAX reader stops at a newline, which file capabilities may contain, so records are read here
 //! by their stated length.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 
 use tar::{Entry, EntryType};
@@ -56,7 +57,7 @@ impl Pending {
             path: pending.path.unwrap_or_else(|| header.path_bytes().into_owned()),
             link: match pending.link {
                 Some(link) => link,
-                None => header.link_name_bytes().map(|link| link.into_owned()).unwrap_or_default(),
+                None => header.link_name_bytes().map(Cow::into_owned).unwrap_or_default(),
             },
             mode: or_zero(&header.as_old().mode, header.mode())? & 0o7777,
             uid: small_id(or_zero(&header.as_old().uid, header.uid())?)?,

@@ -95,10 +95,16 @@ impl ImageError {
     /// Whether this image can never run here, however often it is tried.
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::Name(_) | Self::NotFound { .. } | Self::Denied { .. } => true,
-            Self::Platform { .. } | Self::Invalid { .. } | Self::Absent { .. } => true,
-            Self::Unavailable { .. } | Self::Corrupt { .. } => false,
-            Self::Disk { .. } | Self::Stopped(_) => false,
+            Self::Unavailable { .. }
+            | Self::Corrupt { .. }
+            | Self::Disk { .. }
+            | Self::Stopped(_) => false,
+            Self::Name(_)
+            | Self::NotFound { .. }
+            | Self::Denied { .. }
+            | Self::Platform { .. }
+            | Self::Invalid { .. }
+            | Self::Absent { .. } => true,
             Self::Shared(inner) => inner.is_permanent(),
         }
     }

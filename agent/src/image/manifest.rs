@@ -1,6 +1,9 @@
 //! The parts of manifests, indexes and image configurations that an agent needs.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
+
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use swarm_proto::id::Digest;
 
 use super::ImageError;
@@ -136,7 +139,7 @@ pub struct ImageConfig {
     #[serde(deserialize_with = "null_is_default")]
     pub working_dir: String,
     /// Folders that get a volume of their own.
-    #[serde(deserialize_with = "keys")]
+    #[serde(deserialize_with = "keys", serialize_with = "as_keys")]
     pub volumes: Vec<String>,
     /// Sent to stop it.
     #[serde(deserialize_with = "null_is_default")]
@@ -153,17 +156,33 @@ where
 
 /// `{"/data": {}}`: only the keys say something.
 fn keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Keys {
-        Map(std::collections::BTreeMap<String, serde::de::IgnoredAny>),
-        List(Vec<String>),
+    struct Keys;
+
+    impl<'de> Visitor<'de> for Keys {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object, of which only the keys count")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut keys = Vec::new();
+            while let Some((key, IgnoredAny)) = map.next_entry()? {
+                keys.push(key);
+            }
+            Ok(keys)
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
     }
-    Ok(match Option::<Keys>::deserialize(deserializer)? {
-        Some(Keys::Map(map)) => map.into_keys().collect(),
-        Some(Keys::List(list)) => list,
-        None => Vec::new(),
-    })
+
+    deserializer.deserialize_any(Keys)
+}
+
+fn as_keys<S: Serializer>(keys: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(keys.iter().map(|key| (key, serde_json::Map::new())))
 }
 
 #[derive(Deserialize)]
@@ -254,7 +273,8 @@ mod tests {
 
     #[test]
     fn what_is_neither_image_nor_index_is_refused() {
-        for text in ["", "{}", "[]", r#"{"config":{}}"#, r#"{"manifests":[{"digest":"sha256:1"}]}"#] {
+        for text in ["", "{}", "[]", r#"{"config":{}}"#, r#"{"manifests":[{"digest":"sha256:1"}]}"#]
+        {
             assert!(parse(&digest('a'), text.as_bytes()).is_err(), "{text} was taken");
         }
     }

@@ -39,7 +39,7 @@ pub(super) async fn blob(
         let before = writer.length;
         let stream = source.blob(digest, writer.length).await?;
         if !stream.resumed && writer.length > 0 {
-            writer.restart().await?;
+            writer.restart()?;
         }
         let (back, broken) = writer.take(stream.bytes, descriptor.size).await?;
         writer = back;
@@ -88,7 +88,7 @@ impl Writer {
     }
 
     /// Forgets what there is: the registry does not serve parts.
-    async fn restart(&mut self) -> Result<(), ImageError> {
+    fn restart(&mut self) -> Result<(), ImageError> {
         self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(written)?;
         (self.hash, self.length) = (Sha256::new(), 0);
         Ok(())
@@ -126,9 +126,8 @@ impl Writer {
         drop(sender);
         let writer = writing.await.map_err(|e| ImageError::Stopped(e.to_string()))?;
         let writer = writer.map_err(written)?;
-        let broken = broken.or_else(|| {
-            (writer.length < limit).then(|| "the stream ended early".to_owned())
-        });
+        let broken =
+            broken.or_else(|| (writer.length < limit).then(|| "the stream ended early".to_owned()));
         Ok((writer, broken))
     }
 

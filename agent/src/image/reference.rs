@@ -104,7 +104,8 @@ fn split_registry(name: &str) -> (&str, &str) {
     let Some((first, rest)) = name.split_once('/') else {
         return (DEFAULT_REGISTRY, name);
     };
-    let is_host = first.contains(['.', ':']) || first == "localhost" || first != first.to_lowercase();
+    let is_host =
+        first.contains(['.', ':']) || first == "localhost" || first != first.to_lowercase();
     match first {
         "index.docker.io" | "registry-1.docker.io" => (DEFAULT_REGISTRY, rest),
         _ if is_host => (first, rest),
@@ -180,9 +181,28 @@ mod tests {
     fn what_is_no_name_is_refused() {
         let long = "a".repeat(300);
         let table = [
-            "", ":", "Redis", "redis:", "redis:a b", "redis:-x", "a//b", "/redis", "redis/",
-            "a...b", "a___b", "-a", "a-", "redis@sha256:12", "host:0/x", "host:99999/x",
-            "host:5000/", "../x", "a/../b", long.as_str(), "redis@md5:x", "r\u{e9}dis",
+            "",
+            ":",
+            "Redis",
+            "redis:",
+            "redis:a b",
+            "redis:-x",
+            "a//b",
+            "/redis",
+            "redis/",
+            "a...b",
+            "a___b",
+            "-a",
+            "a-",
+            "redis@sha256:12",
+            "host:0/x",
+            "host:99999/x",
+            "host:5000/",
+            "../x",
+            "a/../b",
+            long.as_str(),
+            "redis@md5:x",
+            "r\u{e9}dis",
         ];
         for text in table {
             assert!(text.parse::<Reference>().is_err(), "`{text}` was taken");

@@ -179,9 +179,7 @@ impl Source {
                     place.client.pull_blob_stream_partial(&name, digest, offset, None).await;
                 Ok(match response.map_err(failure)? {
                     BlobResponse::Full(all) => BlobStream { resumed: false, bytes: all.stream },
-                    BlobResponse::Partial(rest) => {
-                        BlobStream { resumed: true, bytes: rest.stream }
-                    }
+                    BlobResponse::Partial(rest) => BlobStream { resumed: true, bytes: rest.stream },
                 })
             })
         })
@@ -287,11 +285,11 @@ fn failure(error: OciDistributionError) -> Failure {
                 Failure::Broken(one_line(&envelope.to_string()))
             }
         }
-        OciDistributionError::ImageManifestNotFoundError(_) => Failure::NotFound,
+        OciDistributionError::ImageManifestNotFoundError(_)
+        | OciDistributionError::ServerError { code: 404, .. } => Failure::NotFound,
         OciDistributionError::UnauthorizedError { .. }
-        | OciDistributionError::AuthenticationFailure(_) => Failure::Denied,
-        OciDistributionError::ServerError { code: 404, .. } => Failure::NotFound,
-        OciDistributionError::ServerError { code: 401 | 403, .. } => Failure::Denied,
+        | OciDistributionError::AuthenticationFailure(_)
+        | OciDistributionError::ServerError { code: 401 | 403, .. } => Failure::Denied,
         OciDistributionError::ServerError { code, message, .. } if code == 429 || code >= 500 => {
             Failure::Transient(one_line(&format!("status {code}: {message}")))
         }

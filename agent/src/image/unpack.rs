@@ -12,9 +12,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use tar::EntryType;
 
 use super::entry::{Meta, Pending};
@@ -128,7 +126,9 @@ impl Layer {
         let known = self.last.as_ref().is_some_and(|(name, _)| name == folder);
         if !known {
             let opened = match tree::open_folder(&self.root, folder) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_folders(folder)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.make_folders(folder)?
+                }
                 other => other?,
             };
             self.last = Some((folder.to_vec(), opened));
@@ -158,8 +158,7 @@ impl Layer {
 
     /// Removes what an earlier entry of the same layer left under this name. True when it was a whiteout.
     fn clear(&mut self, folder: &[u8], name: &[u8]) -> io::Result<bool> {
-        let was_whiteout =
-            self.whiteouts.get_mut(folder).is_some_and(|hidden| hidden.remove(name));
+        let was_whiteout = self.whiteouts.get_mut(folder).is_some_and(|hidden| hidden.remove(name));
         let parent = self.open(folder)?;
         match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
             Ok(()) => Ok(was_whiteout),
@@ -213,8 +212,7 @@ impl Layer {
         self.clear(folder, name)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mode = Mode::from_raw_mode(0o600);
-        let made =
-            rustix::fs::openat(self.open(folder)?, name, flags | OFlags::CLOEXEC, mode)?;
+        let made = rustix::fs::openat(self.open(folder)?, name, flags | OFlags::CLOEXEC, mode)?;
         let mut file = File::from(made);
         loop {
             let length = content.read(&mut self.buffer)?;
@@ -352,7 +350,6 @@ fn set_xattrs(fd: impl AsFd, meta: &Meta) -> io::Result<()> {
     }
     Ok(())
 }
-
 
 #[cfg(test)]
 #[path = "unpack_tests.rs"]

@@ -74,8 +74,14 @@ mod tests {
 
     #[test]
     fn what_is_no_line_is_none() {
-        let table = ["", "x", "2016-10-06T00:17:09Z stdout F", "2016-13-06T00:17:09Z stdout F x",
-            "2016-10-06T00:17:09Z stdin F x", "2016-10-06T00:17:09Z stdout G x"];
+        let table = [
+            "",
+            "x",
+            "2016-10-06T00:17:09Z stdout F",
+            "2016-13-06T00:17:09Z stdout F x",
+            "2016-10-06T00:17:09Z stdin F x",
+            "2016-10-06T00:17:09Z stdout G x",
+        ];
         for text in table {
             assert_eq!(parse(text.as_bytes()), None, "`{text}`");
         }

@@ -34,6 +34,12 @@ fn stack(layers: &[PathBuf]) -> io::Result<OwnedFd> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let topmost_first: Vec<_> = layers.iter().rev().map(|layer| layer.to_string_lossy()).collect();
     let options = format!("lowerdir={}", topmost_first.join(":"));
-    mount(Some("overlay"), &layers[0], Some("overlay"), MsFlags::MS_RDONLY, Some(options.as_str()))?;
+    mount(
+        Some("overlay"),
+        &layers[0],
+        Some("overlay"),
+        MsFlags::MS_RDONLY,
+        Some(options.as_str()),
+    )?;
     tree::open_root(&layers[0])
 }

@@ -301,7 +301,11 @@ impl TaskLoop {
                 let started = exit.started_at_ms.map(Timestamp);
                 status.started_at = started.or(status.started_at);
                 let message = describe(&exit);
-                if exit.code == 0 { (TaskState::Complete, message) } else { (TaskState::Failed, message) }
+                if exit.code == 0 {
+                    (TaskState::Complete, message)
+                } else {
+                    (TaskState::Failed, message)
+                }
             }
             (None, None) if wanted => (TaskState::Shutdown, String::new()),
             (None, None) => (TaskState::Failed, "its container is lost".to_owned()),

@@ -16,8 +16,8 @@ use swarm_proto::wire::dispatcher_server::{Dispatcher, DispatcherServer};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,7 +81,15 @@ impl Controller {
         let agent = identity(&authority, 2, Role::Agent, vec![address.to_string()]);
         let tls = Tls::new(&controller.credentials()).unwrap();
         let (seen, complete) = (Arc::default(), Arc::default());
-        let mut controller = Self { seen, complete, address, tls, agent, serving: None, gone: CancellationToken::new() };
+        let mut controller = Self {
+            seen,
+            complete,
+            address,
+            tls,
+            agent,
+            serving: None,
+            gone: CancellationToken::new(),
+        };
         controller.serve(listener);
         controller
     }
@@ -167,11 +175,7 @@ impl Controller {
     }
 
     /// Waits until what was seen pleases.
-    pub(crate) async fn until<T>(
-        &self,
-        what: &str,
-        mut look: impl FnMut(&Seen) -> Option<T>,
-    ) -> T {
+    pub(crate) async fn until<T>(&self, what: &str, mut look: impl FnMut(&Seen) -> Option<T>) -> T {
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
             if let Some(found) = look(&self.seen.lock().unwrap()) {

@@ -26,8 +26,8 @@ fn program() -> PathBuf {
     if !unpacked.exists() {
         fs::create_dir_all(&kept).unwrap();
         run(Command::new("apt-get").args(["download", "docker-registry"]).current_dir(&kept));
-        let package = fs::read_dir(&kept).unwrap().flatten().map(|entry| entry.path());
-        let package = package.filter(|path| path.extension().is_some_and(|e| e == "deb")).next();
+        let mut files = fs::read_dir(&kept).unwrap().flatten().map(|entry| entry.path());
+        let package = files.find(|path| path.extension().is_some_and(|end| end == "deb"));
         run(Command::new("dpkg").arg("-x").arg(package.unwrap()).arg(&kept));
     }
     unpacked
@@ -149,10 +149,8 @@ async fn images_come_from_debians_registry() {
 async fn an_index_comes_from_debians_registry() {
     install_crypto_provider();
     let registry = start().await;
-    let mut system = indexed(
-        image(&[busybox()], &json!({ "Cmd": ["sh"] })),
-        swarm_agent::image::architecture(),
-    );
+    let mut system =
+        indexed(image(&[busybox()], &json!({ "Cmd": ["sh"] })), swarm_agent::image::architecture());
     // A registry takes an index only with all that it names.
     let text = String::from_utf8(system.manifests[1].1.clone()).unwrap();
     let foreign = digest(b"another platform's");

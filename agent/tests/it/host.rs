@@ -83,8 +83,7 @@ impl Host {
         let busybox = registry.put("library/busybox", "1", &system);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let cgroup_parent = format!("swarm-agent-test-{}-{number}", std::process::id());
-        let mut host =
-            Self { folder, controller, registry, busybox, cgroup_parent, agent: None };
+        let mut host = Self { folder, controller, registry, busybox, cgroup_parent, agent: None };
         host.write_config();
         host.start_agent();
         host
@@ -172,7 +171,9 @@ impl Host {
     pub(crate) fn rests(&self) -> Vec<String> {
         let mut rests = list(&self.containers());
         rests.extend(
-            list(&self.folder.path().join("run/netns")).into_iter().filter(|n| n.starts_with("task")),
+            list(&self.folder.path().join("run/netns"))
+                .into_iter()
+                .filter(|n| n.starts_with("task")),
         );
         for controller in list(Path::new("/sys/fs/cgroup")) {
             let parent = Path::new("/sys/fs/cgroup").join(&controller).join(&self.cgroup_parent);
@@ -238,7 +239,8 @@ impl Drop for Host {
         }
         for task in list(&self.containers()) {
             for attempt in list(&self.containers().join(&task)) {
-                if let Ok(container) = Container::open(&self.containers().join(&task).join(attempt)) {
+                if let Ok(container) = Container::open(&self.containers().join(&task).join(attempt))
+                {
                     let _ = container.delete();
                 }
             }

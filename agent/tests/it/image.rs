@@ -78,9 +78,7 @@ pub(crate) fn compose(
         },
     });
     let config = config.to_string().into_bytes();
-    let describe = |kind: &str, blob: &Blob| {
-        json!({ "mediaType": kind, "digest": digest(blob), "size": blob.len() })
-    };
+    let describe = |kind: &str, blob: &Blob| json!({ "mediaType": kind, "digest": digest(blob), "size": blob.len() });
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST,

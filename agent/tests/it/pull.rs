@@ -31,13 +31,15 @@ fn mirrored(registry: &Registry) -> Registries {
 }
 
 fn two_layers() -> TestImage {
-    let noise: Vec<u8> = (0..300_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
-    let base = tar(&[("a/", 0o755, None), ("a/old", 0o644, Some(b"old")), ("big", 0o644, Some(&noise))]);
+    let noise: Vec<u8> =
+        (0..300_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761)).to_le_bytes()).collect();
+    let base =
+        tar(&[("a/", 0o755, None), ("a/old", 0o644, Some(b"old")), ("big", 0o644, Some(&noise))]);
     let top = tar(&[("a/.wh.old", 0o644, Some(b"")), ("a/new", 0o644, Some(b"new"))]);
     image(&[base, top], &json!({ "Cmd": ["x"], "Volumes": { "/data": {} } }))
 }
 
-async fn open(folder: &Path, registry: &Registry) -> Images {
+fn open(folder: &Path, registry: &Registry) -> Images {
     Images::open(folder, mirrored(registry)).unwrap()
 }
 
@@ -54,7 +56,7 @@ async fn a_guarded_registry_gives_a_token_first() {
     let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::start().await);
     registry.shelf.lock().unwrap().guarded = true;
     let pinned = registry.put("library/app", "1", &two_layers());
-    let images = open(folder.path(), &registry).await;
+    let images = open(folder.path(), &registry);
     let resolved = images.resolve("app:1").await.unwrap();
     assert_eq!(resolved.as_str(), pinned);
     let image = images.ensure(&spec("docker.io/library/app:1", Some(&pinned))).await.unwrap();
@@ -71,7 +73,7 @@ async fn an_index_leads_to_this_machine() {
     let image = indexed(two_layers(), swarm_agent::image::architecture());
     let pinned = registry.put("library/app", "1", &image);
     let foreign = registry.put("library/odd", "1", &indexed(two_layers(), "s390x"));
-    let images = open(folder.path(), &registry).await;
+    let images = open(folder.path(), &registry);
     let image = images.ensure(&spec("app:1", Some(&pinned))).await.unwrap();
     assert_eq!(image.digest.as_str(), pinned);
     let error = images.ensure(&spec("odd:1", Some(&foreign))).await.unwrap_err();
@@ -83,7 +85,7 @@ async fn an_index_leads_to_this_machine() {
 async fn many_tasks_pull_once() {
     let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::start().await);
     let pinned = registry.put("library/app", "1", &two_layers());
-    let images = open(folder.path(), &registry).await;
+    let images = open(folder.path(), &registry);
     let wanted = spec("app:1", Some(&pinned));
     let all = (0..20).map(|_| images.ensure(&wanted));
     for image in futures_util::future::join_all(all).await {
@@ -91,7 +93,7 @@ async fn many_tasks_pull_once() {
     }
     assert_eq!(registry.requests("/blobs/").len(), 3, "two layers and a configuration");
     let before = registry.requests("").len();
-    let reopened = open(folder.path(), &registry).await;
+    let reopened = open(folder.path(), &registry);
     reopened.ensure(&wanted).await.unwrap();
     assert_eq!(registry.requests("").len(), before, "everything was here");
     let listed = reopened.list();
@@ -105,7 +107,7 @@ async fn a_broken_download_goes_on_where_it_broke() {
     let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::start().await);
     let pinned = registry.put("library/app", "1", &two_layers());
     registry.shelf.lock().unwrap().break_after = Some((50_000, 3));
-    let images = open(folder.path(), &registry).await;
+    let images = open(folder.path(), &registry);
     images.ensure(&spec("app:1", Some(&pinned))).await.unwrap();
     let ranges = registry.requests("bytes=");
     assert_eq!(ranges.len(), 3, "{ranges:?}");
@@ -120,7 +122,7 @@ async fn a_registry_without_ranges_begins_anew() {
         let mut shelf = registry.shelf.lock().unwrap();
         (shelf.break_after, shelf.no_ranges) = (Some((50_000, 2)), true);
     }
-    let images = open(folder.path(), &registry).await;
+    let images = open(folder.path(), &registry);
     images.ensure(&spec("app:1", Some(&pinned))).await.unwrap();
 }
 
@@ -129,7 +131,7 @@ async fn a_stream_that_always_breaks_is_given_up() {
     let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::start().await);
     let pinned = registry.put("library/app", "1", &two_layers());
     registry.shelf.lock().unwrap().break_after = Some((0, 1000));
-    let images = open(folder.path(), &registry).await;
+    let images = open(folder.path(), &registry);
     let error = images.ensure(&spec("app:1", Some(&pinned))).await.unwrap_err();
     assert!(!error.is_permanent(), "{error}");
     assert!(error.to_string().contains("breaks off"), "{error}");
@@ -147,7 +149,7 @@ async fn damaged_content_is_refused_and_not_kept() {
         let middle = blob.len() / 2;
         blob[middle] ^= 1;
     }
-    let images = open(folder.path(), &registry).await;
+    let images = open(folder.path(), &registry);
     let error = images.ensure(&spec("app:1", Some(&pinned))).await.unwrap_err();
     assert!(matches!(error.inner(), ImageError::Corrupt { .. }), "{error:?}");
     let hex = layer.strip_prefix("sha256:").unwrap();
@@ -167,7 +169,7 @@ async fn a_manifest_other_than_asked_for_is_refused() {
         let (_, manifest) = shelf.manifests.get_mut(&format!("library/app@{pinned}")).unwrap();
         manifest.push(b'\n');
     }
-    let images = open(folder.path(), &registry).await;
+    let images = open(folder.path(), &registry);
     let error = images.ensure(&spec("app:1", Some(&pinned))).await.unwrap_err();
     assert!(!images.list().iter().any(|image| image.digest.as_str() == pinned), "{error}");
 }
@@ -180,7 +182,7 @@ async fn a_layer_other_than_its_configuration_says_is_refused() {
     let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
     let odd = compose(&[said], vec![sent], kind, &json!({ "Cmd": ["x"] }));
     let pinned = registry.put("library/app", "1", &odd);
-    let images = open(folder.path(), &registry).await;
+    let images = open(folder.path(), &registry);
     let error = images.ensure(&spec("app:1", Some(&pinned))).await.unwrap_err();
     assert!(matches!(error.inner(), ImageError::Corrupt { .. }), "{error:?}");
     let layers = names(&folder.path().join("layers"));
@@ -192,9 +194,9 @@ async fn plain_and_zstd_layers_are_taken() {
     let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::start().await);
     let plain = tar(&[("file", 0o644, Some(b"plain"))]);
     let kind = "application/vnd.oci.image.layer.v1.tar";
-    let image = compose(&[plain.clone()], vec![plain], kind, &json!({}));
+    let image = compose(std::slice::from_ref(&plain), vec![plain.clone()], kind, &json!({}));
     let pinned = registry.put("library/plain", "1", &image);
-    let images = open(folder.path(), &registry).await;
+    let images = open(folder.path(), &registry);
     let image = images.ensure(&spec("plain:1", Some(&pinned))).await.unwrap();
     assert_eq!(fs::read(image.layers[0].join("file")).unwrap(), b"plain");
 
@@ -216,7 +218,7 @@ async fn plain_and_zstd_layers_are_taken() {
 async fn not_there_and_cannot_say_are_different() {
     let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::start().await);
     let pinned = registry.put("library/app", "1", &two_layers());
-    let images = open(folder.path(), &registry).await;
+    let images = open(folder.path(), &registry);
     let error = images.resolve("app:2").await.unwrap_err();
     assert!(matches!(error, ImageError::NotFound { .. }), "{error:?}");
     let said = error.to_string();
@@ -248,7 +250,7 @@ async fn not_there_and_cannot_say_are_different() {
 async fn without_a_registry_the_stored_image_stands_for_its_name() {
     let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::start().await);
     let pinned = registry.put("library/app", "1", &two_layers());
-    let images = open(folder.path(), &registry).await;
+    let images = open(folder.path(), &registry);
     images.ensure(&spec("app:1", Some(&pinned))).await.unwrap();
     registry.shelf.lock().unwrap().busy = u32::MAX;
     assert_eq!(images.resolve("app:1").await.unwrap().as_str(), pinned);
@@ -262,7 +264,7 @@ async fn without_a_registry_the_stored_image_stands_for_its_name() {
 async fn a_busy_registry_is_asked_again() {
     let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::start().await);
     let pinned = registry.put("library/app", "1", &two_layers());
-    let images = open(folder.path(), &registry).await;
+    let images = open(folder.path(), &registry);
     registry.shelf.lock().unwrap().busy = 2;
     images.ensure(&spec("app:1", Some(&pinned))).await.unwrap();
 }
@@ -271,14 +273,14 @@ async fn a_busy_registry_is_asked_again() {
 async fn a_moved_tag_names_the_new_image_only() {
     let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::start().await);
     let first = registry.put("library/app", "1", &two_layers());
-    let images = open(folder.path(), &registry).await;
+    let images = open(folder.path(), &registry);
     images.ensure(&spec("app:1", Some(&first))).await.unwrap();
     let layer = tar(&[("second", 0o644, Some(b"2"))]);
     let second = registry.put("library/app", "1", &image(&[layer], &json!({})));
     assert_ne!(first, second);
     assert_eq!(images.resolve("app:1").await.unwrap().as_str(), second);
     images.ensure(&spec("app:1", Some(&second))).await.unwrap();
-    let reopened = open(folder.path(), &registry).await;
+    let reopened = open(folder.path(), &registry);
     let named: Vec<_> =
         reopened.list().into_iter().filter(|image| !image.reference.is_empty()).collect();
     assert_eq!(named.len(), 1);

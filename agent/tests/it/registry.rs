@@ -1,6 +1,7 @@
 //! A registry in this process, with faults to order.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -111,10 +112,8 @@ impl Registry {
         }
         let authorised = header("authorization").is_some_and(|v| v == format!("Bearer {TOKEN}"));
         if shelf.guarded && !authorised {
-            let challenge = format!(
-                r#"Bearer realm="http://{}/token",service="test-registry""#,
-                self.address
-            );
+            let challenge =
+                format!(r#"Bearer realm="http://{}/token",service="test-registry""#, self.address);
             let body = br#"{"errors":[{"code":"UNAUTHORIZED","message":"no token"}]}"#;
             let answer = Answer::new("401 Unauthorized", "application/json", body);
             return answer.with("www-authenticate", &challenge);
@@ -127,32 +126,35 @@ impl Registry {
             return match shelf.manifests.get(&format!("{name}@{reference}")) {
                 Some((kind, manifest)) => {
                     let body = if method == "HEAD" { &[] } else { manifest.as_slice() };
-                    Answer::new("200 OK", kind, body).with("docker-content-digest", &digest(manifest))
+                    Answer::new("200 OK", kind, body)
+                        .with("docker-content-digest", &digest(manifest))
                 }
                 None => Answer::unknown("MANIFEST_UNKNOWN"),
             };
         }
-        let Some((_, wanted)) = path.split_once("/blobs/") else {
-            return Answer::unknown("UNSUPPORTED");
-        };
-        let Some(blob) = shelf.blobs.get(wanted).cloned() else {
-            return Answer::unknown("BLOB_UNKNOWN");
-        };
-        let start = range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-'));
-        let start = start.and_then(|start| start.parse::<usize>().ok()).filter(|_| !shelf.no_ranges);
-        let mut answer = match start {
-            Some(start) => Answer::new("206 Partial Content", "x", &blob[start..]),
-            None => Answer::new("200 OK", "application/octet-stream", &blob),
-        };
-        if let Some((after, times)) = &mut shelf.break_after
-            && *times > 0
-            && answer.body.len() > *after
-        {
-            *times -= 1;
-            answer.cut = Some(*after);
+        match path.split_once("/blobs/") {
+            Some((_, wanted)) => blob(&mut shelf, wanted, &range),
+            None => Answer::unknown("UNSUPPORTED"),
         }
-        answer
     }
+}
+
+fn blob(shelf: &mut Shelf, wanted: &str, range: &str) -> Answer {
+    let Some(blob) = shelf.blobs.get(wanted) else { return Answer::unknown("BLOB_UNKNOWN") };
+    let start = range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-'));
+    let start = start.and_then(|start| start.parse::<usize>().ok()).filter(|_| !shelf.no_ranges);
+    let mut answer = match start {
+        Some(start) => Answer::new("206 Partial Content", "x", &blob[start..]),
+        None => Answer::new("200 OK", "application/octet-stream", blob),
+    };
+    if let Some((after, times)) = &mut shelf.break_after
+        && *times > 0
+        && answer.body.len() > *after
+    {
+        *times -= 1;
+        answer.cut = Some(*after);
+    }
+    answer
 }
 
 struct Answer {
@@ -176,7 +178,7 @@ impl Answer {
     }
 
     fn with(mut self, name: &str, value: &str) -> Self {
-        self.head += &format!("{name}: {value}\r\n");
+        write!(self.head, "{name}: {value}\r\n").unwrap();
         self
     }
 }

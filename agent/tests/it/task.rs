@@ -26,12 +26,8 @@ fn wanted(task: &TaskAssignment, desired: TaskState) -> AssignmentDiff {
 async fn logs(host: &Host, task: TaskId) -> Vec<String> {
     let address = format!("{ADDRESS}:{PORT}");
     let channel = host.controller.tls.connect(&address, AGENT_NAME).await.unwrap();
-    let request = wire::AgentLogsRequest {
-        tasks: vec![task.to_string()],
-        follow: false,
-        tail: -1,
-        since: 0,
-    };
+    let request =
+        wire::AgentLogsRequest { tasks: vec![task.to_string()], follow: false, tail: -1, since: 0 };
     let mut lines = AgentClient::new(channel).logs(request).await.unwrap().into_inner();
     let mut texts = Vec::new();
     while let Some(line) = lines.next().await {
@@ -100,6 +96,9 @@ fn many_tasks_start_quickly_and_a_stubborn_one_is_killed() {
             host.controller.comes_to(task.id, TaskState::Running).await;
         }
         println!("20 tasks ran after {:?}", begin.elapsed());
+        let pid = host.agent_pid();
+        let memory = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+        println!("{memory}");
         let doomed = TaskAssignment { desired: TaskState::Remove, ..all[0].clone() };
         let stopped = Instant::now();
         host.controller.assign(tasks(vec![doomed])).await;
@@ -139,7 +138,9 @@ fn containers_outlive_the_agent() {
         host.start_agent();
         let ended = host.controller.comes_to(ends.id, TaskState::Failed).await;
         assert_eq!((ended.exit_code, ended.attempt), (Some(7), 1));
-        host.controller.until("a second hello", |seen| (seen.hellos.len() == 2).then_some(())).await;
+        host.controller
+            .until("a second hello", |seen| (seen.hellos.len() == 2).then_some(()))
+            .await;
         let after = host.controller.comes_to(stays.id, TaskState::Running).await;
         assert_eq!(after, before, "the same pid and time");
         assert_eq!(began(before.pid.unwrap()), start);
@@ -197,11 +198,11 @@ fn each_failure_has_a_reason() {
         no_command.container.command = Some(vec!["no-such-program".into()]);
         let mut no_image = host.task("2.1.1", "");
         no_image.container.image.reference = "docker.io/library/nothing:1".into();
-        no_image.container.image.digest = Some(format!("sha256:{}", "0".repeat(64)).parse().unwrap());
+        no_image.container.image.digest =
+            Some(format!("sha256:{}", "0".repeat(64)).parse().unwrap());
         let mut no_source = host.task("3.1.1", "");
         let source = MountSource::Bind { path: "/no/such/folder".into() };
-        no_source.container.mounts =
-            vec![Mount { target: "/x".into(), source, read_only: false }];
+        no_source.container.mounts = vec![Mount { target: "/x".into(), source, read_only: false }];
         let mut too_much = host.task("4.1.1", "");
         too_much.container.ulimits =
             vec![Ulimit { name: "nofile".into(), soft: u64::MAX, hard: u64::MAX }];
@@ -288,14 +289,15 @@ fn a_lost_message_begins_a_new_session() {
 #[test]
 fn volumes_are_filled_reported_kept_and_removed() {
     on_a_host(async |host| {
-        let mount = |target: &str, source| Mount { target: target.into(), source, read_only: false };
+        let mount =
+            |target: &str, source| Mount { target: target.into(), source, read_only: false };
         let named = || MountSource::Volume { volume: "vol".into(), no_copy: false };
-        let mut writer = host.task("1.1.1", "cat /code/app; echo two > /code/app; ls /anon; sleep 1000");
+        let mut writer =
+            host.task("1.1.1", "cat /code/app; echo two > /code/app; ls /anon; sleep 1000");
         writer.container.mounts =
             vec![mount("/code", named()), mount("/anon", MountSource::Anonymous)];
         writer.volumes = [("vol".to_owned(), VolumeId(5))].into();
-        let volume =
-            |remove| VolumeAssignment { id: VolumeId(5), name: "test_vol".into(), remove };
+        let volume = |remove| VolumeAssignment { id: VolumeId(5), name: "test_vol".into(), remove };
         let diff = AssignmentDiff {
             tasks: vec![writer.clone()],
             volumes: vec![volume(false)],
@@ -303,8 +305,7 @@ fn volumes_are_filled_reported_kept_and_removed() {
         };
         host.controller.assign(diff).await;
         host.controller.comes_to(writer.id, TaskState::Running).await;
-        let report =
-            host.controller.until("a volume", |seen| seen.volumes.first().cloned()).await;
+        let report = host.controller.until("a volume", |seen| seen.volumes.first().cloned()).await;
         assert_eq!((report.id, report.name.as_str()), (5, "test_vol"));
         let data = host.folder.path().join("state/agent/volumes/test_vol/_data/app");
         eventually("the write", || fs::read_to_string(&data).is_ok_and(|s| s == "two\n")).await;
@@ -327,9 +328,7 @@ fn volumes_are_filled_reported_kept_and_removed() {
             ..Default::default()
         };
         host.controller.assign(diff).await;
-        host.controller
-            .until("no volume", |seen| seen.volumes.is_empty().then_some(()))
-            .await;
+        host.controller.until("no volume", |seen| seen.volumes.is_empty().then_some(())).await;
         assert!(!Path::new(&data).exists());
     });
 }
