@@ -13,6 +13,8 @@ use crate::core::state::{SlotHistory, State, Stored};
 
 /// The delay between failures doubles up to this, or to the policy's own delay if that is longer.
 const LONGEST_DELAY: Duration = Duration::from_mins(1);
+/// What is doubled when the policy has no delay.
+const SHORTEST_DELAY: Duration = Duration::from_millis(100);
 
 /// See the module.
 pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
@@ -85,10 +87,11 @@ fn may_restart(
     wanted && policy.max_attempts.is_none_or(|most| attempts <= most as usize)
 }
 
-/// The delay before a restart: it doubles after each failure in a row.
+/// The delay before a restart: it doubles after each failure in a row, also from nothing.
 fn delay(policy: &RestartPolicy, failures: u32) -> Duration {
-    let doubled = 1_u32.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(u32::MAX);
-    policy.delay.saturating_mul(doubled).min(LONGEST_DELAY.max(policy.delay))
+    let base = if failures > 1 { policy.delay.max(SHORTEST_DELAY) } else { policy.delay };
+    let doubled = 1_u32 << failures.saturating_sub(1).min(16);
+    base.saturating_mul(doubled).min(LONGEST_DELAY.max(policy.delay))
 }
 
 /// Lets a held task start once its time has come and its predecessor is over.

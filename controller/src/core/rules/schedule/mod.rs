@@ -3,28 +3,35 @@
 pub mod constraint;
 mod filter;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{NodeId, ServiceId, TaskId, Timestamp};
-use swarm_proto::object::{Node, Service, Task};
+use swarm_proto::object::{Node, Service, Task, TaskState};
 use swarm_proto::spec::{PortMode, ServiceMode, ServiceSpec};
 
 use super::allocate::wait;
 use super::{Observed, Plan};
-use crate::core::state::{State, Stored};
+use crate::core::state::{State, Stored, tasks_of};
 pub(in crate::core) use filter::mounted;
 use filter::{Placed, Question, explain, refusal};
 
 /// Tasks that get nodes in one pass.
 const TASKS: usize = 500;
+/// A node on which this many of a service's tasks failed lately gets its tasks last: without that a broken node, which
+/// never keeps any, would draw them all.
+const FAILURES: usize = 3;
+/// How long ago is lately.
+const LATELY: Duration = Duration::from_mins(5);
 
 /// See the module.
-pub fn plan(state: &State, _observed: &Observed, _now: Timestamp) -> Plan {
+pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let mut placed = Placed::default();
     // Tasks of one spec that differ in nothing have the same answer when there is none.
     let mut hopeless: BTreeMap<(ServiceId, u64), String> = BTreeMap::new();
+    let mut flaky: BTreeMap<ServiceId, BTreeSet<NodeId>> = BTreeMap::new();
     let mut done = 0;
     for id in &state.index.unplaced {
         let Some((task, service, spec)) = look_up(state, *id) else { continue };
@@ -34,7 +41,9 @@ pub fn plan(state: &State, _observed: &Observed, _now: Timestamp) -> Plan {
             wait(state, task, reason.clone(), &mut plan);
             continue;
         }
-        match choose(state, service, spec, task, &placed) {
+        let avoided =
+            flaky.entry(service.id).or_insert_with(|| flaky_nodes(state, service.id, now));
+        match choose(state, service, spec, task, &placed, avoided) {
             Ok(node) => {
                 let read = [
                     (ObjectId::Task(task.id), Counter::Desired),
@@ -71,6 +80,7 @@ fn choose(
     spec: &ServiceSpec,
     task: &Task,
     placed: &Placed,
+    avoided: &BTreeSet<NodeId>,
 ) -> Result<NodeId, String> {
     let question = Question { state, service, spec, task, placed };
     let mut refusals = Vec::new();
@@ -88,9 +98,23 @@ fn choose(
         let away = has_volume && home != Some(node.id);
         let groups = spread_counts(state, service, spec, placed, node);
         let own = placed.of_service(state, service, node.id);
-        (away, groups, own, placed.load(state, node.id).tasks, node.id)
+        (away, avoided.contains(&node.id), groups, own, placed.load(state, node.id).tasks, node.id)
     });
     best.map(|node| node.id).ok_or_else(|| explain(&refusals, state))
+}
+
+/// Nodes on which tasks of a service failed several times lately.
+fn flaky_nodes(state: &State, service: ServiceId, now: Timestamp) -> BTreeSet<NodeId> {
+    let mut failures: BTreeMap<NodeId, usize> = BTreeMap::new();
+    let failed = tasks_of(state, service).filter(|task| {
+        matches!(task.status.state, TaskState::Failed | TaskState::Rejected)
+            && now.since(task.status.since) <= LATELY
+    });
+    for node in failed.filter_map(|task| task.node) {
+        *failures.entry(node).or_default() += 1;
+    }
+    let flaky = failures.into_iter().filter(|(_, count)| *count >= FAILURES);
+    flaky.map(|(node, _)| node).collect()
 }
 
 /// For each label to spread over, how many tasks of the service are on nodes with this node's value.
