@@ -35,7 +35,7 @@ fn a_removed_stack_leaves_nothing_on_its_hosts() {
     for _ in 0..2 {
         lab.deploy_counter();
         let during = look(&lab, "n1");
-        assert!(during.iter().any(|line| line.starts_with("namespace task-")), "{during:#?}");
+        assert!(during.iter().any(|line| line.starts_with("namespace net-")), "{during:#?}");
         lab.run(&["stack", "rm", "counter"]);
         for (host, before) in hosts.iter().zip(&before) {
             let mut now = Vec::new();

@@ -6,33 +6,53 @@ use std::net::Ipv4Addr;
 
 use crate::lab::{Lab, address, eventually};
 
+/// Asks what a container can ask, and prints one line of JSON for each round.
+const ASK: &str = r#"
+import json, socket, time, urllib.request
+
+def fetch(host):
+    try:
+        return urllib.request.urlopen(f"http://{host}/", timeout=2).read().decode().strip()
+    except OSError as error:
+        return f"failed: {error}"
+
+def addresses(name):
+    try:
+        return sorted({found[4][0] for found in socket.getaddrinfo(name, 80, socket.AF_INET)})
+    except OSError:
+        return None
+
+while True:
+    print(json.dumps({
+        "who": sorted({fetch("who") for _ in range(12)}),
+        "vip": addresses("who"),
+        "tasks": addresses("tasks.who"),
+        "each": addresses("each"),
+        "alone": addresses("alone"),
+        "nobody": addresses("nobody.invalid"),
+    }), flush=True)
+    time.sleep(0.3)
+"#;
+
 #[test]
 fn names_and_addresses_reach_across_hosts() {
     let lab = Lab::up("names");
-    lab.deploy(
-        "net",
+    let stack = format!(
         r#"
 services:
   who:
     image: busybox
     command: sh -c 'hostname > /index.html; httpd -f -p 80 -h /'
-    deploy: {replicas: 3}
+    deploy: {{replicas: 3}}
     networks: [a]
   each:
     image: busybox
     command: httpd -f -p 80
-    deploy: {replicas: 3, endpoint_mode: dnsrr}
+    deploy: {{replicas: 3, endpoint_mode: dnsrr}}
     networks: [a]
   ask:
-    image: busybox
-    command: |
-      sh -c 'while true; do
-        { for i in 1 2 3 4 5 6 7 8 9 10 11 12; do wget -T 2 -q -O - http://who/ || echo failed; done | sort -u | tr "\n" " "
-          echo; nslookup tasks.who 2>&1 | grep -c "^Address.*10\."
-          nslookup each 2>&1 | grep -c "^Address.*10\."
-          nslookup nobody.invalid >/dev/null 2>&1 || echo unknown
-          wget -T 2 -q -O /dev/null http://alone/ || echo apart; } > /r.new 2>&1
-        mv /r.new /result; cat /result | tr "\n" "|"; echo; sleep 0.5; done'
+    image: python:alpine
+    command: ["python", "-c", {}]
     networks: [a]
   alone:
     image: busybox
@@ -42,15 +62,20 @@ networks:
   a:
   b:
 "#,
+        serde_json::to_string(ASK).unwrap()
     );
-    let lines = eventually(40, "one service sees the others", || {
+    lab.deploy("net", &stack);
+    let answers = eventually(40, "each backend of a service has answered", || {
         let text = lab.run(&["logs", "net_ask", "--raw", "--tail", "1"]);
-        let line = text.lines().last()?.to_owned();
-        let fields: Vec<String> = line.split('|').map(str::to_owned).collect();
-        let hosts = fields.first()?.split_whitespace().filter(|word| word.len() > 5).count();
-        (fields.len() > 4 && hosts >= 3 && !fields[0].contains("failed")).then_some(fields)
+        let answers: serde_json::Value = serde_json::from_str(text.lines().last()?).ok()?;
+        let who = answers["who"].as_array()?;
+        let whole = who.len() == 3 && !text.contains("failed");
+        whole.then_some(answers)
     });
-    assert_eq!(&lines[1..5], ["3", "3", "unknown", "apart"], "{lines:?}");
+    let count = |key: &str| answers[key].as_array().map_or(0, Vec::len);
+    assert_eq!((count("vip"), count("tasks"), count("each")), (1, 3, 3), "{answers}");
+    assert!(!answers["tasks"].as_array().unwrap().contains(&answers["vip"][0]), "{answers}");
+    assert!(answers["alone"].is_null() && answers["nobody"].is_null(), "{answers}");
 }
 
 #[test]
