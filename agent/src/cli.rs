@@ -1,5 +1,6 @@
 //! The program's command line.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError};
 use crate::run::{self, RunError};
+use crate::sys;
 use crate::worker::sentence;
 
 /// Threads that serve connections and loops. More would only hold memory: heavy work runs aside.
@@ -73,6 +75,7 @@ enum CliError {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     abort_on_panic();
+    sys::share_arenas();
     match start(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -99,7 +102,9 @@ fn complain(error: &CliError) {
 fn start(arguments: Arguments) -> Result<(), CliError> {
     let filter = EnvFilter::try_new(&arguments.log);
     let filter = filter.map_err(|_| CliError::Filter(arguments.log.clone()))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colour = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour);
+    log.with_writer(std::io::stderr).init();
     let config = Config::load(arguments.config.as_deref())?;
     transport::install_crypto_provider();
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -17,6 +17,7 @@ pub mod run;
 pub mod server;
 pub mod session;
 pub mod step;
+mod sys;
 #[cfg(test)]
 mod testing;
 mod tree;

@@ -25,6 +25,7 @@ use crate::board::Board;
 use crate::description::Describer;
 use crate::executor::Executor;
 use crate::journal::JournalError;
+use crate::sys;
 use crate::worker::{Worker, sentence};
 
 /// A controller that does not answer so long is passed over.
@@ -37,6 +38,8 @@ const WELCOME_LIMIT: Duration = Duration::from_secs(3);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Without a word for so long, no controller counts as in reach.
 const CUT_OFF_AFTER: Duration = Duration::from_secs(4);
+/// After a session that was shorter, the pauses go on growing.
+const SHORT_SESSION: Duration = Duration::from_secs(5);
 /// Heartbeats without an answer that end a session.
 const SILENT_HEARTBEATS: u32 = 4;
 /// Reports that follow each other faster are sent as one.
@@ -108,7 +111,7 @@ impl Sessions {
         let mut preferred = None;
         let mut failures: u32 = 0;
         loop {
-            let mut welcomed = false;
+            let mut welcomed = None;
             let error = match self.session(&mut preferred, &mut heard, &mut welcomed).await {
                 Err(error) => error,
                 Ok(never) => match never {},
@@ -118,7 +121,9 @@ impl Sessions {
             } else {
                 tracing::warn!(error = %sentence(&error), "no session");
             }
-            failures = if welcomed { 0 } else { failures.saturating_add(1) };
+            // A session that ends at once is no better than none.
+            let good = welcomed.is_some_and(|since: Instant| since.elapsed() > SHORT_SESSION);
+            failures = if good { 0 } else { failures.saturating_add(1) };
             self.pause(failures, heard).await;
         }
     }
@@ -141,7 +146,7 @@ impl Sessions {
         &mut self,
         preferred: &mut Option<String>,
         heard: &mut Instant,
-        welcomed: &mut bool,
+        welcomed: &mut Option<Instant>,
     ) -> Result<std::convert::Infallible, SessionError> {
         let (address, channel) = self.connect(preferred.take()).await?;
         let (sender, receiver) = mpsc::channel(OUTGOING);
@@ -159,7 +164,8 @@ impl Sessions {
             _ => return Err(SessionError::Unexpected("something else than a welcome")),
         };
         tracing::info!(controller = %address, "in session");
-        (*heard, *welcomed) = (Instant::now(), true);
+        *heard = Instant::now();
+        *welcomed = Some(*heard);
         self.cut_off.send_if_modified(|now| std::mem::replace(now, false));
         self.remember(&welcome.controllers);
         // The session that was good is the first to try again.
@@ -275,6 +281,7 @@ impl Open<'_> {
                     self.say(Say::Heartbeat(wire::Heartbeat {})).await?;
                 }
                 _ = describe.tick() => {
+                    sys::release_memory();
                     if let Some(changed) = self.sessions.describer.changed().await {
                         self.say(Say::Description((&changed).into())).await?;
                     }
