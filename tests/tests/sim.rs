@@ -2,7 +2,7 @@
 //! that forget what was not synced, machines that crash, agents that pretend to run tasks, and clients that retry.
 //! A seed decides everything, so a failing seed fails again.
 //!
-//! `SWARM_SIM_SEEDS=200` runs that many seeds, `SWARM_SIM_SEED=17` only this one.
+//! `SWARM_SIM_SEEDS=200` (or `SWARM_SEEDS`) runs that many seeds, `SWARM_SIM_SEED=17` only this one.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where something is not as it must be")]
 
@@ -40,7 +40,7 @@ fn clusters_survive_faults() {
     let only = number("SWARM_SIM_SEED");
     let seeds = match only {
         Some(seed) => vec![seed],
-        None => (1..=number("SWARM_SIM_SEEDS").unwrap_or(20)).collect(),
+        None => (1..=number("SWARM_SIM_SEEDS").or(number("SWARM_SEEDS")).unwrap_or(20)).collect(),
     };
     let mut total = Outcome::default();
     for seed in &seeds {

@@ -12,6 +12,8 @@ pub(crate) struct Check {
     checksums: BTreeMap<u64, u64>,
     /// Who led in each term.
     leaders: BTreeMap<u64, u64>,
+    /// The highest term in which each controller spoke.
+    spoken: BTreeMap<u64, u64>,
     /// Where each task is, and how far it has come.
     tasks: BTreeMap<TaskId, (u64, Option<NodeId>, TaskState)>,
 }
@@ -29,6 +31,18 @@ impl Check {
     pub(crate) fn leads(&mut self, term: u64, controller: u64) {
         let first = *self.leaders.entry(term).or_insert(controller);
         assert_eq!(first, controller, "two leaders in term {term}");
+    }
+
+    /// A controller said something to another, in this term.
+    pub(crate) fn spoke(&mut self, term: u64, controller: u64) {
+        let highest = self.spoken.entry(controller).or_default();
+        *highest = term.max(*highest);
+    }
+
+    /// A controller starts from its disk: it must remember every term in which it ever spoke, or it could vote twice.
+    pub(crate) fn started(&self, term: u64, controller: u64) {
+        let spoken = self.spoken.get(&controller).copied().unwrap_or(0);
+        assert!(term >= spoken, "{controller} forgot term {spoken} and starts in {term}");
     }
 
     /// A controller's state moved on.

@@ -305,6 +305,8 @@ impl World {
         };
         host.core = Some(Core::new(config).expect("a crashed disk can be read"));
         let run = host.run;
+        let term = host.core.as_ref().map_or(0, |core| core.status().term);
+        self.check.started(term, id);
         self.at(1, Happening::Tick { controller: id, run });
     }
 
@@ -356,6 +358,9 @@ impl World {
         let Some(core) = host.core.as_mut() else { return };
         let outputs = core.handle(input, now);
         let status = core.status();
+        if outputs.iter().any(|output| matches!(output, Output::Send { .. })) {
+            self.check.spoke(status.term, controller);
+        }
         if status.leading {
             self.check.leads(status.term, controller);
         }
