@@ -70,4 +70,17 @@ deny:
 
 # Time from deploy to all running, and memory, here and for Docker Swarm
 bench-deploy: build images
-    cargo run --workspace --release --bin bench-deploy
+    target/release/bench-deploy
+
+# Time without a leader, and until a lost host's tasks run elsewhere
+bench-failover: build images
+    target/release/bench-failover
+
+# The demo once everything is built, from nothing running to the prompt
+bench-demo: build images
+    target/release/bench-demo
+
+# One container from create to delete
+bench-spawn: build
+    mkdir -p target/bench
+    cargo run --workspace --release --example spawn -- 50 target/bench/spawn.json

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! What the benches in `src/bin` share; the tests proper lie in `tests/`.
+
+pub mod bench;

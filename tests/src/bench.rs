@@ -1,0 +1,112 @@
+//! What the benches share: programs to run, medians, the table and its file.
+#![expect(clippy::print_stdout, reason = "benches print their table")]
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+/// What a bench does or says why not.
+pub type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// What one round measured: case to number.
+pub type Figures = BTreeMap<&'static str, f64>;
+
+/// One line of a table.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    /// What was measured.
+    pub name: &'static str,
+    /// `s` or `MiB`; less is better.
+    pub unit: &'static str,
+}
+
+/// How many rounds to take: `BENCH_ROUNDS`, else `default`.
+pub fn rounds(default: usize) -> Outcome<usize> {
+    match std::env::var("BENCH_ROUNDS") {
+        Ok(text) => Ok(text.parse::<usize>()?.max(1)),
+        Err(_) => Ok(default),
+    }
+}
+
+/// Prints medians side by side and writes them to `target/bench/NAME.json`. `peer` is its name and its rounds.
+pub fn report(
+    name: &str,
+    cases: &[Case],
+    ours: &[Figures],
+    peer: Option<(&str, &[Figures])>,
+) -> Outcome<()> {
+    println!("{name}: medians of {} rounds (worst in brackets)", ours.len());
+    let heading = peer.map_or("", |(peer, _)| peer);
+    println!("{:<42} {:>4} {:>18} {heading:>22}", "", "", "swarmctl");
+    let mut rows = Vec::new();
+    for case in cases {
+        let mine = Spread::of(ours, case.name);
+        print!("{:<42} {:>4} {:>9.2} ({:>6.2})", case.name, case.unit, mine.median, mine.worst);
+        let mut peers = serde_json::Map::new();
+        if let Some((peer, rounds)) = peer {
+            let theirs = Spread::of(rounds, case.name);
+            let share = mine.median / theirs.median * 100.0;
+            print!(" {:>12.2} ({:>6.2}) {share:>6.1} %", theirs.median, theirs.worst);
+            peers.insert(peer.to_owned(), Value::from(theirs.median));
+        }
+        println!();
+        rows.push(json!({
+            "case": case.name, "unit": case.unit, "better": "lower",
+            "ours": mine.median, "peers": peers,
+        }));
+    }
+    let folder = folder()?;
+    fs::write(folder.join(format!("{name}.json")), serde_json::to_string_pretty(&rows)?)?;
+    Ok(())
+}
+
+struct Spread {
+    median: f64,
+    worst: f64,
+}
+
+impl Spread {
+    fn of(rounds: &[Figures], case: &str) -> Self {
+        let mut figures: Vec<f64> = rounds.iter().map(|figures| figures[case]).collect();
+        figures.sort_by(f64::total_cmp);
+        let worst = figures.last().copied().unwrap_or(f64::NAN);
+        Self { median: figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN), worst }
+    }
+}
+
+/// Runs `swarmctl` with contexts of the benches' own; returns its data.
+pub fn swarmctl(arguments: &[&str]) -> Outcome<String> {
+    let mut command = Command::new(root().join("target/release/swarmctl"));
+    output(command.args(arguments).env("XDG_CONFIG_HOME", folder()?.join("settings")))
+}
+
+/// Runs a command to its end, which must be a good one; returns its data.
+pub fn output(command: &mut Command) -> Outcome<String> {
+    let output = command.stdin(Stdio::null()).output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{command:?} failed: {said}").into());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Where benches keep what they make: `target/bench`.
+pub fn folder() -> Outcome<PathBuf> {
+    let folder = root().join("target/bench");
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// The project's root folder.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the root").to_owned()
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("the project's folder has a plain name")
+}
