@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::select_ok;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use swarm_proto::assignment::AssignmentDiff;
 use swarm_proto::convert::ConvertError;
 use swarm_proto::transport::{self, CONTROLLER_NAME, ConnectError, Identity, MAX_MESSAGE, Tls};
@@ -187,19 +188,29 @@ impl Sessions {
         if addresses.is_empty() {
             return Err(SessionError::NoController);
         }
-        let tries = addresses.into_iter().zip(0..).map(|(address, place)| {
-            let tls = Arc::clone(&self.tls);
-            Box::pin(async move {
-                sleep(STAGGER * place).await;
-                match timeout(CONNECT_LIMIT, tls.connect(&address, CONTROLLER_NAME)).await {
-                    Ok(Ok(channel)) => Ok((address, channel)),
-                    Ok(Err(error)) => Err(SessionError::from(error)),
-                    Err(_) => Err(SessionError::Slow(address)),
-                }
-            })
-        });
-        let ((address, channel), _) = select_ok(tries).await?;
-        Ok((address, channel))
+        let mut waiting = addresses.into_iter();
+        let mut running = FuturesUnordered::new();
+        let mut last = SessionError::NoController;
+        loop {
+            // One more at the beginning, after each failure, and when the others take long.
+            running.extend(waiting.next().map(|address| self.try_connect(address)));
+            tokio::select! {
+                tried = running.next() => match tried {
+                    Some(Ok(connected)) => return Ok(connected),
+                    Some(Err(error)) => last = error,
+                    None => return Err(last),
+                },
+                () = sleep(STAGGER), if waiting.len() > 0 => {}
+            }
+        }
+    }
+
+    async fn try_connect(&self, address: String) -> Result<(String, Channel), SessionError> {
+        match timeout(CONNECT_LIMIT, self.tls.connect(&address, CONTROLLER_NAME)).await {
+            Ok(Ok(channel)) => Ok((address, channel)),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(SessionError::Slow(address)),
+        }
     }
 
     async fn hello(&mut self) -> wire::Hello {
