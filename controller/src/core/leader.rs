@@ -20,6 +20,8 @@ use super::state::{State, answer, apply};
 const IN_FLIGHT: usize = 64;
 /// Commands that may wait for the leader to be ready.
 const WAITING: usize = 1_000;
+/// Messages of agents that may wait for the leader to be ready.
+const EARLY: usize = 20_000;
 /// A longer gap between two looks at the clock means that this process slept: nobody could be heard.
 const SLEPT_MS: u64 = 1_000;
 
@@ -41,6 +43,8 @@ pub(super) struct Leader {
     waiters: BTreeMap<u64, Vec<Waiter>>,
     in_flight: BTreeSet<u64>,
     waiting: Vec<(u64, String, Command)>,
+    /// What agents said before the leader was ready.
+    early: Vec<(u64, FromAgent)>,
     /// The head's version that the rules were content with.
     content: Option<u64>,
     wake_at: Option<Timestamp>,
@@ -64,6 +68,7 @@ impl Leader {
             waiters: BTreeMap::new(),
             in_flight: BTreeSet::new(),
             waiting: Vec::new(),
+            early: Vec::new(),
             content: None,
             wake_at: None,
             dispatched: None,
@@ -97,6 +102,15 @@ impl Leader {
         now: Timestamp,
         out: &mut Vec<Output>,
     ) {
+        if self.head.is_none() {
+            // Judged by a state that lags, what agents say would look like talk of unknown tasks.
+            if self.early.len() < EARLY {
+                self.early.push((session, message));
+            } else {
+                self.dispatcher.end(session, "the controllers are overloaded", out);
+            }
+            return;
+        }
         // What agents confirm is read by the rules.
         if matches!(message, FromAgent::Confirmation { .. }) {
             self.content = None;
@@ -147,8 +161,8 @@ impl Leader {
             self.head = Some(state.clone());
             self.ahead = state.clock.0.saturating_sub(now.0);
             self.observed.since = self.clock(now);
-            for heard in self.observed.heard.values_mut() {
-                *heard = self.observed.since;
+            for (session, message) in std::mem::take(&mut self.early) {
+                self.receive(session, message, state, now, replies);
             }
         }
         let now = self.clock(now);

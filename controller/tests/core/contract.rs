@@ -276,3 +276,38 @@ fn ids_are_counted_and_never_reused() {
     let third = join(&mut core, 3, Role::Controller);
     assert_eq!(third, CommandDone::Joined { node: NodeId(3), raft_id: Some(RaftId(2)) });
 }
+
+#[test]
+fn what_an_agent_says_to_a_new_leader_is_heard() {
+    let mut core = Core::new(CoreConfig::new(RaftId(1), first_disk())).unwrap();
+    let mut held = Vec::new();
+    let mut now = START;
+    // Elected, but its first entry is not on disk: it cannot know yet what is committed.
+    while !core.status().leading {
+        now += 25;
+        held.extend(core.handle(Input::Tick, Timestamp(now)));
+        if !core.status().leading {
+            for output in std::mem::take(&mut held) {
+                if let Output::Persist(batch) = output {
+                    held.extend(
+                        core.handle(Input::Persisted { batch: batch.number }, Timestamp(now)),
+                    );
+                }
+            }
+        }
+    }
+    core.handle(Input::SessionOpened { session: 1, node: NodeId(1) }, Timestamp(now));
+    let message = hello();
+    let outputs = core.handle(Input::SessionMessage { session: 1, message }, Timestamp(now));
+    assert!(outputs.is_empty(), "{outputs:?}");
+    let batches = held.iter().filter_map(|output| match output {
+        Output::Persist(batch) => Some(batch.number),
+        _ => None,
+    });
+    let input = Input::Persisted { batch: batches.max().unwrap() };
+    let outputs = drive(&mut core, input);
+    let greeted = |output: &Output| {
+        matches!(output, Output::SessionSend { session: 1, message: ToAgent::Welcome { .. } })
+    };
+    assert!(outputs.iter().any(greeted), "{outputs:?}");
+}

@@ -90,7 +90,7 @@ impl Dispatcher {
         }
     }
 
-    fn end(&mut self, session: u64, reason: &str, out: &mut Vec<Output>) {
+    pub(super) fn end(&mut self, session: u64, reason: &str, out: &mut Vec<Output>) {
         self.close(session);
         out.push(Output::SessionEnd { session, reason: reason.to_owned() });
     }
