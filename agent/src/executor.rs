@@ -5,6 +5,7 @@
 
 mod bundle;
 mod capability;
+mod container;
 mod device;
 mod error;
 mod limit;
@@ -20,8 +21,8 @@ use swarm_proto::assignment::{NetworkAssignment, TaskAssignment, VolumeReport};
 use swarm_proto::id::{Attempt, NetworkId, TaskId, VolumeId};
 use swarm_proto::spec::{Mount, MountSource, PullPolicy};
 use swarm_runtime::{
-    CgroupSpec, Container, ContainerError, ContainerStatus, CreateOptions, ExitRecord, Limits,
-    LogLimits, RootfsSpec, SeccompChoice, ShimProgram,
+    CgroupSpec, Container, ContainerError, CreateOptions, ExitRecord, Limits, LogLimits,
+    RootfsSpec, SeccompChoice, ShimProgram,
 };
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
@@ -30,9 +31,11 @@ pub use error::TaskError;
 
 use crate::image::{Image, Images};
 use crate::network::{Applied, NetworkError, Networks, TaskNetwork};
-use crate::tree;
 use crate::volume::{Fill, Volumes};
 use bundle::Surroundings;
+use container::{
+    Look, container_in, create, disk, look, names, remove, remove_containers, take_down,
+};
 
 /// The names under which a container's companion keeps the sockets that answer names: UDP, then TCP.
 const DNS_NAMES: [&str; 2] = ["dns-udp", "dns-tcp"];
@@ -247,18 +250,9 @@ impl Executor {
         let program = Arc::clone(&self.program);
         let (task, image) = (Arc::clone(task), Arc::clone(image));
         let found = blocking(move || {
-            let container = match Container::open(&folder) {
-                Ok(container) => container,
-                Err(ContainerError::NotFound(_)) => {
-                    let around = &built.around;
-                    fs::create_dir_all(&folder).map_err(disk("make", &folder))?;
-                    let available = capability::available();
-                    bundle::write(&folder, &task, &image.config, around, available)?;
-                    let names = DNS_NAMES.into_iter().map(str::to_owned);
-                    let passed_fds = names.zip(built.dns_sockets).collect();
-                    Container::create(&program, CreateOptions { passed_fds, ..options })?
-                }
-                Err(error) => return Err(error.into()),
+            let container = match container_in(&folder)? {
+                Some(container) => container,
+                None => create(&program, options, &task, &image, built)?,
             };
             match container.start() {
                 Ok(()) | Err(ContainerError::Start { .. }) => look(&container),
@@ -314,10 +308,9 @@ impl Executor {
     /// Looks what there is of a task's container.
     pub async fn inspect(&self, task: TaskId, attempt: Attempt) -> Result<Found, TaskError> {
         let folder = self.folder(task, attempt);
-        let found = blocking(move || match Container::open(&folder) {
-            Ok(container) => look(&container),
-            Err(ContainerError::NotFound(_)) => Ok(Look::Absent),
-            Err(error) => Err(error.into()),
+        let found = blocking(move || match container_in(&folder)? {
+            Some(container) => look(&container),
+            None => Ok(Look::Absent),
         });
         found.await.and_then(Look::into_found)
     }
@@ -364,10 +357,9 @@ impl Executor {
         all: bool,
     ) -> Result<(), TaskError> {
         let folder = self.folder(task, attempt);
-        blocking(move || match Container::open(&folder) {
-            Ok(container) => Ok(container.kill(signal, all)?),
-            Err(ContainerError::NotFound(_)) => Ok(()),
-            Err(error) => Err(error.into()),
+        blocking(move || match container_in(&folder)? {
+            Some(container) => Ok(container.kill(signal, all)?),
+            None => Ok(()),
         })
         .await
     }
@@ -430,45 +422,6 @@ impl Executor {
     }
 }
 
-/// What a look at a container gave, before its end is watched on the reactor.
-enum Look {
-    Absent,
-    Created,
-    Running { pid: u32, started_at: u64, end: Option<std::os::unix::net::UnixStream> },
-    Exited(ExitRecord),
-}
-
-impl Look {
-    fn into_found(self) -> Result<Found, TaskError> {
-        Ok(match self {
-            Self::Absent => Found::Absent,
-            Self::Created => Found::Created,
-            Self::Exited(record) => Found::Exited(record),
-            Self::Running { pid, started_at, end } => {
-                let watch = |stream: std::os::unix::net::UnixStream| {
-                    stream.set_nonblocking(true)?;
-                    UnixStream::from_std(stream)
-                };
-                let end = end.map(watch).transpose();
-                let end = end.map_err(|error| TaskError::Stopped(error.to_string()))?;
-                Found::Running { pid, started_at, end: EndWatch(end) }
-            }
-        })
-    }
-}
-
-fn look(container: &Container) -> Result<Look, TaskError> {
-    Ok(match container.status()? {
-        ContainerStatus::Created { .. } => Look::Created,
-        ContainerStatus::Running { pid, started_at_ms } => Look::Running {
-            pid: pid.unsigned_abs(),
-            started_at: started_at_ms,
-            end: container.exit_channel()?,
-        },
-        ContainerStatus::Exited(record) => Look::Exited(record),
-    })
-}
-
 /// Where the content of each mount lies, made as needed. True when a named volume was made.
 fn sources(
     volumes: &Volumes,
@@ -523,46 +476,6 @@ fn bind_source(path: &str) -> Result<PathBuf, TaskError> {
         }
         Err(error) => Err(TaskError::Disk { action: "look at", path: source, source: error }),
     }
-}
-
-/// Ends and unmakes one container; its log and records stay.
-fn take_down(folder: &Path) -> Result<(), TaskError> {
-    match Container::open(folder) {
-        Ok(container) => container.delete()?,
-        Err(ContainerError::NotFound(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
-    for name in ["upper", "work"] {
-        remove(&folder.join(name))?;
-    }
-    Ok(())
-}
-
-/// Ends and removes all containers of a task, with its anonymous volumes.
-fn remove_containers(folder: &Path) -> Result<(), TaskError> {
-    for name in names(folder)? {
-        take_down(&folder.join(name))?;
-    }
-    remove(folder)
-}
-
-fn names(folder: &Path) -> Result<Vec<String>, TaskError> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(disk("list", folder)(source)),
-    };
-    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-    names.collect::<Result<_, _>>().map_err(disk("list", folder))
-}
-
-fn remove(path: &Path) -> Result<(), TaskError> {
-    tree::remove_path(path).map_err(disk("remove", path))
-}
-
-fn disk(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> TaskError {
-    let path = path.to_owned();
-    move |source| TaskError::Disk { action, path, source }
 }
 
 async fn blocking<T: Send + 'static>(
