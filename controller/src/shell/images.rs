@@ -86,12 +86,23 @@ impl Controller {
             match self.ask(node, reference).await {
                 Ok(digest) => return Ok((digest, None)),
                 Err(status) if is_final(&status) => {
-                    return Err(Status::new(status.code(), status.message()));
+                    return Err(with_hint(
+                        status.code(),
+                        &status,
+                        "check the image's name and tag",
+                    ));
                 }
                 Err(status) => last = status,
             }
         }
-        let Some(known) = running_digest(&state, stack, reference) else { return Err(last) };
+        let Some(known) = running_digest(&state, stack, reference) else {
+            if ready.is_empty() {
+                return Err(last);
+            }
+            // Every other controller would ask the same registry.
+            let hint = "see whether the registry runs, and whether the hosts reach it";
+            return Err(with_hint(Code::FailedPrecondition, &last, hint));
+        };
         let why = last.message().lines().next().unwrap_or_default();
         let warning = format!(
             "the registry could not be asked for {reference}, so the content that is deployed already stays: {why}"
@@ -141,6 +152,16 @@ fn unknown(why: &str) -> wire::NodeImages {
 fn images(stack: &mut wire::StackSpec) -> impl Iterator<Item = &mut wire::ImageSpec> {
     let containers = stack.services.values_mut().filter_map(|service| service.container.as_mut());
     containers.filter_map(|container| container.image.as_mut())
+}
+
+/// The refusal that another one becomes, with a hint where it has none.
+fn with_hint(code: Code, status: &Status, hint: &str) -> Status {
+    let message = status.message();
+    if message.contains("\n\nhint: ") {
+        Status::new(code, message)
+    } else {
+        Status::new(code, format!("{message}\n\nhint: {hint}"))
+    }
 }
 
 /// Whether another node's answer could not differ.
