@@ -14,7 +14,11 @@ fn main() -> Outcome<()> {
     let count = rounds(5)?;
     for round in 1..=count {
         eprintln!("round {round} of {count}");
-        recipe("demo-down")?;
+        // There is nothing to take down before the first round, or the rest of somebody's own demo.
+        let down = recipe("demo-down");
+        if round > 1 {
+            down?;
+        }
         let begun = Instant::now();
         recipe("demo")?;
         figures.push(Figures::from([(DEMO.name, begun.elapsed().as_secs_f64())]));
