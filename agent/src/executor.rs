@@ -109,7 +109,7 @@ pub struct Executor {
     networks: Arc<Networks>,
     program: Arc<ShimProgram>,
     starts: Semaphore,
-    /// Networks are changed one at a time anyway; waiting here holds no thread.
+    /// Tasks are connected one at a time anyway; waiting here holds no thread.
     attaching: Semaphore,
     assigned: Mutex<Assigned>,
     /// Networks that tasks are connected to.
@@ -182,8 +182,6 @@ impl Executor {
     }
 
     async fn detach(&self, task: TaskId) -> Result<(), TaskError> {
-        let permit = self.attaching.acquire().await;
-        let _permit = permit.map_err(|error| TaskError::Stopped(error.to_string()))?;
         self.networks.detach(task).await?;
         self.attached.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
         Ok(())
