@@ -24,7 +24,7 @@ pub(super) fn heal(
     let changes = Changes::listen_in(namespace)?;
     #[expect(
         deprecated,
-        reason = "the other constructor is unsafe; this descriptor stays open while registered"
+        reason = "this descriptor stays open while registered; the constructor for those that may not is not safe"
     )]
     let mut changes = AsyncFd::try_with_interest(changes, Interest::READABLE)
         .map_err(|error| NftError::Open(error.into()))?;
