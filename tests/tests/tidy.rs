@@ -198,7 +198,8 @@ fn the_yaml_library_has_one_door() {
 fn each_crate_has_one_module_with_unsafe_code() {
     let mut places: BTreeMap<String, BTreeSet<PathBuf>> = BTreeMap::new();
     for source in sources().iter().filter(|source| !source.path.ends_with("tidy.rs")) {
-        if source.lines().any(|(_, line)| names(line, "unsafe")) {
+        let begins = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "unsafe trait"];
+        if source.lines().any(|(_, line)| begins.iter().any(|begin| line.contains(begin))) {
             places.entry(source.krate().to_owned()).or_default().insert(source.path.clone());
         }
     }
