@@ -41,8 +41,11 @@ pub(super) fn become_program(launch: &Launch<'_>) -> Result<Infallible, InitErro
     limit::apply(&program.limits)?;
     rustix::process::umask(Mode::from_raw_mode(program.umask & 0o777));
     if launch.init {
+        // Before the fork: the kernel drops what a first process neither blocks nor catches, and the stop signal may
+        // come as soon as the program runs.
+        sys::block_signals();
         match sys::fork().map_err(InitError::step("start the program beside the init"))? {
-            0 => {}
+            0 => sys::reset_signals(),
             child => {
                 drop_privileges(launch, false)?;
                 reap::run(child);

@@ -4,11 +4,10 @@ use std::io;
 
 use crate::sys;
 
-/// Runs until the program ends, and ends as it did.
+/// Runs until the program ends, and ends as it did. All signals are blocked already, so that none was lost.
 pub(super) fn run(program: i32) -> ! {
     // Nothing of this process is needed any more; the streams are the program's.
     let _ = sys::close_range(0, u32::MAX);
-    sys::block_signals();
     loop {
         // First: it may have ended before its signal was waited for.
         if let Some(code) = bury(program) {
