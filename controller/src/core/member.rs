@@ -142,9 +142,9 @@ impl Member {
         Members { voters: ids(&conf.voters), learners: ids(&conf.learners) }
     }
 
-    /// A tick. It does not count for elections while a vote is on its way to the disk.
+    /// A tick. It does not count for elections while a vote or a snapshot is on its way to the disk.
     pub(super) fn tick(&mut self) {
-        if !self.is_leader() && self.waiting.iter().any(|waiting| waiting.vote) {
+        if !self.is_leader() && (self.awaits_vote() || self.awaits_snapshot()) {
             return;
         }
         let was_leader = self.is_leader();
@@ -154,10 +154,25 @@ impl Member {
         self.set_timeout();
     }
 
-    /// A peer's message. Proposals are never forwarded between members: only leaders propose.
+    fn awaits_vote(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.vote)
+    }
+
+    /// Whether a leader's snapshot is in the log but not applied yet. An election would look at the entries between,
+    /// which are gone.
+    fn awaits_snapshot(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.snapshot.is_some())
+    }
+
+    /// A peer's message. Proposals are never forwarded between members: only leaders propose. Leadership is not taken
+    /// over while a snapshot is on its way to the disk.
     pub(super) fn step(&mut self, bytes: &[u8]) {
         let Ok(message) = Message::decode(bytes) else { return };
-        let refused = matches!(message.get_msg_type(), MessageType::MsgPropose);
+        let refused = match message.get_msg_type() {
+            MessageType::MsgPropose => true,
+            MessageType::MsgTimeoutNow => self.awaits_snapshot(),
+            _ => false,
+        };
         if message.to == self.id() && !refused {
             // What raft-rs does not expect (an unknown peer, an old message) changes nothing.
             let _ = self.raw.step(message);
@@ -273,7 +288,7 @@ impl Member {
         let vote = promised != self.promised;
         self.promised = promised;
         let batch = self.write(snapshot.as_ref(), &entries, hard_state, out);
-        if !vote && !self.waiting.iter().any(|waiting| waiting.vote) {
+        if !vote && !self.awaits_vote() {
             let (at_once, later) = messages.into_iter().partition(needs_no_disk);
             send(at_once, out);
             messages = later;
