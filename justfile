@@ -4,7 +4,6 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 
 # How tests are run: nextest where present.
 nextest := `cargo nextest --version >/dev/null 2>&1 && echo yes || echo no`
-unit := "--workspace --release --exclude swarm-tests"
 
 [private]
 default:
@@ -30,7 +29,7 @@ test: build unit sim e2e
 
 # Unit tests of every crate
 unit:
-    {{ if nextest == "yes" { "cargo nextest run " + unit } else { "cargo test " + unit } }}
+    {{ if nextest == "yes" { "cargo nextest run --release --workspace -E 'not package(swarm-tests)'" } else { "cargo test --release --workspace --exclude swarm-tests" } }}
 
 # The rules of the code: who imports whom, how long a file may be, which names are not used
 tidy:
