@@ -32,7 +32,7 @@ fn main() -> Outcome<()> {
 fn measure(round: usize) -> Outcome<Figures> {
     eprintln!("round {round}");
     let leader = leader()?;
-    let replicas = if round % 2 == 0 { 6 } else { 7 };
+    let replicas = if round.is_multiple_of(2) { 6 } else { 7 };
     swarmctl(&["lab", "kill", "--name", LAB, &leader, "--only", "controller"])?;
     let begun = Instant::now();
     swarmctl(&["service", "scale", "--detach", &format!("bench_sleeper={replicas}")])?;
@@ -54,7 +54,7 @@ fn measure(round: usize) -> Outcome<Figures> {
 }
 
 fn wait(what: &str, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_mins(1);
     while !holds()? {
         if Instant::now() > end {
             return Err(format!("not within 60 s: {what}").into());

@@ -8,5 +8,6 @@ mod faults;
 mod lab;
 mod leftovers;
 mod network;
+mod packaging;
 mod snapshot;
 mod tasks;

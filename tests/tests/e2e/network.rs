@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 
 use crate::lab::{Lab, address, eventually};
 
@@ -128,6 +128,31 @@ fn rules_that_others_flush_come_back() {
     eventually(10, "the port answers", answers);
     lab.exec("n1", &["nft", "flush", "ruleset"]);
     eventually(5, "the port answers again", answers);
+}
+
+#[test]
+fn a_relay_dials_outside_only_what_it_was_told() {
+    let outside = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = outside.local_addr().unwrap().to_string();
+    let lab = Lab::with("relay", &["--hosts", "1", "--controllers", "1", "--relay", &target]);
+    let configuration = lab.exec("n1", &["cat", "/etc/swarm/agent.toml"]);
+    assert!(configuration.contains("proxy = \"http://10.77.0.254:3128\""), "{configuration}");
+    let ask = |target: &str| {
+        let mut stream = lab.connect("n1", Ipv4Addr::new(10, 77, 0, 254), 3128).unwrap();
+        write!(stream, "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").unwrap();
+        stream
+    };
+    let mut inside = ask(&target);
+    let (mut served, _) = outside.accept().unwrap();
+    served.write_all(b"from outside").unwrap();
+    drop(served);
+    let mut text = String::new();
+    inside.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "HTTP/1.1 200 Connection established\r\n\r\nfrom outside");
+
+    text.clear();
+    ask("127.0.0.1:22").read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 403 "), "{text}");
 }
 
 #[test]
