@@ -19,6 +19,7 @@ demo-down:
 
 # The programs, in target/release
 build:
+    tests/packages cc
     cargo build --workspace --release --all-targets
 
 # Everything that must hold before a commit, but for the end-to-end tests
@@ -27,8 +28,13 @@ check: fmt-check tidy build unit sim lint
 # All tests
 test: build unit sim e2e
 
+# What the tests need from Debian, installed where it is missing
+[private]
+packages:
+    tests/packages
+
 # Unit tests of every crate
-unit:
+unit: packages
     {{ if nextest == "yes" { "cargo nextest run --release --workspace -E 'not package(swarm-tests)'" } else { "cargo test --release --workspace --exclude swarm-tests" } }}
 
 # The rules of the code: who imports whom, how long a file may be, which names are not used
