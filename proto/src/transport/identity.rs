@@ -14,7 +14,7 @@ use crate::object::{Role, Secret};
 
 const CERTIFICATE: &str = "node.crt";
 const KEY: &str = "node.key";
-/// The key of the certificate that is about to be written; [`load`] takes it when a crash came between the two.
+/// The key of the certificate that is about to be written; [`Identity::load`] takes it when a crash came between the two.
 const NEXT_KEY: &str = "node.key.next";
 const ROOT: &str = "ca.crt";
 const FACTS: &str = "identity.json";

@@ -1,6 +1,6 @@
 //! How programs of the cluster reach each other: certificates, identities on disk, mutual TLS, channels.
 //!
-//! A server trusts only what a connection's certificate says ([`peer`], [`require_role`]); a client checks the server
+//! A server trusts only what a connection's certificate says ([`peer()`], [`require_role`]); a client checks the server
 //! against the cluster's root and a name ([`CONTROLLER_NAME`], [`AGENT_NAME`], [`node_name`]).
 
 mod authority;

@@ -1,4 +1,4 @@
-//! The replicated state: persistent maps, cloned at no cost, written only by [`apply`].
+//! The replicated state: persistent maps, cloned at no cost, written only by [`apply()`].
 
 pub(crate) mod answer;
 mod apply;
