@@ -50,7 +50,7 @@ sim seeds="200":
 # End-to-end tests on the release programs in labs of their own; FILTER is part of a test's name
 e2e filter="": build images
     command -v nft >/dev/null || { apt-get -o DPkg::Lock::Timeout=120 update -qq; DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends nftables >/dev/null; }
-    {{ if nextest == "yes" { "cargo nextest run --release --workspace -E 'binary(e2e)' --no-tests=pass " + filter } else { "cargo test --release --workspace --test e2e -- --test-threads=1 " + filter } }}
+    {{ if nextest == "yes" { "cargo nextest run --release --workspace -E 'binary(e2e)' --no-fail-fast --no-tests=pass " + filter } else { "cargo test --release --workspace --test e2e -- --test-threads=1 " + filter } }}
 
 # Stand-in images from Debian packages, in target/images
 images:

@@ -17,14 +17,14 @@ use super::layout::{
     Layout, REGISTRY_PORT, SWITCH, SWITCH_ADDRESS, host_address, host_name, host_number,
 };
 use super::record::{Record, Registry};
-use super::{cgroup, config, network};
+use super::{cgroup, config, network, pause};
 
 /// How long a first process may take until it answers.
 const BOOT_TIME: Duration = Duration::from_secs(10);
 
 /// Switches the switch on, with the registry. One that is on stays.
 pub(super) fn boot_switch(layout: &Layout, record: &Record) -> Result<(), Error> {
-    if control::first_process(&layout.control(SWITCH))?.is_some() {
+    if find_on(layout, SWITCH)?.is_some() {
         return Ok(());
     }
     let log = layout.host(SWITCH, "log");
@@ -59,7 +59,7 @@ pub(super) fn boot_switch(layout: &Layout, record: &Record) -> Result<(), Error>
 
 /// Switches a host on, without starting its programs. One that is on stays.
 pub(super) fn boot(layout: &Layout, record: &Record, host: &str) -> Result<Pid, Error> {
-    if let Some(first) = control::first_process(&layout.control(host))? {
+    if let Some(first) = find_on(layout, host)? {
         return Ok(first);
     }
     let number = host_number(host)
@@ -92,6 +92,20 @@ pub(super) fn boot(layout: &Layout, record: &Record, host: &str) -> Result<Pid, 
     network::lay_cable(&switch, &network::namespace(first)?, host, number, record)?;
     await_boot(layout, host)?;
     Ok(first)
+}
+
+/// The first process of a host that is on. One that is being killed at this moment may still take a connection, but
+/// answers nothing any more: its end is waited for.
+fn find_on(layout: &Layout, host: &str) -> Result<Option<Pid>, Error> {
+    let socket = layout.control(host);
+    let Some(first) = control::first_process(&socket)? else { return Ok(None) };
+    if pause::is_paused(first) {
+        pause::resume(first)?;
+    }
+    match control::ask(&socket, &control::Request::List) {
+        Ok(answer) => Ok(answer.map(|_| first)),
+        Err(_) => end_process(first, host).map(|()| None),
+    }
 }
 
 /// Cuts a host's power: everything on it is gone at once, and its cable with it. One that is off stays.
