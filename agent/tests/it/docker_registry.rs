@@ -16,21 +16,25 @@ use tokio::net::TcpStream;
 use crate::image::{TestImage, busybox, digest, image, indexed};
 
 /// The program of the host, or that of the package, unpacked where builds keep things.
+///
+/// Tests are processes beside each other: each unpacks into a folder of its own, and one of them gives it the name.
 fn program() -> PathBuf {
     let installed = PathBuf::from("/usr/bin/docker-registry");
     if installed.exists() {
         return installed;
     }
-    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("docker-registry");
-    let unpacked = kept.join("usr/bin/docker-registry");
-    if !unpacked.exists() {
-        fs::create_dir_all(&kept).unwrap();
-        run(Command::new("apt-get").args(["download", "docker-registry"]).current_dir(&kept));
-        let mut files = fs::read_dir(&kept).unwrap().flatten().map(|entry| entry.path());
+    let builds = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let kept = builds.join("docker-registry-unpacked");
+    if !kept.exists() {
+        let fresh = tempfile::tempdir_in(builds).unwrap();
+        run(Command::new("apt-get").args(["download", "docker-registry"]).current_dir(&fresh));
+        let mut files = fs::read_dir(&fresh).unwrap().flatten().map(|entry| entry.path());
         let package = files.find(|path| path.extension().is_some_and(|end| end == "deb"));
-        run(Command::new("dpkg").arg("-x").arg(package.unwrap()).arg(&kept));
+        run(Command::new("dpkg").arg("-x").arg(package.unwrap()).arg(fresh.path().join("root")));
+        // Refused where another test was quicker: a folder that is not empty is never replaced.
+        let _ = fs::rename(fresh.path().join("root"), &kept);
     }
-    unpacked
+    kept.join("usr/bin/docker-registry")
 }
 
 fn run(command: &mut Command) {
