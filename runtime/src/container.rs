@@ -205,6 +205,10 @@ impl Container {
         &self.dir
     }
 
+    pub(crate) fn record(&self) -> &ContainerRecord {
+        &self.record
+    }
+
     /// The process id of the shim, for accounting.
     #[must_use]
     pub fn shim_pid(&self) -> i32 {

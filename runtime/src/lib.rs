@@ -11,6 +11,7 @@
 
 pub mod cgroup;
 pub mod container;
+pub mod exec;
 mod init;
 pub mod kernel;
 pub mod message;
@@ -24,6 +25,7 @@ mod sys;
 
 pub use cgroup::{CgroupSpec, Limits};
 pub use container::{Container, ContainerError, CreateOptions};
+pub use exec::{Exec, ExecEnd, ExecError, ExecOptions, ExecStreams, TerminalSize};
 pub use message::{LogLimits, RootfsSpec, SeccompChoice};
 /// The types of `config.json`.
 pub use oci_spec::runtime as oci;

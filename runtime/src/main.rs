@@ -9,6 +9,7 @@ const USAGE: &str = "\
 swarm-runtime runs containers for swarm-agent; it is not meant to be called by hand
 
 usage: swarm-runtime shim        create a container and stay beside it (asked for on standard input)
+       swarm-runtime exec        run a further program in a container (likewise)
        swarm-runtime features    what this program can do, as JSON
        swarm-runtime --version
 ";
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("shim"), None) => swarm_runtime::shim::run(),
+        (Some("exec"), None) => swarm_runtime::exec::run(),
         (Some("features"), None) => print(&features()),
         (Some("--version" | "-V"), None) => {
             print(concat!("swarm-runtime ", env!("CARGO_PKG_VERSION"), "\n"))

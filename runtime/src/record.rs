@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Hierarchy;
+use crate::message::SeccompChoice;
 
 /// The record of the container's end, relative to its folder.
 pub const EXIT_FILE: &str = "exit.json";
@@ -71,6 +72,12 @@ pub struct ContainerRecord {
     pub shim_pid: i32,
     /// The container's control group in every hierarchy it joined.
     pub cgroups: Vec<Hierarchy>,
+    /// The user it was created with, for further programs in it.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The filter it was created with, likewise.
+    #[serde(default)]
+    pub seccomp: SeccompChoice,
 }
 
 /// A record could not be read or written.

@@ -6,6 +6,7 @@
 
 mod capability;
 mod exec;
+mod join;
 mod limit;
 mod reap;
 mod stage;
@@ -24,13 +25,14 @@ use crate::spec::Config;
 use crate::sys;
 
 pub(crate) use capability::{Capabilities, number as capability_number};
+pub(crate) use join::{ExecSetup, run_exec};
 pub(crate) use limit::Limit;
 pub(crate) use user::Identity;
 
 /// The exit code for a program that is not there.
 const NOT_FOUND: i32 = 127;
 /// The exit code for a program that is there and cannot be run.
-const NOT_RUNNABLE: i32 = 126;
+pub(crate) const NOT_RUNNABLE: i32 = 126;
 
 /// The container's program and how it is to run.
 #[derive(Debug, Clone)]
@@ -97,6 +99,14 @@ impl InitError {
         move |source| Self::Step { step, source }
     }
 
+    /// What a shell would exit with.
+    fn code(&self) -> i32 {
+        match self {
+            Self::Exec { code, .. } => *code,
+            _ => NOT_RUNNABLE,
+        }
+    }
+
     /// As [`InitError::step`], for calls with rustix's own errors.
     fn call(step: impl Into<String>) -> impl FnOnce(rustix::io::Errno) -> Self {
         let step = step.into();
@@ -107,13 +117,9 @@ impl InitError {
 /// Runs the first process to its end.
 pub(crate) fn run(setup: &Setup<'_>) -> ! {
     let Err(error) = live(setup);
-    let code = match &error {
-        InitError::Exec { code, .. } => *code,
-        _ => NOT_RUNNABLE,
-    };
     // With nobody left to listen there is nobody to tell.
     let _ = message::send(&setup.channel, &Reply::Failed { message: sys::explain(&error) }, &[]);
-    sys::exit_now(code)
+    sys::exit_now(error.code())
 }
 
 fn live(setup: &Setup<'_>) -> Result<std::convert::Infallible, InitError> {

@@ -51,14 +51,14 @@ pub(super) fn build(setup: &Setup<'_>) -> Result<Stage, InitError> {
         None => config.program.identity.clone(),
     };
     let home = user::find_home(&root, identity.uid)?;
-    let filter = compile_filter(setup)?;
+    let filter = compile_filter(setup.request.seccomp, config)?;
     let terminal = set_streams(setup, &root, &identity)?;
     finish_root(config, setup.request.rootfs.read_only, &root)?;
     Ok(Stage { identity, home, filter, proc, terminal })
 }
 
-/// Cuts the ties to the shim but for the one that ends this process with it.
-fn begin() -> Result<(), InitError> {
+/// Cuts the ties to the process that made this one, but for the one that ends this process with it.
+pub(super) fn begin() -> Result<(), InitError> {
     sys::reset_signals();
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(InitError::call("tie the container to its shim"))?;
@@ -89,6 +89,11 @@ fn enter_namespaces(setup: &Setup<'_>) -> Result<(), InitError> {
     if namespaces.new & libc::CLONE_NEWNET != 0 {
         sys::loopback_up().map_err(InitError::step("bring up the loopback link"))?;
     }
+    join_keyring()
+}
+
+/// Leaves the session keyring of whoever started the agent.
+pub(super) fn join_keyring() -> Result<(), InitError> {
     match sys::join_session_keyring() {
         // A kernel without keyrings has none to share.
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
@@ -97,7 +102,7 @@ fn enter_namespaces(setup: &Setup<'_>) -> Result<(), InitError> {
 }
 
 /// A procfs of this pid namespace that no mount can cover.
-fn own_proc() -> Result<OwnedFd, InitError> {
+pub(super) fn own_proc() -> Result<OwnedFd, InitError> {
     let open = || {
         let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_create(&context)?;
@@ -192,9 +197,12 @@ fn detach_from_host() -> Result<(), InitError> {
     sys::mount_setattr(slash.as_fd(), true, &slave).map_err(InitError::step(step))
 }
 
-fn compile_filter(setup: &Setup<'_>) -> Result<seccomp::Program, InitError> {
-    let capabilities = setup.config.program.capabilities.as_ref();
-    let program = match (setup.request.seccomp, &setup.config.seccomp) {
+pub(super) fn compile_filter(
+    choice: SeccompChoice,
+    config: &Config,
+) -> Result<seccomp::Program, InitError> {
+    let capabilities = config.program.capabilities.as_ref();
+    let program = match (choice, &config.seccomp) {
         (SeccompChoice::Unconfined, _) => seccomp::Program::default(),
         (SeccompChoice::Default, Some(profile)) => seccomp::compile(profile)?,
         (SeccompChoice::Default, None) => {

@@ -86,18 +86,24 @@ pub(crate) fn open_null(root: &Root, flags: OFlags) -> Result<OwnedFd, MountErro
 
 /// Makes a terminal in the container's own devpts and shows it as `/dev/console`: master, peer.
 pub(crate) fn open_terminal(root: &Root) -> Result<(OwnedFd, OwnedFd), MountError> {
-    let path = Path::new("/dev/pts/ptmx");
-    let failed = |source: io::Error| broken(path, &sys::reason(&source));
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW;
-    let master = root.open(path, flags).map_err(failed)?;
-    verify(path, master.as_fd(), false, 5, 2)?;
-    let peer = sys::open_terminal_peer(master.as_fd()).map_err(failed)?;
+    let (master, peer) = make_terminal(root)?;
     let console = Path::new("/dev/console");
     let place = root
         .make(console, Missing::File)
         .map_err(|source| broken(console, &sys::reason(&source)))?;
     let copy = mount::clone(console, peer.as_fd(), false)?;
     mount::attach(console, copy.as_fd(), place.as_fd())?;
+    Ok((master, peer))
+}
+
+/// Makes a terminal in the container's own devpts: master, peer.
+pub(crate) fn make_terminal(root: &Root) -> Result<(OwnedFd, OwnedFd), MountError> {
+    let path = Path::new("/dev/pts/ptmx");
+    let failed = |source: io::Error| broken(path, &sys::reason(&source));
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW;
+    let master = root.open(path, flags).map_err(failed)?;
+    verify(path, master.as_fd(), false, 5, 2)?;
+    let peer = sys::open_terminal_peer(master.as_fd()).map_err(failed)?;
     Ok((master, peer))
 }
 

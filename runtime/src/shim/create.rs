@@ -112,6 +112,8 @@ pub(super) fn create(request: CreateRequest, fds: Vec<OwnedFd>) -> Result<Shim, 
         pid: born.pid,
         shim_pid: rustix::process::getpid().as_raw_pid(),
         cgroups: cgroup.hierarchies().to_vec(),
+        user: request.user,
+        seccomp: request.seccomp,
     };
     record::write(&request.dir.join(record::CONTAINER_FILE), &record, false)?;
     undo.forget();

@@ -46,7 +46,7 @@ fn live() -> ExitCode {
 }
 
 /// Takes the socket from standard input and becomes independent of who started this process.
-fn leave_caller() -> std::io::Result<UnixStream> {
+pub(crate) fn leave_caller() -> std::io::Result<UnixStream> {
     let socket = UnixStream::from(sys::duplicate_standard(0)?);
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     for number in 0..=2 {

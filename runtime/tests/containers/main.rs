@@ -4,6 +4,7 @@
 mod support;
 
 mod behaviour;
+mod exec;
 mod limits;
 mod safety;
 mod shim;
