@@ -21,6 +21,7 @@ pub mod read;
 pub mod refusal;
 pub mod server;
 pub mod setup;
+pub mod status;
 pub mod upkeep;
 pub mod watch;
 pub mod write;

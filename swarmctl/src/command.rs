@@ -1,5 +1,6 @@
 //! The commands, one file for each noun.
 
+mod cluster;
 mod context;
 mod deploy;
 mod events;
@@ -36,6 +37,9 @@ pub(crate) enum Command {
     /// Services
     #[command(subcommand)]
     Service(service::ServiceCommand),
+    /// The controllers, and the cluster as a whole
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Nodes
     #[command(subcommand)]
     Node(node::NodeCommand),
@@ -108,6 +112,7 @@ async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
         Command::Logs(logs) => logs::run(&logs, call).await?,
         Command::Stack(command) => stack::run(command, call).await?,
         Command::Service(command) => service::run(command, call).await?,
+        Command::Cluster(command) => cluster::run(command, call).await?,
         Command::Node(command) => node::run(command, call).await?,
         Command::Volume(command) => storage::volume(command, call).await?,
         Command::Network(command) => storage::network(command, call).await?,

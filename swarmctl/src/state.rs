@@ -32,6 +32,8 @@ pub struct State {
     pub voters: Vec<u64>,
     /// Raft ids that catch up.
     pub learners: Vec<u64>,
+    /// Raft ids that the asked controller cannot reach.
+    pub unreachable: Vec<u64>,
     /// The cluster's identity.
     pub cluster_id: String,
     /// Cluster time.
@@ -82,6 +84,7 @@ impl State {
             leader: view.leader,
             voters: view.voters,
             learners: view.learners,
+            unreachable: view.unreachable,
             cluster_id: view.cluster_id,
             clock: Timestamp(view.clock),
             stale: view.stale,

@@ -3,6 +3,7 @@
 //! The shapes are a contract that scripts rely on: fields are added, never renamed or taken away. Times are RFC 3339 in
 //! UTC; what is not there is `null`; sizes are bytes.
 
+mod cluster;
 mod event;
 mod image;
 mod network;
@@ -13,6 +14,7 @@ mod task;
 mod version;
 mod volume;
 
+pub use cluster::{ClusterView, MemberView, QuorumView};
 pub use event::EventView;
 pub use image::ImageView;
 pub use network::NetworkView;
@@ -88,7 +90,7 @@ pub(crate) fn yaml<T: Serialize>(value: &T) -> Result<String, Failure> {
 }
 
 /// Columns without lines, as Docker's.
-fn table<V: View>(views: &[V], now: Timestamp, is_wide: bool) -> String {
+pub(crate) fn table<V: View>(views: &[V], now: Timestamp, is_wide: bool) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     let wide = if is_wide { V::WIDE_COLUMNS } else { &[] };

@@ -131,4 +131,13 @@ impl Control for ControlService {
             node: node.map(|node| node.description.hostname.clone()).unwrap_or_default(),
         }))
     }
+
+    /// Controllers ask it of each other too.
+    async fn get_cluster_status(
+        &self,
+        request: Request<wire::GetClusterStatusRequest>,
+    ) -> Result<Response<wire::ClusterStatus>, Status> {
+        require_role(&request, &[PeerRole::Local, PeerRole::Client, PeerRole::Controller])?;
+        self.0.cluster_status(request.into_inner()).await.map(Response::new)
+    }
 }

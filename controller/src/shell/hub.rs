@@ -1,6 +1,8 @@
 //! What the Raft thread publishes: the state as of now for whoever reads, each change for whoever watches.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use tokio::sync::{mpsc, watch};
@@ -19,6 +21,17 @@ pub struct View {
     pub leader: Option<RaftId>,
     /// The members of the Raft group.
     pub members: Members,
+    /// The connections to other controllers.
+    pub contacts: BTreeMap<RaftId, Contact>,
+}
+
+/// How the connection to another controller is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contact {
+    /// Whether it stands.
+    pub connected: bool,
+    /// Since when it stands, or does not.
+    pub since: SystemTime,
 }
 
 impl View {
@@ -105,6 +118,23 @@ impl Hub {
     /// Publishes the members of the Raft group.
     pub fn members(&self, members: Members) {
         self.view.send_modify(|view| view.members = members);
+    }
+
+    /// Notes whether the connection to a controller stands.
+    pub fn contact(&self, peer: RaftId, connected: bool) {
+        self.view.send_if_modified(|view| {
+            let known = view.contacts.get(&peer);
+            let changed = known.is_none_or(|known| known.connected != connected);
+            if changed {
+                view.contacts.insert(peer, Contact { connected, since: SystemTime::now() });
+            }
+            changed
+        });
+    }
+
+    /// Forgets a controller that is none any more.
+    pub fn no_contact(&self, peer: RaftId) {
+        self.view.send_if_modified(|view| view.contacts.remove(&peer).is_some());
     }
 
     fn publish(&self, change: impl FnOnce(&mut View), news: impl FnOnce() -> News) {

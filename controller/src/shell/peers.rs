@@ -66,6 +66,7 @@ pub struct Peers {
     core: CoreHandle,
     tls: Arc<Tls>,
     own: RaftId,
+    hub: Arc<Hub>,
 }
 
 impl Peers {
@@ -73,15 +74,16 @@ impl Peers {
     /// addresses, `seeds`, and asks there. Call it within the runtime.
     pub fn start(
         own: RaftId,
-        hub: &Hub,
+        hub: &Arc<Hub>,
         core: CoreHandle,
         tls: Arc<Tls>,
         seeds: Vec<String>,
     ) -> Self {
         let runtime = tokio::runtime::Handle::current();
-        let peers = Self { known: Arc::default(), runtime, core, tls, own };
-        let following = peers.clone();
+        let hub = Arc::clone(hub);
         let mut views = hub.follow();
+        let peers = Self { known: Arc::default(), runtime, core, tls, own, hub };
+        let following = peers.clone();
         tokio::spawn(async move {
             while views.borrow_and_update().state.nodes.is_empty() {
                 following.connect(following.ask(&seeds).await);
@@ -101,7 +103,13 @@ impl Peers {
 
     fn connect(&self, places: BTreeMap<RaftId, Place>) {
         let mut peers = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        peers.retain(|raft_id, peer| places.get(raft_id) == Some(&peer.place));
+        peers.retain(|raft_id, peer| {
+            let stays = places.get(raft_id) == Some(&peer.place);
+            if !stays {
+                self.hub.no_contact(*raft_id);
+            }
+            stays
+        });
         for (raft_id, place) in places {
             peers.entry(raft_id).or_insert_with(|| {
                 tracing::debug!(peer = raft_id.0, address = place.address, "connecting to a peer");
@@ -135,6 +143,7 @@ impl Peers {
                     pause = FIRST_PAUSE;
                     let (sender, messages) = mpsc::channel(QUEUE);
                     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+                    self.hub.contact(raft_id, true);
                     let ended = RaftClient::new(channel).messages(pieces(messages)).await;
                     *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
                     if let Err(status) = ended {
@@ -144,6 +153,7 @@ impl Peers {
                 Ok(Err(error)) => tracing::debug!(peer = raft_id.0, %error, "cannot reach a peer"),
                 Err(_) => tracing::debug!(peer = raft_id.0, "a peer does not answer"),
             }
+            self.hub.contact(raft_id, false);
             self.core.unreachable(raft_id).await;
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

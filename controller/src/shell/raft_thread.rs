@@ -16,7 +16,7 @@ use super::disk_thread::DiskThread;
 use super::fatal::{die, vital_thread};
 use super::hub::Hub;
 use crate::core::{
-    Command, CommandDone, Core, FromAgent, Input, Output, Refusal, RefusalKind, ToAgent,
+    Command, CommandDone, Core, FromAgent, Input, Output, Refusal, RefusalKind, Status, ToAgent,
 };
 
 /// Requests that may wait for the core.
@@ -53,6 +53,7 @@ enum Request {
         reply: oneshot::Sender<Result<CommandDone, Refusal>>,
     },
     Read(oneshot::Sender<bool>),
+    Status(oneshot::Sender<Status>),
     OpenSession {
         session: u64,
         node: NodeId,
@@ -113,6 +114,13 @@ impl CoreHandle {
     pub async fn read_barrier(&self) -> bool {
         let (reply, answer) = oneshot::channel();
         self.requests.try_send(Request::Read(reply)).is_ok() && answer.await.unwrap_or(false)
+    }
+
+    /// What the core knows of the Raft group; `None` while the process is stopping.
+    pub async fn status(&self) -> Option<Status> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send(Request::Status(reply)).ok()?;
+        answer.await.ok()
     }
 
     /// Opens a session for a node whose certificate was seen.
@@ -264,6 +272,10 @@ impl<T: Transmit> RaftThread<T> {
                 let token = self.token();
                 self.reads.insert(token, reply);
                 self.handle(Input::ReadBarrier { token });
+            }
+            Request::Status(reply) => {
+                // Nobody waits any more when the client went away.
+                let _ = reply.send(self.core.status());
             }
             Request::OpenSession { session, node, outgoing } => {
                 self.sessions.insert(session, outgoing);

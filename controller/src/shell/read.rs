@@ -60,7 +60,13 @@ pub fn state_view(view: &View, stale: bool, stack: &str) -> wire::StateView {
         voters: numbers(&view.members.voters),
         learners: numbers(&view.members.learners),
         clock: state.clock.0,
+        unreachable: unreachable(view),
     }
+}
+
+fn unreachable(view: &View) -> Vec<u64> {
+    let lost = view.contacts.iter().filter(|(_, contact)| !contact.connected);
+    lost.map(|(raft_id, _)| raft_id.0).collect()
 }
 
 /// The stack that a task belongs to; empty when its service is gone.

@@ -7,3 +7,4 @@ mod asking;
 mod faults;
 mod forming;
 mod host;
+mod status;

@@ -59,6 +59,14 @@ pub struct ControllerView {
     pub address: Option<String>,
     /// `leader`, `voter`, `learner` or `none`.
     pub member: String,
+    /// Whether the controller that answered can reach it.
+    pub reachable: bool,
+}
+
+impl ControllerView {
+    fn word(&self) -> String {
+        if self.reachable { self.member.clone() } else { "unreachable".to_owned() }
+    }
 }
 
 impl NodeView {
@@ -72,6 +80,7 @@ impl NodeView {
             raft_id: raft_id.0,
             address: node.controller_address.clone(),
             member: member(state, raft_id.0).to_owned(),
+            reachable: !state.unreachable.contains(&raft_id.0),
         });
         Self {
             id: node.id.0,
@@ -145,10 +154,7 @@ impl View for NodeView {
             self.hostname.clone(),
             format!("{} {}", self.status, age(self.since_time, now)),
             self.availability.clone(),
-            self.controller
-                .as_ref()
-                .map(|controller| controller.member.clone())
-                .unwrap_or_default(),
+            self.controller.as_ref().map(ControllerView::word).unwrap_or_default(),
             self.address.clone().unwrap_or_default(),
             self.tasks.to_string(),
         ]

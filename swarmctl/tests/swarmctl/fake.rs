@@ -184,6 +184,13 @@ impl Control for Served {
         Ok(Response::new(wire::ListImagesResponse { nodes: vec![lost] }))
     }
 
+    async fn get_cluster_status(
+        &self,
+        request: Request<wire::GetClusterStatusRequest>,
+    ) -> Answer<wire::ClusterStatus> {
+        Ok(Response::new(crate::objects::cluster_status(request.into_inner().stale)))
+    }
+
     async fn get_version(
         &self,
         _request: Request<wire::GetVersionRequest>,

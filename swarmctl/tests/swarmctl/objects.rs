@@ -195,6 +195,7 @@ pub(crate) fn state() -> State {
         leader: 2,
         voters: vec![1, 2],
         learners: vec![3],
+        unreachable: vec![],
         cluster_id: "c".to_owned(),
         clock: NOW,
         stale: false,
@@ -213,8 +214,43 @@ pub(crate) fn view(state: &State) -> wire::StateView {
         leader: state.leader,
         voters: state.voters.clone(),
         learners: state.learners.clone(),
+        unreachable: state.unreachable.clone(),
         cluster_id: state.cluster_id.clone(),
         clock: state.clock.0,
         ..wire::StateView::default()
+    }
+}
+
+/// Three controllers, of which the third is lost.
+pub(crate) fn cluster_status(stale: bool) -> wire::ClusterStatus {
+    let member = |raft_id: u64, reachable: bool| wire::MemberStatus {
+        raft_id,
+        node: raft_id,
+        hostname: format!("n{raft_id}"),
+        address: format!("10.9.0.{raft_id}:2377"),
+        member: "voter".to_owned(),
+        reachable,
+        since: if raft_id == 1 { 0 } else { ago(90).0 },
+        error: if reachable { String::new() } else { "nobody listens there".to_owned() },
+        numbers: reachable.then(|| wire::ControllerNumbers {
+            version: "0.1.0".to_owned(),
+            term: 4,
+            commit: 90 + raft_id,
+            applied: 90 + raft_id,
+            leader: 2,
+            sync_p50: Some(1_250),
+            sync_p99: Some(8_040),
+            election_timeout: Some(250),
+            certificate_from: Some(ago(86_400).0),
+            certificate_until: Some(NOW.0 + 89 * 86_400_000),
+        }),
+    };
+    wire::ClusterStatus {
+        stale,
+        cluster_id: "0123456789abcdef".to_owned(),
+        answered_by: 1,
+        leader: 2,
+        members: vec![member(1, true), member(2, true), member(3, false)],
+        clock: NOW.0,
     }
 }

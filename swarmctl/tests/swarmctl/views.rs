@@ -284,7 +284,8 @@ fn nodes() {
             "controller": {
               "raft_id": 3,
               "address": "10.9.0.3:2377",
-              "member": "learner"
+              "member": "learner",
+              "reachable": true
             },
             "address": "10.9.0.3",
             "tasks": 0,
