@@ -352,7 +352,6 @@ impl Member {
             compact_to: None,
             entries: entries.iter().map(to_disk).collect(),
             hard_state: hard_state.map(|state| state.encode_to_vec()),
-            must_sync: true,
         }));
         Some(self.batches)
     }
@@ -376,7 +375,6 @@ impl Member {
             compact_to: Some(compact_to),
             entries: Vec::new(),
             hard_state: Some(hard_state.encode_to_vec()),
-            must_sync: true,
         }));
         let batch = Some(self.batches);
         let messages = Vec::new();
@@ -437,7 +435,6 @@ pub(super) fn first_batch(state: &State) -> DiskBatch {
         compact_to: None,
         entries: Vec::new(),
         hard_state: Some(hard_state.encode_to_vec()),
-        must_sync: true,
     }
 }
 

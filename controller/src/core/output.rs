@@ -94,8 +94,6 @@ pub struct DiskBatch {
     pub entries: Vec<DiskEntry>,
     /// Then replace the hard state.
     pub hard_state: Option<Vec<u8>>,
-    /// Whether `Persisted` may be said only after the write is durable.
-    pub must_sync: bool,
 }
 
 /// An entry of the log on disk.

@@ -1,16 +1,24 @@
 //! The controller's disk: the log, its hard state and its snapshots, behind a trait that tests may fake.
 
+mod frame;
+mod index;
+mod log;
 mod record;
-mod sled_store;
+mod released;
+pub mod seal;
+mod segment;
 mod snapshot;
+mod spare;
+mod store;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::path::PathBuf;
 
+pub use frame::FrameError;
 pub use record::RecordError;
-pub use sled_store::{LOCK_PATIENCE, SledStore};
+pub use store::{DiskStore, LOCK_PATIENCE};
 
 use crate::core::DiskBatch;
 
@@ -24,7 +32,7 @@ pub enum DiskError {
         path: PathBuf,
     },
     /// The database failed.
-    #[error("the log in {} failed", path.display())]
+    #[error("the database in {} failed", path.display())]
     Database {
         /// The log's folder.
         path: PathBuf,
@@ -41,21 +49,26 @@ pub enum DiskError {
         /// Why.
         source: io::Error,
     },
-    /// A record of the log is damaged.
-    #[error("the log in {} is damaged", path.display())]
-    Record {
-        /// The log's folder.
+    /// A segment of the log holds something that was not written.
+    #[error("the log in {} is damaged: {cause}{REJOIN}", path.display())]
+    Frame {
+        /// The segment.
         path: PathBuf,
         /// How.
-        source: RecordError,
+        cause: FrameError,
+    },
+    /// A record of the log cannot be read.
+    #[error("the log in {} is damaged: {cause}{REJOIN}", path.display())]
+    Record {
+        /// The segment.
+        path: PathBuf,
+        /// How.
+        cause: RecordError,
     },
     /// Entries are missing, or something else does not fit together.
-    #[error(
-        "the log in {} is damaged: {reason}\n\nhint: remove this controller from the cluster, delete the folder and join it again",
-        path.display()
-    )]
+    #[error("the log in {} is damaged: {reason}{REJOIN}", path.display())]
     Damaged {
-        /// The log's folder.
+        /// The log's folder or the segment.
         path: PathBuf,
         /// What does not fit.
         reason: String,
@@ -70,11 +83,12 @@ pub enum DiskError {
     },
 }
 
-/// Where batches go. Written batches are atomic each, in order, and durable on return when one of them asks for it.
+/// What helps when the log is damaged.
+const REJOIN: &str =
+    "\n\nhint: remove this controller from the cluster, delete the folder and join it again";
+
+/// Where batches go. Written batches are atomic each, in order, and durable on return.
 pub trait Store: Send {
     /// Writes batches with one sync.
     fn write(&mut self, batches: &[DiskBatch]) -> Result<(), DiskError>;
-
-    /// Removes a slice of what compaction left; false when nothing is left.
-    fn sweep(&mut self) -> Result<bool, DiskError>;
 }

@@ -1,9 +1,8 @@
 //! The thread that owns the disk: all batches that wait are written with one sync.
 
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use super::disk::Store;
 use super::fatal::{die, vital_thread};
@@ -11,9 +10,6 @@ use crate::core::DiskBatch;
 
 /// Batches written with one sync at most; each may be as large as one Raft message.
 const GROUP: usize = 256;
-
-/// How long the disk must have nothing to do until leftovers of compaction are removed.
-const IDLE: Duration = Duration::from_millis(200);
 
 /// The way to the disk.
 pub struct DiskThread {
@@ -46,25 +42,13 @@ impl DiskThread {
 }
 
 fn run(mut store: impl Store, waiting: &Receiver<DiskBatch>, mut persisted: impl FnMut(u64)) {
-    let mut owes_sweep = true;
-    loop {
-        let patience = if owes_sweep { IDLE } else { Duration::from_hours(1) };
-        match waiting.recv_timeout(patience) {
-            Ok(first) => {
-                let mut group = vec![first];
-                group.extend(waiting.try_iter().take(GROUP - 1));
-                if let Err(error) = store.write(&group) {
-                    die(&chain(&error));
-                }
-                persisted(group.iter().map(|batch| batch.number).max().unwrap_or_default());
-                owes_sweep = true;
-            }
-            Err(RecvTimeoutError::Timeout) => match store.sweep() {
-                Ok(left) => owes_sweep = left,
-                Err(error) => die(&chain(&error)),
-            },
-            Err(RecvTimeoutError::Disconnected) => return,
+    while let Ok(first) = waiting.recv() {
+        let mut group = vec![first];
+        group.extend(waiting.try_iter().take(GROUP - 1));
+        if let Err(error) = store.write(&group) {
+            die(&chain(&error));
         }
+        persisted(group.iter().map(|batch| batch.number).max().unwrap_or_default());
     }
 }
 
@@ -100,10 +84,6 @@ mod tests {
             self.writes.lock().unwrap().push(numbers);
             Ok(())
         }
-
-        fn sweep(&mut self) -> Result<bool, DiskError> {
-            Ok(false)
-        }
     }
 
     fn batch(number: u64) -> DiskBatch {
@@ -114,7 +94,6 @@ mod tests {
             compact_to: None,
             entries: Vec::new(),
             hard_state: None,
-            must_sync: true,
         }
     }
 

@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use super::control_service::ControlService;
 use super::controller::Controller;
-use super::disk::{DiskError, LOCK_PATIENCE, SledStore};
+use super::disk::{DiskError, DiskStore, LOCK_PATIENCE};
 use super::dispatcher::DispatcherService;
 use super::hub::Hub;
 use super::join_service::JoinService;
@@ -105,7 +105,7 @@ pub async fn run(config: &Config, wait: bool) -> Result<(), RunError> {
     };
     transport::install_crypto_provider();
     let tls = Tls::new(&identity.credentials())?;
-    let (store, recovered) = SledStore::open_existing(&config.raft_dir(), LOCK_PATIENCE)?;
+    let (store, recovered) = DiskStore::open_existing(&config.raft_dir(), LOCK_PATIENCE)?;
     let core = Core::new(core_config(config, raft_id, recovered))?;
     let queue = raft_thread::queue();
     let hub = Arc::new(Hub::default());

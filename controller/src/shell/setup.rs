@@ -17,7 +17,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::address;
-use super::disk::{DiskError, SledStore, Store as _};
+use super::disk::{DiskError, DiskStore, Store as _};
 use super::local_service::join_tokens;
 use crate::config::Config;
 use crate::core::{Core, CoreConfig, StartError, bootstrap};
@@ -145,7 +145,7 @@ pub fn init(config: &Config, advertise: Option<&str>) -> Result<Tokens, SetupErr
 
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-    let (mut store, _) = SledStore::open(&config.raft_dir())?;
+    let (mut store, _) = DiskStore::open(&config.raft_dir())?;
     store.write(&[bootstrap(cluster, &hostname()?, &address, now)])?;
     // Its lock must be free before the identity tells `run` to start.
     drop(store);
@@ -207,7 +207,7 @@ pub async fn join(
     if identity.role != Role::Controller {
         return Err(SetupError::AgentToken);
     }
-    drop(SledStore::open(&config.raft_dir())?);
+    drop(DiskStore::open(&config.raft_dir())?);
     identity.save(&config.state_dir)?;
     Ok(identity.node_id)
 }
@@ -322,7 +322,7 @@ fn refused(status: &tonic::Status) -> SetupError {
 fn stored_cluster(config: &Config) -> Result<(Arc<Cluster>, String), SetupError> {
     let identity = Identity::load(&config.state_dir)?.ok_or(SetupError::NotMember)?;
     let raft_id = identity.raft_id.ok_or(SetupError::NotMember)?;
-    let (_store, recovered) = SledStore::open_existing(&config.raft_dir(), Duration::ZERO)?;
+    let (_store, recovered) = DiskStore::open_existing(&config.raft_dir(), Duration::ZERO)?;
     let core = Core::new(CoreConfig::new(raft_id, recovered))?;
     let cluster = core.state().cluster.clone().ok_or(SetupError::NoCluster)?;
     let addresses = core.state().controllers();

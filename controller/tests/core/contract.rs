@@ -144,7 +144,6 @@ fn a_vote_is_given_only_once_it_is_on_disk() {
     let [Output::Persist(batch)] = outputs.as_slice() else { panic!("{outputs:?}") };
     let state = HardState::decode(batch.hard_state.as_deref().unwrap()).unwrap();
     assert_eq!((state.term, state.vote), (5, 1));
-    assert!(batch.must_sync);
     let input = Input::Persisted { batch: batch.number };
     let outputs = core.handle(input, Timestamp(START));
     assert!(outputs.iter().any(|output| matches!(output, Output::Send { to: RaftId(1), .. })));

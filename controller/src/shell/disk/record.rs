@@ -1,161 +1,170 @@
-//! The bytes of one log entry on disk: parts of at most 8 KiB, each with a check sum over key and value.
-//!
-//! Key: `e`, index, part (both big-endian, so that keys sort as the log does). Value: CRC-32, term, number of
-//! parts, payload. An entry's parts are always written and removed in one atomic batch.
+//! What a frame holds: changes of the log, in order. Numbers are little-endian; bytes follow their length.
 
+use super::seal::{Context, Kind, Seal};
 use crate::core::DiskEntry;
 
-/// The largest value in the tree; larger ones tempt sled into files that it never syncs.
-const MAX_VALUE: usize = 8 * 1024;
-const HEADER: usize = 4 + 8 + 2;
-const MAX_PAYLOAD: usize = MAX_VALUE - HEADER;
-
-/// The first byte of an entry's keys.
-pub(super) const PREFIX: u8 = b'e';
-
-/// Why a record is not what was written.
+/// Why a frame's payload is no list of changes.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// The key has the wrong form.
-    #[error("a key of the log has {length} bytes instead of 11")]
-    Key {
-        /// What was found.
-        length: usize,
-    },
-    /// The value's check sum is wrong.
-    #[error("part {part} of entry {index} is damaged (wrong check sum)")]
-    CheckSum {
+    /// It ends within a record, or a record has the wrong length.
+    #[error("a record of it is cut off")]
+    Short,
+    /// A record of a kind that this version does not know.
+    #[error("a record of it has the unknown kind {0}: was it written by a later version?")]
+    Kind(u8),
+    /// What is wrapped cannot be unwrapped.
+    #[error("entry {index} cannot be unsealed: {reason}")]
+    Sealed {
         /// The entry.
         index: u64,
-        /// Which part, from 0.
-        part: u16,
-    },
-    /// A part is missing, or belongs to another entry.
-    #[error("entry {index} is incomplete: expected part {expected}, found part {found}")]
-    Parts {
-        /// The entry.
-        index: u64,
-        /// The next part that should follow.
-        expected: u16,
-        /// The part that is there.
-        found: u16,
-    },
-    /// Parts of one entry disagree.
-    #[error("the parts of entry {index} are of different writes")]
-    Mixed {
-        /// The entry.
-        index: u64,
+        /// Why.
+        reason: String,
     },
 }
 
-/// The key of one part.
-pub(super) fn key(index: u64, part: u16) -> [u8; 11] {
-    let mut key = [PREFIX; 11];
-    key[1..9].copy_from_slice(&index.to_be_bytes());
-    key[9..].copy_from_slice(&part.to_be_bytes());
-    key
+/// One change of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Record {
+    /// The first record of a segment: all that must be known when the segments before it are gone.
+    Head(Head),
+    /// Entries with this index or a higher one are gone.
+    Truncate(u64),
+    /// The log goes on behind a snapshot that stands for all up to this index, whose term follows.
+    Snapshot(u64, u64),
+    /// Entries up to and with this index are gone.
+    Compact(u64),
+    /// A new entry at the end.
+    Entry(DiskEntry),
+    /// A new hard state.
+    HardState(Vec<u8>),
 }
 
-/// The keys and values of an entry.
-pub(super) fn encode(entry: &DiskEntry) -> Vec<([u8; 11], Vec<u8>)> {
-    let payloads: Vec<&[u8]> =
-        if entry.data.is_empty() { vec![&[]] } else { entry.data.chunks(MAX_PAYLOAD).collect() };
-    let parts = u16::try_from(payloads.len()).expect("entries are at most 1 MiB");
-    let with_key = |(part, payload): (u16, &&[u8])| {
-        let key = key(entry.index, part);
-        let mut value = Vec::with_capacity(HEADER + payload.len());
-        value.extend_from_slice(&[0; 4]);
-        value.extend_from_slice(&entry.term.to_be_bytes());
-        value.extend_from_slice(&parts.to_be_bytes());
-        value.extend_from_slice(payload);
-        let sum = check_sum(&key, &value[4..]);
-        value[..4].copy_from_slice(&sum.to_be_bytes());
-        (key, value)
-    };
-    (0..parts).zip(&payloads).map(with_key).collect()
+/// What the segments before one have come to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Head {
+    /// Frames in the segment before.
+    pub(super) frames_before: u32,
+    /// Entries up to and with this one are gone.
+    pub(super) floor: u64,
+    /// Index and term of the last snapshot that the log was told of.
+    pub(super) snapshot: (u64, u64),
+    /// The hard state.
+    pub(super) hard_state: Option<Vec<u8>>,
 }
 
-fn check_sum(key: &[u8], rest: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(key);
-    hasher.update(rest);
-    hasher.finalize()
-}
+const HEAD: u8 = 1;
+const TRUNCATE: u8 = 2;
+const SNAPSHOT: u8 = 3;
+const COMPACT: u8 = 4;
+const ENTRY: u8 = 5;
+const HARD_STATE: u8 = 6;
 
-/// Puts entries together from their parts, fed in the order of the keys.
-#[derive(Default)]
-pub(super) struct Assembler {
-    index: u64,
-    term: u64,
-    data: Vec<u8>,
-    parts: u16,
-    next: u16,
-}
-
-impl Assembler {
-    /// Takes the next record; answers with the entry that it completes and its number of parts.
-    pub(super) fn feed(
-        &mut self,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<Option<(DiskEntry, u16)>, RecordError> {
-        let Ok(key_array) = <[u8; 11]>::try_from(key) else {
-            return Err(RecordError::Key { length: key.len() });
-        };
-        let index = u64::from_be_bytes(key_array[1..9].try_into().expect("eight bytes"));
-        let part = u16::from_be_bytes([key_array[9], key_array[10]]);
-        let damaged = || RecordError::CheckSum { index, part };
-        let (sum, rest) = value.split_at_checked(4).ok_or_else(damaged)?;
-        if sum != check_sum(key, rest).to_be_bytes() || rest.len() < HEADER - 4 {
-            return Err(damaged());
+impl Record {
+    /// Adds the record's bytes to a frame's payload.
+    pub(super) fn encode(&self, seal: &dyn Seal, out: &mut Vec<u8>) {
+        match self {
+            Self::Head(head) => {
+                out.push(HEAD);
+                out.extend_from_slice(&head.frames_before.to_le_bytes());
+                number(out, head.floor);
+                number(out, head.snapshot.0);
+                number(out, head.snapshot.1);
+                out.push(u8::from(head.hard_state.is_some()));
+                bytes(out, |out| out.extend(head.hard_state.iter().flatten()));
+            }
+            Self::Truncate(from) => plain(out, TRUNCATE, &[*from]),
+            Self::Snapshot(index, term) => plain(out, SNAPSHOT, &[*index, *term]),
+            Self::Compact(to) => plain(out, COMPACT, &[*to]),
+            Self::Entry(entry) => encode_entry(entry, seal, out),
+            Self::HardState(state) => {
+                out.push(HARD_STATE);
+                bytes(out, |out| out.extend_from_slice(state));
+            }
         }
-        let term = u64::from_be_bytes(rest[..8].try_into().expect("eight bytes"));
-        let parts = u16::from_be_bytes([rest[8], rest[9]]);
-        self.place(index, part, term, parts)?;
-        self.data.extend_from_slice(&rest[10..]);
-        self.next += 1;
-        if self.next < self.parts {
-            return Ok(None);
-        }
-        let Self { data, parts, .. } = std::mem::take(self);
-        Ok(Some((DiskEntry { index, term, data }, parts)))
     }
 
-    /// Whether all that was fed belongs to completed entries.
-    pub(super) fn finish(&self) -> Result<(), RecordError> {
-        if self.next == 0 {
-            return Ok(());
+    /// Reads a frame's payload.
+    pub(super) fn decode_all(payload: &[u8], seal: &dyn Seal) -> Result<Vec<Self>, RecordError> {
+        let mut rest = payload;
+        let mut records = Vec::new();
+        while let Some((kind, after)) = rest.split_first() {
+            rest = after;
+            records.push(Self::decode(*kind, &mut rest, seal)?);
         }
-        let index = self.index;
-        Err(RecordError::Parts { index, expected: self.next, found: self.parts })
+        Ok(records)
     }
 
-    fn place(&mut self, index: u64, part: u16, term: u64, parts: u16) -> Result<(), RecordError> {
-        if self.next == 0 {
-            (self.index, self.term, self.parts) = (index, term, parts);
+    fn decode(kind: u8, rest: &mut &[u8], seal: &dyn Seal) -> Result<Self, RecordError> {
+        match kind {
+            HEAD => {
+                let frames_before = u32::from_le_bytes(take(rest)?);
+                let floor = take_number(rest)?;
+                let snapshot = (take_number(rest)?, take_number(rest)?);
+                let [present] = take(rest)?;
+                let state = take_bytes(rest)?.to_vec();
+                let hard_state = (present != 0).then_some(state);
+                Ok(Self::Head(Head { frames_before, floor, snapshot, hard_state }))
+            }
+            TRUNCATE => Ok(Self::Truncate(take_number(rest)?)),
+            SNAPSHOT => Ok(Self::Snapshot(take_number(rest)?, take_number(rest)?)),
+            COMPACT => Ok(Self::Compact(take_number(rest)?)),
+            ENTRY => {
+                let (index, term) = (take_number(rest)?, take_number(rest)?);
+                let sealed = take_bytes(rest)?;
+                let mut data = Vec::with_capacity(sealed.len());
+                let context = Context { kind: Kind::Entry, index, term };
+                let opened = seal.open(context, sealed, &mut data);
+                opened.map_err(|reason| RecordError::Sealed { index, reason })?;
+                Ok(Self::Entry(DiskEntry { index, term, data }))
+            }
+            HARD_STATE => Ok(Self::HardState(take_bytes(rest)?.to_vec())),
+            unknown => Err(RecordError::Kind(unknown)),
         }
-        if part != self.next || index != self.index {
-            let index = self.index;
-            return Err(RecordError::Parts { index, expected: self.next, found: part });
-        }
-        if term != self.term || parts != self.parts {
-            return Err(RecordError::Mixed { index });
-        }
-        Ok(())
     }
 }
 
-/// Wraps a small value with a check sum.
-pub(super) fn seal(key: &[u8], payload: &[u8]) -> Vec<u8> {
-    let mut value = check_sum(key, payload).to_be_bytes().to_vec();
-    value.extend_from_slice(payload);
-    value
+/// [`Record::Entry`] of an entry that stays where it is.
+pub(super) fn encode_entry(entry: &DiskEntry, seal: &dyn Seal, out: &mut Vec<u8>) {
+    plain(out, ENTRY, &[entry.index, entry.term]);
+    let context = Context { kind: Kind::Entry, index: entry.index, term: entry.term };
+    bytes(out, |out| seal.seal(context, &entry.data, out));
 }
 
-/// Opens what [`seal`] made; `None` when it is damaged.
-pub(super) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
-    let (sum, payload) = value.split_at_checked(4)?;
-    (sum == check_sum(key, payload).to_be_bytes()).then_some(payload)
+fn plain(out: &mut Vec<u8>, kind: u8, numbers: &[u64]) {
+    out.push(kind);
+    for value in numbers {
+        number(out, *value);
+    }
+}
+
+fn number(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// What `write` adds, behind its length.
+fn bytes(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    write(out);
+    let length = u32::try_from(out.len() - at - 4).expect("an entry has less than 4 GiB");
+    out[at..at + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], RecordError> {
+    let (found, after) = rest.split_first_chunk::<N>().ok_or(RecordError::Short)?;
+    *rest = after;
+    Ok(*found)
+}
+
+fn take_number(rest: &mut &[u8]) -> Result<u64, RecordError> {
+    Ok(u64::from_le_bytes(take(rest)?))
+}
+
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], RecordError> {
+    let length = u32::from_le_bytes(take(rest)?) as usize;
+    let (found, after) = rest.split_at_checked(length).ok_or(RecordError::Short)?;
+    *rest = after;
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -163,65 +172,64 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::shell::disk::seal::Unsealed;
 
-    fn entry(index: u64, term: u64, size: usize) -> DiskEntry {
-        DiskEntry { index, term, data: vec![7; size] }
+    fn record() -> impl Strategy<Value = Record> {
+        let some = || prop::collection::vec(any::<u8>(), 0..300);
+        let head = (any::<u32>(), any::<[u64; 3]>(), prop::option::of(some()));
+        prop_oneof![
+            head.prop_map(|(frames_before, [floor, index, term], hard_state)| {
+                Record::Head(Head { frames_before, floor, snapshot: (index, term), hard_state })
+            }),
+            any::<u64>().prop_map(Record::Truncate),
+            any::<[u64; 2]>().prop_map(|[index, term]| Record::Snapshot(index, term)),
+            any::<u64>().prop_map(Record::Compact),
+            (any::<[u64; 2]>(), some())
+                .prop_map(|([index, term], data)| Record::Entry(DiskEntry { index, term, data })),
+            some().prop_map(Record::HardState),
+        ]
     }
 
-    fn assemble(records: &[([u8; 11], Vec<u8>)]) -> Result<Vec<DiskEntry>, RecordError> {
-        let mut assembler = Assembler::default();
-        let mut entries = Vec::new();
-        for (key, value) in records {
-            entries.extend(assembler.feed(key, value)?.map(|(entry, _)| entry));
+    /// Binds bytes to their context and nothing more.
+    struct Bound;
+
+    impl Seal for Bound {
+        fn seal(&self, context: Context, plain: &[u8], out: &mut Vec<u8>) {
+            out.extend(context.to_bytes().iter().chain(plain));
         }
-        assembler.finish()?;
-        Ok(entries)
+
+        fn open(&self, context: Context, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+            let opened = sealed.strip_prefix(&context.to_bytes());
+            out.extend(opened.ok_or("another's place")?);
+            Ok(())
+        }
     }
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(sizes in prop::collection::vec(0_usize..70_000, 1..6)) {
-            let entries: Vec<DiskEntry> =
-                (1..).zip(&sizes).map(|(index, size)| entry(index, 3, *size)).collect();
-            let records: Vec<_> = entries.iter().flat_map(encode).collect();
-            prop_assert!(records.iter().all(|(_, value)| value.len() <= MAX_VALUE));
-            prop_assert!(records.is_sorted());
-            prop_assert_eq!(assemble(&records).unwrap(), entries);
+        fn what_is_written_is_read(records in prop::collection::vec(record(), 0..10)) {
+            let mut payload = Vec::new();
+            for record in &records {
+                record.encode(&Unsealed, &mut payload);
+            }
+            prop_assert_eq!(Record::decode_all(&payload, &Unsealed).unwrap(), records);
         }
 
         #[test]
-        fn a_flipped_bit_is_found(size in 0_usize..40_000, at in any::<prop::sample::Index>()) {
-            let mut records = encode(&entry(9, 2, size));
-            let which = at.index(records.len());
-            let value = &mut records[which].1;
-            let byte = at.index(value.len());
-            value[byte] ^= 1;
-            let found = matches!(assemble(&records), Err(RecordError::CheckSum { .. }));
-            prop_assert!(found);
-        }
-
-        #[test]
-        fn a_missing_part_is_found(gone in 0_usize..8) {
-            let mut records = encode(&entry(9, 2, 60_000));
-            records.remove(gone);
-            records.extend(encode(&entry(10, 2, 1)));
-            let found = matches!(assemble(&records), Err(RecordError::Parts { index: 9, .. }));
-            prop_assert!(found);
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Record::decode_all(&bytes, &Unsealed);
         }
     }
 
     #[test]
-    fn a_log_that_ends_within_an_entry_is_found() {
-        let mut records = encode(&entry(9, 2, 60_000));
-        records.pop();
-        assert!(matches!(assemble(&records), Err(RecordError::Parts { index: 9, .. })));
-    }
-
-    #[test]
-    fn a_sealed_value_opens_only_under_its_key() {
-        let sealed = seal(b"m1", b"payload");
-        assert_eq!(unseal(b"m1", &sealed), Some(b"payload".as_slice()));
-        assert_eq!(unseal(b"m2", &sealed), None);
-        assert_eq!(unseal(b"m1", b"abc"), None);
+    fn an_entry_is_sealed_in_its_place() {
+        let entry = DiskEntry { index: 3, term: 2, data: b"secret".to_vec() };
+        let mut payload = Vec::new();
+        Record::Entry(entry.clone()).encode(&Bound, &mut payload);
+        let records = Record::decode_all(&payload, &Bound).unwrap();
+        assert_eq!(records, [Record::Entry(entry)]);
+        payload[1] = 4;
+        let refused = Record::decode_all(&payload, &Bound).unwrap_err();
+        assert_eq!(refused.to_string(), "entry 4 cannot be unsealed: another's place");
     }
 }

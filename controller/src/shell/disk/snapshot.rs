@@ -4,8 +4,11 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::Digest as _;
+
+use super::seal::{Context, Kind, Seal};
 
 /// Which snapshot the log begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,28 +50,32 @@ impl SnapshotName {
 }
 
 /// The folder of snapshot files.
-#[derive(Debug)]
 pub(super) struct SnapshotDir {
     path: PathBuf,
+    seal: Arc<dyn Seal>,
 }
 
 impl SnapshotDir {
     /// Makes the folder.
-    pub(super) fn open(path: PathBuf) -> io::Result<Self> {
+    pub(super) fn open(path: PathBuf, seal: Arc<dyn Seal>) -> io::Result<Self> {
         fs::create_dir_all(&path)?;
-        Ok(Self { path })
+        Ok(Self { path, seal })
     }
 
     /// Writes a snapshot so that it survives a power cut once this returns.
-    pub(super) fn write(&self, name: &SnapshotName, content: &[u8]) -> io::Result<()> {
+    pub(super) fn write(&self, index: u64, term: u64, plain: &[u8]) -> io::Result<SnapshotName> {
+        let mut content = Vec::with_capacity(plain.len());
+        self.seal.seal(Context { kind: Kind::Snapshot, index, term }, plain, &mut content);
+        let name = SnapshotName::of(index, term, &content);
         let aside = self.path.join("new");
         let mut options = File::options();
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(&aside)?;
-        file.write_all(content)?;
+        file.write_all(&content)?;
         file.sync_all()?;
         fs::rename(&aside, self.path.join(name.file()))?;
-        sync_dir(&self.path)
+        sync_dir(&self.path)?;
+        Ok(name)
     }
 
     /// Reads a snapshot and compares its digest.
@@ -78,7 +85,10 @@ impl SnapshotDir {
             let message = format!("{} is damaged (wrong digest)", name.file());
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }
-        Ok(content)
+        let context = Context { kind: Kind::Snapshot, index: name.index, term: name.term };
+        let mut plain = Vec::with_capacity(content.len());
+        self.seal.open(context, &content, &mut plain).map_err(io::Error::other)?;
+        Ok(plain)
     }
 
     /// Removes every file but the named one.
@@ -102,13 +112,17 @@ pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shell::disk::seal::Unsealed;
+
+    fn folder(path: PathBuf) -> SnapshotDir {
+        SnapshotDir::open(path, Arc::new(Unsealed)).unwrap()
+    }
 
     #[test]
     fn a_snapshot_is_read_back_and_damage_is_found() {
         let dir = tempfile::tempdir().unwrap();
-        let snapshots = SnapshotDir::open(dir.path().join("snapshots")).unwrap();
-        let name = SnapshotName::of(7, 2, b"content");
-        snapshots.write(&name, b"content").unwrap();
+        let snapshots = folder(dir.path().join("snapshots"));
+        let name = snapshots.write(7, 2, b"content").unwrap();
         assert_eq!(snapshots.read(&name).unwrap(), b"content");
         assert_eq!(SnapshotName::decode(&name.encode()), Some(name.clone()));
 
@@ -120,11 +134,9 @@ mod tests {
     #[test]
     fn only_the_named_one_stays() {
         let dir = tempfile::tempdir().unwrap();
-        let snapshots = SnapshotDir::open(dir.path().to_owned()).unwrap();
-        let older = SnapshotName::of(7, 2, b"older");
-        let newer = SnapshotName::of(9, 2, b"newer");
-        snapshots.write(&older, b"older").unwrap();
-        snapshots.write(&newer, b"newer").unwrap();
+        let snapshots = folder(dir.path().to_owned());
+        let older = snapshots.write(7, 2, b"older").unwrap();
+        let newer = snapshots.write(9, 2, b"newer").unwrap();
         snapshots.retain(Some(&newer)).unwrap();
         assert_eq!(snapshots.read(&newer).unwrap(), b"newer");
         assert_eq!(snapshots.read(&older).unwrap_err().kind(), io::ErrorKind::NotFound);

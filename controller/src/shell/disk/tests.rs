@@ -1,8 +1,9 @@
+mod damage;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -17,7 +18,6 @@ fn batch(number: u64) -> DiskBatch {
         compact_to: None,
         entries: Vec::new(),
         hard_state: None,
-        must_sync: true,
     }
 }
 
@@ -26,8 +26,8 @@ fn entry(index: u64, term: u64, size: usize) -> DiskEntry {
     DiskEntry { index, term, data: vec![byte; size] }
 }
 
-fn open(path: &Path) -> (SledStore, Recovered) {
-    SledStore::open(path).unwrap()
+fn open(path: &Path) -> (DiskStore, Recovered) {
+    DiskStore::open(path).unwrap()
 }
 
 /// What the disk should hold.
@@ -138,7 +138,6 @@ proptest! {
             store.write(std::slice::from_ref(&batch)).unwrap();
             model.write(&batch);
         }
-        while store.sweep().unwrap() {}
         drop(store);
         prop_assert_eq!(as_model(open(dir.path()).1), model);
     }
@@ -182,7 +181,7 @@ fn a_gap_is_refused_when_written_and_when_read() {
     let (mut store, _) = open(dir.path());
     store.write(&[start]).unwrap();
     drop(store);
-    let refused = SledStore::open(dir.path()).err().unwrap().to_string();
+    let refused = DiskStore::open(dir.path()).err().unwrap().to_string();
     assert!(refused.contains("damaged: entry 1 is missing\n\nhint: remove this"), "{refused}");
 }
 
@@ -195,7 +194,7 @@ fn a_damaged_snapshot_is_refused() {
     store.write(&[install]).unwrap();
     drop(store);
     std::fs::write(dir.path().join("snapshots/snapshot-9-1"), "short").unwrap();
-    let refused = SledStore::open(dir.path()).err().unwrap();
+    let refused = DiskStore::open(dir.path()).err().unwrap();
     assert!(matches!(refused, DiskError::File { action: "read", .. }), "{refused}");
 }
 
@@ -203,7 +202,7 @@ fn a_damaged_snapshot_is_refused() {
 fn a_second_process_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let _first = open(dir.path());
-    let refused = SledStore::open(dir.path()).err().unwrap().to_string();
+    let refused = DiskStore::open(dir.path()).err().unwrap().to_string();
     assert!(refused.ends_with("is in use by another controller"), "{refused}");
 }
 
@@ -245,7 +244,7 @@ impl SnapshotDigest {
 fn an_acknowledged_write_outlives_the_process() {
     let dir = tempfile::tempdir().unwrap();
     let program = std::env::current_exe().unwrap();
-    for round in 0..8_u64 {
+    for round in 0..8 {
         let mut child = Command::new(&program)
             .args(["--exact", "shell::disk::tests::writer_process", "--nocapture"])
             .env("SWARM_TEST_WRITER", dir.path())
@@ -253,18 +252,15 @@ fn an_acknowledged_write_outlives_the_process() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap());
-        let killer = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(150 + 40 * round));
-            child.kill().unwrap();
-            child.wait().unwrap();
-        });
-        let acknowledged = lines.lines().map_while(Result::ok).filter_map(|line| {
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut acknowledged = lines.map_while(Result::ok).filter_map(|line| {
             let (last, term) = line.strip_prefix("acknowledged ")?.split_once(' ')?;
             Some((last.parse::<u64>().ok()?, term.parse::<u64>().ok()?))
         });
-        let (last, term) = acknowledged.last().expect("the writer wrote something");
-        killer.join().unwrap();
+        let some = acknowledged.by_ref().take(5 + 9 * round).last();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let (last, term) = acknowledged.last().or(some).expect("the writer wrote something");
         let (_store, recovered) = open(dir.path());
         let model = as_model(recovered);
         // One unacknowledged step may have replaced the last two entries.

@@ -1,0 +1,202 @@
+//! One controller's disk: the log in files, its snapshots, and in sled which snapshot it begins with.
+//!
+//! A snapshot comes in three steps, each durable before the next: its file, its name in the index, its place in the
+//! log. After a crash between the last two the log may know less than the index; [`DiskStore::agree`] mends that.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::index::Index;
+use super::log::{EntryLog, Loaded};
+use super::seal::{Seal, Unsealed};
+use super::snapshot::{SnapshotDir, SnapshotName, sync_dir};
+use super::{DiskError, Store};
+use crate::core::{DiskBatch, DiskEntry, DiskSnapshot, Recovered};
+
+/// How long the lock of a dying process is waited for.
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The log's folder; version 0.1.0 had sled in it.
+const LOG: &str = "log";
+/// sled's folder.
+const INDEX: &str = "index";
+const SNAPSHOTS: &str = "snapshots";
+
+/// See the module.
+pub struct DiskStore {
+    path: PathBuf,
+    index: Index,
+    log: EntryLog,
+    snapshots: SnapshotDir,
+    snapshot: Option<SnapshotName>,
+}
+
+impl DiskStore {
+    /// Opens or makes the disk in `path`, checks all of it and reads it.
+    pub fn open(path: &Path) -> Result<(Self, Recovered), DiskError> {
+        Self::open_within(path, LOCK_PATIENCE)
+    }
+
+    /// Opens a disk that `init` or `join` has made. One that has gone must not begin anew under the same raft id: it
+    /// has promised things that are forgotten now.
+    pub fn open_existing(path: &Path, patience: Duration) -> Result<(Self, Recovered), DiskError> {
+        if [INDEX, LOG].iter().any(|folder| path.join(folder).join("db").exists()) {
+            return Self::open_within(path, patience);
+        }
+        Err(DiskError::Damaged {
+            path: path.to_owned(),
+            reason: String::from("there is no log, though this host joined a cluster"),
+        })
+    }
+
+    fn open_within(path: &Path, patience: Duration) -> Result<(Self, Recovered), DiskError> {
+        let failed = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| DiskError::File { action, path, source }
+        };
+        let seal: Arc<dyn Seal> = Arc::new(Unsealed);
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make", path))?;
+        rename_released(path).map_err(failed("rename", &path.join(LOG)))?;
+        let index = Index::open(&path.join(INDEX), patience)?;
+        let folder = path.join(SNAPSHOTS);
+        let snapshots = SnapshotDir::open(folder.clone(), Arc::clone(&seal));
+        let snapshots = snapshots.map_err(failed("make", &folder))?;
+        let (log, mut loaded) = open_log(&path.join(LOG), &index, seal)?;
+        for folder in [path, path.parent().unwrap_or(path)] {
+            sync_dir(folder).map_err(failed("sync", folder))?;
+        }
+        let snapshot = index.snapshot()?;
+        let mut store = Self { path: path.to_owned(), index, log, snapshots, snapshot };
+        store.agree(&mut loaded)?;
+        let recovered = store.recover(loaded)?;
+        Ok((store, recovered))
+    }
+
+    /// Tells the log of a snapshot that it had not been told of when the process ended.
+    fn agree(&mut self, loaded: &mut Loaded) -> Result<(), DiskError> {
+        let known = loaded.head.snapshot;
+        let (index, term) = self.snapshot.as_ref().map_or((0, 0), |name| (name.index, name.term));
+        if known == (index, term) {
+            return Ok(());
+        }
+        if known.0 > index {
+            let reason = format!("the snapshot at entry {} is missing", known.0);
+            return Err(self.damage(reason));
+        }
+        let has = |entry: &DiskEntry| (entry.index, entry.term) == (index, term);
+        if !loaded.entries.iter().any(has) {
+            // A leader's snapshot, which was to replace them all.
+            loaded.entries.clear();
+            self.log.truncate(0);
+        }
+        self.log.snapshot(index, term);
+        self.log.commit()
+    }
+
+    fn recover(&self, loaded: Loaded) -> Result<Recovered, DiskError> {
+        let Loaded { head, entries } = loaded;
+        self.snapshots
+            .retain(self.snapshot.as_ref())
+            .map_err(|source| self.snapshot_error("clean", source))?;
+        let snapshot = match &self.snapshot {
+            Some(name) => {
+                let content = self.snapshots.read(name);
+                let content = content.map_err(|source| self.snapshot_error("read", source))?;
+                Some((name.index, name.term, content))
+            }
+            None => None,
+        };
+        let start = self.snapshot.as_ref().map_or(0, |name| name.index);
+        if entries.first().is_some_and(|first| first.index > start + 1) {
+            return Err(self.damage(format!("entry {} is missing", start + 1)));
+        }
+        if entries.last().is_some_and(|last| last.index < start) {
+            return Err(self.damage(format!("the log ends before its snapshot at entry {start}")));
+        }
+        Ok(Recovered { hard_state: head.hard_state, snapshot, entries })
+    }
+
+    /// Writes a snapshot's file and notes its name.
+    fn put(&mut self, snapshot: &DiskSnapshot) -> Result<(), DiskError> {
+        let name = self
+            .snapshots
+            .write(snapshot.index, snapshot.term, &snapshot.encode())
+            .map_err(|source| self.snapshot_error("write", source))?;
+        self.index.set_snapshot(&name)?;
+        self.snapshot = Some(name);
+        Ok(())
+    }
+
+    fn snapshot_error(&self, action: &'static str, source: io::Error) -> DiskError {
+        DiskError::File { action, path: self.path.join(SNAPSHOTS), source }
+    }
+
+    fn damage(&self, reason: String) -> DiskError {
+        DiskError::Damaged { path: self.path.clone(), reason }
+    }
+}
+
+impl Store for DiskStore {
+    fn write(&mut self, batches: &[DiskBatch]) -> Result<(), DiskError> {
+        let before = self.snapshot.clone();
+        for batch in batches {
+            if let Some(snapshot) = &batch.snapshot {
+                self.log.commit()?;
+                self.put(snapshot)?;
+            }
+            self.log.stage(batch)?;
+        }
+        self.log.commit()?;
+        if self.snapshot != before {
+            self.snapshots
+                .retain(self.snapshot.as_ref())
+                .map_err(|source| self.snapshot_error("clean", source))?;
+        }
+        Ok(())
+    }
+}
+
+/// Version 0.1.0 had sled where the log is now.
+fn rename_released(path: &Path) -> io::Result<()> {
+    if path.join(LOG).join("db").exists() && !path.join(INDEX).exists() {
+        fs::rename(path.join(LOG), path.join(INDEX))?;
+        sync_dir(path)?;
+    }
+    Ok(())
+}
+
+/// Opens the log; one that version 0.1.0 left in the index is taken over first.
+fn open_log(
+    path: &Path,
+    index: &Index,
+    seal: Arc<dyn Seal>,
+) -> Result<(EntryLog, Loaded), DiskError> {
+    let Some(released) = index.released()? else { return EntryLog::open(path, seal) };
+    // What an earlier attempt left is not whole.
+    if path.exists() {
+        fs::remove_dir_all(path).map_err(|source| DiskError::File {
+            action: "clear",
+            path: path.to_owned(),
+            source,
+        })?;
+    }
+    let (mut log, _) = EntryLog::open(path, Arc::clone(&seal))?;
+    for entry in &released.entries {
+        log.append(entry)?;
+    }
+    if let Some(state) = released.hard_state {
+        log.hard_state(state);
+    }
+    if let Some(name) = index.snapshot()? {
+        log.snapshot(name.index, name.term);
+    }
+    log.commit()?;
+    drop(log);
+    index.forget_released()?;
+    tracing::info!(entries = released.entries.len(), "took over the log of version 0.1.0");
+    EntryLog::open(path, seal)
+}
