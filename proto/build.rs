@@ -4,6 +4,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use protox::prost_reflect::prost_types::FileDescriptorSet;
+
 /// Messages whose fields no Debug output may show; `wire` writes theirs by hand.
 const SECRET: [&str; 4] = [
     ".swarm.v1.ClientBundle",
@@ -11,6 +13,17 @@ const SECRET: [&str; 4] = [
     ".swarm.v1.JoinClusterRequest",
     ".swarm.v1.JoinTokens",
 ];
+
+/// The names of all calls as source: `&["Agent/Logs", …]`.
+fn calls(descriptors: &FileDescriptorSet) -> String {
+    let services = descriptors.file.iter().flat_map(|file| &file.service);
+    let names: Vec<String> = services
+        .flat_map(|service| {
+            service.method.iter().map(|method| format!("{}/{}", service.name(), method.name()))
+        })
+        .collect();
+    format!("&{names:?}")
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = Path::new("proto");
@@ -26,6 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     files.sort();
     let descriptors = protox::compile(&files, [folder])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("calls.rs"), calls(&descriptors))?;
     tonic_prost_build::configure()
         .btree_map(".")
         .skip_debug(SECRET)

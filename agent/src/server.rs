@@ -6,7 +6,6 @@ use std::sync::Arc;
 use futures_util::Stream;
 use futures_util::StreamExt;
 use swarm_proto::id::TaskId;
-use swarm_proto::transport::{PeerRole, require_role};
 use swarm_proto::wire;
 use swarm_proto::wire::agent_server::{Agent, AgentServer};
 use tokio::sync::mpsc;
@@ -51,7 +50,6 @@ impl Agent for AgentService {
         &self,
         request: Request<wire::AgentLogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
-        require_role(&request, &[PeerRole::Controller])?;
         let request = request.into_inner();
         let wish = log::Wish {
             tail: request.tail,
@@ -71,7 +69,6 @@ impl Agent for AgentService {
         &self,
         request: Request<wire::ResolveImageRequest>,
     ) -> Result<Response<wire::ResolveImageResponse>, Status> {
-        require_role(&request, &[PeerRole::Controller])?;
         let reference = request.into_inner().reference;
         let digest = self.images.resolve(&reference).await.map_err(|error| refusal(&error))?;
         Ok(Response::new(wire::ResolveImageResponse { digest: digest.to_string() }))
@@ -79,9 +76,8 @@ impl Agent for AgentService {
 
     async fn list_images(
         &self,
-        request: Request<wire::ListImagesRequest>,
+        _: Request<wire::ListImagesRequest>,
     ) -> Result<Response<wire::NodeImages>, Status> {
-        require_role(&request, &[PeerRole::Controller])?;
         let images = self.images.list().into_iter().map(|image| wire::Image {
             reference: image.reference,
             digest: image.digest.to_string(),

@@ -1,6 +1,7 @@
 //! Everything with effects: threads, disk, network and the command line around the pure core.
 
 pub mod address;
+pub mod audit;
 pub mod cli;
 pub mod control_service;
 pub mod controller;
@@ -14,6 +15,7 @@ pub mod join_service;
 pub mod limiter;
 pub mod local_service;
 pub mod logs;
+pub mod membership;
 pub mod peers;
 pub mod raft_service;
 pub mod raft_thread;

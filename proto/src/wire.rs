@@ -16,6 +16,9 @@ mod generated {
     tonic::include_proto!("swarm.v1");
 }
 
+/// Every call of every service: `Control/Deploy`.
+pub const CALLS: &[&str] = include!(concat!(env!("OUT_DIR"), "/calls.rs"));
+
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster").field("id", &self.id).finish_non_exhaustive()

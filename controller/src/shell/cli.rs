@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use swarm_proto::transport::ClientRole;
 use tracing_subscriber::EnvFilter;
 
 use super::setup::Tokens;
@@ -63,6 +64,9 @@ enum Verb {
         /// Whom it is for; shown in the certificate.
         #[arg(long, default_value = "admin")]
         name: String,
+        /// What it allows: `admin` everything, `reader` only to look.
+        #[arg(long, default_value_t)]
+        role: ClientRole,
         /// Where to write it; else standard output.
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
@@ -130,8 +134,8 @@ async fn carry_out(verb: Verb, config: &Config) -> Result<(), Failure> {
                 Some(TokenRole::Agent) => format!("{}\n", tokens.agent),
             })?;
         }
-        Verb::AdminBundle { name, output } => {
-            let bundle = setup::admin_bundle(config, &name).await?;
+        Verb::AdminBundle { name, role, output } => {
+            let bundle = setup::admin_bundle(config, &name, role).await?;
             match output {
                 Some(path) => write_secret(&path, bundle.reveal())?,
                 None => print(bundle.reveal())?,

@@ -2,26 +2,37 @@
 
 use std::sync::Arc;
 
-use swarm_proto::transport::{PeerRole, require_role};
 use swarm_proto::wire;
 use swarm_proto::wire::control_server::Control;
 use tonic::{Request, Response, Status};
 
+use super::audit::Audit;
 use super::controller::Controller;
 use super::logs::{self, Lines};
 use super::read::state_view;
 use super::watch::{self, Events};
+use super::write::Write;
 
 /// Serves operators.
 pub struct ControlService(pub Arc<Controller>);
 
 impl ControlService {
-    async fn write<W: super::write::Write>(
+    async fn write<W: Write>(&self, request: Request<W>) -> Result<Response<W::Answer>, Status> {
+        let audit = Audit::of(&request, W::METHOD, request.get_ref().object())?;
+        audit.answer(self.0.write(request.into_inner()).await)
+    }
+
+    async fn resolve_and_deploy(
         &self,
-        request: Request<W>,
-    ) -> Result<Response<W::Answer>, Status> {
-        require_role(&request, &PeerRole::OPERATORS)?;
-        self.0.write(request.into_inner()).await.map(Response::new)
+        mut request: wire::DeployRequest,
+    ) -> Result<wire::DeployResponse, Status> {
+        let warnings = match &mut request.stack {
+            Some(stack) => self.0.resolve_images(stack).await?,
+            None => Vec::new(),
+        };
+        let mut answer = self.0.write(request).await?;
+        answer.warnings.splice(0..0, warnings);
+        Ok(answer)
     }
 }
 
@@ -31,15 +42,8 @@ impl Control for ControlService {
         &self,
         request: Request<wire::DeployRequest>,
     ) -> Result<Response<wire::DeployResponse>, Status> {
-        require_role(&request, &PeerRole::OPERATORS)?;
-        let mut request = request.into_inner();
-        let warnings = match &mut request.stack {
-            Some(stack) => self.0.resolve_images(stack).await?,
-            None => Vec::new(),
-        };
-        let mut answer = self.0.write(request).await?;
-        answer.warnings.splice(0..0, warnings);
-        Ok(Response::new(answer))
+        let audit = Audit::of(&request, wire::DeployRequest::METHOD, request.get_ref().object())?;
+        audit.answer(self.resolve_and_deploy(request.into_inner()).await)
     }
 
     async fn remove_stack(
@@ -81,7 +85,6 @@ impl Control for ControlService {
         &self,
         request: Request<wire::GetStateRequest>,
     ) -> Result<Response<wire::StateView>, Status> {
-        require_role(&request, &PeerRole::OPERATORS)?;
         let stale = request.into_inner().stale;
         let view = self.0.read(stale).await?;
         Ok(Response::new(state_view(&view, stale, "")))
@@ -93,7 +96,6 @@ impl Control for ControlService {
         &self,
         request: Request<wire::WatchRequest>,
     ) -> Result<Response<Events>, Status> {
-        require_role(&request, &PeerRole::OPERATORS)?;
         let events = watch::watch(Arc::clone(&self.0), request.into_inner()).await?;
         Ok(Response::new(events))
     }
@@ -101,16 +103,14 @@ impl Control for ControlService {
     type LogsStream = Lines;
 
     async fn logs(&self, request: Request<wire::LogsRequest>) -> Result<Response<Lines>, Status> {
-        require_role(&request, &PeerRole::OPERATORS)?;
         let lines = logs::logs(Arc::clone(&self.0), request.into_inner()).await?;
         Ok(Response::new(lines))
     }
 
     async fn list_images(
         &self,
-        request: Request<wire::ListImagesRequest>,
+        _: Request<wire::ListImagesRequest>,
     ) -> Result<Response<wire::ListImagesResponse>, Status> {
-        require_role(&request, &PeerRole::OPERATORS)?;
         self.0.read(false).await?;
         Ok(Response::new(self.0.list_images().await))
     }
@@ -118,9 +118,8 @@ impl Control for ControlService {
     /// Controllers ask it too, to learn each other's raft ids.
     async fn get_version(
         &self,
-        request: Request<wire::GetVersionRequest>,
+        _: Request<wire::GetVersionRequest>,
     ) -> Result<Response<wire::GetVersionResponse>, Status> {
-        require_role(&request, &[PeerRole::Local, PeerRole::Client, PeerRole::Controller])?;
         let view = self.0.hub.view();
         let node = view.state.nodes.get(&self.0.node);
         Ok(Response::new(wire::GetVersionResponse {
@@ -137,7 +136,6 @@ impl Control for ControlService {
         &self,
         request: Request<wire::GetClusterStatusRequest>,
     ) -> Result<Response<wire::ClusterStatus>, Status> {
-        require_role(&request, &[PeerRole::Local, PeerRole::Client, PeerRole::Controller])?;
         self.0.cluster_status(request.into_inner()).await.map(Response::new)
     }
 }

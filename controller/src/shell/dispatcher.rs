@@ -10,7 +10,7 @@ use swarm_proto::assignment::VolumeReport;
 use swarm_proto::convert::{ConvertError, Fields};
 use swarm_proto::id::{NetworkId, NodeId, TaskId};
 use swarm_proto::object::TaskStatus;
-use swarm_proto::transport::{MAX_MESSAGE, PeerRole, require_role};
+use swarm_proto::transport::{MAX_MESSAGE, known_peer};
 use swarm_proto::wire;
 use swarm_proto::wire::agent_message::Message as Spoken;
 use swarm_proto::wire::control_client::ControlClient;
@@ -46,7 +46,7 @@ impl Dispatcher for DispatcherService {
         &self,
         request: Request<Streaming<wire::AgentMessage>>,
     ) -> Result<Response<Messages>, Status> {
-        let peer = require_role(&request, &PeerRole::NODES)?;
+        let peer = known_peer(&request)?;
         let node = peer.node_id.ok_or_else(|| Refusal::denied("no node's certificate"))?;
         let spoken = request.into_inner();
         let leader = reachable_leader(&self.0).await?;

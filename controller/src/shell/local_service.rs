@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use swarm_proto::object::{Cluster, Secret};
-use swarm_proto::transport::{JoinToken, PeerRole, certificate_digest, require_role};
+use swarm_proto::transport::{ClientRole, JoinToken, ParseRoleError, certificate_digest};
 use swarm_proto::wire;
 use swarm_proto::wire::local_server::Local;
 use tonic::{Request, Response, Status};
 
+use super::audit::Audit;
 use super::controller::Controller;
 use super::join_service::authority;
 use super::refusal::Refusal;
@@ -22,6 +23,29 @@ impl LocalService {
             Refusal::unavailable("this controller has not been let into the cluster yet").into()
         })
     }
+
+    fn tokens(&self) -> Result<wire::JoinTokens, Status> {
+        let (controller, agent) = join_tokens(&*self.cluster()?).map_err(Status::internal)?;
+        Ok(wire::JoinTokens {
+            controller_token: controller.to_string(),
+            agent_token: agent.to_string(),
+            controllers: self.0.hub.view().controller_addresses(),
+        })
+    }
+
+    fn bundle(&self, name: &str, role: ClientRole) -> Result<wire::ClientBundle, Status> {
+        let made = authority(&*self.cluster()?)?.make_client(name, role, SystemTime::now());
+        let credentials = made.map_err(|error| Refusal::invalid(error.to_string()))?;
+        Ok(wire::ClientBundle { pem: credentials.to_bundle().reveal().to_owned() })
+    }
+}
+
+/// The role that a request names; without one, as the first version asks, an admin.
+fn client_role(name: &str) -> Result<ClientRole, Status> {
+    if name.is_empty() {
+        return Ok(ClientRole::Admin);
+    }
+    name.parse().map_err(|error: ParseRoleError| Refusal::invalid(error.to_string()).into())
 }
 
 /// The join tokens of a cluster, for a controller and for an agent.
@@ -38,25 +62,16 @@ impl Local for LocalService {
         &self,
         request: Request<wire::GetJoinTokensRequest>,
     ) -> Result<Response<wire::JoinTokens>, Status> {
-        require_role(&request, &[PeerRole::Local])?;
-        let cluster = self.cluster()?;
-        let (controller, agent) = join_tokens(&cluster).map_err(Status::internal)?;
-        Ok(Response::new(wire::JoinTokens {
-            controller_token: controller.to_string(),
-            agent_token: agent.to_string(),
-            controllers: self.0.hub.view().controller_addresses(),
-        }))
+        Audit::of(&request, "GetJoinTokens", "join tokens")?.answer(self.tokens())
     }
 
     async fn create_client_bundle(
         &self,
         request: Request<wire::CreateClientBundleRequest>,
     ) -> Result<Response<wire::ClientBundle>, Status> {
-        require_role(&request, &[PeerRole::Local])?;
-        let name = request.into_inner().name;
-        let made = authority(&*self.cluster()?)?.make_client(&name, SystemTime::now());
-        let credentials = made.map_err(|error| Refusal::invalid(error.to_string()))?;
-        let pem = credentials.to_bundle().reveal().to_owned();
-        Ok(Response::new(wire::ClientBundle { pem }))
+        let wire::CreateClientBundleRequest { name, role } = request.get_ref();
+        let role = client_role(role)?;
+        let audit = Audit::of(&request, "CreateClientBundle", format!("{role} {name}"))?;
+        audit.answer(self.bundle(name, role))
     }
 }

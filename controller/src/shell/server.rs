@@ -8,7 +8,7 @@ use std::time::Duration;
 use swarm_proto::id::RaftId;
 use swarm_proto::object::Role;
 use swarm_proto::transport::{
-    self, Identity, IdentityError, MAX_MESSAGE, Tls, TlsError, accept_tls, accept_unix,
+    self, Connections, Identity, IdentityError, MAX_MESSAGE, Peer, Tls, TlsError, accept_unix,
 };
 use swarm_proto::wire;
 use swarm_proto::wire::control_server::ControlServer;
@@ -29,7 +29,7 @@ use super::join_service::JoinService;
 use super::local_service::LocalService;
 use super::peers::Peers;
 use super::raft_service::RaftService;
-use super::{address, raft_thread};
+use super::{address, membership, raft_thread};
 use crate::config::Config;
 use crate::core::{Core, CoreConfig, Recovered, StartError};
 
@@ -197,12 +197,15 @@ async fn serve(
     let raft =
         RaftServer::new(RaftService(Arc::clone(controller))).max_decoding_message_size(MAX_MESSAGE);
     let joining = JoinService::new(Arc::clone(controller), identity.ca_pem.clone());
-    let remote = transport::server()
+    let hub = Arc::clone(&controller.hub);
+    let members = Arc::new(move |call: &str, peer: &Peer| membership::check(&hub, call, peer));
+    let connections = Arc::new(Connections::default());
+    let remote = transport::guarded_server(members)
         .add_service(control())
         .add_service(agents)
         .add_service(raft)
         .add_service(JoinServer::new(joining))
-        .serve_with_incoming(accept_tls(listener, tls));
+        .serve_with_incoming(connections.accept(listener, tls));
     let local = transport::server()
         .add_service(control())
         .add_service(LocalServer::new(LocalService(Arc::clone(controller))))
@@ -210,6 +213,7 @@ async fn serve(
     let mut servers = JoinSet::new();
     servers.spawn(until_error("TCP port", remote));
     servers.spawn(until_error("socket", local));
+    servers.spawn(membership::cut_removed(Arc::clone(&controller.hub), connections));
     Ok(servers)
 }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Cluster, Role, Secret};
 use swarm_proto::transport::{
-    self, Authority, AuthorityError, ConnectError, Identity, IdentityError, JoinError, JoinToken,
-    KeyAndRequest, ParseTokenError, connect_unix, random_hex,
+    self, Authority, AuthorityError, ClientRole, ConnectError, Identity, IdentityError, JoinError,
+    JoinToken, KeyAndRequest, ParseTokenError, connect_unix, random_hex,
 };
 use swarm_proto::wire;
 use swarm_proto::wire::local_client::LocalClient;
@@ -272,17 +272,22 @@ pub async fn tokens(config: &Config) -> Result<Tokens, SetupError> {
 }
 
 /// A new certificate with key and root, PEM, for a person with swarmctl.
-pub async fn admin_bundle(config: &Config, name: &str) -> Result<Secret, SetupError> {
+pub async fn admin_bundle(
+    config: &Config,
+    name: &str,
+    role: ClientRole,
+) -> Result<Secret, SetupError> {
     match source(config).await? {
         Source::Running(mut local) => {
-            let request = wire::CreateClientBundleRequest { name: name.to_owned() };
+            let request =
+                wire::CreateClientBundleRequest { name: name.to_owned(), role: role.to_string() };
             let asked = local.create_client_bundle(request);
             let bundle = asked.await.map_err(|status| refused(&status))?.into_inner();
             Ok(Secret::new(bundle.pem))
         }
         Source::Stored(cluster, _) => {
             let authority = Authority::load(&cluster.id, &cluster.ca_certificate, &cluster.ca_key)?;
-            Ok(authority.make_client(name, SystemTime::now())?.to_bundle())
+            Ok(authority.make_client(name, role, SystemTime::now())?.to_bundle())
         }
     }
 }

@@ -30,6 +30,9 @@ pub trait Write: Message + Default {
     /// The client's own identity of it.
     fn request_id(&self) -> String;
 
+    /// What it is about, for the log: `stack web`. Holds no secret.
+    fn object(&self) -> String;
+
     /// The command, or why there is none.
     fn command(self) -> Result<Command, Status>;
 
@@ -142,6 +145,11 @@ impl Write for wire::DeployRequest {
         self.request_id.clone()
     }
 
+    fn object(&self) -> String {
+        let name = self.stack.as_ref().map_or("", |stack| stack.name.as_str());
+        format!("stack {name}")
+    }
+
     fn command(self) -> Result<Command, Status> {
         let stack = self.stack.ok_or_else(|| Refusal::invalid("the request holds no stack"))?;
         let spec = StackSpec::try_from(stack).map_err(|error| invalid(&error))?;
@@ -166,6 +174,10 @@ impl Write for wire::ScaleServiceRequest {
         self.request_id.clone()
     }
 
+    fn object(&self) -> String {
+        format!("service {} to {}", self.service, self.replicas)
+    }
+
     fn command(self) -> Result<Command, Status> {
         Ok(Command::Scale { service: self.service, replicas: self.replicas })
     }
@@ -184,6 +196,10 @@ impl Write for wire::UpdateNodeRequest {
 
     fn request_id(&self) -> String {
         self.request_id.clone()
+    }
+
+    fn object(&self) -> String {
+        format!("node {}", self.node)
     }
 
     fn command(self) -> Result<Command, Status> {
@@ -210,6 +226,11 @@ impl Write for wire::JoinWish {
         self.request_id.clone()
     }
 
+    fn object(&self) -> String {
+        let role = if self.controller { Role::Controller } else { Role::Agent };
+        format!("host {} as {role:?}", self.hostname)
+    }
+
     fn command(self) -> Result<Command, Status> {
         let role = if self.controller { Role::Controller } else { Role::Agent };
         let address = Some(self.controller_address).filter(|_| self.controller);
@@ -228,13 +249,17 @@ impl Write for wire::JoinWish {
 }
 
 macro_rules! plain_write {
-    ($request:ident, $method:literal, $answer:ident, $self:ident => $command:expr) => {
+    ($request:ident, $method:literal, $answer:ident, $self:ident: $object:expr => $command:expr) => {
         impl Write for wire::$request {
             const METHOD: &'static str = $method;
             type Answer = wire::$answer;
 
             fn request_id(&self) -> String {
                 self.request_id.clone()
+            }
+
+            fn object(&$self) -> String {
+                $object
             }
 
             fn command($self) -> Result<Command, Status> {
@@ -249,13 +274,13 @@ macro_rules! plain_write {
 }
 
 plain_write!(RemoveStackRequest, "RemoveStack", RemoveStackResponse,
-    self => Command::RemoveStack { stack: self.stack });
+    self: format!("stack {}", self.stack) => Command::RemoveStack { stack: self.stack });
 plain_write!(RemoveNodeRequest, "RemoveNode", RemoveNodeResponse,
-    self => Command::RemoveNode { node: self.node, force: self.force });
+    self: format!("node {}", self.node) => Command::RemoveNode { node: self.node, force: self.force });
 plain_write!(RemoveVolumeRequest, "RemoveVolume", RemoveVolumeResponse,
-    self => Command::RemoveVolume { volume: self.volume, force: self.force });
+    self: format!("volume {}", self.volume) => Command::RemoveVolume { volume: self.volume, force: self.force });
 plain_write!(AddressWish, "SetControllerAddress", AddressSet,
-self => Command::SetControllerAddress {
+self: format!("node {} at {}", self.node, self.address) => Command::SetControllerAddress {
     node: swarm_proto::id::NodeId(self.node),
     address: self.address,
 });

@@ -22,7 +22,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    async fn connect(identity: &Identity, address: &str) -> Self {
+    pub(crate) async fn connect(identity: &Identity, address: &str) -> Self {
         Self::with_port(identity, address, 1).await
     }
 
@@ -76,6 +76,17 @@ impl Agent {
         let statuses = vec![wire::TaskStatusReport { task: task.to_owned(), status }];
         let message = Some(Spoken::Statuses(wire::StatusReport { statuses }));
         self.speak.send(wire::AgentMessage { message, relayed_node: 0 }).await.unwrap();
+    }
+
+    /// Waits for the end of the session; answers with the controller's reason.
+    pub(crate) async fn farewell(&mut self) -> String {
+        loop {
+            match self.next().await {
+                Said::Goodbye(goodbye) => return goodbye.reason,
+                Said::Assignments(_) => {}
+                said => panic!("no goodbye: {said:?}"),
+            }
+        }
     }
 
     /// The next message that is no answer to a heartbeat.

@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 
-use super::{AGENT_NAME, CONTROLLER_NAME, PeerRole, node_name};
+use super::{AGENT_NAME, CONTROLLER_NAME, ClientRole, PeerRole, node_name};
 use crate::id::NodeId;
 use crate::object::{Role, Secret};
 
@@ -206,14 +206,18 @@ impl Authority {
         self.sign(params, &node.to_string(), role.into(), &request.public_key)
     }
 
-    /// Makes a key and a certificate, valid for 90 days, for a person or program that may do what an operator may. It
-    /// cannot serve.
-    pub fn make_client(&self, name: &str, now: SystemTime) -> Result<Credentials, AuthorityError> {
+    /// Makes a key and a certificate, valid for 90 days, for a person or program. It cannot serve.
+    pub fn make_client(
+        &self,
+        name: &str,
+        role: ClientRole,
+        now: SystemTime,
+    ) -> Result<Credentials, AuthorityError> {
         let key = KeyPair::generate().map_err(AuthorityError::MakeKey)?;
         let mut params = self.leaf(now)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         Ok(Credentials {
-            certificate_pem: self.sign(params, name, PeerRole::Client, &key)?,
+            certificate_pem: self.sign(params, name, role.into(), &key)?,
             key_pem: Secret::new(key.serialize_pem()),
             ca_pem: self.certificate_pem.clone(),
         })

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint, Server};
+use tower::layer::util::{Identity, Stack};
 use tower::service_fn;
 
 use super::Tls;
+use super::access::{AccessLayer, Membership};
 use super::dial::{CONNECT_TIMEOUT, ConnectError, dial_tls, dial_unix};
 
 /// The size of a message that clients and servers should accept where tonic's 4 MiB may not do: whole views of state.
@@ -20,14 +22,24 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 2 << 20;
 
-/// A gRPC server with the project's settings; feed it [`super::accept_tls`] or [`super::accept_unix`].
-pub fn server() -> Server {
+/// A gRPC server with the project's settings, behind the table of who may call what; feed it [`super::accept_tls`] or
+/// [`super::accept_unix`].
+pub fn server() -> Guarded {
+    guarded_server(Arc::new(|_, _| Ok(())))
+}
+
+/// One that also refuses peers whom `members` refuses.
+pub fn guarded_server(members: Membership) -> Guarded {
     Server::builder()
+        .layer(AccessLayer::new(members))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
 }
+
+/// A server behind the table of who may call what.
+pub type Guarded = Server<Stack<AccessLayer, Identity>>;
 
 fn endpoint(authority: &str) -> Endpoint {
     let uri = format!("http://{authority}");

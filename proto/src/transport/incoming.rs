@@ -8,8 +8,9 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use rustls::{AlertDescription, CertificateError, Error as TlsFailure};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -19,7 +20,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
-use super::{Peer, Tls};
+use super::connections::{Connections, Cut};
+use super::{Peer, PeerInfo, Tls};
 
 /// Handshakes under way at once; further connections wait in the listener's queue.
 const HANDSHAKES: usize = 256;
@@ -28,21 +30,14 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const ACCEPTED: usize = 16;
 /// After a failed accept, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// What is known of a connection's other end; an extension of each of its requests.
-#[derive(Debug, Clone)]
-pub struct PeerInfo {
-    /// Who it is; `None` without a certificate.
-    pub peer: Option<Peer>,
-    /// Where it connects from; `None` for a unix socket.
-    pub remote: Option<SocketAddr>,
-}
+const OTHER_CLUSTER: &str = "its certificate is of another cluster";
 
 /// A connection and what is known of its other end.
 #[derive(Debug)]
 pub struct PeerStream<S> {
     stream: S,
     info: PeerInfo,
+    cut: Cut,
 }
 
 impl<S> Connected for PeerStream<S> {
@@ -59,6 +54,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for PeerStream<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.cut.is_cut(context) {
+            return Poll::Ready(Err(io::Error::from(io::ErrorKind::ConnectionAborted)));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -93,11 +91,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PeerStream<S> {
     }
 }
 
-/// Accepts TLS connections until the returned stream is dropped. A client certificate is optional; one that is shown
-/// must be of this cluster. Slow handshakes hold up nobody else.
+/// Accepts TLS connections until the returned stream is dropped; see [`Connections::accept`].
 pub fn accept_tls(
     listener: TcpListener,
     tls: Arc<Tls>,
+) -> ReceiverStream<io::Result<PeerStream<TlsStream<TcpStream>>>> {
+    accept_into(listener, tls, Arc::new(Connections::default()))
+}
+
+pub(super) fn accept_into(
+    listener: TcpListener,
+    tls: Arc<Tls>,
+    connections: Arc<Connections>,
 ) -> ReceiverStream<io::Result<PeerStream<TlsStream<TcpStream>>>> {
     let (sender, receiver) = mpsc::channel(ACCEPTED);
     tokio::spawn(async move {
@@ -119,14 +124,16 @@ pub fn accept_tls(
                     continue;
                 }
             };
-            let (tls, sender) = (Arc::clone(&tls), sender.clone());
+            let (tls, sender, connections) =
+                (Arc::clone(&tls), sender.clone(), Arc::clone(&connections));
             tokio::spawn(async move {
-                let secured = timeout(HANDSHAKE_TIMEOUT, secure(stream, remote, &tls)).await;
+                let secure = secure(stream, remote, &tls, &connections);
+                let secured = timeout(HANDSHAKE_TIMEOUT, secure).await;
                 drop(permit);
                 match secured {
                     // An error means that the server has stopped: the connection closes.
                     Ok(Ok(stream)) => drop(sender.send(Ok(stream)).await),
-                    Ok(Err(error)) => debug!(%remote, %error, "refused a connection"),
+                    Ok(Err(error)) => log_failure(remote, &error),
                     Err(_) => debug!(%remote, "a handshake took too long"),
                 }
             });
@@ -135,10 +142,34 @@ pub fn accept_tls(
     ReceiverStream::new(receiver)
 }
 
+/// What an operator should know of a handshake that failed. Port scanners and cut connections are nobody's concern.
+fn log_failure(remote: SocketAddr, error: &io::Error) {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<TlsFailure>());
+    let why = match cause {
+        Some(TlsFailure::InvalidCertificate(reason)) => match reason {
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet: a clock is wrong"
+            }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => OTHER_CLUSTER,
+            _ => "its certificate cannot be used",
+        },
+        Some(TlsFailure::AlertReceived(AlertDescription::CertificateExpired)) => {
+            "it takes this host's certificate for expired, or a clock is wrong"
+        }
+        Some(TlsFailure::AlertReceived(
+            AlertDescription::UnknownCA | AlertDescription::BadCertificate,
+        )) => "it takes this host for one of another cluster",
+        None if error.to_string() == OTHER_CLUSTER => OTHER_CLUSTER,
+        _ => return debug!(%remote, %error, "a handshake failed"),
+    };
+    warn!(%remote, why, "refused a connection");
+}
+
 async fn secure(
     stream: TcpStream,
     remote: SocketAddr,
     tls: &Tls,
+    connections: &Connections,
 ) -> io::Result<PeerStream<TlsStream<TcpStream>>> {
     stream.set_nodelay(true)?;
     let stream = tls.acceptor().accept(stream).await?;
@@ -148,11 +179,14 @@ async fn secure(
         Some(certificate) => {
             let ours = Peer::of_certificate(certificate)
                 .filter(|peer| Some(&peer.cluster_id) == tls.cluster_id().as_ref());
-            let foreign = || io::Error::other("the certificate is of another cluster");
-            Some(ours.ok_or_else(foreign)?)
+            Some(ours.ok_or_else(|| io::Error::other(OTHER_CLUSTER))?)
         }
     };
-    Ok(PeerStream { stream, info: PeerInfo { peer, remote: Some(remote) } })
+    let until = peer.as_ref().and_then(|peer| peer.valid_until);
+    let expired = until.is_some_and(|until| until < SystemTime::now());
+    let cut = connections.remember(peer.as_ref());
+    let info = PeerInfo { peer, remote: Some(remote), expired };
+    Ok(PeerStream { stream, info, cut })
 }
 
 /// Listens on a unix socket that only root, and the user this process runs as, may use: its peers are local operators.
@@ -182,9 +216,10 @@ pub async fn accept_unix(
             };
             match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream))) {
                 Ok((user, stream)) if user == 0 || user == own_user => {
-                    let info = PeerInfo { peer: Some(Peer::local()), remote: None };
+                    let info = PeerInfo { peer: Some(Peer::local()), remote: None, expired: false };
+                    let cut = Cut::never();
                     // An error means that the server has stopped.
-                    drop(sender.send(Ok(PeerStream { stream, info })).await);
+                    drop(sender.send(Ok(PeerStream { stream, info, cut })).await);
                 }
                 Ok((user, _)) => warn!(user, "refused a local connection of another user"),
                 Err(error) => {

@@ -116,7 +116,7 @@ fn checked(
     let role = match peer.role {
         PeerRole::Controller => Role::Controller,
         PeerRole::Agent => Role::Agent,
-        PeerRole::Client | PeerRole::Local => return Err("it is not for a node"),
+        PeerRole::Admin | PeerRole::Reader | PeerRole::Local => return Err("it is not for a node"),
     };
     if peer.node_id != Some(NodeId(answer.node_id)) || peer.role.as_str() != answer.role {
         return Err("it names another node or role than the answer");

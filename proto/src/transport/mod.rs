@@ -1,11 +1,14 @@
 //! How programs of the cluster reach each other: certificates, identities on disk, mutual TLS, channels.
 //!
-//! A server trusts only what a connection's certificate says ([`peer()`], [`require_role`]); a client checks the server
-//! against the cluster's root and a name ([`CONTROLLER_NAME`], [`AGENT_NAME`], [`node_name`]).
+//! A server trusts only what a connection's certificate says ([`peer()`]), and lets each peer make the calls that the
+//! table of [`access`] gives its role; a client checks the server against the cluster's root and a name ([`CONTROLLER_NAME`], [`AGENT_NAME`], [`node_name`]).
 
+pub mod access;
 mod authority;
 mod channel;
+mod connections;
 mod dial;
+mod expired;
 mod identity;
 mod incoming;
 mod join;
@@ -20,12 +23,15 @@ pub use authority::{
     Authority, AuthorityError, Credentials, KeyAndRequest, certificate_digest,
     certificate_validity, random_hex, same_secret,
 };
-pub use channel::{MAX_MESSAGE, connect_unix, server};
+pub use channel::{Guarded, MAX_MESSAGE, connect_unix, guarded_server, server};
+pub use connections::Connections;
 pub use dial::ConnectError;
 pub use identity::{Identity, IdentityError};
-pub use incoming::{PeerInfo, PeerStream, accept_tls, accept_unix};
+pub use incoming::{PeerStream, accept_tls, accept_unix};
 pub use join::{JoinError, fetch_root, join};
-pub use peer::{Peer, PeerRole, peer, require_role};
+pub use peer::{
+    ClientRole, ParseRoleError, Peer, PeerInfo, PeerRole, known_peer, peer, require_role,
+};
 pub use tls::{Tls, TlsError};
 pub use token::{JoinToken, ParseTokenError};
 

@@ -19,6 +19,7 @@ use crate::object::{Role, Secret};
 use crate::wire;
 use crate::wire::agent_client::AgentClient;
 use crate::wire::agent_server::{self, AgentServer};
+use crate::wire::control_client::ControlClient;
 use crate::wire::join_server::{self, JoinServer};
 
 const LONG_AGO: Duration = Duration::from_hours(24 * 100);
@@ -44,7 +45,7 @@ fn agent(authority: &Authority, id: u64) -> Credentials {
     node(authority, id, Role::Agent, SystemTime::now())
 }
 
-/// Answers who asked, to controllers and operators only; and serves joins.
+/// Answers controllers who asked; and serves joins.
 #[derive(Clone)]
 struct Front {
     authority: Arc<Authority>,
@@ -68,8 +69,7 @@ impl agent_server::Agent for Front {
         &self,
         request: Request<wire::ResolveImageRequest>,
     ) -> Result<Response<wire::ResolveImageResponse>, Status> {
-        let roles = [PeerRole::Controller, PeerRole::Client, PeerRole::Local];
-        let peer = require_role(&request, &roles)?;
+        let peer = known_peer(&request)?;
         let digest = format!("{} {} of `{}`", peer.role, peer.name, peer.cluster_id);
         Ok(Response::new(wire::ResolveImageResponse { digest }))
     }
@@ -167,10 +167,25 @@ async fn a_certificate_of_the_cluster_is_let_in_as_what_it_says() {
     let channel = connect(&controller(&authority, 2), &running.address).await.unwrap();
     assert_eq!(ask(channel).await.unwrap(), "controller 2 of `c1`");
 
-    let operator = authority.make_client("ada", SystemTime::now()).unwrap();
-    let operator = Credentials::from_bundle(operator.to_bundle().reveal()).unwrap();
-    let channel = connect(&operator, &running.address).await.unwrap();
-    assert_eq!(ask(channel).await.unwrap(), "client ada of `c1`");
+    for role in [ClientRole::Admin, ClientRole::Reader] {
+        let person = authority.make_client("ada", role, SystemTime::now()).unwrap();
+        let person = Credentials::from_bundle(person.to_bundle().reveal()).unwrap();
+        let channel = connect(&person, &running.address).await.unwrap();
+        let status = ask(channel).await.expect_err("a person");
+        let expected = format!("a certificate of role `{role}` may not make this call");
+        assert!(status.message().starts_with(&expected), "{status}");
+    }
+}
+
+#[test]
+fn a_certificate_of_the_first_version_still_makes_an_admin() {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    // Made by `swarm-controller admin-bundle --name ada` of version 0.1.0.
+    let pem = include_str!("../../tests/data/client.pem");
+    let peer = Peer::of_certificate(&CertificateDer::from_pem_slice(pem.as_bytes()).unwrap());
+    let peer = peer.unwrap();
+    assert_eq!((peer.role, peer.name.as_str(), peer.node_id), (PeerRole::Admin, "ada", None));
 }
 
 #[tokio::test]
@@ -192,7 +207,7 @@ async fn another_role_is_refused_by_name() {
     assert_eq!(
         status.message(),
         "a certificate of role `agent` may not make this call\n\n\
-         hint: it is for role `controller` or `client` or `local`"
+         hint: it is for role `controller`"
     );
 }
 
@@ -238,7 +253,53 @@ async fn expired_certificates_are_refused_on_both_sides() {
     assert!(matches!(error, ConnectError::NotValidNow { .. }), "{error}");
 
     let running = serve(&authority, Tls::new(&controller(&authority, 1)).unwrap()).await;
-    assert!(refused(&expired, &running.address).await);
+    let status =
+        ask(connect(&expired, &running.address).await.unwrap()).await.expect_err("expired");
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert!(status.message().starts_with("the certificate of node 1 has expired"), "{status}");
+    let person = authority.make_client("ada", ClientRole::Admin, past).unwrap();
+    let channel = connect(&person, &running.address).await.unwrap();
+    let request = wire::GetStateRequest::default();
+    let status = ControlClient::new(channel).get_state(request).await.expect_err("expired");
+    assert!(status.message().starts_with("the certificate of `ada` has expired"), "{status}");
+}
+
+#[tokio::test]
+async fn an_expired_certificate_of_another_cluster_is_refused_in_the_handshake() {
+    let (ours, running) = cluster().await;
+    let past = SystemTime::now() - LONG_AGO;
+    let twin = node(&authority("c1"), 2, Role::Controller, past);
+    let forged = Credentials { ca_pem: ours.certificate_pem().to_owned(), ..twin };
+    assert!(refused(&forged, &running.address).await);
+}
+
+#[tokio::test]
+async fn the_connections_of_a_removed_node_are_cut_and_only_those() {
+    let authority = Arc::new(authority("c1"));
+    let connections = Arc::new(Connections::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let tls = Tls::new(&controller(&authority, 1)).unwrap();
+    let incoming = connections.accept(listener, tls);
+    let secret = Secret::new(TOKEN_SECRET.to_owned());
+    let front = Front { authority: Arc::clone(&authority), secret };
+    let router = server().add_service(AgentServer::new(front));
+    let serving = tokio::spawn(router.serve_with_incoming(incoming));
+
+    let mut streams = Vec::new();
+    for id in [2, 3] {
+        let channel = connect(&controller(&authority, id), &address).await.unwrap();
+        let request = wire::AgentLogsRequest::default();
+        streams.push(AgentClient::new(channel).logs(request).await.unwrap().into_inner());
+    }
+    assert_eq!(connections.nodes(), [NodeId(2), NodeId(3)]);
+    connections.cut(NodeId(2));
+    let ended = tokio::time::timeout(Duration::from_secs(2), streams[0].message()).await;
+    assert!(!matches!(ended.expect("it ends at once"), Ok(Some(_))));
+    let other = tokio::time::timeout(Duration::from_millis(200), streams[1].message()).await;
+    assert!(other.is_err(), "the other node's stream ended as well");
+    assert_eq!(connections.nodes(), [NodeId(3)]);
+    serving.abort();
 }
 
 #[tokio::test]
@@ -259,7 +320,8 @@ async fn a_node_cannot_pass_for_another() {
 #[tokio::test]
 async fn an_operators_bundle_cannot_serve() {
     let authority = Arc::new(authority("c1"));
-    let bundle = authority.make_client(CONTROLLER_NAME, SystemTime::now()).unwrap();
+    let bundle =
+        authority.make_client(CONTROLLER_NAME, ClientRole::Admin, SystemTime::now()).unwrap();
     let running = serve(&authority, Tls::new(&bundle).unwrap()).await;
     assert!(connect(&controller(&authority, 2), &running.address).await.is_err());
 }
@@ -471,7 +533,7 @@ fn an_authority_is_the_same_after_a_restart() {
 
 #[test]
 fn a_bundle_lacking_a_part_is_refused_by_name() {
-    let client = authority("c1").make_client("ada", SystemTime::now()).unwrap();
+    let client = authority("c1").make_client("ada", ClientRole::Admin, SystemTime::now()).unwrap();
     let without_key = format!("{}{}", client.certificate_pem, client.ca_pem);
     for (bundle, part) in [
         ("", "certificate"),
@@ -556,7 +618,8 @@ async fn the_local_socket_makes_operators() {
     let router = server().add_service(AgentServer::new(front));
     let serving = tokio::spawn(router.serve_with_incoming(incoming));
     let channel = connect_unix(&path).await.unwrap();
-    assert_eq!(ask(channel).await.unwrap(), "local local of ``");
+    let status = ask(channel).await.expect_err("a local operator");
+    assert!(status.message().starts_with("a certificate of role `local` may not"), "{status}");
 
     let error = accept_unix(&path).await.expect_err("it is in use");
     assert_eq!(error.kind(), ErrorKind::AddrInUse);

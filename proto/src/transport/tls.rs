@@ -6,12 +6,13 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::expired::PerhapsExpired;
 use super::{Credentials, Peer};
 
 const HTTP2: &[u8] = b"h2";
@@ -113,14 +114,11 @@ impl Configs {
             .with_root_certificates(Arc::clone(&root))
             .with_client_auth_cert(chain.clone(), key()?)
             .map_err(TlsError::Unusable)?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(root, provider())
-            .allow_unauthenticated()
-            .build()
-            .map_err(|error| TlsError::Root(rustls::Error::General(error.to_string())))?;
+        let verifier = PerhapsExpired::of(root, provider())?;
         let mut server = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
             .expect("ring knows TLS 1.3")
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(Arc::new(verifier))
             .with_single_cert(chain, key()?)
             .map_err(TlsError::Unusable)?;
         server.alpn_protocols = vec![HTTP2.to_vec()];

@@ -7,8 +7,8 @@ use expect_test::expect;
 use swarm_proto::id::NodeId;
 use swarm_proto::object::Role;
 use swarm_proto::transport::{
-    Authority, Credentials, KeyAndRequest, PeerRole, Tls, accept_tls, install_crypto_provider,
-    require_role, server,
+    Authority, ClientRole, Credentials, KeyAndRequest, Tls, accept_tls, install_crypto_provider,
+    server,
 };
 use swarm_proto::wire::control_server::ControlServer;
 use tokio::net::TcpListener;
@@ -37,11 +37,7 @@ async fn serve(authority: &Authority) -> String {
     let address = listener.local_addr().unwrap().to_string();
     let tls = Tls::new(&node(authority, Role::Controller)).unwrap();
     let script = Script::new(state());
-    let guard = |request: tonic::Request<()>| {
-        require_role(&request, &PeerRole::OPERATORS).map(|_| ())?;
-        Ok(request)
-    };
-    let service = ControlServer::with_interceptor(Served(Arc::clone(&script)), guard);
+    let service = ControlServer::new(Served(Arc::clone(&script)));
     tokio::spawn(server().add_service(service).serve_with_incoming(accept_tls(listener, tls)));
     address
 }
@@ -64,7 +60,7 @@ async fn run(address: &str, credentials: Option<&Credentials>) -> Said {
 async fn an_operator_of_the_cluster_is_let_in() {
     let authority = authority("one");
     let address = serve(&authority).await;
-    let operator = authority.make_client("operator", SystemTime::now()).unwrap();
+    let operator = authority.make_client("operator", ClientRole::Admin, SystemTime::now()).unwrap();
     expect![[r#"
         counter
         ---
@@ -90,7 +86,8 @@ async fn without_a_certificate_nothing_is_sent() {
 #[tokio::test]
 async fn an_identity_of_another_cluster_is_no_use() {
     let address = serve(&authority("one")).await;
-    let operator = authority("two").make_client("operator", SystemTime::now()).unwrap();
+    let operator =
+        authority("two").make_client("operator", ClientRole::Admin, SystemTime::now()).unwrap();
     expect![[r#"
         ---
         error: no controller can be reached: `10.0.0.1:2377` shows a certificate of another cluster
@@ -138,7 +135,7 @@ async fn a_bundle_may_be_broken() {
 #[tokio::test]
 async fn nobody_listens() {
     let authority = authority("one");
-    let operator = authority.make_client("operator", SystemTime::now()).unwrap();
+    let operator = authority.make_client("operator", ClientRole::Admin, SystemTime::now()).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);

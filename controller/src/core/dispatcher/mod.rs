@@ -200,8 +200,13 @@ impl Dispatcher {
     pub(super) fn dispatch(&mut self, state: &State, out: &mut Vec<Output>) -> bool {
         let mut left = false;
         let mut sent = 0;
+        let mut removed = Vec::new();
         for (id, session) in &mut self.sessions {
             if !session.greeted || session.seen == state.version {
+                continue;
+            }
+            if !state.nodes.contains_key(&session.node) {
+                removed.push(*id);
                 continue;
             }
             if sent >= SESSIONS_AT_ONCE {
@@ -216,6 +221,9 @@ impl Dispatcher {
                 out.push(Output::SessionSend { session: *id, message });
             }
             session.seen = state.version;
+        }
+        for id in removed {
+            self.end(id, "this node was removed from the cluster", out);
         }
         self.cache.keep_only(state);
         left
