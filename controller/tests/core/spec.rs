@@ -61,7 +61,9 @@ fn set(spec: &mut ServiceSpec, name: &str, value: &str) {
         "replicas" => spec.mode = ServiceMode::Replicated { replicas: value.parse().unwrap() },
         "global" => spec.mode = ServiceMode::Global,
         "image" => {
-            spec.container.image.reference = format!("docker.io/library/app:{value}");
+            // `2` is `app:2`.
+            let name = if value.contains(':') { value.to_owned() } else { format!("app:{value}") };
+            spec.container.image.reference = format!("docker.io/library/{name}");
             spec.container.image.digest = Some(digest(value).parse().unwrap());
         }
         "net" => {
