@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod counter;
+mod exec;
 mod faults;
 mod lab;
 mod leftovers;
@@ -11,3 +12,4 @@ mod network;
 mod packaging;
 mod snapshot;
 mod tasks;
+mod volumes;

@@ -131,6 +131,26 @@ fn rules_that_others_flush_come_back() {
 }
 
 #[test]
+fn a_firewall_chain_that_would_drop_traffic_is_named() {
+    let lab = Lab::with("firewall", &["--hosts", "1", "--controllers", "1"]);
+    let warned = || lab.json(&["node", "ls"])[0]["warnings"].to_string();
+    let named = || warned().contains("chain `FORWARD` of table `ip filter` (Docker) drops");
+    assert!(!named(), "{}", warned());
+    lab.exec(
+        "n1",
+        &[
+            "nft",
+            "add table ip filter; add chain ip filter DOCKER-USER; \
+             add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }; \
+             add rule ip filter FORWARD jump DOCKER-USER",
+        ],
+    );
+    eventually(30, "the chain is named", || named().then_some(()));
+    lab.exec("n1", &["nft", "delete table ip filter"]);
+    eventually(30, "the warning goes with the chain", || (!named()).then_some(()));
+}
+
+#[test]
 fn a_relay_dials_outside_only_what_it_was_told() {
     let outside = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = outside.local_addr().unwrap().to_string();

@@ -1,6 +1,4 @@
-//! Tasks that end, fail, or can never start; logs; volumes.
-
-use std::time::Duration;
+//! Tasks that end, fail, or can never start; logs.
 
 use crate::lab::{Lab, eventually};
 
@@ -98,39 +96,4 @@ services:
     });
     follow.kill().unwrap();
     follow.wait().unwrap();
-}
-
-#[test]
-fn a_volume_is_filled_kept_and_removed_on_request() {
-    let lab = Lab::with("volume", ONE);
-    let text = r#"
-services:
-  keep:
-    image: counter-web:1
-    command: sh -c 'ls /code >> /code/seen; sync; sleep 1000'
-    volumes: ["data:/code"]
-volumes:
-  data:
-"#;
-    lab.deploy("v", text);
-    let path = lab.exec("n1", &["sh", "-c", "ls -d /var/lib/swarm/agent/volumes/*/_data"]);
-    let path = path.trim();
-    let seen = || lab.exec("n1", &["cat", &format!("{path}/seen")]);
-    // Filled from the image at first use.
-    eventually(10, "the task has written", || seen().contains("app.py").then_some(()));
-    lab.run(&["stack", "rm", "v"]);
-    eventually(20, "the container is gone", || lab.contained("n1").is_empty().then_some(()));
-    assert!(seen().contains("app.py"), "kept over the stack's removal");
-    lab.deploy("v", text);
-    eventually(10, "the next task found what the first one wrote", || {
-        seen().lines().any(|line| line == "seen").then_some(())
-    });
-    lab.run(&["stack", "rm", "v"]);
-    eventually(20, "the volume can be removed", || {
-        std::thread::sleep(Duration::from_millis(100));
-        (lab.try_run(&["volume", "rm", "v_data"]).code == 0).then_some(())
-    });
-    eventually(20, "its files are gone", || {
-        (lab.try_exec("n1", &["test", "-e", path]).code != 0).then_some(())
-    });
 }
