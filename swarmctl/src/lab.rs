@@ -109,6 +109,9 @@ pub enum LabCommand {
         host: String,
         /// The other host
         other: Option<String>,
+        /// Lose only what the first sends to the other
+        #[arg(long, requires = "other")]
+        one_way: bool,
     },
     /// Mend all cuts
     Heal(LabName),
@@ -160,7 +163,9 @@ fn obey(command: LabCommand, format: Format) -> Result<ExitCode, Error> {
         LabCommand::Start { lab, host } => start(&lab.layout()?, &host)?,
         LabCommand::Pause { lab, host } => pause::pause(first_process(&lab.layout()?, &host)?)?,
         LabCommand::Resume { lab, host } => pause::resume(first_process(&lab.layout()?, &host)?)?,
-        LabCommand::Cut { lab, host, other } => cut(&lab.layout()?, host, other)?,
+        LabCommand::Cut { lab, host, other, one_way } => {
+            cut(&lab.layout()?, host, other, one_way)?;
+        }
         LabCommand::Heal(lab) => change_cuts(&lab.layout()?, |record| record.cuts.clear())?,
         LabCommand::Forward { lab, port, listen } => {
             relay::forward(&lab.layout()?, port, listen.unwrap_or(port))?;
@@ -222,7 +227,7 @@ fn start(layout: &Layout, host: &str) -> Result<(), Error> {
     up::start_programs(layout, host)
 }
 
-fn cut(layout: &Layout, host: String, other: Option<String>) -> Result<(), Error> {
+fn cut(layout: &Layout, host: String, other: Option<String>, one_way: bool) -> Result<(), Error> {
     let record = Record::require(layout)?;
     record.check_host(&host)?;
     let cut = match other {
@@ -232,8 +237,11 @@ fn cut(layout: &Layout, host: String, other: Option<String>) -> Result<(), Error
             if other == host {
                 return Err(Error::refused(format!("{host} cannot be cut from itself"), ""));
             }
-            let (a, b) = if host < other { (host, other) } else { (other, host) };
-            Cut::Pair(a, b)
+            match (one_way, host < other) {
+                (true, _) => Cut::OneWay { from: host, to: other },
+                (false, true) => Cut::Pair(host, other),
+                (false, false) => Cut::Pair(other, host),
+            }
         }
     };
     change_cuts(layout, |record| {

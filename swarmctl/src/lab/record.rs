@@ -23,7 +23,8 @@ pub(super) struct Record {
     /// What the relay dials for the hosts: `HOST:PORT`, or `*.DOMAIN:PORT`. Without any there is no relay.
     #[serde(default)]
     pub(super) relay: Vec<String>,
-    /// Cut links: one name is a host that is off the network, two are a pair that does not hear each other.
+    /// Cut links: one name is a host that is off the network, two are a pair that does not hear each other, or only one
+    /// of them the other.
     #[serde(default)]
     pub(super) cuts: BTreeSet<Cut>,
 }
@@ -46,6 +47,13 @@ pub(super) enum Cut {
     Pair(String, String),
     /// Between a host and everybody.
     Host(String),
+    /// From one host to another: what is sent back arrives.
+    OneWay {
+        /// Who is not heard.
+        from: String,
+        /// Who does not hear it.
+        to: String,
+    },
 }
 
 impl Record {
@@ -108,18 +116,15 @@ impl Record {
         self.cuts.contains(&Cut::Host(host.to_owned()))
     }
 
-    /// The hosts that a host is kept from hearing, one by one.
+    /// The hosts that do not hear a host, one by one.
     pub(super) fn unheard(&self, host: &str) -> Vec<&str> {
-        let other = |cut| match cut {
-            (a, b) if a == host => Some(b),
-            (a, b) if b == host => Some(a),
+        let deaf = self.cuts.iter().filter_map(|cut| match cut {
+            Cut::Pair(a, b) if a == host => Some(b.as_str()),
+            Cut::Pair(a, b) if b == host => Some(a.as_str()),
+            Cut::OneWay { from, to } if from == host => Some(to.as_str()),
             _ => None,
-        };
-        let pairs = self.cuts.iter().filter_map(|cut| match cut {
-            Cut::Pair(a, b) => Some((a.as_str(), b.as_str())),
-            Cut::Host(_) => None,
         });
-        pairs.filter_map(other).collect()
+        deaf.collect()
     }
 }
 
@@ -158,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cuts_hold_in_both_directions() {
+    fn cuts_hold_in_both_directions_unless_they_are_one_way() {
         let mut record = Record {
             hosts: 3,
             controllers: 3,
@@ -169,8 +174,9 @@ mod tests {
         };
         record.cuts.insert(Cut::Pair("n1".into(), "n2".into()));
         record.cuts.insert(Cut::Host("n3".into()));
+        record.cuts.insert(Cut::OneWay { from: "n2".into(), to: "n3".into() });
         assert_eq!(record.unheard("n1"), ["n2"]);
-        assert_eq!(record.unheard("n2"), ["n1"]);
+        assert_eq!(record.unheard("n2"), ["n1", "n3"]);
         assert!(record.unheard("n3").is_empty());
         assert!(record.is_off("n3") && !record.is_off("n1"));
         let again: Record = serde_json::from_slice(&serde_json::to_vec(&record).unwrap()).unwrap();
