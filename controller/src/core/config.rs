@@ -13,7 +13,7 @@ pub struct CoreConfig {
     pub seed: u64,
     /// Milliseconds of one tick.
     pub tick_ms: u64,
-    /// Ticks without a leader until an election, at least; at most twice as many.
+    /// Ticks without a leader until an election, at least; at most twice as many. Slow disks and networks make it more.
     pub election_ticks: usize,
     /// Ticks between a leader's heartbeats.
     pub heartbeat_ticks: usize,

@@ -24,6 +24,11 @@ pub enum Input {
         /// Whether it arrived.
         ok: bool,
     },
+    /// The disk made something durable, which took so long. Elections are not called sooner than voters' disks allow.
+    Synced {
+        /// Microseconds from the beginning of the write to its being durable.
+        micros: u64,
+    },
     /// This batch and all with smaller numbers are on disk.
     Persisted {
         /// [`super::output::DiskBatch::number`].

@@ -8,11 +8,12 @@ use raft::eraftpb::{
     Snapshot,
 };
 use raft::{RawNode, SnapshotStatus, StateRole};
-use swarm_proto::id::RaftId;
+use swarm_proto::id::{RaftId, Timestamp};
 
 use super::config::CoreConfig;
 use super::log::Log;
 use super::output::{DiskBatch, DiskEntry, DiskSnapshot, Output, SnapshotBody};
+use super::timing::{Pace, Timing};
 use super::{Members, StartError, State};
 
 const MAX_MESSAGE: u64 = 1 << 20;
@@ -30,6 +31,8 @@ struct Waiting {
     /// A leader's snapshot in the batch: applied only once it is on disk.
     snapshot: Option<u64>,
     messages: Vec<Message>,
+    /// Since when it waits.
+    since: Timestamp,
 }
 
 /// What came out of raft-rs, for the core to act on.
@@ -56,13 +59,20 @@ pub(super) struct Member {
     persisted: u64,
     /// The index of the last snapshot of our own.
     snapshot_index: u64,
+    pace: Pace,
+    now: Timestamp,
+    /// Who led last, also while nobody does.
+    last_leader: u64,
 }
 
 impl Member {
     pub(super) fn new(config: &CoreConfig, log: Log, applied: u64) -> Result<Self, StartError> {
+        let pace = Pace::new(config.tick_ms, config.election_ticks);
         let settings = raft::Config {
             id: config.raft_id.0,
             election_tick: config.election_ticks,
+            min_election_tick: config.election_ticks,
+            max_election_tick: 2 * pace.longest_ticks() + 2,
             heartbeat_tick: config.heartbeat_ticks,
             applied,
             max_size_per_msg: MAX_MESSAGE,
@@ -87,23 +97,60 @@ impl Member {
             waiting: VecDeque::new(),
             persisted: 0,
             snapshot_index: applied,
+            pace,
+            now: Timestamp(0),
+            last_leader: raft::INVALID_ID,
         };
         member.set_timeout();
         Ok(member)
     }
 
-    /// raft-rs draws its election time-outs at random; this one follows from what the member is and did.
+    /// raft-rs draws its election time-outs at random; this one follows from what the member is and did, and lies in
+    /// the same range. The voters that may follow a lost leader take turns within it, so that they do not stand against
+    /// each other; and the first of them waits until nobody else is loyal to the lost leader any more.
     fn set_timeout(&mut self) {
-        let least = self.raw.raft.election_timeout();
+        if self.raw.raft.leader_id != raft::INVALID_ID {
+            self.last_leader = self.raw.raft.leader_id;
+        }
+        let least = self.pace.election_ticks();
+        let voters = &self.raw.store().conf_state().voters;
+        let mut heirs: Vec<u64> =
+            voters.iter().copied().filter(|id| *id != self.last_leader).collect();
+        heirs.sort_unstable();
+        let count = heirs.len().max(1);
+        let own = heirs.iter().position(|id| *id == self.id()).unwrap_or(0);
+        let first = usize::try_from(self.term() % count as u64).unwrap_or(0);
+        let turn = (own + first) % count;
+        let share = least / count;
+        let extra = usize::try_from(self.mixed() % (share as u64 / 2 + 1)).unwrap_or(0);
+        self.raw.raft.set_randomized_election_timeout(least + 1 + turn * least / count + extra);
+    }
+
+    /// A number that looks like chance and follows from what the member is and did.
+    fn mixed(&self) -> u64 {
         let mut mixed = self.seed
             ^ self.raw.raft.id.wrapping_mul(0x9e37_79b9_7f4a_7c15)
             ^ self.raw.raft.term.wrapping_mul(0xbf58_476d_1ce4_e5b9)
             ^ self.attempt.wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        let extra = usize::try_from(mixed % least as u64).unwrap_or(0);
-        self.raw.raft.set_randomized_election_timeout(least + extra);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// What this member knows of the group's timing.
+    pub(super) fn timing(&self) -> Timing {
+        self.pace.timing()
+    }
+
+    /// The clock was looked at.
+    pub(super) fn look_at_clock(&mut self, now: Timestamp) {
+        self.now = now;
+        self.pace.look_at_clock(now);
+    }
+
+    /// A sync of the disk took so long.
+    pub(super) fn synced(&mut self, micros: u64) {
+        self.pace.synced(micros);
     }
 
     pub(super) fn is_leader(&self) -> bool {
@@ -144,6 +191,9 @@ impl Member {
 
     /// A tick. It does not count for elections while a vote or a snapshot is on its way to the disk.
     pub(super) fn tick(&mut self) {
+        let oldest = self.waiting.iter().find(|waiting| waiting.batch.is_some());
+        let voters = &self.raw.store().conf_state().voters;
+        self.pace.tick(oldest.map(|waiting| waiting.since), |id| voters.contains(&id));
         if !self.is_leader() && (self.awaits_vote() || self.awaits_snapshot()) {
             return;
         }
@@ -174,6 +224,7 @@ impl Member {
             _ => false,
         };
         if message.to == self.id() && !refused {
+            self.pace.hear(&message, bytes);
             // What raft-rs does not expect (an unknown peer, an old message) changes nothing.
             let _ = self.raw.step(message);
             self.set_timeout();
@@ -262,7 +313,7 @@ impl Member {
         if let Some(index) = restored {
             self.raw.advance_apply_to(index);
         }
-        send(released, out);
+        self.send(released, out);
     }
 
     pub(super) fn has_work(&self) -> bool {
@@ -276,7 +327,7 @@ impl Member {
         }
         let mut ready = self.raw.ready();
         let mut happened = Vec::new();
-        send(ready.take_messages(), out);
+        self.send(ready.take_messages(), out);
         let states = ready.take_read_states();
         happened.extend(states.into_iter().map(|s| Happening::ReadState(s.request_ctx, s.index)));
         let snapshot = (!ready.snapshot().is_empty()).then(|| ready.snapshot().clone());
@@ -290,7 +341,7 @@ impl Member {
         let batch = self.write(snapshot.as_ref(), &entries, hard_state, out);
         if !vote && !self.awaits_vote() {
             let (at_once, later) = messages.into_iter().partition(needs_no_disk);
-            send(at_once, out);
+            self.send(at_once, out);
             messages = later;
         }
         self.waiting.push_back(Waiting {
@@ -299,6 +350,7 @@ impl Member {
             vote,
             snapshot: snapshot.as_ref().map(|snapshot| snapshot.get_metadata().index),
             messages,
+            since: self.now,
         });
         let committed = ready.take_committed_entries();
         self.raw.advance_append_async(ready);
@@ -384,7 +436,24 @@ impl Member {
             vote: false,
             snapshot: None,
             messages,
+            since: self.now,
         });
+    }
+
+    fn send(&self, messages: Vec<Message>, out: &mut Vec<Output>) {
+        let mut by_peer: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
+        for message in messages {
+            let bytes = self.pace.encode(&message);
+            if message.get_msg_type() == MessageType::MsgSnapshot {
+                let to = RaftId(message.to);
+                out.push(Output::Send { to, messages: vec![bytes], snapshot: true });
+            } else {
+                by_peer.entry(message.to).or_default().push(bytes);
+            }
+        }
+        for (to, messages) in by_peer {
+            out.push(Output::Send { to: RaftId(to), messages, snapshot: false });
+        }
     }
 
     pub(super) fn entries_since_snapshot(&self, applied: u64) -> u64 {
@@ -446,20 +515,4 @@ fn needs_no_disk(message: &Message) -> bool {
             | MessageType::MsgReadIndex
             | MessageType::MsgReadIndexResp
     )
-}
-
-fn send(messages: Vec<Message>, out: &mut Vec<Output>) {
-    let mut by_peer: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
-    for message in messages {
-        let to = RaftId(message.to);
-        if message.get_msg_type() == MessageType::MsgSnapshot {
-            let messages = vec![message.encode_to_vec()];
-            out.push(Output::Send { to, messages, snapshot: true });
-        } else {
-            by_peer.entry(message.to).or_default().push(message.encode_to_vec());
-        }
-    }
-    for (to, messages) in by_peer {
-        out.push(Output::Send { to: RaftId(to), messages, snapshot: false });
-    }
 }

@@ -13,6 +13,7 @@ mod reads;
 pub mod rules;
 pub mod session;
 pub mod state;
+mod timing;
 
 use prost::Message as _;
 use raft::eraftpb::EntryType;
@@ -27,6 +28,7 @@ pub use input::Input;
 pub use output::{DiskBatch, DiskEntry, DiskSnapshot, Members, Output, Recovered, SnapshotBody};
 pub use session::{FromAgent, ToAgent};
 pub use state::{Event, State};
+pub use timing::Timing;
 
 use leader::Leader;
 use log::Log;
@@ -56,6 +58,8 @@ pub struct Status {
     pub applied: u64,
     /// The group's members.
     pub members: Members,
+    /// How long elections are waited for, and what that follows.
+    pub timing: Timing,
 }
 
 /// One controller without its surroundings.
@@ -105,6 +109,7 @@ impl Core {
             return Vec::new();
         }
         self.now = self.steady(now);
+        self.member.look_at_clock(self.now);
         if let Some(leader) = &mut self.leader {
             leader.look_at_clock(self.now);
         }
@@ -139,6 +144,7 @@ impl Core {
             Input::PeerMessage { bytes } => self.member.step(&bytes),
             Input::PeerUnreachable(peer) => self.member.unreachable(peer),
             Input::SnapshotSent { to, ok } => self.member.snapshot_sent(to, ok),
+            Input::Synced { micros } => self.member.synced(micros),
             Input::Persisted { batch } => self.member.on_persisted(batch, out),
             Input::Command { token, request_id, command } => {
                 if let Some(leader) = &mut self.leader {
@@ -319,7 +325,13 @@ impl Core {
             commit: self.member.commit(),
             applied: self.state.applied,
             members: self.member.members(),
+            timing: self.member.timing(),
         }
+    }
+
+    /// How long elections are waited for, and what that follows.
+    pub fn timing(&self) -> Timing {
+        self.member.timing()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::disk::Store;
 use super::fatal::{die, vital_thread};
@@ -18,10 +19,10 @@ pub struct DiskThread {
 }
 
 impl DiskThread {
-    /// Starts the thread; `persisted` is told the number of the last durable batch.
+    /// Starts the thread; `persisted` is told the number of the last durable batch, and what its write took.
     pub fn start(
         store: impl Store + 'static,
-        persisted: impl FnMut(u64) + Send + 'static,
+        persisted: impl FnMut(u64, Duration) + Send + 'static,
     ) -> io::Result<Self> {
         let (batches, waiting) = channel();
         let thread = vital_thread("disk", move || run(store, &waiting, persisted))?;
@@ -41,14 +42,20 @@ impl DiskThread {
     }
 }
 
-fn run(mut store: impl Store, waiting: &Receiver<DiskBatch>, mut persisted: impl FnMut(u64)) {
+fn run(
+    mut store: impl Store,
+    waiting: &Receiver<DiskBatch>,
+    mut persisted: impl FnMut(u64, Duration),
+) {
     while let Ok(first) = waiting.recv() {
         let mut group = vec![first];
         group.extend(waiting.try_iter().take(GROUP - 1));
+        let begun = Instant::now();
         if let Err(error) = store.write(&group) {
             die(&chain(&error));
         }
-        persisted(group.iter().map(|batch| batch.number).max().unwrap_or_default());
+        let last = group.iter().map(|batch| batch.number).max().unwrap_or_default();
+        persisted(last, begun.elapsed());
     }
 }
 
@@ -103,7 +110,7 @@ mod tests {
         let writes = Arc::new(Mutex::new(Vec::new()));
         let store = Fake { leave: waits, writes: Arc::clone(&writes) };
         let (done, persisted) = mpsc::channel();
-        let disk = DiskThread::start(store, move |number| done.send(number).unwrap()).unwrap();
+        let disk = DiskThread::start(store, move |number, _| done.send(number).unwrap()).unwrap();
 
         disk.write(batch(1));
         leave.send(()).unwrap();

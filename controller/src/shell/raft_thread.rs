@@ -188,6 +188,8 @@ struct RaftThread<T> {
     own: Vec<Input>,
     next_token: u64,
     tick: Duration,
+    /// The election time-out that was logged last, in milliseconds.
+    election_ms: u64,
 }
 
 /// Starts the Raft thread and the disk thread.
@@ -199,11 +201,15 @@ pub fn start(
     peers: impl Transmit + 'static,
     hub: Arc<Hub>,
 ) -> io::Result<JoinHandle<()>> {
-    let disk = DiskThread::start(store, move |batch| {
+    let disk = DiskThread::start(store, move |batch, took| {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         // Waits while the core is busy; the core never waits for this thread.
-        let _ = handle.requests.blocking_send(Request::Input(Input::Persisted { batch }));
+        for input in [Input::Synced { micros }, Input::Persisted { batch }] {
+            let _ = handle.requests.blocking_send(Request::Input(input));
+        }
     })?;
     hub.members(core.status().members);
+    let election_ms = core.timing().election_ms;
     let clock = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let thread = RaftThread {
         core,
@@ -217,6 +223,7 @@ pub fn start(
         own: Vec::new(),
         next_token: 1,
         tick,
+        election_ms,
     };
     vital_thread("raft", move || clock.block_on(thread.run()))
 }
@@ -245,11 +252,26 @@ impl<T: Transmit> RaftThread<T> {
                 // Ticks that this process slept through do not count: nobody could be heard meanwhile.
                 next_tick = (next_tick + self.tick).max(now);
                 self.handle(Input::Tick);
+                self.log_timing();
             }
         }
         self.requests.0.close();
         drop(self.requests);
         self.disk.finish();
+    }
+
+    fn log_timing(&mut self) {
+        let timing = self.core.timing();
+        if timing.election_ms != self.election_ms {
+            tracing::info!(
+                election_ms = timing.election_ms,
+                before_ms = self.election_ms,
+                slowest_sync_us = timing.slowest_sync,
+                round_trip_ms = timing.round_trip_ms,
+                "the election time-out follows disks and network"
+            );
+            self.election_ms = timing.election_ms;
+        }
     }
 
     /// When stopping: leadership has gone elsewhere, or cannot go, or the patience is over.

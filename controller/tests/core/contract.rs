@@ -13,7 +13,7 @@ use swarm_proto::object::{Cluster, NodeDescription, Role, Secret};
 
 use crate::spec;
 
-const START: u64 = 1_700_000_000_000;
+pub(crate) const START: u64 = 1_700_000_000_000;
 
 fn cluster() -> Cluster {
     Cluster {
@@ -31,7 +31,7 @@ fn cluster() -> Cluster {
     }
 }
 
-fn first_disk() -> Recovered {
+pub(crate) fn first_disk() -> Recovered {
     let first = bootstrap(cluster(), "n1", "n1:2377", Timestamp(START));
     let snapshot = first.snapshot.map(|s| (s.index, s.term, s.encode()));
     Recovered { hard_state: first.hard_state, snapshot, entries: Vec::new() }
