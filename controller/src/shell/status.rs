@@ -75,6 +75,9 @@ impl Controller {
             commit: status.commit,
             applied: status.applied,
             leader: status.leader.map_or(0, |leader| leader.0),
+            sync_p50: status.timing.sync_p50,
+            sync_p99: status.timing.sync_p99,
+            election_timeout: Some(status.timing.election_ms),
             ..wire::ControllerNumbers::default()
         })
     }
