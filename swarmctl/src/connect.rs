@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use swarm_proto::transport::{
     CONTROLLER_NAME, ConnectError, Credentials, MAX_MESSAGE, Tls, connect_unix,
 };
@@ -27,6 +29,8 @@ const RETRY_FOR: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// How long one controller may take; a deploy asks a registry meanwhile.
 const ANSWER_WITHIN: Duration = Duration::from_mins(2);
+/// How long a controller is waited for before the next one is asked as well.
+const NEXT_AFTER: Duration = Duration::from_millis(600);
 
 /// How the user named the cluster.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -105,33 +109,23 @@ impl Cluster {
         Ok(Self { addresses, tls, name, good: AtomicUsize::new(0) })
     }
 
-    /// Asks the controllers in turn until one answers. Requests carry an id where a repetition would matter.
+    /// Asks the controllers until one answers: in turn, and not waiting long for one before asking the next as well.
+    /// Requests carry an id where a repetition would matter.
     pub(crate) async fn call<T>(
         &self,
         ask: impl AsyncFn(Client) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
         let start = Instant::now();
-        let mut was_busy = false;
         loop {
-            let mut refusals = Vec::new();
-            let mut is_busy = false;
-            for _ in 0..self.addresses.len() {
-                match self.ask_one(&ask).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(Attempt::Connect(why)) => refusals.push(why),
-                    // Each one is asked at least once: the first may be cut off from the others.
-                    Err(Attempt::Busy(status)) if was_busy && start.elapsed() >= RETRY_FOR => {
-                        return Err(unserved(&status));
-                    }
-                    Err(Attempt::Busy(_)) => is_busy = true,
-                    Err(Attempt::Refused(status)) => return Err(refusal(&status)),
+            match self.ask_all(&ask).await {
+                Ok(answer) => return Ok(answer),
+                Err(Missed::Refused(status)) => return Err(refusal(&status)),
+                Err(Missed::Unreachable(reasons)) => return Err(self.unreachable(&reasons)),
+                Err(Missed::Busy(status)) if start.elapsed() >= RETRY_FOR => {
+                    return Err(unserved(&status));
                 }
-                self.good.fetch_add(1, Ordering::Relaxed);
+                Err(Missed::Busy(_)) => {}
             }
-            if !is_busy {
-                return Err(self.unreachable(&refusals));
-            }
-            was_busy = true;
             sleep(RETRY_PAUSE).await;
         }
     }
@@ -139,8 +133,9 @@ impl Cluster {
     async fn ask_one<T>(
         &self,
         ask: &impl AsyncFn(Client) -> Result<Response<T>, Status>,
+        at: usize,
     ) -> Result<T, Attempt> {
-        let address = &self.addresses[self.good.load(Ordering::Relaxed) % self.addresses.len()];
+        let address = &self.addresses[at];
         let client = self.connect(address).await.map_err(Attempt::Connect)?;
         match timeout(ANSWER_WITHIN, ask(client)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
@@ -151,6 +146,38 @@ impl Cluster {
                 ANSWER_WITHIN.as_secs()
             )))),
         }
+    }
+
+    /// Asks each controller once, until one says yes or no.
+    async fn ask_all<T>(
+        &self,
+        ask: &impl AsyncFn(Client) -> Result<Response<T>, Status>,
+    ) -> Result<T, Missed> {
+        let count = self.addresses.len();
+        let first = self.good.load(Ordering::Relaxed);
+        let mut waiting = (0..count).map(|next| (first + next) % count);
+        let mut running = FuturesUnordered::new();
+        let (mut refusals, mut busy) = (Vec::new(), None);
+        loop {
+            // One more at the beginning, after each failure, and when the others take long: they may be frozen, or cut
+            // off from the rest.
+            running
+                .extend(waiting.next().map(|at| async move { (at, self.ask_one(ask, at).await) }));
+            tokio::select! {
+                answer = running.next() => match answer {
+                    Some((at, Ok(answer))) => {
+                        self.good.store(at, Ordering::Relaxed);
+                        return Ok(answer);
+                    }
+                    Some((_, Err(Attempt::Refused(status)))) => return Err(Missed::Refused(status)),
+                    Some((_, Err(Attempt::Connect(why)))) => refusals.push(why),
+                    Some((_, Err(Attempt::Busy(status)))) => busy = Some(status),
+                    None => break,
+                },
+                () = sleep(NEXT_AFTER), if waiting.len() > 0 => {}
+            }
+        }
+        Err(busy.map_or(Missed::Unreachable(refusals), Missed::Busy))
     }
 
     async fn connect(&self, address: &Address) -> Result<Client, String> {
@@ -193,6 +220,16 @@ enum Attempt {
     /// There was no connection.
     Connect(String),
     /// Another controller, or the same one a little later, may answer.
+    Busy(Status),
+    /// The answer is no.
+    Refused(Status),
+}
+
+/// Why no controller gave an answer.
+enum Missed {
+    /// There was no connection to any, for these reasons.
+    Unreachable(Vec<String>),
+    /// A little later one may answer.
     Busy(Status),
     /// The answer is no.
     Refused(Status),

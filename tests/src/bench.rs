@@ -78,9 +78,42 @@ impl Spread {
     }
 }
 
+/// Prints median, 99th percentile and worst of each case and writes them to `target/bench/NAME.json`.
+pub fn report_spread(name: &str, unit: &str, cases: &[(&str, Vec<f64>)]) -> Outcome<()> {
+    println!("{name}: {:<44} {:>6} {:>8} {:>8} {:>8}", "", "rounds", "median", "p99", "worst");
+    let mut rows = Vec::new();
+    for (case, figures) in cases {
+        let mut sorted = figures.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = |percent: usize| {
+            let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+            sorted.get(place).copied().unwrap_or(f64::NAN)
+        };
+        let (median, p99, worst) = (at(50), at(99), at(100));
+        println!(
+            "{case:<54} {:>6} {median:>6.2} {unit} {p99:>6.2} {unit} {worst:>6.2} {unit}",
+            sorted.len()
+        );
+        for (what, ours) in [("median", median), ("p99", p99), ("worst", worst)] {
+            rows.push(json!({
+                "case": format!("{case}, {what}"), "unit": unit, "better": "lower",
+                "ours": ours, "peers": {},
+            }));
+        }
+    }
+    fs::write(folder()?.join(format!("{name}.json")), serde_json::to_string_pretty(&rows)?)?;
+    Ok(())
+}
+
+/// The folder of the programs: where this one lies.
+pub fn programs() -> Outcome<PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(own.parent().ok_or("this program lies nowhere")?.to_owned())
+}
+
 /// Runs `swarmctl` with contexts of the benches' own; returns its data.
 pub fn swarmctl(arguments: &[&str]) -> Outcome<String> {
-    let mut command = Command::new(root().join("target/release/swarmctl"));
+    let mut command = Command::new(programs()?.join("swarmctl"));
     output(command.args(arguments).env("XDG_CONFIG_HOME", folder()?.join("settings")))
 }
 

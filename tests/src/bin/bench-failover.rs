@@ -1,56 +1,117 @@
-//! Kills the leading controller again and again, and a whole host once a round: how long until the next write is
-//! accepted, and until the lost tasks run elsewhere. `BENCH_ROUNDS` sets the number of rounds (10).
+//! How long until the next write is accepted after the leading controller was killed, frozen or cut off, and until a
+//! lost host's tasks run elsewhere. `BENCH_ROUNDS` sets the number of kills (100); the other cases take a quarter of
+//! it, and hosts are lost in a tenth.
 #![expect(clippy::print_stderr, reason = "a program that says how far it is")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use swarm_tests::bench::{Case, Figures, Outcome, folder, report, rounds, swarmctl, text};
+use swarm_tests::bench::{Outcome, folder, report_spread, rounds, swarmctl, text};
 
 const LAB: &str = "bench";
+const TASKS: usize = 6;
 const STACK: &str = r"services:
   sleeper:
     image: busybox:latest
     command: sleep 100000
     deploy: {replicas: 6}
 ";
-const WRITE: Case = Case { name: "leader killed to next accepted scale", unit: "s" };
-const MOVE: Case = Case { name: "host killed to its tasks running elsewhere", unit: "s" };
 
-fn main() -> Outcome<()> {
-    let rounds = rounds(10)?;
-    let stack = folder()?.join("failover.yml");
-    fs::write(&stack, STACK)?;
-    swarmctl(&["lab", "up", "--name", LAB, "--fresh"])?;
-    let figures = swarmctl(&["deploy", "-f", text(&stack), "--name", "bench"])
-        .and_then(|_| (1..=rounds).map(measure).collect::<Outcome<Vec<Figures>>>());
-    swarmctl(&["lab", "down", "--name", LAB])?;
-    report("failover", &[WRITE, MOVE], &figures?, None)
+/// What happens to the leader.
+#[derive(Clone, Copy)]
+enum Loss {
+    Killed,
+    Paused,
+    CutOff,
 }
 
-fn measure(round: usize) -> Outcome<Figures> {
-    eprintln!("round {round}");
-    let leader = leader()?;
-    let replicas = if round.is_multiple_of(2) { 6 } else { 7 };
-    swarmctl(&["lab", "kill", "--name", LAB, &leader, "--only", "controller"])?;
-    let begun = Instant::now();
-    swarmctl(&["service", "scale", "--detach", &format!("bench_sleeper={replicas}")])?;
-    let write = begun.elapsed().as_secs_f64();
-    swarmctl(&["lab", "start", "--name", LAB, &leader])?;
-    wait(
-        "all controllers and tasks are back",
-        || Ok(voters()? == 3 && running(None)? == replicas),
-    )?;
+impl Loss {
+    fn case(self) -> &'static str {
+        match self {
+            Self::Killed => "leader killed to next accepted write",
+            Self::Paused => "leader's host frozen to next accepted write",
+            Self::CutOff => "leader's host cut off to next accepted write",
+        }
+    }
 
-    let lost = followers()?.pop().ok_or("no follower")?;
-    swarmctl(&["lab", "kill", "--name", LAB, &lost])?;
+    fn inflict(self, host: &str) -> Outcome<()> {
+        match self {
+            Self::Killed => lab("kill", &[host, "--only", "controller"]),
+            Self::Paused => lab("pause", &[host]),
+            Self::CutOff => lab("cut", &[host]),
+        }
+    }
+
+    fn mend(self, host: &str) -> Outcome<()> {
+        match self {
+            Self::Killed => lab("start", &[host]),
+            Self::Paused => lab("resume", &[host]),
+            Self::CutOff => lab("heal", &[]),
+        }
+    }
+}
+
+fn main() -> Outcome<()> {
+    let rounds = rounds(100)?;
+    let stack = folder()?.join("failover.yml");
+    fs::write(&stack, STACK)?;
+    lab("up", &["--fresh"])?;
+    let figures = swarmctl(&["deploy", "-f", text(&stack), "--name", "bench"])
+        .and_then(|_| measure_all(rounds));
+    lab("down", &[])?;
+    report_spread("failover", "s", &figures?)
+}
+
+fn measure_all(rounds: usize) -> Outcome<Vec<(&'static str, Vec<f64>)>> {
+    let before = running(None)?;
+    let mut figures = Vec::new();
+    for (loss, rounds) in [
+        (Loss::Killed, rounds),
+        (Loss::Paused, rounds.div_ceil(4)),
+        (Loss::CutOff, rounds.div_ceil(4)),
+    ] {
+        let took = (1..=rounds).map(|round| lose_leader(loss, round)).collect::<Outcome<_>>()?;
+        figures.push((loss.case(), took));
+    }
+    if running(None)? != before {
+        return Err("a task was replaced although only controllers changed".into());
+    }
+    let moved = (1..=rounds.div_ceil(10)).map(|_| lose_host()).collect::<Outcome<_>>()?;
+    figures.push(("host killed to its tasks running elsewhere", moved));
+    Ok(figures)
+}
+
+fn lose_leader(loss: Loss, round: usize) -> Outcome<f64> {
+    let leader = leader()?;
+    loss.inflict(&leader)?;
     let begun = Instant::now();
-    wait("the tasks run elsewhere", || Ok(running(Some(&lost))? == replicas))?;
-    let moved = begun.elapsed().as_secs_f64();
-    swarmctl(&["lab", "start", "--name", LAB, &lost])?;
-    wait("the host is back", || Ok(ready()? == 3 && running(None)? == replicas))?;
-    Ok(Figures::from([(WRITE.name, write), (MOVE.name, moved)]))
+    swarmctl(&["node", "label", "n1", &format!("round={round}")])?;
+    let took = begun.elapsed().as_secs_f64();
+    loss.mend(&leader)?;
+    eprintln!("{} ({leader}): {took:.3} s", loss.case());
+    wait("all controllers and tasks are back", || {
+        Ok(voters()? == 3 && ready()? == 3 && running(None)?.len() == TASKS)
+    })?;
+    Ok(took)
+}
+
+fn lose_host() -> Outcome<f64> {
+    let leader = leader()?;
+    let hosts = ["n1", "n2", "n3"];
+    let lost = hosts.into_iter().find(|host| *host != leader).ok_or("no follower")?;
+    lab("kill", &[lost])?;
+    let begun = Instant::now();
+    wait("the tasks run elsewhere", || Ok(running(Some(lost))?.len() == TASKS))?;
+    let took = begun.elapsed().as_secs_f64();
+    lab("start", &[lost])?;
+    wait("the host is back", || Ok(ready()? == 3 && running(None)?.len() == TASKS))?;
+    Ok(took)
+}
+
+fn lab(verb: &str, arguments: &[&str]) -> Outcome<()> {
+    swarmctl(&[&["lab", verb, "--name", LAB], arguments].concat()).map(|_| ())
 }
 
 fn wait(what: &str, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome<()> {
@@ -69,12 +130,16 @@ fn list(arguments: &[&str]) -> Outcome<Vec<Value>> {
     list.as_array().cloned().ok_or_else(|| "swarmctl printed no list".into())
 }
 
-/// Running tasks that are not on `lost`.
-fn running(lost: Option<&str>) -> Outcome<usize> {
+/// Running tasks that are not on `lost`: their identities, and when they were started.
+fn running(lost: Option<&str>) -> Outcome<BTreeSet<String>> {
     let counts = |task: &&Value| {
         task["state"] == "running" && task["desired"] == "running" && task["node"].as_str() != lost
     };
-    Ok(list(&["ps"])?.iter().filter(counts).count())
+    let tasks = list(&["ps"])?;
+    let running = tasks.iter().filter(counts);
+    Ok(running
+        .map(|task| format!("{} {} {}", task["id"], task["pid"], task["started_at"]))
+        .collect())
 }
 
 fn ready() -> Outcome<usize> {
@@ -102,11 +167,4 @@ fn leader() -> Outcome<String> {
         Ok(found.is_some())
     })?;
     found.ok_or_else(|| "no leader".into())
-}
-
-fn followers() -> Outcome<Vec<String>> {
-    let leader = leader()?;
-    let nodes = list(&["node", "ls"])?;
-    let names = nodes.iter().filter_map(|node| node["hostname"].as_str());
-    Ok(names.filter(|name| *name != leader).map(str::to_owned).collect())
 }

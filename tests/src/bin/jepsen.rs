@@ -7,7 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use swarm_tests::bench::{Outcome, root};
+use swarm_tests::bench::{Outcome, programs, root};
 use swarm_tests::jepsen::{Fault, Hosts, Load, Nemesis, Report, run};
 use swarm_tests::linearizability::{Answer, Operation, Request, Verdict};
 use swarm_tests::random::Random;
@@ -29,9 +29,7 @@ fn main() -> Outcome<()> {
     }
     let folder = root().join("target/jepsen");
     fs::create_dir_all(&folder)?;
-    let program = std::env::current_exe()?;
-    let programs = program.parent().ok_or("this program lies nowhere")?;
-    let hosts = Hosts::of(programs, &folder.join("settings"), LAB, HOSTS);
+    let hosts = Hosts::of(&programs()?, &folder.join("settings"), LAB, HOSTS);
     let count = HOSTS.to_string();
     hosts.lab("up", &["--fresh", "--hosts", &count, "--controllers", &count])?;
     let seed = u64::from(std::process::id());
