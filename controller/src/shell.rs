@@ -21,6 +21,7 @@ pub mod raft_service;
 pub mod raft_thread;
 pub mod read;
 pub mod refusal;
+pub mod seal;
 pub mod server;
 pub mod setup;
 pub mod status;

@@ -20,6 +20,7 @@ pub use frame::FrameError;
 pub use record::RecordError;
 pub use store::{DiskStore, LOCK_PATIENCE};
 
+use super::seal::SealError;
 use crate::core::DiskBatch;
 
 /// Why the disk cannot be used. On any of these the process stops.
@@ -49,6 +50,9 @@ pub enum DiskError {
         /// Why.
         source: io::Error,
     },
+    /// The key of what is wrapped cannot be used.
+    #[error(transparent)]
+    Key(#[from] SealError),
     /// A segment of the log holds something that was not written.
     #[error("the log in {} is damaged: {cause}{REJOIN}", path.display())]
     Frame {

@@ -8,4 +8,5 @@ mod asking;
 mod faults;
 mod forming;
 mod host;
+mod secrets;
 mod status;

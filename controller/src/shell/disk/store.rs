@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use super::index::Index;
 use super::log::{EntryLog, Loaded};
-use super::seal::{Seal, Unsealed};
+use super::seal::Seal;
 use super::snapshot::{SnapshotDir, SnapshotName, sync_dir};
 use super::{DiskError, Store};
 use crate::core::{DiskBatch, DiskEntry, DiskSnapshot, Recovered};
+use crate::shell::seal::DataKey;
 
 /// How long the lock of a dying process is waited for.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -58,10 +59,11 @@ impl DiskStore {
             let path = path.to_owned();
             move |source| DiskError::File { action, path, source }
         };
-        let seal: Arc<dyn Seal> = Arc::new(Unsealed);
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make", path))?;
         rename_released(path).map_err(failed("rename", &path.join(LOG)))?;
+        // Its lock is held from here on: nobody else makes a key.
         let index = Index::open(&path.join(INDEX), patience)?;
+        let seal: Arc<dyn Seal> = Arc::new(DataKey::open_or_make(path)?);
         let folder = path.join(SNAPSHOTS);
         let snapshots = SnapshotDir::open(folder.clone(), Arc::clone(&seal));
         let snapshots = snapshots.map_err(failed("make", &folder))?;

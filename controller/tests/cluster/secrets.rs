@@ -1,0 +1,56 @@
+//! What a controller's disk shows to somebody who has only the disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::host::{Host, cluster_with, deploy, eventually, scale, stack};
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+/// The files below the log's folder in which a text stands.
+fn shown(host: &Host, text: &str) -> Vec<PathBuf> {
+    let holds = |path: &PathBuf| {
+        let content = fs::read(path).unwrap();
+        content.windows(text.len()).any(|part| part == text.as_bytes())
+    };
+    files(&host.dir.path().join("state/controller")).into_iter().filter(holds).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_and_snapshots_show_no_secret_and_are_read_again() {
+    let mut hosts = cluster_with("snapshot_entries = 100\n", 1).await;
+    let mut control = hosts[0].control().await;
+    control.deploy(deploy("r1", stack("web", 1))).await.unwrap();
+    for number in 0..150 {
+        control.scale_service(scale(&format!("s{number}"), "web", number % 3)).await.unwrap();
+    }
+    let snapshots = hosts[0].dir.path().join("state/controller/snapshots");
+    eventually("a snapshot is written", async || {
+        let names = fs::read_dir(&snapshots).unwrap().flatten().map(|entry| entry.file_name());
+        let later = names.filter(|name| name != "snapshot-1-1" && name != "new").count();
+        if later > 0 { Ok(()) } else { Err(String::from("not yet")) }
+    })
+    .await;
+    let token = hosts[0].expect(&["token", "agent"]);
+    let token = token.trim().rsplit('-').next().unwrap();
+    hosts[0].kill();
+    for secret in ["hunter2", "PASSWORD", token, "PRIVATE KEY"] {
+        assert_eq!(shown(&hosts[0], secret), Vec::<PathBuf>::new(), "the disk shows `{secret}`");
+    }
+    hosts[0].start();
+    let state = hosts[0].state().await;
+    assert_eq!(state.stacks.len(), 1);
+
+    hosts[0].kill();
+    let key = hosts[0].dir.path().join("state/controller/data.key");
+    fs::write(&key, format!("SWDATA-1-{}\n", "00".repeat(32))).unwrap();
+    let message = hosts[0].refused(&["run"]);
+    assert!(message.contains("was written under another key than that in `data.key`"), "{message}");
+}
