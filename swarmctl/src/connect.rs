@@ -30,7 +30,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// How long one controller may take; a deploy asks a registry meanwhile.
 const ANSWER_WITHIN: Duration = Duration::from_mins(2);
 /// How long a controller is waited for before the next one is asked as well.
-const NEXT_AFTER: Duration = Duration::from_millis(600);
+const NEXT_AFTER: Duration = Duration::from_millis(300);
 
 /// How the user named the cluster.
 #[derive(Debug, Clone, Default, clap::Args)]

@@ -16,8 +16,11 @@ use swarm_proto::id::Timestamp;
 const LONGEST_MS: u64 = 10_000;
 /// The time-out is so many times what a slow sync and a round trip take.
 const MARGIN: u64 = 3;
-/// Measurements that count, at most.
-const SAMPLES: usize = 256;
+/// Syncs that count, at most.
+const SYNCS: usize = 256;
+/// Round trips to one member that count, and how few say nothing yet.
+const TRIPS: usize = 16;
+const TOO_FEW_TRIPS: usize = 3;
 /// How old a measurement may be, in milliseconds; the last few count however old they are.
 const FRESH_MS: u64 = 60_000;
 const FEW: usize = 8;
@@ -41,7 +44,7 @@ pub struct Timing {
     pub sync_p99: Option<u64>,
     /// The slowest voter's, as far as this member was told lately, in microseconds.
     pub slowest_sync: u64,
-    /// Milliseconds from the leader to a member and back: 90 of 100 are quicker.
+    /// Milliseconds from the leader to the farthest voter and back: half are quicker.
     pub round_trip_ms: u64,
 }
 
@@ -57,10 +60,17 @@ pub(super) struct Pace {
     /// Looks since the time-out in force was last called for.
     calm: u32,
     syncs: Samples,
-    trips: Samples,
+    trips: BTreeMap<u64, Trips>,
     told: BTreeMap<u64, Told>,
     /// Who sent the last heartbeat, and when by its own clock.
     heartbeat: Option<(u64, u64)>,
+}
+
+/// Round trips to one member.
+struct Trips {
+    took: Samples,
+    /// When the last one ended. One at a time: what was held up on the way arrives together and would count many times.
+    ended: Timestamp,
 }
 
 struct Told {
@@ -77,8 +87,8 @@ impl Pace {
             now: Timestamp(0),
             ticks: 0,
             calm: 0,
-            syncs: Samples::default(),
-            trips: Samples::default(),
+            syncs: Samples::of(SYNCS),
+            trips: BTreeMap::new(),
             told: BTreeMap::new(),
             heartbeat: None,
         }
@@ -110,7 +120,7 @@ impl Pace {
         }
         let now = self.now;
         self.syncs.forget(now);
-        self.trips.forget(now);
+        self.trips.retain(|id, _| is_voter(*id));
         self.told.retain(|id, told| is_voter(*id) && told.at.0 + TOLD_MS > now.0);
         let under_way = oldest.map_or(0, |since| now.0.saturating_sub(since.0) * 1000);
         let sync_ms = self.slowest_sync().max(under_way) / 1000;
@@ -137,7 +147,9 @@ impl Pace {
 
     fn round_trip(&self) -> u64 {
         let told = self.told.values().map(|told| told.words.round_trip);
-        told.max().unwrap_or(0).max(self.trips.percentile(90).unwrap_or(0))
+        let known = self.trips.values().filter(|trips| trips.took.values.len() >= TOO_FEW_TRIPS);
+        let found = known.filter_map(|trips| trips.took.percentile(50));
+        told.chain(found).max().unwrap_or(0)
     }
 
     pub(super) fn timing(&self) -> Timing {
@@ -179,12 +191,23 @@ impl Pace {
         if words.sent > 0 {
             self.heartbeat = Some((message.from, words.sent));
         }
-        let took = self.now.0.saturating_sub(words.heard);
-        let answers = message.get_msg_type() == MessageType::MsgHeartbeatResponse;
-        if answers && words.heard > 0 && took <= LONGEST_TRIP_MS {
-            self.trips.add(self.now, took);
+        if message.get_msg_type() == MessageType::MsgHeartbeatResponse {
+            self.arrived(message.from, Timestamp(words.heard));
         }
         self.told.insert(message.from, Told { at: self.now, words });
+    }
+}
+
+impl Pace {
+    /// A heartbeat sent at `sent` was answered.
+    fn arrived(&mut self, from: u64, sent: Timestamp) {
+        let new = || Trips { took: Samples::of(TRIPS), ended: Timestamp(1) };
+        let trips = self.trips.entry(from).or_insert_with(new);
+        let took = self.now.0.saturating_sub(sent.0);
+        if sent >= trips.ended && took <= LONGEST_TRIP_MS {
+            trips.took.add(self.now, took);
+            trips.ended = self.now;
+        }
     }
 }
 
@@ -257,26 +280,34 @@ impl prost_for_raft::Message for Words {
 }
 
 /// The last measurements of something.
-#[derive(Default)]
-struct Samples(VecDeque<(Timestamp, u64)>);
+struct Samples {
+    values: VecDeque<(Timestamp, u64)>,
+    most: usize,
+}
 
 impl Samples {
+    fn of(most: usize) -> Self {
+        Self { values: VecDeque::with_capacity(most), most }
+    }
+
     fn add(&mut self, now: Timestamp, value: u64) {
-        if self.0.len() == SAMPLES {
-            self.0.pop_front();
+        if self.values.len() == self.most {
+            self.values.pop_front();
         }
-        self.0.push_back((now, value));
+        self.values.push_back((now, value));
     }
 
     fn forget(&mut self, now: Timestamp) {
-        while self.0.len() > FEW && self.0.front().is_some_and(|(at, _)| at.0 + FRESH_MS < now.0) {
-            self.0.pop_front();
+        while self.values.len() > FEW
+            && self.values.front().is_some_and(|(at, _)| at.0 + FRESH_MS < now.0)
+        {
+            self.values.pop_front();
         }
     }
 
     /// The value that `percent` of 100 do not exceed.
     fn percentile(&self, percent: usize) -> Option<u64> {
-        let mut values: Vec<u64> = self.0.iter().map(|(_, value)| *value).collect();
+        let mut values: Vec<u64> = self.values.iter().map(|(_, value)| *value).collect();
         let last = values.len().checked_sub(1)?;
         let at = (values.len() * percent).div_ceil(100).saturating_sub(1).min(last);
         Some(*values.select_nth_unstable(at).1)
@@ -352,11 +383,32 @@ mod tests {
         assert_eq!(Message::decode(bytes.as_slice()).unwrap(), answer, "raft-rs passes it over");
         leader.look_at_clock(Timestamp(10_200));
         leader.hear(&answer, &bytes);
+        assert_eq!(leader.timing().round_trip_ms, 0, "one trip tells nothing yet");
+        for _ in 0..2 {
+            let heartbeat = message(MessageType::MsgHeartbeat, 1, 2);
+            follower.hear(&heartbeat, &leader.encode(&heartbeat));
+            let now = leader.now.0;
+            leader.look_at_clock(Timestamp(now + 200));
+            leader.hear(&answer, &follower.encode(&answer));
+        }
         assert_eq!(leader.timing().round_trip_ms, 200);
         assert_eq!(look(&mut leader, None), 1_800);
         let heartbeat = message(MessageType::MsgHeartbeat, 1, 2);
         follower.hear(&heartbeat, &leader.encode(&heartbeat));
         assert_eq!(look(&mut follower, None), 1_800);
+    }
+
+    #[test]
+    fn answers_that_were_held_up_count_as_one_round_trip() {
+        let mut leader = pace_at(10_000);
+        for sent in 0..10 {
+            leader.look_at_clock(Timestamp(10_000 + 50 * sent));
+            leader.arrived(2, leader.now);
+        }
+        leader.look_at_clock(Timestamp(14_000));
+        (0..60).for_each(|held| leader.arrived(2, Timestamp(11_000 + 50 * held)));
+        assert_eq!(leader.timing().round_trip_ms, 0);
+        assert_eq!(leader.trips[&2].took.values.len(), 11);
     }
 
     #[test]
@@ -377,13 +429,13 @@ mod tests {
 
     #[test]
     fn samples_give_their_percentiles_and_stay_few() {
-        let mut samples = Samples::default();
+        let mut samples = Samples::of(SYNCS);
         assert_eq!(samples.percentile(50), None);
         (1..=1_000).for_each(|value| samples.add(Timestamp(0), value));
-        assert_eq!(samples.0.len(), SAMPLES);
+        assert_eq!(samples.values.len(), SYNCS);
         assert_eq!(samples.percentile(50), Some(872));
         assert_eq!(samples.percentile(99), Some(998));
         samples.forget(Timestamp(FRESH_MS + 1));
-        assert_eq!(samples.0.len(), FEW);
+        assert_eq!(samples.values.len(), FEW);
     }
 }
