@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_proto::transport::{self, Identity, IdentityError, Tls, TlsError};
+use swarm_proto::object::Role;
+use swarm_proto::transport::{self, Identity, IdentityError, Keeper, Tls, TlsError};
 use swarm_runtime::ShimProgram;
 use swarm_runtime::kernel::Namespace;
 use tokio::net::TcpListener;
@@ -109,6 +110,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     };
     tracing::info!(node = %identity.node_id, %address, "starting");
     let tls = Tls::new(&identity.credentials())?;
+    tokio::spawn(keep_certificate(config.state_dir.clone(), Arc::clone(&tls), &identity));
     let images = Images::open(&agent, config.registries().map_err(RunError::Mirrors)?)?;
     let images = Arc::new(images);
     let executor = Arc::new(executor(&config, &agent, address, &images).await?);
@@ -191,6 +193,19 @@ async fn wait_for_identity(state_dir: &Path) -> Result<Identity, RunError> {
         }
         tokio::time::sleep(IDENTITY_POLL).await;
     }
+}
+
+/// Keeps the host's certificate valid. Where a controller runs, too, the certificate is that one's to renew.
+fn keep_certificate(
+    state_dir: PathBuf,
+    tls: Arc<Tls>,
+    identity: &Identity,
+) -> impl Future<Output = ()> + use<> {
+    let keeper = match identity.role {
+        Role::Controller => Keeper::Second,
+        Role::Agent => Keeper::First,
+    };
+    transport::keep_valid(state_dir, tls, identity.credentials(), keeper, transport::renew)
 }
 
 /// The address from which packets to the controllers leave.

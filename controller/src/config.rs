@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use swarm_proto::transport::CERTIFICATE_LIFE;
 
 /// Where the configuration is looked for when nobody says otherwise; it may be absent.
 pub const DEFAULT_PATH: &str = "/etc/swarm/controller.toml";
@@ -13,7 +14,7 @@ pub const DEFAULT_PATH: &str = "/etc/swarm/controller.toml";
 /// The port that controllers listen on when nobody says otherwise.
 pub const DEFAULT_PORT: u16 = 2377;
 
-const KNOWN_KEYS: [&str; 9] = [
+const KNOWN_KEYS: [&str; 11] = [
     "state_dir",
     "run_dir",
     "listen",
@@ -22,8 +23,22 @@ const KNOWN_KEYS: [&str; 9] = [
     "election_ticks",
     "heartbeat_ticks",
     "snapshot_entries",
+    "certificate_seconds",
+    "renewal_grace_seconds",
     "log",
 ];
+
+/// The root certificate's life, in seconds.
+const LONGEST_LIFE: u64 = 20 * 365 * 24 * 3600;
+
+/// How certificates are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signing {
+    /// How long they are valid.
+    pub life: Duration,
+    /// How long after its end a node may still renew its certificate by proof of its old key.
+    pub grace: Duration,
+}
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +102,10 @@ pub struct Config {
     pub heartbeat_ticks: u64,
     /// Entries applied between two snapshots.
     pub snapshot_entries: u64,
+    /// How long certificates are valid that this controller signs, in seconds: at least 10.
+    pub certificate_seconds: u64,
+    /// How long after its end a node may still renew its certificate by proof of its old key, in seconds.
+    pub renewal_grace_seconds: u64,
     /// What is logged: `info`, or directives as `RUST_LOG` takes them.
     pub log: String,
 }
@@ -102,6 +121,8 @@ impl Default for Config {
             election_ticks: 10,
             heartbeat_ticks: 2,
             snapshot_entries: 10_000,
+            certificate_seconds: CERTIFICATE_LIFE.as_secs(),
+            renewal_grace_seconds: CERTIFICATE_LIFE.as_secs(),
             log: String::from("info"),
         }
     }
@@ -150,12 +171,26 @@ impl Config {
         if self.snapshot_entries < 100 {
             return refuse("snapshot_entries", "must be at least 100");
         }
+        if !(10..=LONGEST_LIFE).contains(&self.certificate_seconds) {
+            return refuse("certificate_seconds", "must lie between 10 and 630720000 (20 years)");
+        }
+        if self.renewal_grace_seconds > LONGEST_LIFE {
+            return refuse("renewal_grace_seconds", "must be at most 630720000 (20 years)");
+        }
         Ok(())
     }
 
     /// The unit of Raft's time.
     pub fn tick(&self) -> Duration {
         Duration::from_millis(self.tick_ms)
+    }
+
+    /// How this controller signs certificates.
+    pub fn signing(&self) -> Signing {
+        Signing {
+            life: Duration::from_secs(self.certificate_seconds),
+            grace: Duration::from_secs(self.renewal_grace_seconds),
+        }
     }
 
     /// The folder with this host's certificate.
@@ -274,7 +309,7 @@ mod tests {
             &expect![[r"
                 controller.toml:1: unknown key `registry`
 
-                hint: known keys are state_dir, run_dir, listen, advertise, tick_ms, election_ticks, heartbeat_ticks, snapshot_entries, log"]],
+                hint: known keys are state_dir, run_dir, listen, advertise, tick_ms, election_ticks, heartbeat_ticks, snapshot_entries, certificate_seconds, renewal_grace_seconds, log"]],
         );
     }
 
@@ -288,6 +323,12 @@ mod tests {
             "\nelection_ticks = 2\n",
             &expect![
                 "controller.toml:2: `election_ticks` must be more than `heartbeat_ticks`, and at most 10000"
+            ],
+        );
+        refused(
+            "certificate_seconds = 9",
+            &expect![
+                "controller.toml:1: `certificate_seconds` must lie between 10 and 630720000 (20 years)"
             ],
         );
         refused(

@@ -4,14 +4,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use swarm_proto::id::{NodeId, RaftId};
-use swarm_proto::transport::{CONTROLLER_NAME, Tls};
+use swarm_proto::object::Cluster;
+use swarm_proto::transport::{Authority, CONTROLLER_NAME, Tls};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::transport::Channel;
 
+use super::disk_thread::chain;
 use super::hub::{Hub, View};
 use super::raft_thread::CoreHandle;
 use super::refusal::Refusal;
+use crate::config::Signing;
 
 /// How long a request is held while no leader is known.
 pub const LEADER_PATIENCE: Duration = Duration::from_secs(5);
@@ -30,6 +33,8 @@ pub struct Controller {
     pub hub: Arc<Hub>,
     /// Its certificate, for connections to others.
     pub tls: Arc<Tls>,
+    /// How it signs certificates.
+    pub signing: Signing,
     /// The connection to the controller that was the leader last.
     leader_channel: Mutex<Option<(String, Channel)>>,
 }
@@ -41,8 +46,32 @@ impl Controller {
         core: CoreHandle,
         hub: Arc<Hub>,
         tls: Arc<Tls>,
+        signing: Signing,
     ) -> Self {
-        Self { node, raft_id, cluster_id, core, hub, tls, leader_channel: Mutex::default() }
+        Self {
+            node,
+            raft_id,
+            cluster_id,
+            core,
+            hub,
+            tls,
+            signing,
+            leader_channel: Mutex::default(),
+        }
+    }
+
+    /// The cluster as this controller knows it; refuses while it has not been let in.
+    pub fn cluster(&self) -> Result<Arc<Cluster>, Status> {
+        self.hub.view().state.cluster.ok_or_else(|| {
+            Refusal::unavailable("this controller has not been let into the cluster yet").into()
+        })
+    }
+
+    /// The cluster's certificate authority.
+    pub fn authority(&self, cluster: &Cluster) -> Result<Authority, Status> {
+        let authority = Authority::load(&cluster.id, &cluster.ca_certificate, &cluster.ca_key);
+        let authority = authority.map_err(|error| Status::internal(chain(&error)))?;
+        Ok(authority.with_life(self.signing.life))
     }
 
     /// A connection to the leader at this address, kept for the next request.

@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use sha2::Digest as _;
 use swarm_proto::id::NodeId;
 use swarm_proto::object::{Cluster, Role};
-use swarm_proto::transport::{Authority, PeerInfo, same_secret};
+use swarm_proto::transport::{PeerInfo, known_peer, same_secret};
 use swarm_proto::wire;
 use swarm_proto::wire::join_server::Join;
 use tonic::{Request, Response, Status};
@@ -71,13 +71,10 @@ impl Join for JoinService {
         let remote = request.extensions().get::<PeerInfo>().and_then(|info| info.remote);
         let from = remote.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |remote| remote.ip());
         let request = request.into_inner();
-        let cluster = self.controller.hub.view().state.cluster;
-        let cluster = cluster.ok_or_else(|| {
-            Refusal::unavailable("this controller does not know the cluster yet").hint("try again")
-        })?;
+        let cluster = self.controller.cluster()?;
         let role = self.role(&cluster, &request.token, from)?;
         check_names(&request, role)?;
-        let authority = authority(&cluster)?;
+        let authority = self.controller.authority(&cluster)?;
         let wish = wire::JoinWish {
             request_id: request_id(&request.certificate_signing_request),
             hostname: request.hostname,
@@ -103,6 +100,54 @@ impl Join for JoinService {
             role: swarm_proto::transport::PeerRole::from(role).as_str().to_owned(),
         }))
     }
+
+    async fn renew_certificate(
+        &self,
+        request: Request<wire::RenewCertificateRequest>,
+    ) -> Result<Response<wire::RenewCertificateResponse>, Status> {
+        let peer = known_peer(&request)?;
+        let (now, grace) = (SystemTime::now(), self.controller.signing.grace);
+        let Some((id, until)) = peer.node_id.zip(peer.valid_until) else {
+            return Err(Refusal::denied("only nodes renew their certificates").into());
+        };
+        if until + grace < now {
+            return Err(too_late(id, until, grace, now));
+        }
+        // Whether it was removed has been looked at already.
+        let node = self.controller.hub.view().state.nodes.get(&id).cloned();
+        let node = node.ok_or_else(|| {
+            let why = format!("this controller does not know node {id} yet");
+            Refusal::unavailable(why).hint("try again, or at another controller")
+        })?;
+        let request = &request.get_ref().certificate_signing_request;
+        let authority = self.controller.authority(&*self.controller.cluster()?)?;
+        let signed = authority.sign_node(request, id, node.role, now);
+        let certificate = signed.map_err(|error| Refusal::invalid(chain(&error)))?;
+        tracing::info!(node = %id, had_expired = until < now, "renewed a node's certificate");
+        Ok(Response::new(wire::RenewCertificateResponse { certificate }))
+    }
+}
+
+fn too_late(id: NodeId, until: SystemTime, grace: Duration, now: SystemTime) -> Status {
+    let ago = now.duration_since(until).unwrap_or_default();
+    let why = format!(
+        "the certificate of node {id} expired {} ago, and can be renewed for {} only",
+        span(ago),
+        span(grace)
+    );
+    let hint = format!(
+        "remove the node with `swarmctl node rm {id} --force`, clear its state folder and join it again"
+    );
+    Refusal::denied(why).hint(hint).into()
+}
+
+/// In the largest unit of which it has two.
+fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let units = [("days", 86_400), ("hours", 3600), ("minutes", 60)];
+    let found = units.into_iter().find(|(_, length)| seconds >= 2 * length);
+    let (unit, length) = found.unwrap_or(("seconds", 1));
+    format!("{} {unit}", seconds / length)
 }
 
 fn check_names(request: &wire::JoinClusterRequest, role: Role) -> Result<(), Status> {
@@ -117,12 +162,6 @@ fn check_names(request: &wire::JoinClusterRequest, role: Role) -> Result<(), Sta
             .into());
     }
     Ok(())
-}
-
-/// The cluster's certificate authority.
-pub fn authority(cluster: &Cluster) -> Result<Authority, Status> {
-    Authority::load(&cluster.id, &cluster.ca_certificate, &cluster.ca_key)
-        .map_err(|error| Status::internal(chain(&error)))
 }
 
 /// One machine's tries share an id, for they send the same key.

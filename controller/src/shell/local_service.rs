@@ -11,21 +11,14 @@ use tonic::{Request, Response, Status};
 
 use super::audit::Audit;
 use super::controller::Controller;
-use super::join_service::authority;
 use super::refusal::Refusal;
 
 /// Serves root on this host.
 pub struct LocalService(pub Arc<Controller>);
 
 impl LocalService {
-    fn cluster(&self) -> Result<Arc<Cluster>, Status> {
-        self.0.hub.view().state.cluster.ok_or_else(|| {
-            Refusal::unavailable("this controller has not been let into the cluster yet").into()
-        })
-    }
-
     fn tokens(&self) -> Result<wire::JoinTokens, Status> {
-        let (controller, agent) = join_tokens(&*self.cluster()?).map_err(Status::internal)?;
+        let (controller, agent) = join_tokens(&*self.0.cluster()?).map_err(Status::internal)?;
         Ok(wire::JoinTokens {
             controller_token: controller.to_string(),
             agent_token: agent.to_string(),
@@ -34,7 +27,8 @@ impl LocalService {
     }
 
     fn bundle(&self, name: &str, role: ClientRole) -> Result<wire::ClientBundle, Status> {
-        let made = authority(&*self.cluster()?)?.make_client(name, role, SystemTime::now());
+        let authority = self.0.authority(&*self.0.cluster()?)?;
+        let made = authority.make_client(name, role, SystemTime::now());
         let credentials = made.map_err(|error| Refusal::invalid(error.to_string()))?;
         Ok(wire::ClientBundle { pem: credentials.to_bundle().reveal().to_owned() })
     }

@@ -29,7 +29,7 @@ use super::join_service::JoinService;
 use super::local_service::LocalService;
 use super::peers::Peers;
 use super::raft_service::RaftService;
-use super::{address, membership, raft_thread};
+use super::{address, membership, raft_thread, upkeep};
 use crate::config::Config;
 use crate::core::{Core, CoreConfig, Recovered, StartError};
 
@@ -114,8 +114,13 @@ pub async fn run(config: &Config, wait: bool) -> Result<(), RunError> {
     let peers = Peers::start(raft_id, &hub, queue.0.clone(), Arc::clone(&tls), seeds);
     let own = (identity.node_id, raft_id, identity.cluster_id.clone());
     let handle = queue.0.clone();
-    let controller =
-        Arc::new(Controller::new(own, handle.clone(), Arc::clone(&hub), Arc::clone(&tls)));
+    let controller = Arc::new(Controller::new(
+        own,
+        handle.clone(),
+        Arc::clone(&hub),
+        Arc::clone(&tls),
+        config.signing(),
+    ));
     // Listens before the core starts: a taken port must not disturb the cluster.
     let mut servers = serve(config, &controller, &identity, tls).await?;
     let thread = raft_thread::start(core, config.tick(), queue, store, peers, hub)
@@ -126,7 +131,9 @@ pub async fn run(config: &Config, wait: bool) -> Result<(), RunError> {
         listen = %config.listen,
         "controller runs"
     );
-    servers.spawn(super::upkeep::run(Arc::clone(&controller), config.clone(), identity));
+    let own = identity.clone();
+    servers.spawn(upkeep::keep_certificate(Arc::clone(&controller), config.clone(), own));
+    servers.spawn(upkeep::run(Arc::clone(&controller), config.clone(), identity));
     stop.received().await;
     tracing::info!("controller stops");
     handle.stop(HAND_OVER).await;

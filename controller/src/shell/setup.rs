@@ -136,7 +136,7 @@ pub fn init(config: &Config, advertise: Option<&str>) -> Result<Tokens, SetupErr
     let address = advertised(config, advertise)?;
     let now = SystemTime::now();
     let id = random_hex::<16>()?;
-    let authority = Authority::create(&id, now)?;
+    let authority = Authority::create(&id, now)?.with_life(config.signing().life);
     let key = KeyAndRequest::make()?;
     let node = NodeId(1);
     let certificate = authority.sign_node(&key.request_pem, node, Role::Controller, now)?;
@@ -287,6 +287,7 @@ pub async fn admin_bundle(
         }
         Source::Stored(cluster, _) => {
             let authority = Authority::load(&cluster.id, &cluster.ca_certificate, &cluster.ca_key)?;
+            let authority = authority.with_life(config.signing().life);
             Ok(authority.make_client(name, role, SystemTime::now())?.to_bundle())
         }
     }

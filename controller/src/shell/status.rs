@@ -69,6 +69,7 @@ impl Controller {
     /// What this controller says of itself.
     async fn own_numbers(&self) -> Result<wire::ControllerNumbers, String> {
         let status = self.core.status().await.ok_or("it is stopping")?;
+        let validity = self.tls.validity();
         Ok(wire::ControllerNumbers {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             term: status.term,
@@ -78,6 +79,8 @@ impl Controller {
             sync_p50: status.timing.sync_p50,
             sync_p99: status.timing.sync_p99,
             election_timeout: Some(status.timing.election_ms),
+            certificate_from: validity.map(|(from, _)| milliseconds(from)),
+            certificate_until: validity.map(|(_, until)| milliseconds(until)),
             ..wire::ControllerNumbers::default()
         })
     }

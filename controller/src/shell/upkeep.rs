@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use swarm_proto::object::Role;
-use swarm_proto::transport::{Authority, Identity, KeyAndRequest, certificate_validity};
+use swarm_proto::object::{Cluster, Role};
+use swarm_proto::transport::{self, Authority, Identity, Keeper, KeyAndRequest, RenewError};
 
 use super::controller::Controller;
 use super::disk_thread::chain;
@@ -31,44 +31,35 @@ pub async fn run(controller: Arc<Controller>, config: Config, mut identity: Iden
         {
             tracing::warn!(why = status.message(), "could not announce the new address");
         }
-        match renewed(&controller, &identity) {
-            Ok(Some(newer)) => take(&controller, &config, &mut identity, newer),
-            Ok(None) => {}
-            Err(error) => tracing::warn!(error, "could not renew this host's certificate"),
-        }
     }
 }
 
-fn take(controller: &Controller, config: &Config, identity: &mut Identity, newer: Identity) {
-    let saved = newer.save(&config.state_dir).map_err(|error| chain(&error));
-    let reloaded = saved
-        .and_then(|()| controller.tls.reload(&newer.credentials()).map_err(|error| chain(&error)));
-    match reloaded {
-        Ok(()) => {
-            tracing::info!("renewed this host's certificate");
-            *identity = newer;
+/// Keeps this host's certificate valid until the process stops. A controller has all that it takes to sign it by itself,
+/// unless it has not heard of the cluster's authority yet.
+pub async fn keep_certificate(controller: Arc<Controller>, config: Config, identity: Identity) {
+    let tls = Arc::clone(&controller.tls);
+    let renew = move |identity: Identity| {
+        let controller = Arc::clone(&controller);
+        async move {
+            match controller.hub.view().state.cluster {
+                Some(cluster) => renewed_here(&cluster, &controller, identity),
+                None => transport::renew(identity).await,
+            }
         }
-        Err(error) => tracing::warn!(error, "could not use the renewed certificate"),
-    }
-}
-
-/// The identity with a new certificate, once two thirds of the present one's life are over.
-fn renewed(controller: &Controller, identity: &Identity) -> Result<Option<Identity>, String> {
-    let now = SystemTime::now();
-    let (from, until) =
-        certificate_validity(&identity.certificate_pem).map_err(|error| chain(&error))?;
-    let life = until.duration_since(from).unwrap_or_default();
-    if now < from + life * 2 / 3 {
-        return Ok(None);
-    }
-    let Some(cluster) = controller.hub.view().state.cluster else { return Ok(None) };
-    let make = || {
-        let authority = Authority::load(&cluster.id, &cluster.ca_certificate, &cluster.ca_key)?;
-        let key = KeyAndRequest::make()?;
-        let certificate =
-            authority.sign_node(&key.request_pem, identity.node_id, Role::Controller, now)?;
-        Ok::<_, swarm_proto::transport::AuthorityError>((key.key_pem, certificate))
     };
-    let (key_pem, certificate_pem) = make().map_err(|error| chain(&error))?;
-    Ok(Some(Identity { key_pem, certificate_pem, ..identity.clone() }))
+    transport::keep_valid(config.state_dir, tls, identity.credentials(), Keeper::First, renew)
+        .await;
+}
+
+fn renewed_here(
+    cluster: &Cluster,
+    controller: &Controller,
+    identity: Identity,
+) -> Result<Identity, RenewError> {
+    let authority = Authority::load(&cluster.id, &cluster.ca_certificate, &cluster.ca_key)?;
+    let authority = authority.with_life(controller.signing.life);
+    let key = KeyAndRequest::make()?;
+    let (node, now) = (identity.node_id, SystemTime::now());
+    let certificate_pem = authority.sign_node(&key.request_pem, node, Role::Controller, now)?;
+    Ok(Identity { certificate_pem, key_pem: key.key_pem, ..identity })
 }

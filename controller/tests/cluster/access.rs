@@ -123,6 +123,7 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         Dispatcher/Session           - x x - - -
         Join/GetRootCertificate      x x x x x x
         Join/JoinCluster             x x x x x x
+        Join/RenewCertificate        - x x - - -
         Local/CreateClientBundle     - - - - - x
         Local/GetJoinTokens          - - - - - x
         Raft/Forward                 - - x - - -
@@ -197,6 +198,8 @@ async fn a_removed_node_is_out_at_once() {
     let refused = client.session(tokio_stream::empty()).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     assert!(refused.message().contains("\n\nhint: to let this host in again"), "{refused}");
+    let refused = transport::renew(removed).await.unwrap_err();
+    assert!(refused.to_string().starts_with(&expected), "{refused}");
 
     // The other one's session goes on.
     other.heartbeat().await;

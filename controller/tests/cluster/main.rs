@@ -8,5 +8,6 @@ mod asking;
 mod faults;
 mod forming;
 mod host;
+mod renewal;
 mod secrets;
 mod status;

@@ -59,6 +59,7 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Dispatcher/Session", NODES),
     ("Join/GetRootCertificate", Callers::Anybody),
     ("Join/JoinCluster", Callers::Anybody),
+    ("Join/RenewCertificate", Callers::EvenExpired(&[PeerRole::Controller, PeerRole::Agent])),
     ("Local/CreateClientBundle", LOCAL),
     ("Local/GetJoinTokens", LOCAL),
     ("Raft/Forward", CONTROLLERS),

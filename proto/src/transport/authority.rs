@@ -18,8 +18,9 @@ use crate::object::{Role, Secret};
 
 const DAY: Duration = Duration::from_hours(24);
 const ROOT_LIFE: Duration = DAY.saturating_mul(365 * 20);
-const NODE_LIFE: Duration = DAY.saturating_mul(90);
-/// Certificates are valid a little into the past, for hosts whose clock is behind.
+/// How long nodes' and persons' certificates are valid when nobody says otherwise.
+pub const CERTIFICATE_LIFE: Duration = DAY.saturating_mul(90);
+/// Certificates are valid a little into the past, for hosts whose clock is behind; short ones a tenth of their life.
 const BACKDATE: Duration = Duration::from_hours(1);
 
 /// Why the authority could not make or read something.
@@ -139,6 +140,7 @@ pub struct Authority {
     cluster_id: String,
     certificate_pem: String,
     issuer: Issuer<'static, KeyPair>,
+    life: Duration,
 }
 
 impl Authority {
@@ -155,6 +157,7 @@ impl Authority {
             cluster_id: cluster_id.to_owned(),
             certificate_pem: certificate.pem(),
             issuer: Issuer::new(params, key),
+            life: CERTIFICATE_LIFE,
         })
     }
 
@@ -171,7 +174,15 @@ impl Authority {
             cluster_id: cluster_id.to_owned(),
             certificate_pem: certificate_pem.to_owned(),
             issuer,
+            life: CERTIFICATE_LIFE,
         })
+    }
+
+    /// Signs certificates that are valid for so long, from now on.
+    #[must_use]
+    pub fn with_life(mut self, life: Duration) -> Self {
+        self.life = life;
+        self
     }
 
     /// The root certificate, PEM.
@@ -184,7 +195,7 @@ impl Authority {
         Secret::new(self.issuer.key().serialize_pem())
     }
 
-    /// Signs a node's public key for 90 days. Nothing but the key is taken from the request. Returns PEM.
+    /// Signs a node's public key. Nothing but the key is taken from the request. Returns PEM.
     pub fn sign_node(
         &self,
         request_pem: &str,
@@ -206,7 +217,7 @@ impl Authority {
         self.sign(params, &node.to_string(), role.into(), &request.public_key)
     }
 
-    /// Makes a key and a certificate, valid for 90 days, for a person or program. It cannot serve.
+    /// Makes a key and a certificate for a person or program. It cannot serve.
     pub fn make_client(
         &self,
         name: &str,
@@ -224,7 +235,7 @@ impl Authority {
     }
 
     fn leaf(&self, now: SystemTime) -> Result<CertificateParams, AuthorityError> {
-        let mut params = lasting(now, NODE_LIFE)?;
+        let mut params = lasting(now, self.life)?;
         params.distinguished_name.push(DnType::OrganizationName, self.cluster_id.as_str());
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
@@ -255,7 +266,7 @@ fn lasting(now: SystemTime, life: Duration) -> Result<CertificateParams, Authori
     serial[0] &= 0x7f;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.not_before = at(now - BACKDATE);
+    params.not_before = at(now - BACKDATE.min(life / 10));
     params.not_after = at(now + life);
     params.serial_number = Some(SerialNumber::from_slice(&serial));
     Ok(params)

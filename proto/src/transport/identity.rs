@@ -107,6 +107,12 @@ impl Identity {
     /// Reads the identity below a state folder; `None` when the host has not joined yet.
     pub fn load(state_dir: &Path) -> Result<Option<Self>, IdentityError> {
         let folder = Self::folder(state_dir);
+        // Between certificate and key another program of the host must not renew both.
+        let _shared = match File::open(&folder).and_then(|open| open.lock_shared().map(|()| open)) {
+            Ok(locked) => locked,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(IdentityError::Read { path: folder, source }),
+        };
         // Written last: without it there is no identity yet.
         let path = folder.join(FACTS);
         let text = match fs::read_to_string(&path) {
@@ -135,6 +141,9 @@ impl Identity {
         let folder = Self::folder(state_dir);
         let failed = |source| IdentityError::Write { path: folder.clone(), source };
         fs::create_dir_all(&folder).map_err(failed)?;
+        // Controller and agent of a host may renew at once: the files of one write belong together.
+        let _alone =
+            File::open(&folder).and_then(|open| open.lock().map(|()| open)).map_err(failed)?;
         write(&folder, ROOT, &self.ca_pem, 0o644)?;
         write(&folder, NEXT_KEY, self.key_pem.reveal(), 0o600)?;
         write(&folder, CERTIFICATE, &self.certificate_pem, 0o644)?;

@@ -137,7 +137,8 @@ fn checked(
     })
 }
 
-fn certificate_peer(pem: &str) -> Option<Peer> {
+/// Whom a PEM certificate is for; `None` for one that no authority of ours makes.
+pub(super) fn certificate_peer(pem: &str) -> Option<Peer> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
     Peer::of_certificate(&CertificateDer::from_pem_slice(pem.as_bytes()).ok()?)

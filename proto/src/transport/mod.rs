@@ -13,6 +13,7 @@ mod identity;
 mod incoming;
 mod join;
 mod peer;
+mod renewal;
 mod tls;
 mod token;
 
@@ -20,7 +21,7 @@ mod token;
 mod tests;
 
 pub use authority::{
-    Authority, AuthorityError, Credentials, KeyAndRequest, certificate_digest,
+    Authority, AuthorityError, CERTIFICATE_LIFE, Credentials, KeyAndRequest, certificate_digest,
     certificate_validity, random_hex, same_secret,
 };
 pub use channel::{Guarded, MAX_MESSAGE, connect_unix, guarded_server, server};
@@ -29,9 +30,8 @@ pub use dial::ConnectError;
 pub use identity::{Identity, IdentityError};
 pub use incoming::{PeerStream, accept_tls, accept_unix};
 pub use join::{JoinError, fetch_root, join};
-pub use peer::{
-    ClientRole, ParseRoleError, Peer, PeerInfo, PeerRole, known_peer, peer, require_role,
-};
+pub use peer::{ClientRole, ParseRoleError, Peer, PeerInfo, PeerRole, known_peer, peer};
+pub use renewal::{Keeper, RenewError, keep_valid, renew, renewal_due};
 pub use tls::{Tls, TlsError};
 pub use token::{JoinToken, ParseTokenError};
 

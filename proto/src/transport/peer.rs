@@ -29,11 +29,6 @@ pub enum PeerRole {
 }
 
 impl PeerRole {
-    /// Everybody who may do what an operator may.
-    pub const OPERATORS: [Self; 2] = [Self::Local, Self::Admin];
-    /// Every node.
-    pub const NODES: [Self; 2] = [Self::Controller, Self::Agent];
-
     /// The name, as in certificates.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -196,16 +191,4 @@ pub fn peer<T>(request: &Request<T>) -> Option<&Peer> {
 pub fn known_peer<T>(request: &Request<T>) -> Result<&Peer, Status> {
     let nobody = || Status::unauthenticated("this call needs a client certificate of the cluster");
     peer(request).ok_or_else(nobody)
-}
-
-/// Who sent a request, when that is one of these roles; else the refusal to answer it with.
-pub fn require_role<'a, T>(
-    request: &'a Request<T>,
-    roles: &[PeerRole],
-) -> Result<&'a Peer, Status> {
-    let peer = known_peer(request)?;
-    if roles.contains(&peer.role) {
-        return Ok(peer);
-    }
-    Err(Status::permission_denied("another role"))
 }

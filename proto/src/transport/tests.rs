@@ -114,6 +114,16 @@ impl join_server::Join for Front {
             role: "controller".to_owned(),
         }))
     }
+
+    async fn renew_certificate(
+        &self,
+        request: Request<wire::RenewCertificateRequest>,
+    ) -> Result<Response<wire::RenewCertificateResponse>, Status> {
+        let id = known_peer(&request)?.node_id.unwrap();
+        let request = request.into_inner().certificate_signing_request;
+        let signed = self.authority.sign_node(&request, id, Role::Controller, SystemTime::now());
+        Ok(Response::new(wire::RenewCertificateResponse { certificate: signed.unwrap() }))
+    }
 }
 
 struct Running {
@@ -369,6 +379,61 @@ async fn a_renewed_certificate_needs_no_restart() {
 
     let mixed = Credentials { key_pem: authority.key_pem(), ..agent(&authority, 1) };
     assert!(matches!(serving.reload(&mixed), Err(TlsError::Unusable(_))));
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_renewed_by_proof_of_its_key() {
+    let (authority, running) = cluster().await;
+    let past = SystemTime::now() - LONG_AGO;
+    let expired = node(&authority, 3, Role::Controller, past);
+    let nowhere = String::from("127.0.0.1:1");
+    let old = Identity {
+        certificate_pem: expired.certificate_pem,
+        key_pem: expired.key_pem,
+        controllers: vec![nowhere.clone(), running.address.clone()],
+        ..identity(&authority, 3)
+    };
+    let new = renew(old.clone()).await.unwrap();
+    assert_ne!(new.key_pem, old.key_pem);
+    assert_eq!((new.node_id, &new.controllers), (old.node_id, &old.controllers));
+    let channel = connect(&new.credentials(), &running.address).await.unwrap();
+    assert_eq!(ask(channel).await.unwrap(), "controller 3 of `c1`");
+
+    let away = Identity { controllers: vec![nowhere], ..old.clone() };
+    let error = renew(away).await.expect_err("nobody is there");
+    assert!(matches!(error, RenewError::Connect(ConnectError::Unreachable { .. })), "{error}");
+    let lost = Identity { controllers: Vec::new(), ..old };
+    assert!(matches!(renew(lost).await, Err(RenewError::NoController)));
+}
+
+#[tokio::test]
+async fn a_program_takes_over_what_another_one_of_its_host_renewed() {
+    let state = tempfile::tempdir().unwrap();
+    let authority = Arc::new(authority("c1").with_life(Duration::from_secs(60)));
+    let (old, new) = (identity(&authority, 3), identity(&authority, 3));
+    old.save(state.path()).unwrap();
+    let tls = Tls::new(&old.credentials()).unwrap();
+    let running = serve(&authority, Arc::clone(&tls)).await;
+    let never = |_| async { panic!("it is not due yet") };
+    let (folder, used) = (state.path().to_owned(), old.credentials());
+    let keeping = tokio::spawn(keep_valid(folder, tls, used, Keeper::Second, never));
+    new.save(state.path()).unwrap();
+    let shown = async || {
+        let stream = TcpStream::connect(&running.address).await.unwrap();
+        let tls = Tls::without_certificate(authority.certificate_pem()).unwrap();
+        let name = CONTROLLER_NAME.try_into().unwrap();
+        let stream = tls.connector().connect(name, stream).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    };
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let wanted = CertificateDer::from_pem_slice(new.certificate_pem.as_bytes()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while shown().await != *wanted {
+        assert!(Instant::now() < deadline, "the old certificate is still shown");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    keeping.abort();
 }
 
 /// Passes bytes both ways until it is cut, then keeps both connections open and silent.

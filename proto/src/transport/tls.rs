@@ -1,6 +1,7 @@
 //! TLS configurations of one identity, exchangeable while connections are being made.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
@@ -12,6 +13,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::authority::certificate_validity;
 use super::expired::PerhapsExpired;
 use super::{Credentials, Peer};
 
@@ -49,6 +51,7 @@ pub struct Tls {
 #[derive(Debug, Clone)]
 struct Configs {
     cluster_id: Option<String>,
+    validity: Option<(SystemTime, SystemTime)>,
     server: Option<Arc<ServerConfig>>,
     client: Arc<ClientConfig>,
 }
@@ -74,7 +77,14 @@ impl Tls {
 
     fn only_client(client: ClientConfig) -> Arc<Self> {
         let client = Arc::new(finish_client(client));
-        Arc::new(Self { configs: RwLock::new(Configs { cluster_id: None, server: None, client }) })
+        Arc::new(Self {
+            configs: RwLock::new(Configs {
+                cluster_id: None,
+                validity: None,
+                server: None,
+                client,
+            }),
+        })
     }
 
     /// Uses a renewed certificate for every handshake from now on.
@@ -86,6 +96,11 @@ impl Tls {
 
     fn configs(&self) -> Configs {
         self.configs.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// From when until when the certificate is valid; `None` without one.
+    pub fn validity(&self) -> Option<(SystemTime, SystemTime)> {
+        self.configs().validity
     }
 
     pub(super) fn cluster_id(&self) -> Option<String> {
@@ -127,6 +142,7 @@ impl Configs {
         server.send_tls13_tickets = 0;
         Ok(Self {
             cluster_id: Some(peer.cluster_id),
+            validity: certificate_validity(&credentials.certificate_pem).ok(),
             server: Some(Arc::new(server)),
             client: Arc::new(finish_client(client)),
         })
