@@ -108,6 +108,9 @@ pub struct Config {
     pub renewal_grace_seconds: u64,
     /// What is logged: `info`, or directives as `RUST_LOG` takes them.
     pub log: String,
+    /// The file that this was read from, when somebody named one.
+    #[serde(skip)]
+    pub source: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -124,6 +127,7 @@ impl Default for Config {
             certificate_seconds: CERTIFICATE_LIFE.as_secs(),
             renewal_grace_seconds: CERTIFICATE_LIFE.as_secs(),
             log: String::from("info"),
+            source: None,
         }
     }
 }
@@ -133,7 +137,10 @@ impl Config {
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         let chosen = path.unwrap_or(Path::new(DEFAULT_PATH));
         match std::fs::read_to_string(chosen) {
-            Ok(text) => Self::parse(chosen, &text),
+            Ok(text) => {
+                let config = Self::parse(chosen, &text)?;
+                Ok(Self { source: path.map(Path::to_owned), ..config })
+            }
             Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => {
                 Ok(Self::default())
             }

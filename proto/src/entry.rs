@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::id::{NetworkId, NodeId, ServiceId, TaskId, Timestamp, VolumeId};
+use crate::id::{NetworkId, NodeId, RaftId, ServiceId, TaskId, Timestamp, VolumeId};
 use crate::object::{
     AllocatedPort, Attachment, Availability, Cluster, Network, Node, NodeAttachment,
     NodeDescription, NodeStatus, Service, Stack, Task, TaskState, TaskStatus, Vip, Volume,
@@ -115,6 +115,14 @@ pub enum Action {
         node: NodeId,
         /// `host:port`
         address: String,
+    },
+    /// Makes a node a controller with the next raft id, or takes its controller out of the cluster. A raft id that it
+    /// had before is never used again.
+    SetNodeController {
+        /// Which.
+        node: NodeId,
+        /// The next raft id, and `host:port`; `None` leaves only its agent.
+        controller: Option<(RaftId, String)>,
     },
     /// Forgets a node. Its ids are never used again.
     RemoveNode(NodeId),

@@ -48,6 +48,19 @@ pub enum Command {
         /// Also when it is not down: its tasks are lost.
         force: bool,
     },
+    /// Take a node's controller out of the cluster; its agent stays.
+    DemoteNode {
+        /// Host name or node id.
+        node: String,
+    },
+    /// Make a node a controller with a raft id of its own, or give its controller, whose disk is lost, another one. The
+    /// shell has checked that the node itself wishes it.
+    PromoteNode {
+        /// Which node.
+        node: NodeId,
+        /// Its controller's `host:port`.
+        address: String,
+    },
     /// Remove a volume with its content.
     RemoveVolume {
         /// Full name.
@@ -92,9 +105,9 @@ pub enum CommandDone {
         /// The number before.
         previous: u32,
     },
-    /// Of [`Command::Join`].
+    /// Of [`Command::Join`] and [`Command::PromoteNode`].
     Joined {
-        /// The new node.
+        /// The node.
         node: NodeId,
         /// Its member of the Raft group, for a controller.
         raft_id: Option<RaftId>,

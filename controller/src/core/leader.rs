@@ -12,6 +12,7 @@ use super::command::{Command, CommandDone, Refusal};
 use super::dispatcher::Dispatcher;
 use super::member::Member;
 use super::output::Output;
+use super::rules::quorum::{self, Sight};
 use super::rules::{self, Observed, driver};
 use super::session::FromAgent;
 use super::state::{State, answer, apply};
@@ -22,6 +23,8 @@ const IN_FLIGHT: usize = 64;
 const WAITING: usize = 1_000;
 /// Messages of agents that may wait for the leader to be ready.
 const EARLY: usize = 20_000;
+/// A member of the Raft group counts as in touch that was heard within so many ticks.
+const HEARD_TICKS: u64 = 40;
 /// A longer gap between two looks at the clock means that this process slept: nobody could be heard.
 const SLEPT_MS: u64 = 1_000;
 
@@ -54,6 +57,10 @@ pub(super) struct Leader {
     reported: bool,
     sent: bool,
     last_now: Timestamp,
+    /// Ticks of this leadership.
+    ticks: u64,
+    /// When each other member of the Raft group was heard last, in ticks.
+    heard: BTreeMap<RaftId, u64>,
     /// How far cluster time, as other leaders' clocks left it, is ahead of this controller's clock.
     ahead: u64,
 }
@@ -75,6 +82,8 @@ impl Leader {
             reported: false,
             sent: false,
             last_now: now,
+            ticks: 0,
+            heard: BTreeMap::new(),
             ahead: 0,
         }
     }
@@ -144,9 +153,34 @@ impl Leader {
     }
 
     /// A tick: what was held back to be coalesced may go.
-    pub(super) fn tick(&mut self) {
+    pub(super) fn tick(&mut self, member: &Member) {
         self.reported = false;
         self.sent = false;
+        self.ticks += 1;
+        for peer in member.active() {
+            self.heard.insert(peer, self.ticks);
+        }
+    }
+
+    fn check_quorum(
+        &self,
+        head: &State,
+        member: &Member,
+        command: &Command,
+    ) -> Result<(), Refusal> {
+        let checked = quorum::check(head, &self.sight(member), command);
+        if checked.is_err() && self.ticks < HEARD_TICKS {
+            let why = "the leader is new and has not heard all controllers yet: try again";
+            return Err(Refusal::unavailable(why));
+        }
+        checked
+    }
+
+    fn sight(&self, member: &Member) -> Sight {
+        let lately = |(_, at): &(&RaftId, &u64)| **at + HEARD_TICKS >= self.ticks;
+        let heard = self.heard.iter().filter(lately).map(|(peer, _)| *peer);
+        let heard = heard.chain([RaftId(member.id())]).collect();
+        Sight { members: member.members(), heard }
     }
 
     /// Everything that can be done now. Says commands that need no entry but must not be answered by a deposed leader.
@@ -194,7 +228,11 @@ impl Leader {
                 return self.answer_after_all(member, token, done);
             }
         }
-        let decision = match rules::command::decide(head, command, now) {
+        let decided = rules::command::decide(head, command, now).and_then(|decision| {
+            self.check_quorum(head, member, command)?;
+            Ok(decision)
+        });
+        let decision = match decided {
             Ok(decision) => decision,
             Err(refusal) => {
                 replies.push(Output::Reply { token, result: Err(refusal) });
@@ -371,10 +409,13 @@ fn next_change(
     if let Some(old) = members.learners.iter().find(|id| !wanted.contains(id)) {
         return Some(change(ConfChangeType::RemoveNode, *old));
     }
-    let old = members.voters.iter().find(|id| !wanted.contains(id))?;
-    if old.0 == member.id() {
-        member.step_down();
+    let mut leaving = members.voters.iter().filter(|id| !wanted.contains(id));
+    // The leader itself goes last, so that it hands over to one that stays.
+    let Some(old) = leaving.clone().find(|id| id.0 != member.id()) else {
+        if leaving.next().is_some() {
+            member.step_down();
+        }
         return None;
-    }
+    };
     (members.voters.len() > 1).then(|| change(ConfChangeType::AddLearnerNode, *old))
 }

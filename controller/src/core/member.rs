@@ -277,11 +277,21 @@ impl Member {
         })
     }
 
-    /// Hands leadership to the member that has most of the log.
+    /// The other members that were heard since the last look for a quorum.
+    pub(super) fn active(&self) -> Vec<RaftId> {
+        let own = self.id();
+        let progress = self.raw.raft.prs().iter();
+        let active =
+            progress.filter(|(id, peer)| **id != own && peer.recent_active && peer.matched > 0);
+        active.map(|(id, _)| RaftId(*id)).collect()
+    }
+
+    /// Hands leadership to the member in touch that has most of the log.
     pub(super) fn step_down(&mut self) {
         let own = self.id();
         let voters = self.raw.store().conf_state().voters.clone();
-        let matched = |id: &u64| self.raw.raft.prs().get(*id).map_or(0, |p| p.matched);
+        let progress = |id: &u64| self.raw.raft.prs().get(*id);
+        let matched = |id: &u64| progress(id).map_or((false, 0), |p| (p.recent_active, p.matched));
         let best = voters.into_iter().filter(|id| *id != own).max_by_key(matched);
         if let Some(best) = best.filter(|_| self.is_leader()) {
             self.raw.transfer_leader(best);
@@ -486,25 +496,6 @@ pub(super) fn make_snapshot(state: &State, term: u64, conf_state: ConfState) -> 
 pub(super) fn encode_snapshot(state: &State, term: u64, conf_state: &[u8]) -> Vec<u8> {
     let conf_state = ConfState::decode(conf_state).unwrap_or_default();
     make_snapshot(state, term, conf_state).encode_to_vec()
-}
-
-/// What the disk of a group's first member holds at the start: the state after the first entry, and one voter.
-pub(super) fn first_batch(state: &State) -> DiskBatch {
-    let conf_state = ConfState { voters: vec![1], ..ConfState::default() };
-    let hard_state = HardState { term: 1, vote: 0, commit: state.applied };
-    let snapshot = make_snapshot(state, 1, conf_state);
-    DiskBatch {
-        number: 1,
-        truncate_from: Some(0),
-        snapshot: Some(DiskSnapshot {
-            index: state.applied,
-            term: 1,
-            body: SnapshotBody::Encoded(snapshot.encode_to_vec()),
-        }),
-        compact_to: None,
-        entries: Vec::new(),
-        hard_state: Some(hard_state.encode_to_vec()),
-    }
 }
 
 /// Answers that promise nothing about the disk, so that a slow disk does not cost the leadership.

@@ -13,6 +13,7 @@ mod reads;
 pub mod rules;
 pub mod session;
 pub mod state;
+mod survivor;
 mod timing;
 
 use prost::Message as _;
@@ -28,6 +29,7 @@ pub use input::Input;
 pub use output::{DiskBatch, DiskEntry, DiskSnapshot, Members, Output, Recovered, SnapshotBody};
 pub use session::{FromAgent, ToAgent};
 pub use state::{Event, State};
+pub use survivor::{Survivor, survive};
 pub use timing::Timing;
 
 use leader::Leader;
@@ -181,7 +183,7 @@ impl Core {
         self.member.tick();
         self.reads.tick(&mut self.member, replies);
         if let Some(leader) = &mut self.leader {
-            leader.tick();
+            leader.tick(&self.member);
             leader.change_members(&mut self.member, &self.state);
         }
         if self.member.entries_since_snapshot(self.state.applied) >= self.snapshot_every {
@@ -360,5 +362,5 @@ pub fn bootstrap(
     }
     let groups = vec![Group { actions, ..Group::default() }];
     state::apply(&mut state, &Entry { time: now, checksum: 0, groups });
-    member::first_batch(&state)
+    survivor::whole(&state, 1, RaftId(1))
 }

@@ -11,7 +11,7 @@ use swarm_proto::transport::ClientRole;
 use tracing_subscriber::EnvFilter;
 
 use super::setup::Tokens;
-use super::{fatal, server, setup};
+use super::{fatal, server, setup, survivor};
 use crate::config::{self, Config};
 
 /// A controller of a swarm.
@@ -42,17 +42,23 @@ enum Verb {
         #[arg(long, value_name = "IP[:PORT]")]
         advertise: Option<String>,
     },
-    /// Enter a cluster as a further controller.
+    /// Enter a cluster as a further controller; a host that is a member already stays the node that it is.
     Join {
-        /// The controllers' token (`swarm-controller token`).
+        /// The controllers' token (`swarm-controller token`); a controller whose log is lost needs none.
         #[arg(long)]
-        token: String,
-        /// A controller of the cluster.
+        token: Option<String>,
+        /// A controller of the cluster; a member knows some.
         #[arg(value_name = "HOST[:PORT]")]
-        controller: String,
+        controller: Option<String>,
         /// Where other hosts reach this one.
         #[arg(long, value_name = "IP[:PORT]")]
         advertise: Option<String>,
+    },
+    /// Make this host the only controller of a cluster whose other controllers are lost for good.
+    ForceNewCluster {
+        /// They never come back with their old disks.
+        #[arg(long)]
+        i_know_the_others_are_lost: bool,
     },
     /// Print how further hosts join.
     Token {
@@ -79,6 +85,10 @@ enum TokenRole {
     Agent,
 }
 
+/// The exit code of a controller that would end in the same way if it were started again (`EX_CONFIG`); its unit does
+/// not start it again then.
+const FINAL: u8 = 78;
+
 type Failure = Box<dyn std::error::Error>;
 
 /// Runs the program.
@@ -88,7 +98,10 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // A closed standard error is nobody's loss.
             let _ = writeln!(io::stderr(), "error: {}", explain(error.as_ref()));
-            ExitCode::FAILURE
+            match error.downcast_ref::<server::RunError>() {
+                Some(error) if error.is_final() => ExitCode::from(FINAL),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -122,9 +135,19 @@ async fn carry_out(verb: Verb, config: &Config) -> Result<(), Failure> {
             print(&how_to_join(&tokens))?;
         }
         Verb::Join { token, controller, advertise } => {
-            let node = setup::join(config, &token, &controller, advertise.as_deref()).await?;
+            let (token, controller) = (token.as_deref(), controller.as_deref());
+            let node = setup::join(config, token, controller, advertise.as_deref()).await?;
             print(&format!("This host joined the cluster as node {node}.\n\n"))?;
             print("Start its controller:\n\n    swarm-controller run\n")?;
+        }
+        Verb::ForceNewCluster { i_know_the_others_are_lost: confirmed } => {
+            let done = survivor::force_new_cluster(config, confirmed).await?;
+            print("This host is the only controller of its cluster now.\n\n")?;
+            for name in &done.given_up {
+                print(&format!("Given up: the controller of {name}; its agent stays.\n"))?;
+            }
+            print(&format!("The old log is kept in {}.\n\n", done.backup.display()))?;
+            print("Start it:\n\n    swarm-controller run\n")?;
         }
         Verb::Token { role } => {
             let tokens = setup::tokens(config).await?;

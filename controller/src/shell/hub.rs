@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use tokio::sync::{mpsc, watch};
 
+use super::departure::Departure;
 use crate::core::{Event, Members, State};
 
 /// Changes that a watcher may lag behind before it is cut off.
@@ -23,6 +24,8 @@ pub struct View {
     pub members: Members,
     /// The connections to other controllers.
     pub contacts: BTreeMap<RaftId, Contact>,
+    /// How another controller said that this one is none any more.
+    pub dismissed: Option<Departure>,
 }
 
 /// How the connection to another controller is.
@@ -135,6 +138,11 @@ impl Hub {
     /// Forgets a controller that is none any more.
     pub fn no_contact(&self, peer: RaftId) {
         self.view.send_if_modified(|view| view.contacts.remove(&peer).is_some());
+    }
+
+    /// Notes that another controller said that this one is none any more.
+    pub fn dismissed(&self, departure: Departure) {
+        self.view.send_modify(|view| view.dismissed = Some(departure));
     }
 
     fn publish(&self, change: impl FnOnce(&mut View), news: impl FnOnce() -> News) {

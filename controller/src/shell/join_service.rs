@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sha2::Digest as _;
 use swarm_proto::id::NodeId;
-use swarm_proto::object::{Cluster, Role};
+use swarm_proto::object::{Cluster, Node, Role};
 use swarm_proto::transport::{PeerInfo, known_peer, same_secret};
 use swarm_proto::wire;
 use swarm_proto::wire::join_server::Join;
@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 use super::controller::Controller;
 use super::limiter::Limiter;
 use super::refusal::Refusal;
+use crate::core::state::Stored;
 
 /// Serves machines that want to join.
 pub struct JoinService {
@@ -27,6 +28,13 @@ impl JoinService {
     /// Serves for the cluster with this root certificate.
     pub fn new(controller: Arc<Controller>, root: String) -> Self {
         Self { controller, root, limiter: Limiter::default() }
+    }
+
+    /// The node that asks, when it is a member already and shows its certificate.
+    fn member<T>(&self, request: &Request<T>) -> Option<Stored<Node>> {
+        let valid = request.extensions().get::<PeerInfo>().filter(|info| !info.expired)?;
+        let node = valid.peer.as_ref()?.node_id?;
+        self.controller.hub.view().state.nodes.get(&node).cloned()
     }
 
     /// The role that a token's secret stands for.
@@ -70,24 +78,44 @@ impl Join for JoinService {
     ) -> Result<Response<wire::JoinClusterResponse>, Status> {
         let remote = request.extensions().get::<PeerInfo>().and_then(|info| info.remote);
         let from = remote.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |remote| remote.ip());
-        let request = request.into_inner();
+        let member = self.member(&request);
+        let mut request = request.into_inner();
         let cluster = self.controller.cluster()?;
-        let role = self.role(&cluster, &request.token, from)?;
+        let role = match &member {
+            Some(node) if node.role == Role::Controller => Role::Controller,
+            _ => self.role(&cluster, &request.token, from)?,
+        };
+        if let Some(node) = member.as_ref().filter(|_| role == Role::Agent) {
+            let why =
+                format!("this host is node {} already, and this token lets agents in", node.id);
+            return Err(Refusal::invalid(why).hint("use the controllers' token").into());
+        }
+        if let Some(known) = member.as_ref().and_then(|node| node.controller_address.clone())
+            && request.controller_address.is_empty()
+        {
+            request.controller_address = known;
+        }
         check_names(&request, role)?;
         let authority = self.controller.authority(&cluster)?;
-        let wish = wire::JoinWish {
-            request_id: request_id(&request.certificate_signing_request),
-            hostname: request.hostname,
-            controller: role == Role::Controller,
-            controller_address: request.controller_address,
-        };
         // Before anything is changed: a request that cannot be signed lets nobody in.
         let sign = |node| {
             let request = &request.certificate_signing_request;
             authority.sign_node(request, node, role, SystemTime::now())
         };
         sign(NodeId(0)).map_err(|error| Refusal::invalid(chain(&error)))?;
-        let joined = self.controller.write(wish).await?;
+        let request_id = request_id(&request.certificate_signing_request);
+        let joined = if let Some(node) = member.filter(|_| role == Role::Controller) {
+            let (node, address) = (node.id.0, request.controller_address);
+            self.controller.write(wire::PromoteWish { request_id, node, address }).await?
+        } else {
+            let wish = wire::JoinWish {
+                request_id,
+                hostname: request.hostname,
+                controller: role == Role::Controller,
+                controller_address: request.controller_address,
+            };
+            self.controller.write(wish).await?
+        };
         let certificate =
             sign(NodeId(joined.node_id)).map_err(|error| Status::internal(chain(&error)))?;
         tracing::info!(node = joined.node_id, %from, "a machine joined");

@@ -9,6 +9,7 @@ use swarm_proto::transport::{Connections, Peer, PeerRole};
 use tokio::time::sleep;
 use tonic::Status;
 
+use super::departure::Departure;
 use super::hub::{Hub, View};
 use super::refusal::Refusal;
 use crate::core::State;
@@ -43,7 +44,8 @@ pub fn check(hub: &Hub, call: &str, peer: &Peer) -> Result<(), Status> {
         return Ok(());
     }
     let hint = "to let this host in again, remove its state folder and join it anew";
-    Err(Refusal::denied(format!("node {node} was removed from the cluster")).hint(hint).into())
+    let refusal = Refusal::denied(format!("node {node} was removed from the cluster")).hint(hint);
+    Err(Departure::Removed.mark(refusal.into()))
 }
 
 /// Cuts the connections of removed nodes until the process stops.

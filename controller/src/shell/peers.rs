@@ -18,8 +18,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Request;
 
+use super::departure::Departure;
 use super::hub::{Hub, View};
+use super::raft_service::RAFT_ID;
 use super::raft_thread::{CoreHandle, Transmit};
 
 /// Messages that wait for a peer's connection.
@@ -91,7 +94,7 @@ impl Peers {
                 let _ = timeout(LONGEST_PAUSE, views.changed()).await;
             }
             loop {
-                let places = places(&views.borrow_and_update(), own);
+                let places = following.places(&views.borrow_and_update());
                 following.connect(places);
                 if views.changed().await.is_err() {
                     return;
@@ -99,6 +102,19 @@ impl Peers {
             }
         });
         peers
+    }
+
+    /// Where the other controllers are. One that the state knows no longer is kept until the Raft group has let it go: it
+    /// may have to confirm that.
+    fn places(&self, view: &View) -> BTreeMap<RaftId, Place> {
+        let mut places = places(view, self.own);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for member in view.members.voters.iter().chain(&view.members.learners) {
+            if let (false, Some(peer)) = (places.contains_key(member), known.get(member)) {
+                places.insert(*member, peer.place.clone());
+            }
+        }
+        places
     }
 
     fn connect(&self, places: BTreeMap<RaftId, Place>) {
@@ -144,10 +160,13 @@ impl Peers {
                     let (sender, messages) = mpsc::channel(QUEUE);
                     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
                     self.hub.contact(raft_id, true);
-                    let ended = RaftClient::new(channel).messages(pieces(messages)).await;
+                    let ended = RaftClient::new(channel).messages(self.speech(messages)).await;
                     *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
                     if let Err(status) = ended {
                         tracing::debug!(peer = raft_id.0, %status, "connection to a peer ended");
+                        if let Some(departure) = Departure::told(&status) {
+                            self.hub.dismissed(departure);
+                        }
                     }
                 }
                 Ok(Err(error)) => tracing::debug!(peer = raft_id.0, %error, "cannot reach a peer"),
@@ -158,6 +177,16 @@ impl Peers {
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// The stream of messages, with who speaks.
+    fn speech(
+        &self,
+        messages: mpsc::Receiver<Vec<u8>>,
+    ) -> Request<impl Stream<Item = wire::RaftMessages> + use<>> {
+        let mut request = Request::new(pieces(messages));
+        request.metadata_mut().insert(RAFT_ID, self.own.0.into());
+        request
     }
 
     async fn deliver_snapshot(&self, place: Place, message: Vec<u8>) -> Result<(), String> {

@@ -7,16 +7,20 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt as _};
 use prost_for_raft::Message as _;
 use swarm_proto::id::RaftId;
-use swarm_proto::transport::known_peer;
+use swarm_proto::transport::{Peer, known_peer};
 use swarm_proto::wire;
 use swarm_proto::wire::raft_server::Raft;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::controller::Controller;
+use super::departure::Departure;
 use super::dispatcher;
 use super::membership::{leaving, was_removed};
 use super::peers::receive_snapshot;
 use super::refusal::Refusal;
+
+/// The header in which a controller says which member of the Raft group it is.
+pub const RAFT_ID: &str = "swarm-raft-id";
 
 /// Serves other controllers.
 pub struct RaftService(pub Arc<Controller>);
@@ -27,11 +31,18 @@ impl Raft for RaftService {
         &self,
         request: Request<Streaming<wire::RaftMessages>>,
     ) -> Result<Response<wire::RaftMessagesEnd>, Status> {
-        let senders = self.sender(&request)?;
+        let caller = known_peer(&request)?.clone();
+        // Also one that has nothing to say to this controller must learn that it is none any more.
+        let raft_id = request.metadata().get(RAFT_ID).and_then(|id| id.to_str().ok()?.parse().ok());
+        if let Some(raft_id) = raft_id {
+            self.check_sender(&self.sender(&caller)?, RaftId(raft_id))?;
+        }
         let mut pieces = request.into_inner();
         while let Some(piece) = pieces.next().await {
+            // Looked at each time: it may have been taken out of the cluster meanwhile.
+            let sender = self.sender(&caller)?;
             for bytes in piece?.messages {
-                self.check(senders.as_ref(), &bytes)?;
+                self.check(&sender, &bytes)?;
                 self.0.core.peer_message(bytes).await;
             }
         }
@@ -42,10 +53,10 @@ impl Raft for RaftService {
         &self,
         request: Request<Streaming<wire::SnapshotChunk>>,
     ) -> Result<Response<wire::SnapshotEnd>, Status> {
-        let senders = self.sender(&request)?;
+        let sender = self.sender(known_peer(&request)?)?;
         let received = receive_snapshot(request.into_inner()).await;
         let bytes = received.map_err(Status::data_loss)?;
-        self.check(senders.as_ref(), &bytes)?;
+        self.check(&sender, &bytes)?;
         self.0.core.peer_message(bytes).await;
         Ok(Response::new(wire::SnapshotEnd {}))
     }
@@ -54,7 +65,7 @@ impl Raft for RaftService {
         &self,
         request: Request<wire::ForwardRequest>,
     ) -> Result<Response<wire::ForwardResponse>, Status> {
-        self.sender(&request)?;
+        self.check_controller(&request)?;
         let request = request.into_inner();
         let response = self.0.forwarded(&request.method, &request.request).await?;
         Ok(Response::new(wire::ForwardResponse { response }))
@@ -67,39 +78,68 @@ impl Raft for RaftService {
         &self,
         request: Request<Streaming<wire::AgentMessage>>,
     ) -> Result<Response<Self::RelaySessionStream>, Status> {
-        self.sender(&request)?;
+        self.check_controller(&request)?;
         let session = dispatcher::relayed(Arc::clone(&self.0), request.into_inner()).await?;
         Ok(Response::new(Box::pin(session)))
     }
 }
 
+/// Who speaks.
+struct Sender {
+    /// The raft ids for which it may speak; `None` while this controller does not know the node yet.
+    raft_ids: Option<BTreeSet<RaftId>>,
+    /// How it came to be no controller any more.
+    departure: Option<Departure>,
+}
+
 impl RaftService {
-    /// The raft ids for which the caller's certificate may speak; `None` while this controller does not know the node
-    /// yet.
-    fn sender<T>(&self, request: &Request<T>) -> Result<Option<BTreeSet<RaftId>>, Status> {
-        let peer = known_peer(request)?;
+    fn sender(&self, peer: &Peer) -> Result<Sender, Status> {
         let view = self.0.hub.view();
         let stranger = || Refusal::denied("this node is no controller of the cluster");
         let node = peer.node_id.ok_or_else(stranger)?;
-        match view.state.nodes.get(&node) {
-            Some(node) => Ok(Some([node.raft_id.ok_or_else(stranger)?].into())),
-            None if was_removed(&view.state, node) => Ok(Some(leaving(&view))),
+        let (raft_ids, departure) = match view.state.nodes.get(&node) {
+            Some(node) => match node.raft_id {
+                Some(raft_id) => (Some([raft_id].into()), None),
+                None => (Some(leaving(&view)), Some(Departure::Demoted)),
+            },
+            None if was_removed(&view.state, node) => {
+                (Some(leaving(&view)), Some(Departure::Removed))
+            }
             // A controller that joined while this one was away, perhaps even the leader.
-            None => Ok(None),
+            None => (None, None),
+        };
+        Ok(Sender { raft_ids, departure })
+    }
+
+    /// Refuses one that is no controller, and is not on its way out either.
+    fn check_controller<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let sender = self.sender(known_peer(request)?)?;
+        match sender.departure.filter(|_| sender.raft_ids.is_some_and(|ids| ids.is_empty())) {
+            Some(_) => Err(Refusal::denied("this node is no controller of the cluster").into()),
+            None => Ok(()),
         }
     }
 
-    fn check(&self, senders: Option<&BTreeSet<RaftId>>, bytes: &[u8]) -> Result<(), Status> {
+    fn check(&self, sender: &Sender, bytes: &[u8]) -> Result<(), Status> {
         let message = raft::eraftpb::Message::decode(bytes)
             .map_err(|error| Refusal::invalid(format!("damaged message: {error}")))?;
+        self.check_sender(sender, RaftId(message.from))?;
         if message.to != self.0.raft_id.0 {
             return Err(Refusal::invalid("this message is for another controller").into());
         }
-        match senders {
-            Some(raft_ids) if !raft_ids.contains(&RaftId(message.from)) => {
-                Err(Refusal::denied("a controller speaks only for itself").into())
-            }
-            _ => Ok(()),
+        Ok(())
+    }
+
+    fn check_sender(&self, sender: &Sender, from: RaftId) -> Result<(), Status> {
+        if sender.raft_ids.as_ref().is_none_or(|raft_ids| raft_ids.contains(&from)) {
+            return Ok(());
         }
+        let refusal = Refusal::denied("a controller speaks only for itself").into();
+        // An id that was never used yet is that of a controller of which this one will hear soon.
+        let was_used = from.0 < self.0.hub.view().state.next.raft;
+        Err(match sender.departure.filter(|_| was_used) {
+            Some(departure) => departure.mark(refusal),
+            None => refusal,
+        })
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_proto::id::RaftId;
+use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::object::Role;
 use swarm_proto::transport::{
     self, Connections, Identity, IdentityError, MAX_MESSAGE, Peer, Tls, TlsError, accept_unix,
@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use super::control_service::ControlService;
 use super::controller::Controller;
+use super::departure::{self, Departure, DepartureError};
 use super::disk::{DiskError, DiskStore, LOCK_PATIENCE};
 use super::dispatcher::DispatcherService;
 use super::hub::Hub;
@@ -29,7 +30,7 @@ use super::join_service::JoinService;
 use super::local_service::LocalService;
 use super::peers::Peers;
 use super::raft_service::RaftService;
-use super::{address, membership, raft_thread, upkeep};
+use super::{address, membership, raft_thread, setup, upkeep};
 use crate::config::Config;
 use crate::core::{Core, CoreConfig, Recovered, StartError};
 
@@ -55,6 +56,38 @@ pub enum RunError {
         "this host joined its cluster as an agent, not as a controller\n\nhint: run `swarm-agent run` on it"
     )]
     NotController,
+    /// The log that this controller promised things in is gone.
+    #[error(
+        "the log of this controller in {} is gone, though it is member {raft_id} of its cluster: it must not begin anew under the same raft id\n\nhint: let it in anew, under another one: {command}",
+        folder.display()
+    )]
+    LostLog {
+        /// Where it was.
+        folder: PathBuf,
+        /// What it was.
+        raft_id: RaftId,
+        /// What to run.
+        command: String,
+    },
+    /// It was a controller, and its node goes on without one.
+    #[error(
+        "this controller was taken out of the cluster and stops for good; the host's agent goes on\n\nhint: to make the host a controller again: swarm-controller join --token TOKEN"
+    )]
+    Demoted,
+    /// Its node is no member any more.
+    #[error(
+        "node {node} was removed from the cluster: its controller stops for good\n\nhint: to let this host in again, remove {} and join anew",
+        state_dir.display()
+    )]
+    Removed {
+        /// Which it was.
+        node: NodeId,
+        /// What holds its identity and log.
+        state_dir: PathBuf,
+    },
+    /// A demoted controller's host could not be made an agent's.
+    #[error(transparent)]
+    Departure(#[from] DepartureError),
     /// The identity cannot be read.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -93,6 +126,20 @@ pub enum RunError {
     },
 }
 
+impl RunError {
+    /// Whether starting the controller again would end in the same way.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::NoIdentity { .. }
+                | Self::NotController
+                | Self::LostLog { .. }
+                | Self::Demoted
+                | Self::Removed { .. }
+        )
+    }
+}
+
 /// Waits for an identity, when `wait`, then runs until a signal asks to stop.
 pub async fn run(config: &Config, wait: bool) -> Result<(), RunError> {
     let mut stop = StopSignals::listen()?;
@@ -105,6 +152,7 @@ pub async fn run(config: &Config, wait: bool) -> Result<(), RunError> {
     };
     transport::install_crypto_provider();
     let tls = Tls::new(&identity.credentials())?;
+    refuse_lost_log(config, raft_id)?;
     let (store, recovered) = DiskStore::open_existing(&config.raft_dir(), LOCK_PATIENCE)?;
     let core = Core::new(core_config(config, raft_id, recovered))?;
     let queue = raft_thread::queue();
@@ -133,9 +181,13 @@ pub async fn run(config: &Config, wait: bool) -> Result<(), RunError> {
     );
     let own = identity.clone();
     servers.spawn(upkeep::keep_certificate(Arc::clone(&controller), config.clone(), own));
-    servers.spawn(upkeep::run(Arc::clone(&controller), config.clone(), identity));
-    stop.received().await;
-    tracing::info!("controller stops");
+    servers.spawn(upkeep::run(Arc::clone(&controller), config.clone(), identity.clone()));
+    let departed = departure::departed(&controller.hub, identity.node_id, raft_id);
+    let departure = tokio::select! {
+        departure = departed => Some(departure),
+        () = stop.received() => None,
+    };
+    tracing::info!(?departure, "controller stops");
     handle.stop(HAND_OVER).await;
     let joined = tokio::task::spawn_blocking(move || thread.join());
     // A panic of the thread has stopped the process already.
@@ -143,7 +195,41 @@ pub async fn run(config: &Config, wait: bool) -> Result<(), RunError> {
     tokio::time::sleep(FAREWELL).await;
     servers.shutdown().await;
     remove_socket(config);
-    Ok(())
+    match departure {
+        Some(departure) => Err(depart(config, &controller, &identity, departure)),
+        None => Ok(()),
+    }
+}
+
+/// What a controller that is none any more leaves behind, and says at last.
+fn depart(
+    config: &Config,
+    controller: &Controller,
+    identity: &Identity,
+    departure: Departure,
+) -> RunError {
+    if departure == Departure::Removed {
+        let state_dir = config.state_dir.clone();
+        return RunError::Removed { node: identity.node_id, state_dir };
+    }
+    let cluster = controller.hub.view().state.cluster;
+    match cluster.map(|cluster| departure::become_agent(config, &cluster, identity)) {
+        Some(Err(error)) => error.into(),
+        _ => RunError::Demoted,
+    }
+}
+
+/// A log that has gone has promised things that are forgotten now.
+fn refuse_lost_log(config: &Config, raft_id: RaftId) -> Result<(), RunError> {
+    let folder = config.raft_dir();
+    if !setup::is_lost(&folder) {
+        return Ok(());
+    }
+    let command = match &config.source {
+        Some(file) => format!("swarm-controller --config {} join", file.display()),
+        None => String::from("swarm-controller join"),
+    };
+    Err(RunError::LostLog { folder, raft_id, command })
 }
 
 fn remove_socket(config: &Config) {

@@ -1,7 +1,7 @@
 //! `init` and `join` prepare identity and log so that `run` starts; `token` and `admin-bundle` let others in.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -72,6 +72,19 @@ pub enum SetupError {
         "this token lets agents in, not controllers\n\nhint: use `swarm-agent join`, or the other token of `swarm-controller token`"
     )]
     AgentToken,
+    /// Nobody said which cluster.
+    #[error(
+        "a host that belongs to no cluster needs a token and a controller to join\n\nhint: swarm-controller join --token TOKEN --advertise IP HOST[:PORT], as `swarm-controller token` on a controller's host prints it"
+    )]
+    NoToken,
+    /// The host is an agent's.
+    #[error(
+        "this host is node {node} of its cluster, with only an agent: a token is needed to make it a controller\n\nhint: swarm-controller join --token TOKEN, as `swarm-controller token controller` on a controller's host prints it"
+    )]
+    NoPromotion {
+        /// Which node.
+        node: NodeId,
+    },
     /// Joining failed.
     #[error("could not join by way of {address}{}", unreachable_hint(source))]
     Join {
@@ -179,30 +192,49 @@ fn cluster(id: String, authority: &Authority) -> Result<Cluster, SetupError> {
     })
 }
 
-/// Enters a cluster as a further controller. Answers with the new node's id.
+/// Enters a cluster as a further controller. A host that is a member already becomes a controller as the node that it
+/// is: an agent's with the controllers' token, and one whose log is lost without. Answers with the node's id.
 pub async fn join(
     config: &Config,
-    token: &str,
-    controller: &str,
+    token: Option<&str>,
+    controller: Option<&str>,
     advertise: Option<&str>,
 ) -> Result<NodeId, SetupError> {
-    refuse_member(config)?;
-    let token: JoinToken = token.parse()?;
-    let own = advertised(config, advertise)?;
-    let given = || SetupError::Address { given: controller.to_owned() };
-    let controller = address::with_port(controller).ok_or_else(given)?;
+    let former = former(config)?;
+    let token: Option<JoinToken> = token.map(str::parse).transpose()?;
+    let controllers = match (controller, &former) {
+        (Some(controller), _) => {
+            let given = || SetupError::Address { given: controller.to_owned() };
+            vec![address::with_port(controller).ok_or_else(given)?]
+        }
+        (None, Some(former)) => former.controllers.clone(),
+        (None, None) => return Err(SetupError::NoToken),
+    };
     let hostname = hostname()?;
     transport::install_crypto_provider();
-    let patience = Instant::now() + JOIN_PATIENCE;
-    let identity = loop {
-        match transport::join(&controller, &token, &hostname, Some(&own)).await {
-            Ok(identity) => break identity,
-            Err(error) if may_pass(&error) && Instant::now() < patience => {
-                tracing::debug!(%error, "trying again");
-                tokio::time::sleep(JOIN_PAUSE).await;
+    let identity = match (former, token) {
+        (Some(former), token) => {
+            if former.role == Role::Agent && token.is_none() {
+                return Err(SetupError::NoPromotion { node: former.node_id });
             }
-            Err(source) => return Err(SetupError::Join { address: controller, source }),
+            let own = match advertised(config, advertise) {
+                Err(SetupError::NoAdvertise) if former.role == Role::Controller => String::new(),
+                own => own?,
+            };
+            let (former, token) = (&former, token.as_ref());
+            ask(&controllers, async |address| {
+                transport::join_again(former, address, token, &hostname, &own).await
+            })
+            .await?
         }
+        (None, Some(token)) => {
+            let own = advertised(config, advertise)?;
+            ask(&controllers, async |address| {
+                transport::join(address, &token, &hostname, Some(&own)).await
+            })
+            .await?
+        }
+        (None, None) => return Err(SetupError::NoToken),
     };
     if identity.role != Role::Controller {
         return Err(SetupError::AgentToken);
@@ -210,6 +242,47 @@ pub async fn join(
     drop(DiskStore::open(&config.raft_dir())?);
     identity.save(&config.state_dir)?;
     Ok(identity.node_id)
+}
+
+/// Asks the controllers in turn, and again for a while where that may help.
+async fn ask(
+    controllers: &[String],
+    join: impl AsyncFn(&str) -> Result<Identity, JoinError>,
+) -> Result<Identity, SetupError> {
+    let patience = Instant::now() + JOIN_PATIENCE;
+    loop {
+        let mut last = None;
+        for controller in controllers {
+            match join(controller).await {
+                Ok(identity) => return Ok(identity),
+                Err(error) if may_pass(&error) => {
+                    tracing::debug!(%error, "trying again");
+                    last = Some((controller, error));
+                }
+                Err(source) => {
+                    return Err(SetupError::Join { address: controller.clone(), source });
+                }
+            }
+        }
+        let (address, source) = last.ok_or(SetupError::NoToken)?;
+        if Instant::now() >= patience {
+            return Err(SetupError::Join { address: address.clone(), source });
+        }
+        tokio::time::sleep(JOIN_PAUSE).await;
+    }
+}
+
+/// The identity of a host that is a member and has no log: an agent's, or a controller's whose log is lost.
+fn former(config: &Config) -> Result<Option<Identity>, SetupError> {
+    match Identity::load(&config.state_dir)? {
+        Some(identity) if is_lost(&config.raft_dir()) => Ok(Some(identity)),
+        _ => refuse_member(config).map(|()| None),
+    }
+}
+
+/// Whether there is no log where one belongs: its folder is absent or empty.
+pub fn is_lost(folder: &Path) -> bool {
+    std::fs::read_dir(folder).map_or(true, |mut content| content.next().is_none())
 }
 
 /// Whether it may be better in a moment.

@@ -84,6 +84,7 @@ impl Controller {
             wire::RemoveVolumeRequest::METHOD => {
                 self.write_here::<wire::RemoveVolumeRequest>(bytes).await
             }
+            wire::PromoteWish::METHOD => self.write_here::<wire::PromoteWish>(bytes).await,
             wire::JoinWish::METHOD => self.write_here::<wire::JoinWish>(bytes).await,
             wire::AddressWish::METHOD => self.write_here::<wire::AddressWish>(bytes).await,
             _ => Err(Status::unimplemented(format!("`{method}` cannot be passed on"))),
@@ -203,6 +204,9 @@ impl Write for wire::UpdateNodeRequest {
     }
 
     fn command(self) -> Result<Command, Status> {
+        if self.demote {
+            return Ok(Command::DemoteNode { node: self.node });
+        }
         let availability = wire::Availability::try_from(self.availability)
             .map_err(|_| Refusal::invalid("this availability is not known"))?;
         Ok(Command::UpdateNode {
@@ -245,6 +249,27 @@ impl Write for wire::JoinWish {
             }),
             _ => None,
         }
+    }
+}
+
+impl Write for wire::PromoteWish {
+    const METHOD: &'static str = "PromoteNode";
+    type Answer = wire::JoinedNode;
+
+    fn request_id(&self) -> String {
+        self.request_id.clone()
+    }
+
+    fn object(&self) -> String {
+        format!("node {} to controller at {}", self.node, self.address)
+    }
+
+    fn command(self) -> Result<Command, Status> {
+        Ok(Command::PromoteNode { node: swarm_proto::id::NodeId(self.node), address: self.address })
+    }
+
+    fn answer(done: CommandDone) -> Option<Self::Answer> {
+        wire::JoinWish::answer(done)
     }
 }
 

@@ -101,7 +101,15 @@ impl Host {
     /// Waits for the process to end; answers with its exit code.
     pub(crate) fn wait(&mut self) -> Option<i32> {
         let mut child = self.child.take().unwrap();
-        child.wait().unwrap().code()
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.child = Some(child);
+        panic!("the controller does not end");
     }
 
     /// The unix socket.

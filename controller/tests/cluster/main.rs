@@ -8,6 +8,7 @@ mod asking;
 mod faults;
 mod forming;
 mod host;
+mod membership;
 mod renewal;
 mod secrets;
 mod status;

@@ -2,7 +2,7 @@
 
 use super::fields::{ConvertError, Fields, addresses, each};
 use crate::entry::{Action, Counter, Entry, Expect, Group, ObjectId, Request};
-use crate::id::{NetworkId, NodeId, ServiceId, Timestamp, VolumeId};
+use crate::id::{NetworkId, NodeId, RaftId, ServiceId, Timestamp, VolumeId};
 use crate::wire;
 use crate::wire::action::Action as WireAction;
 use crate::wire::object_id::Object as WireObject;
@@ -143,6 +143,14 @@ impl From<&Action> for wire::Action {
                     address: address.clone(),
                 })
             }
+            Action::SetNodeController { node, controller } => {
+                let (raft_id, address) = controller.clone().unzip();
+                WireAction::SetNodeController(wire::SetNodeController {
+                    node: node.0,
+                    raft_id: raft_id.map(|id| id.0),
+                    address: address.unwrap_or_default(),
+                })
+            }
             Action::RemoveNode(id) => WireAction::RemoveNode(id.0),
             Action::SetStack(object) => WireAction::SetStack(object.as_ref().into()),
             Action::RemoveStack(name) => WireAction::RemoveStack(name.clone()),
@@ -241,6 +249,10 @@ impl TryFrom<wire::Action> for Action {
             WireAction::SetNodeAddress(set) => {
                 Self::SetNodeAddress { node: NodeId(set.node), address: set.address }
             }
+            WireAction::SetNodeController(set) => Self::SetNodeController {
+                node: NodeId(set.node),
+                controller: set.raft_id.map(|id| (RaftId(id), set.address)),
+            },
             WireAction::RemoveNode(id) => Self::RemoveNode(NodeId(id)),
             WireAction::SetStack(object) => Self::SetStack(Box::new(object.try_into()?)),
             WireAction::RemoveStack(name) => Self::RemoveStack(name),

@@ -101,6 +101,36 @@ pub async fn join(
         .map_err(|reason| JoinError::Answer { address: address.to_owned(), reason })
 }
 
+/// Asks for a controller's certificate for a host that is a member already: an agent's with the controllers' token, or
+/// a controller whose log is lost, which needs none. `controller_address` is its own `host:port`; empty leaves it as it
+/// was. The identity that comes back is not saved yet.
+pub async fn join_again(
+    identity: &Identity,
+    address: &str,
+    token: Option<&JoinToken>,
+    hostname: &str,
+    controller_address: &str,
+) -> Result<Identity, JoinError> {
+    let found = certificate_digest(&identity.ca_pem)?;
+    if let Some(token) = token.filter(|token| token.digest() != found) {
+        let (address, expected) = (address.to_owned(), token.digest().to_owned());
+        return Err(JoinError::OtherCluster { address, expected, found });
+    }
+    let tls = Tls::new(&identity.credentials())
+        .map_err(|source| JoinError::Root { address: address.to_owned(), source })?;
+    let channel = tls.connect(address, CONTROLLER_NAME).await?;
+    let key = KeyAndRequest::make()?;
+    let request = wire::JoinClusterRequest {
+        token: token.map(|token| token.secret().reveal().to_owned()).unwrap_or_default(),
+        certificate_signing_request: key.request_pem.clone(),
+        hostname: hostname.to_owned(),
+        controller_address: controller_address.to_owned(),
+    };
+    let answer = JoinClient::new(channel).join_cluster(request).await?.into_inner();
+    checked(answer, key, identity.ca_pem.clone())
+        .map_err(|reason| JoinError::Answer { address: address.to_owned(), reason })
+}
+
 fn checked(
     answer: wire::JoinClusterResponse,
     key: KeyAndRequest,

@@ -29,7 +29,7 @@ pub use connections::Connections;
 pub use dial::ConnectError;
 pub use identity::{Identity, IdentityError};
 pub use incoming::{PeerStream, accept_tls, accept_unix};
-pub use join::{JoinError, fetch_root, join};
+pub use join::{JoinError, fetch_root, join, join_again};
 pub use peer::{ClientRole, ParseRoleError, Peer, PeerInfo, PeerRole, known_peer, peer};
 pub use renewal::{Keeper, RenewError, keep_valid, renew, renewal_due};
 pub use tls::{Tls, TlsError};

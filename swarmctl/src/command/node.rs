@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use swarm_proto::object::Node;
+use swarm_proto::object::{Node, Role};
 use swarm_proto::wire;
 
 use super::{Call, now, unknown};
@@ -41,12 +41,24 @@ pub(crate) enum NodeCommand {
         #[arg(required = true)]
         nodes: Vec<String>,
     },
+    /// Says how hosts become controllers: each asks for it itself
+    Promote {
+        /// Host names or ids
+        #[arg(required = true)]
+        nodes: Vec<String>,
+    },
+    /// Takes nodes' controllers out of the cluster; their agents stay
+    Demote {
+        /// Host names or ids
+        #[arg(required = true)]
+        nodes: Vec<String>,
+    },
     /// Removes nodes that are down from the cluster
     Rm {
         /// Host names or ids
         #[arg(required = true)]
         nodes: Vec<String>,
-        /// Also a node that is not down: its tasks are lost
+        /// Also a node that is not down, whose tasks are lost, and its controller; never so that no quorum is left
         #[arg(short, long)]
         force: bool,
     },
@@ -84,6 +96,13 @@ pub(crate) async fn run(command: NodeCommand, call: &Call) -> Result<(), Failure
                 output::data(&view::whole(&view, call.format)?);
             }
         }
+        NodeCommand::Promote { nodes } => {
+            let state = State::get(&call.cluster, call.stale).await?;
+            for name in nodes {
+                promote(&state, find(&state, &name)?)?;
+            }
+        }
+        NodeCommand::Demote { nodes } => demote(nodes, call).await?,
         NodeCommand::Rm { nodes, force } => {
             for node in nodes {
                 let request_id = request_id()?;
@@ -94,22 +113,30 @@ pub(crate) async fn run(command: NodeCommand, call: &Call) -> Result<(), Failure
                 output::talk(&format!("node `{node}` is removed"));
             }
         }
-        NodeCommand::Label { node, labels } => {
-            let (set, removed): (Vec<_>, Vec<_>) =
-                labels.into_iter().partition(|(_, value)| value.is_some());
-            let set_labels: HashMap<String, String> =
-                set.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect();
-            let request = wire::UpdateNodeRequest {
-                request_id: request_id()?,
-                node: node.clone(),
-                availability: wire::Availability::Unspecified.into(),
-                set_labels: set_labels.into_iter().collect(),
-                remove_labels: removed.into_iter().map(|(key, _)| key).collect(),
-            };
-            call.cluster.call(async |mut client| client.update_node(request.clone()).await).await?;
-            output::talk(&format!("node `{node}` is labelled"));
-        }
+        NodeCommand::Label { node, labels } => set_labels(node, labels, call).await?,
     }
+    Ok(())
+}
+
+async fn set_labels(
+    node: String,
+    labels: Vec<(String, Option<String>)>,
+    call: &Call,
+) -> Result<(), Failure> {
+    let (set, removed): (Vec<_>, Vec<_>) =
+        labels.into_iter().partition(|(_, value)| value.is_some());
+    let set_labels: HashMap<String, String> =
+        set.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect();
+    let request = wire::UpdateNodeRequest {
+        request_id: request_id()?,
+        node: node.clone(),
+        availability: wire::Availability::Unspecified.into(),
+        set_labels: set_labels.into_iter().collect(),
+        remove_labels: removed.into_iter().map(|(key, _)| key).collect(),
+        demote: false,
+    };
+    call.cluster.call(async |mut client| client.update_node(request.clone()).await).await?;
+    output::talk(&format!("node `{node}` is labelled"));
     Ok(())
 }
 
@@ -130,6 +157,40 @@ async fn set_availability(
         output::talk(&format!("node `{node}` {said}"));
     }
     Ok(())
+}
+
+async fn demote(nodes: Vec<String>, call: &Call) -> Result<(), Failure> {
+    for node in nodes {
+        let request = wire::UpdateNodeRequest {
+            request_id: request_id()?,
+            node: node.clone(),
+            demote: true,
+            ..wire::UpdateNodeRequest::default()
+        };
+        call.cluster.call(async |mut client| client.update_node(request.clone()).await).await?;
+        output::talk(&format!("the controller of node `{node}` is taken out"));
+    }
+    Ok(())
+}
+
+/// A controller needs a program and a log on its host, so the host itself asks to become one.
+fn promote(state: &State, node: &Node) -> Result<(), Failure> {
+    let name = state.node_name(node.id);
+    if node.role == Role::Controller {
+        output::talk(&format!("node `{name}` runs a controller"));
+        return Ok(());
+    }
+    let addresses = state.nodes.values().filter_map(|node| node.controller_address.as_deref());
+    let advertise = node.description.address.map_or("IP".to_owned(), |address| address.to_string());
+    let command = format!(
+        "swarm-controller join --token TOKEN --advertise {advertise} {}",
+        addresses.collect::<Vec<_>>().first().copied().unwrap_or("ADDRESS"),
+    );
+    let hint = format!(
+        "run `{command}` on it, then start swarm-controller there; `swarmctl cluster token controller` on a controller's host prints the token"
+    );
+    Err(Failure::refused(format!("node `{name}` must ask itself to become a controller"))
+        .hint(hint))
 }
 
 fn find<'a>(state: &'a State, name: &str) -> Result<&'a Node, Failure> {

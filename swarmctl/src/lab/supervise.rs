@@ -22,6 +22,9 @@ use super::error::Error;
 /// How long after its end a program is started again.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
+/// The exit code of a program that would end in the same way if it were started again; as in its unit.
+const FINAL: i32 = 78;
+
 /// A log file larger than this is put aside when its program starts.
 const LOG_BOUND: u64 = 16 << 20;
 
@@ -124,6 +127,9 @@ impl Supervisor {
             if let Some(kept) = ended {
                 kept.pid = None;
                 note(&self.log, &kept.program.name, &format!("ended: {status:?}"));
+                if matches!(status, WaitStatus::Exited(_, FINAL)) {
+                    kept.wanted = false;
+                }
                 if kept.wanted {
                     kept.due = Some(Instant::now() + RESTART_DELAY);
                     kept.restarts += 1;

@@ -45,6 +45,8 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
             node::update(state, node, *availability, set_labels, remove_labels)
         }
         Command::RemoveNode { node, force } => node::remove(state, node, *force),
+        Command::DemoteNode { node } => node::demote(state, node),
+        Command::PromoteNode { node, address } => node::promote(state, *node, address),
         Command::RemoveVolume { volume, force } => volume::remove(state, volume, *force),
         Command::Join { hostname, role, controller_address } => {
             Ok(join(state, hostname, *role, controller_address.clone(), now))

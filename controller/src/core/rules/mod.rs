@@ -10,6 +10,7 @@ pub mod globalize;
 pub mod liveness;
 pub mod node;
 pub mod observed;
+pub mod quorum;
 pub mod reap;
 pub mod replicate;
 pub mod restart;

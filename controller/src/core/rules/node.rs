@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
-use swarm_proto::id::NodeId;
+use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::object::{Availability, Node, NodeStatus, Role};
 
 use super::command::Decision;
-use crate::core::command::Refusal;
+use crate::core::command::{CommandDone, Refusal};
 use crate::core::state::{State, Stored, tasks_on};
 
 fn find<'a>(state: &'a State, name: &str) -> Result<&'a Stored<Node>, Refusal> {
@@ -53,13 +53,7 @@ pub(super) fn remove(state: &State, name: &str, force: bool) -> Result<Decision,
             "stop its agent first, or remove it by force: its tasks are lost",
         ));
     }
-    let controllers = state.nodes.values().filter(|node| node.role == Role::Controller).count();
-    if node.role == Role::Controller && controllers == 1 {
-        return Err(Refusal::conflict(
-            format!("node `{name}` runs the only controller"),
-            "let another controller join first",
-        ));
-    }
+    refuse_only_controller(state, node)?;
     let read =
         vec![(ObjectId::Node(node.id), Counter::Spec), (ObjectId::Node(node.id), Counter::Status)];
     let tasks = tasks_on(state, node.id);
@@ -70,6 +64,47 @@ pub(super) fn remove(state: &State, name: &str, force: bool) -> Result<Decision,
     }
     actions.push(Action::RemoveNode(node.id));
     Ok(Decision::new(actions, read))
+}
+
+fn refuse_only_controller(state: &State, node: &Node) -> Result<(), Refusal> {
+    let controllers = state.nodes.values().filter(|node| node.role == Role::Controller).count();
+    if node.role == Role::Controller && controllers == 1 {
+        return Err(Refusal::conflict(
+            format!("node `{}` runs the only controller", name_of(node)),
+            "let another controller join first",
+        ));
+    }
+    Ok(())
+}
+
+/// Host name, or id where none is known.
+pub(super) fn name_of(node: &Node) -> String {
+    match node.description.hostname.as_str() {
+        "" => node.id.to_string(),
+        name => name.to_owned(),
+    }
+}
+
+pub(super) fn demote(state: &State, name: &str) -> Result<Decision, Refusal> {
+    let node = find(state, name)?;
+    refuse_only_controller(state, node)?;
+    let read = vec![(ObjectId::Node(node.id), Counter::Spec)];
+    let mut decision = Decision::new(Vec::new(), read);
+    if node.role == Role::Controller {
+        decision.actions.push(Action::SetNodeController { node: node.id, controller: None });
+    }
+    Ok(decision)
+}
+
+pub(super) fn promote(state: &State, node: NodeId, address: &str) -> Result<Decision, Refusal> {
+    let node = find(state, &node.to_string())?;
+    let raft_id = RaftId(state.next.raft);
+    let controller = Some((raft_id, address.to_owned()));
+    let read = vec![(ObjectId::Node(node.id), Counter::Spec)];
+    let actions = vec![Action::SetNodeController { node: node.id, controller }];
+    let mut decision = Decision::new(actions, read);
+    decision.done = CommandDone::Joined { node: node.id, raft_id: Some(raft_id) };
+    Ok(decision)
 }
 
 pub(super) fn set_address(state: &State, node: NodeId, address: &str) -> Result<Decision, Refusal> {

@@ -90,6 +90,7 @@ impl State {
             | Action::SetNodeDescription { .. }
             | Action::SetNodeWish { .. }
             | Action::SetNodeAddress { .. }
+            | Action::SetNodeController { .. }
             | Action::RemoveNode(_) => self.act_node(action, events),
             Action::SetStack(_)
             | Action::RemoveStack(_)

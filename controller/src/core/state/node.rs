@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use swarm_proto::entry::{Action, ObjectId};
-use swarm_proto::id::{NetworkId, NodeId};
-use swarm_proto::object::Node;
+use swarm_proto::id::{NetworkId, NodeId, RaftId};
+use swarm_proto::object::{Node, Role};
 
 use super::{Event, State, Stored, Versions};
 
@@ -46,6 +46,18 @@ impl State {
                     versions.status += 1;
                 })
             }
+            Action::SetNodeController { node, controller } => {
+                if let Some((raft_id, _)) = controller {
+                    self.take_raft_id(*raft_id)?;
+                }
+                self.change_node(*node, events, |node, versions| {
+                    let (raft_id, address) = controller.clone().unzip();
+                    node.role = if raft_id.is_some() { Role::Controller } else { Role::Agent };
+                    node.raft_id = raft_id;
+                    node.controller_address = address;
+                    versions.spec += 1;
+                })
+            }
             Action::RemoveNode(id) => self.remove_node(*id, events),
             _ => None,
         }
@@ -56,15 +68,21 @@ impl State {
             return None;
         }
         if let Some(raft_id) = node.raft_id {
-            if raft_id.0 != self.next.raft {
-                return None;
-            }
-            self.next.raft += 1;
+            self.take_raft_id(raft_id)?;
         }
         self.next.node += 1;
         let versions = Versions { spec: 1, desired: 1, status: 1 };
         self.put_node(Stored { object: Arc::new(node.clone()), versions }, events);
         self.look_at_all_gateways();
+        Some(())
+    }
+
+    /// Each is used once: a member that comes back with an empty disk must not be taken for its former self.
+    fn take_raft_id(&mut self, raft_id: RaftId) -> Option<()> {
+        if raft_id.0 != self.next.raft {
+            return None;
+        }
+        self.next.raft += 1;
         Some(())
     }
 

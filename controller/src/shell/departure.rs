@@ -1,0 +1,156 @@
+//! The end of a controller that is none any more: it learns that from its own log, or from another controller that
+//! turns it away, and then stops for good.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use swarm_proto::id::{NodeId, RaftId};
+use swarm_proto::object::{Cluster, Role};
+use swarm_proto::transport::{Authority, AuthorityError, Identity, IdentityError, KeyAndRequest};
+use tonic::Status;
+
+use super::hub::{Hub, View};
+use crate::config::Config;
+
+/// The header of a refusal that says how the caller ended.
+const HEADER: &str = "swarm-departure";
+
+/// How a controller came to be none any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// Its node goes on with only an agent.
+    Demoted,
+    /// Its node is no member of the cluster any more.
+    Removed,
+}
+
+/// Why a demoted controller's host could not be made an agent's.
+#[derive(Debug, thiserror::Error)]
+pub enum DepartureError {
+    /// The new certificate could not be made.
+    #[error("cannot make this host an agent's certificate")]
+    Authority(#[from] AuthorityError),
+    /// The new identity could not be written.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The log could not be removed.
+    #[error("cannot remove {}", path.display())]
+    Remove {
+        /// Which folder.
+        path: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Departure {
+    /// Says so in a refusal, for the caller's program.
+    pub fn mark(self, mut status: Status) -> Status {
+        let word = match self {
+            Self::Demoted => "demoted",
+            Self::Removed => "removed",
+        };
+        status.metadata_mut().insert(HEADER, tonic::metadata::MetadataValue::from_static(word));
+        status
+    }
+
+    /// What a refusal says of this controller.
+    pub fn told(status: &Status) -> Option<Self> {
+        match status.metadata().get(HEADER)?.to_str().ok()? {
+            "demoted" => Some(Self::Demoted),
+            "removed" => Some(Self::Removed),
+            _ => None,
+        }
+    }
+}
+
+/// Waits until this controller is none any more.
+pub async fn departed(hub: &Hub, node: NodeId, raft_id: RaftId) -> Departure {
+    let mut views = hub.follow();
+    loop {
+        let departure = departure(&views.borrow_and_update(), node, raft_id);
+        if let Some(departure) = departure {
+            return departure;
+        }
+        if views.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// One that has a vote stays, so that the group can let it go. One that the state has never known has not been let in.
+fn departure(view: &View, node: NodeId, raft_id: RaftId) -> Option<Departure> {
+    if view.dismissed.is_some() {
+        return view.dismissed;
+    }
+    if raft_id.0 >= view.state.next.raft || view.members.voters.contains(&raft_id) {
+        return None;
+    }
+    match view.state.nodes.get(&node) {
+        None => Some(Departure::Removed),
+        Some(node) if node.raft_id != Some(raft_id) => Some(Departure::Demoted),
+        Some(_) => None,
+    }
+}
+
+/// Makes the host of a demoted controller an agent's: another certificate, and no copy of the state with its secrets.
+pub fn become_agent(
+    config: &Config,
+    cluster: &Cluster,
+    identity: &Identity,
+) -> Result<(), DepartureError> {
+    let authority = Authority::load(&cluster.id, &cluster.ca_certificate, &cluster.ca_key)?;
+    let key = KeyAndRequest::make()?;
+    let node = identity.node_id;
+    let certificate_pem =
+        authority.sign_node(&key.request_pem, node, Role::Agent, SystemTime::now())?;
+    let agent = Identity {
+        raft_id: None,
+        role: Role::Agent,
+        key_pem: key.key_pem,
+        certificate_pem,
+        ..identity.clone()
+    };
+    agent.save(&config.state_dir)?;
+    remove(&config.raft_dir())
+}
+
+fn remove(path: &Path) -> Result<(), DepartureError> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(DepartureError::Remove { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{Members, State};
+
+    #[test]
+    fn a_refusal_carries_what_it_means() {
+        let plain = Status::permission_denied("no");
+        assert_eq!(Departure::told(&plain), None);
+        for departure in [Departure::Demoted, Departure::Removed] {
+            assert_eq!(Departure::told(&departure.mark(plain.clone())), Some(departure));
+        }
+    }
+
+    #[test]
+    fn only_who_was_a_member_and_has_no_vote_departs() {
+        let mut view = View::default();
+        // It has just joined, and knows nothing yet.
+        assert_eq!(departure(&view, NodeId(2), RaftId(2)), None);
+        let mut state = State::default();
+        state.next.raft = 3;
+        view.state = state;
+        view.members = Members { voters: vec![RaftId(1), RaftId(2)], learners: Vec::new() };
+        assert_eq!(departure(&view, NodeId(2), RaftId(2)), None);
+        view.members.voters.pop();
+        assert_eq!(departure(&view, NodeId(2), RaftId(2)), Some(Departure::Removed));
+    }
+}
