@@ -42,7 +42,7 @@ pub struct Timing {
     pub sync_p50: Option<u64>,
     /// The same for 99 of 100.
     pub sync_p99: Option<u64>,
-    /// The slowest voter's, as far as this member was told lately, in microseconds.
+    /// The slowest voter's, as far as the voters told this member lately, in microseconds.
     pub slowest_sync: u64,
     /// Milliseconds from the leader to the farthest voter and back: half are quicker.
     pub round_trip_ms: u64,
@@ -76,6 +76,8 @@ struct Trips {
 struct Told {
     at: Timestamp,
     words: Words,
+    /// A leader speaks for all: what it says is not passed on, or it would go round for ever.
+    for_all: bool,
 }
 
 impl Pace {
@@ -123,7 +125,8 @@ impl Pace {
         self.trips.retain(|id, _| is_voter(*id));
         self.told.retain(|id, told| is_voter(*id) && told.at.0 + TOLD_MS > now.0);
         let under_way = oldest.map_or(0, |since| now.0.saturating_sub(since.0) * 1000);
-        let sync_ms = self.slowest_sync().max(under_way) / 1000;
+        let told = self.told.values().map(|told| told.words.sync).max();
+        let sync_ms = self.usual_sync().max(told.unwrap_or(0)).max(under_way) / 1000;
         let wanted = MARGIN * (sync_ms + self.round_trip());
         let wanted = usize::try_from(wanted.div_ceil(self.tick_ms)).unwrap_or(usize::MAX);
         let wanted = wanted.clamp(self.least, self.longest_ticks());
@@ -136,20 +139,31 @@ impl Pace {
         }
     }
 
-    fn own_sync(&self) -> u64 {
-        self.syncs.percentile(99).unwrap_or(0)
+    /// What this member's syncs take. The slowest of few does not count: one stall makes no slow disk.
+    fn usual_sync(&self) -> u64 {
+        match self.syncs.values.len() {
+            0..FEW => self.syncs.percentile(50),
+            FEW..100 => self.syncs.percentile(90),
+            _ => self.syncs.percentile(99),
+        }
+        .unwrap_or(0)
     }
 
+    /// The slowest voter's, from the voters' own words.
     fn slowest_sync(&self) -> u64 {
-        let told = self.told.values().map(|told| told.words.sync);
-        told.max().unwrap_or(0).max(self.own_sync())
+        let own = self.told.values().filter(|told| !told.for_all).map(|told| told.words.sync);
+        own.max().unwrap_or(0).max(self.usual_sync())
+    }
+
+    /// To the farthest voter and back, as this member found itself.
+    fn found_trip(&self) -> u64 {
+        let known = self.trips.values().filter(|trips| trips.took.values.len() >= TOO_FEW_TRIPS);
+        known.filter_map(|trips| trips.took.percentile(50)).max().unwrap_or(0)
     }
 
     fn round_trip(&self) -> u64 {
         let told = self.told.values().map(|told| told.words.round_trip);
-        let known = self.trips.values().filter(|trips| trips.took.values.len() >= TOO_FEW_TRIPS);
-        let found = known.filter_map(|trips| trips.took.percentile(50));
-        told.chain(found).max().unwrap_or(0)
+        told.max().unwrap_or(0).max(self.found_trip())
     }
 
     pub(super) fn timing(&self) -> Timing {
@@ -171,8 +185,8 @@ impl Pace {
         let leads = message.get_msg_type() == MessageType::MsgHeartbeat;
         let heard = self.heartbeat.filter(|(leader, _)| *leader == message.to);
         let words = Words {
-            sync: if leads { self.slowest_sync() } else { self.own_sync() },
-            round_trip: if leads { self.round_trip() } else { 0 },
+            sync: if leads { self.slowest_sync() } else { self.usual_sync() },
+            round_trip: if leads { self.found_trip() } else { 0 },
             sent: if leads { self.now.0 } else { 0 },
             heard: heard.map_or(0, |(_, sent)| sent),
         };
@@ -194,7 +208,8 @@ impl Pace {
         if message.get_msg_type() == MessageType::MsgHeartbeatResponse {
             self.arrived(message.from, Timestamp(words.heard));
         }
-        self.told.insert(message.from, Told { at: self.now, words });
+        let for_all = message.get_msg_type() == MessageType::MsgHeartbeat;
+        self.told.insert(message.from, Told { at: self.now, words, for_all });
     }
 }
 
@@ -357,7 +372,7 @@ mod tests {
         pace.synced(500_000);
         assert_eq!(look(&mut pace, None), 1_500);
         assert_eq!(look(&mut pace, Some(0)), 3_000, "a sync that has not ended counts as well");
-        pace.synced(60_000_000);
+        (0..2).for_each(|_| pace.synced(60_000_000));
         assert_eq!(look(&mut pace, None), LONGEST_MS);
         pace.look_at_clock(Timestamp(1_001 + FRESH_MS));
         (0..FEW).for_each(|_| pace.synced(1_000));
@@ -396,6 +411,33 @@ mod tests {
         let heartbeat = message(MessageType::MsgHeartbeat, 1, 2);
         follower.hear(&heartbeat, &leader.encode(&heartbeat));
         assert_eq!(look(&mut follower, None), 1_800);
+    }
+
+    #[test]
+    fn one_stall_makes_no_slow_disk() {
+        let mut pace = pace_at(1_000);
+        (0..20).for_each(|_| pace.synced(2_000));
+        pace.synced(900_000);
+        assert_eq!(look(&mut pace, None), 250);
+        (0..3).for_each(|_| pace.synced(900_000));
+        assert_eq!(look(&mut pace, None), 2_700);
+    }
+
+    #[test]
+    fn what_a_leader_said_does_not_go_round() {
+        let mut leader = pace_at(1_000);
+        let mut heir = pace_at(1_000);
+        let mut slow = pace_at(5);
+        slow.synced(400_000);
+        let answer = message(MessageType::MsgHeartbeatResponse, 3, 1);
+        leader.hear(&answer, &slow.encode(&answer));
+        let heartbeat = message(MessageType::MsgHeartbeat, 1, 2);
+        heir.hear(&heartbeat, &leader.encode(&heartbeat));
+        assert_eq!(look(&mut heir, None), 1_200);
+        let mut next = pace_at(1_000);
+        let heartbeat = message(MessageType::MsgHeartbeat, 2, 4);
+        next.hear(&heartbeat, &heir.encode(&heartbeat));
+        assert_eq!(look(&mut next, None), 250);
     }
 
     #[test]

@@ -39,6 +39,8 @@ const SNAPSHOT_PATIENCE: Duration = Duration::from_mins(2);
 const CONNECT_PATIENCE: Duration = Duration::from_millis(1500);
 const FIRST_PAUSE: Duration = Duration::from_millis(30);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Between two tries at a peer: when the leader is lost, one that has just come back is needed at once.
+const LONGEST_REST: Duration = Duration::from_millis(120);
 
 type Slot = Arc<Mutex<Option<mpsc::Sender<Vec<u8>>>>>;
 
@@ -175,7 +177,7 @@ impl Peers {
             self.hub.contact(raft_id, false);
             self.core.unreachable(raft_id).await;
             sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(LONGEST_REST);
         }
     }
 

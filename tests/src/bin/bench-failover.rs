@@ -12,6 +12,7 @@ use swarm_tests::bench::{Outcome, folder, report_spread, rounds, swarmctl, text}
 
 const LAB: &str = "bench";
 const TASKS: usize = 6;
+const SETTLE: Duration = Duration::from_millis(500);
 const STACK: &str = r"services:
   sleeper:
     image: busybox:latest
@@ -92,8 +93,10 @@ fn lose_leader(loss: Loss, round: usize) -> Outcome<f64> {
     loss.mend(&leader)?;
     eprintln!("{} ({leader}): {took:.3} s", loss.case());
     wait("all controllers and tasks are back", || {
-        Ok(voters()? == 3 && ready()? == 3 && running(None)?.len() == TASKS)
+        Ok(whole()? && ready()? == 3 && running(None)?.len() == TASKS)
     })?;
+    // One loss at a time: the controllers also need a moment to find each other.
+    std::thread::sleep(SETTLE);
     Ok(took)
 }
 
@@ -158,16 +161,12 @@ fn ready() -> Outcome<usize> {
     Ok(list(&["node", "ls"])?.iter().filter(|node| node["status"] == "ready").count())
 }
 
-fn voters() -> Outcome<usize> {
-    let labs = list(&["lab", "ls"])?;
-    let lab = labs.iter().find(|lab| lab["name"] == LAB).ok_or("the lab is gone")?;
-    let runs = |host: &&Value| {
-        let programs = host["programs"].as_array();
-        programs.is_some_and(|all| {
-            all.iter().any(|one| one["name"] == "controller" && one["pid"].is_i64())
-        })
-    };
-    Ok(lab["hosts"].as_array().ok_or("no hosts")?.iter().filter(runs).count())
+/// Whether every controller answers and has all of the log.
+fn whole() -> Outcome<bool> {
+    let status: Value = serde_json::from_str(&swarmctl(&["cluster", "status", "-o", "json"])?)?;
+    let members = status["members"].as_array().ok_or("cluster status tells no members")?;
+    let is_there = |member: &&Value| member["reachable"] == true && member["lag"] == 0;
+    Ok(members.iter().filter(is_there).count() == 3)
 }
 
 fn leader() -> Outcome<String> {

@@ -68,7 +68,9 @@ impl Client {
         while !self.shared.over.load(Ordering::Relaxed) {
             count += 1;
             let node = self.random.one_of(self.hosts.names()).cloned().unwrap_or_default();
-            let label = format!("register-{}", self.random.between(0, self.load.registers));
+            // Registers of this run's own: those of an earlier one hold something already.
+            let label =
+                format!("run-{}-{}", self.load.seed, self.random.between(0, self.load.registers));
             let request = match self.random.between(0, 2) {
                 0 => Request::Read,
                 _ => Request::Write(self.number * 1_000_000_000 + count),
@@ -86,7 +88,7 @@ impl Client {
     async fn operate(&mut self, count: u64, place: &Place, request: Request) {
         let called = self.shared.now();
         let deadline = Instant::now() + GIVE_UP;
-        let request_id = format!("jepsen-{}-{count}", self.number);
+        let request_id = format!("jepsen-{}-{}-{count}", self.load.seed, self.number);
         let ask = self.until_answered(&request_id, place, &request);
         let answer = timeout_at(deadline, ask).await.ok().flatten();
         let returned = answer.is_some().then(|| self.shared.now());

@@ -109,6 +109,11 @@ impl Lab {
         &self.name
     }
 
+    /// The folder with `swarmctl`'s contexts.
+    pub(crate) fn settings(&self) -> &Path {
+        self.settings.path()
+    }
+
     /// A command with this lab as its context, not run yet.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(programs().join("swarmctl"));

@@ -8,6 +8,7 @@ mod exec;
 mod faults;
 mod lab;
 mod leftovers;
+mod linearizability;
 mod network;
 mod packaging;
 mod snapshot;
