@@ -81,7 +81,6 @@ impl Controller {
             election_timeout: Some(status.timing.election_ms),
             certificate_from: validity.map(|(from, _)| milliseconds(from)),
             certificate_until: validity.map(|(_, until)| milliseconds(until)),
-            ..wire::ControllerNumbers::default()
         })
     }
 
