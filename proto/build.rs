@@ -7,7 +7,9 @@ use std::{env, fs};
 use protox::prost_reflect::prost_types::FileDescriptorSet;
 
 /// Messages whose fields no Debug output may show; `wire` writes theirs by hand.
-const SECRET: [&str; 4] = [
+const SECRET: [&str; 6] = [
+    ".swarm.v1.Backup",
+    ".swarm.v1.BackupPiece",
     ".swarm.v1.ClientBundle",
     ".swarm.v1.Cluster",
     ".swarm.v1.JoinClusterRequest",

@@ -21,14 +21,15 @@ use swarm_proto::assignment::{NetworkAssignment, TaskAssignment, VolumeReport};
 use swarm_proto::id::{Attempt, NetworkId, TaskId, VolumeId};
 use swarm_proto::spec::{Mount, MountSource, PullPolicy};
 use swarm_runtime::{
-    CgroupSpec, Container, ContainerError, CreateOptions, ExitRecord, Limits, LogLimits,
-    RootfsSpec, SeccompChoice, ShimProgram,
+    CgroupSpec, Container, ContainerError, CreateOptions, Exec, ExecOptions, ExecStreams,
+    ExitRecord, Limits, LogLimits, RootfsSpec, SeccompChoice, ShimProgram,
 };
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 
 pub use error::TaskError;
 
+use crate::exec::ExecFailure;
 use crate::image::{Image, Images};
 use crate::network::{Applied, NetworkError, Networks, TaskNetwork};
 use crate::volume::{Fill, Volumes};
@@ -360,6 +361,26 @@ impl Executor {
             None => Ok(()),
         })
         .await
+    }
+
+    /// Runs a further program in a task's newest container.
+    pub async fn exec(
+        &self,
+        task: TaskId,
+        options: ExecOptions,
+    ) -> Result<(Exec, ExecStreams), ExecFailure> {
+        let (folder, program) = (self.task_folder(task), Arc::clone(&self.program));
+        let done = tokio::task::spawn_blocking(move || {
+            let attempts =
+                names(&folder)?.into_iter().filter_map(|name| name.parse::<Attempt>().ok());
+            let newest = attempts.max().ok_or(ExecFailure::Absent)?;
+            match Container::open(&folder.join(newest.to_string())) {
+                Ok(container) => Ok(container.exec(&program, options)?),
+                Err(ContainerError::NotFound(_)) => Err(ExecFailure::Absent),
+                Err(error) => Err(TaskError::from(error).into()),
+            }
+        });
+        done.await.map_err(|error| TaskError::Stopped(error.to_string()))?
     }
 
     /// Takes down what a run needed: the container, its own layer, its networks. Logs and the record of its end stay.

@@ -6,6 +6,7 @@ mod clock;
 pub mod config;
 pub mod description;
 mod durable;
+pub mod exec;
 pub mod executor;
 pub mod image;
 pub mod journal;
@@ -21,5 +22,6 @@ mod sys;
 #[cfg(test)]
 mod testing;
 mod tree;
+pub mod view;
 pub mod volume;
 pub mod worker;

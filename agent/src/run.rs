@@ -26,6 +26,8 @@ use crate::session::Sessions;
 use crate::volume::{VolumeError, Volumes};
 use crate::worker::{Worker, sentence};
 
+/// Where root on this host asks the agent, in the folder of sockets.
+const SOCKET: &str = "agent.sock";
 /// How often an identity is looked for on a host that has none yet.
 const IDENTITY_POLL: Duration = Duration::from_millis(200);
 /// Between tries of what another program must do first.
@@ -46,7 +48,7 @@ pub enum RunError {
          hint: set `advertise_address` in the agent's configuration"
     )]
     NoAddress,
-    /// The folder of the agent's state cannot be made.
+    /// The folder of the agent's state, or of its sockets, cannot be made.
     #[error("cannot make the folder `{}`", path.display())]
     Folder {
         /// Which.
@@ -59,6 +61,14 @@ pub enum RunError {
     Listen {
         /// Which.
         port: u16,
+        /// Why.
+        source: io::Error,
+    },
+    /// The socket for root on this host cannot be listened on.
+    #[error("cannot listen on the socket `{}`", path.display())]
+    Socket {
+        /// Which.
+        path: PathBuf,
         /// Why.
         source: io::Error,
     },
@@ -120,17 +130,25 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let worker = Worker::start(journal, Arc::clone(&executor), Arc::clone(&board), in_reach).await;
     let worker = Arc::new(worker);
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let service =
-        AgentService::server(images, Arc::clone(&executor), Arc::clone(&worker), hostname);
+    let service = AgentService::server(
+        images,
+        Arc::clone(&executor),
+        Arc::clone(&worker),
+        (identity.node_id, hostname),
+    );
     let port = config.port;
     let listener = listen(port).await?;
     let incoming = transport::accept_tls(listener, Arc::clone(&tls));
-    let server = transport::server().add_service(service).serve_with_incoming(incoming);
-    tokio::spawn(async move {
-        if let Err(error) = server.await {
-            tracing::error!(error = %sentence(&error), "the agent's own service ended");
-        }
-    });
+    let server = transport::server().add_service(service.clone()).serve_with_incoming(incoming);
+    tokio::spawn(until_error(server));
+    let run_dir = &config.run_dir;
+    std::fs::create_dir_all(run_dir)
+        .map_err(|source| RunError::Folder { path: run_dir.clone(), source })?;
+    let socket = run_dir.join(SOCKET);
+    let local = transport::accept_unix(&socket)
+        .await
+        .map_err(|source| RunError::Socket { path: socket, source })?;
+    tokio::spawn(until_error(transport::server().add_service(service).serve_with_incoming(local)));
     let fixed = Fixed { address, port, labels: config.engine_labels.clone() };
     let describer = Describer::new(fixed);
     let state_dir = config.state_dir;
@@ -155,6 +173,12 @@ async fn executor(
     };
     let (images, volumes, networks) = (Arc::clone(images), Arc::new(volumes), Arc::new(networks));
     Ok(Executor::new(config, images, volumes, networks, program)?)
+}
+
+async fn until_error(server: impl Future<Output = Result<(), tonic::transport::Error>>) {
+    if let Err(error) = server.await {
+        tracing::error!(error = %sentence(&error), "the agent's own service ended");
+    }
 }
 
 /// At boot the address may come later than the agent.

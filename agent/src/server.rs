@@ -1,20 +1,22 @@
-//! What controllers ask of this host: logs, and images.
+//! What controllers ask of this host: logs, images, and programs in containers.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::Stream;
 use futures_util::StreamExt;
-use swarm_proto::id::TaskId;
+use swarm_proto::id::{NodeId, TaskId};
 use swarm_proto::wire;
 use swarm_proto::wire::agent_server::{Agent, AgentServer};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
+use crate::exec::{Outputs, Programs};
 use crate::executor::Executor;
 use crate::image::{ImageError, Images};
 use crate::log;
+use crate::view;
 use crate::worker::{Worker, sentence};
 
 /// Batches of lines that wait for the network.
@@ -27,6 +29,8 @@ pub struct AgentService {
     images: Arc<Images>,
     executor: Arc<Executor>,
     worker: Arc<Worker>,
+    programs: Programs,
+    node: NodeId,
     hostname: String,
 }
 
@@ -36,9 +40,10 @@ impl AgentService {
         images: Arc<Images>,
         executor: Arc<Executor>,
         worker: Arc<Worker>,
-        hostname: String,
+        (node, hostname): (NodeId, String),
     ) -> AgentServer<Self> {
-        AgentServer::new(Self { images, executor, worker, hostname })
+        let programs = Programs::new(Arc::clone(&executor));
+        AgentServer::new(Self { images, executor, worker, programs, node, hostname })
     }
 }
 
@@ -86,6 +91,25 @@ impl Agent for AgentService {
         });
         let node = self.hostname.clone();
         Ok(Response::new(wire::NodeImages { node, error: String::new(), images: images.collect() }))
+    }
+
+    async fn get_state(
+        &self,
+        _: Request<wire::GetStateRequest>,
+    ) -> Result<Response<wire::StateView>, Status> {
+        let contents = self.worker.contents();
+        Ok(Response::new(view::state_view(&contents, self.node, &self.hostname)))
+    }
+
+    type ExecStream = Outputs;
+
+    async fn exec(
+        &self,
+        request: Request<Streaming<wire::ExecInput>>,
+    ) -> Result<Response<Outputs>, Status> {
+        let name = |task| self.worker.task_name(task);
+        let outputs = self.programs.run(request.into_inner(), name, &self.hostname).await?;
+        Ok(Response::new(outputs))
     }
 }
 

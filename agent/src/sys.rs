@@ -1,5 +1,10 @@
 //! What needs the C library directly. The only unsafe code of this crate.
-#![expect(unsafe_code, reason = "settings of the C library's allocator have no safe wrapper")]
+#![expect(unsafe_code, reason = "allocator settings and watched descriptors have no safe wrapper")]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use tokio::io::unix::AsyncFd;
 
 /// Arenas in which threads allocate. Each new thread would otherwise get one of its own, and keep what it once held.
 const ARENAS: libc::c_int = 2;
@@ -20,4 +25,10 @@ pub(crate) fn release_memory() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// Watches a descriptor that never waits; its owner must keep it as it is.
+pub(crate) fn watch<T: AsFd + AsRawFd>(fd: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: an owner that lends its descriptor keeps that open, and hands it out at no other time.
+    unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
 }

@@ -117,6 +117,11 @@ impl Worker {
         Ok(())
     }
 
+    /// What this host was told, and how far it is.
+    pub fn contents(&self) -> Contents {
+        self.shared.journal().contents().clone()
+    }
+
     /// A task's name for people.
     pub fn task_name(&self, task: TaskId) -> Option<String> {
         let journal = self.shared.journal();

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod audit;
+pub mod backup;
 pub mod cli;
 pub mod control_service;
 pub mod controller;
@@ -9,6 +10,7 @@ pub mod departure;
 pub mod disk;
 pub mod disk_thread;
 pub mod dispatcher;
+pub mod exec;
 pub mod fatal;
 pub mod hub;
 pub mod images;
@@ -22,6 +24,7 @@ pub mod raft_service;
 pub mod raft_thread;
 pub mod read;
 pub mod refusal;
+pub mod restore;
 pub mod seal;
 pub mod server;
 pub mod setup;

@@ -5,8 +5,11 @@
 //! `From<&Domain> for wire::Message` and `TryFrom<wire::Message> for Domain` in [`convert`].
 
 pub mod assignment;
+#[cfg(feature = "transport")]
+pub mod backup;
 pub mod convert;
 pub mod entry;
+pub mod exec;
 pub mod id;
 pub mod object;
 pub mod spec;

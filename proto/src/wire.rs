@@ -19,6 +19,21 @@ mod generated {
 /// Every call of every service: `Control/Deploy`.
 pub const CALLS: &[&str] = include!(concat!(env!("OUT_DIR"), "/calls.rs"));
 
+impl fmt::Debug for Backup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backup")
+            .field("cluster_id", &self.cluster_id)
+            .field("applied", &self.applied)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for BackupPiece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BackupPiece").field("length", &self.data.len()).finish()
+    }
+}
+
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster").field("id", &self.id).finish_non_exhaustive()

@@ -9,7 +9,7 @@ mod companion;
 mod session;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -213,6 +213,12 @@ impl Exec {
             (Reply::Ended(end), _) => Ok(end),
             (other, _) => Err(io::Error::other(format!("unexpected answer {other:?}"))),
         }
+    }
+}
+
+impl AsRawFd for Exec {
+    fn as_raw_fd(&self) -> RawFd {
+        self.control.as_raw_fd()
     }
 }
 

@@ -4,6 +4,7 @@ mod cluster;
 mod context;
 mod deploy;
 mod events;
+mod exec;
 mod logs;
 mod node;
 mod ps;
@@ -20,6 +21,7 @@ use swarm_proto::id::Timestamp;
 use crate::connect::{Cluster, Target};
 use crate::context::Contexts;
 use crate::failure::Failure;
+use crate::local::Local;
 use crate::output::Format;
 
 /// What to do with a cluster.
@@ -31,6 +33,8 @@ pub(crate) enum Command {
     Ps(ps::Ps),
     /// Shows what a service's or task's containers wrote
     Logs(logs::Logs),
+    /// Runs a program in the container of a running task
+    Exec(exec::Exec),
     /// Stacks
     #[command(subcommand)]
     Stack(stack::StackCommand),
@@ -91,10 +95,7 @@ pub(crate) fn run(
         return context::run(command, &contexts, target.identity.clone(), format);
     }
     swarm_proto::transport::install_crypto_provider();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::refused(format!("cannot start: {error}")))?;
+    let runtime = runtime()?;
     let cluster = match Cluster::of(target, &contexts) {
         Err(failure) if matches!(command, Command::Version) => {
             return version::client_only(format, failure);
@@ -105,11 +106,39 @@ pub(crate) fn run(
     runtime.block_on(dispatch(command, &call))
 }
 
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::refused(format!("cannot start: {error}")))
+}
+
+/// Runs a command on what this host's agent alone knows.
+pub(crate) fn run_locally(
+    command: Command,
+    hosts: &[String],
+    format: Format,
+) -> Result<ExitCode, Failure> {
+    if !matches!(command, Command::Ps(_) | Command::Logs(_) | Command::Exec(_)) {
+        return Err(Failure::usage("`--local` goes with `ps`, `logs` and `exec` only")
+            .hint("one host knows only its own tasks: ask a controller, perhaps with `--stale`"));
+    }
+    runtime()?.block_on(async {
+        let mut agent = Local::of(hosts).await?;
+        match command {
+            Command::Ps(ps) => ps::run_locally(&ps, &mut agent, format).await?,
+            Command::Logs(logs) => logs::run_locally(&logs, &mut agent, format).await?,
+            Command::Exec(exec) => return exec::run_locally(exec, &mut agent).await,
+            _ => {}
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
 async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
     match command {
         Command::Deploy(deploy) => deploy::run(deploy, call).await?,
         Command::Ps(ps) => ps::run(&ps, call).await?,
         Command::Logs(logs) => logs::run(&logs, call).await?,
+        Command::Exec(exec) => return exec::run(exec, call).await,
         Command::Stack(command) => stack::run(command, call).await?,
         Command::Service(command) => service::run(command, call).await?,
         Command::Cluster(command) => cluster::run(command, call).await?,

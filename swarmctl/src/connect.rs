@@ -11,6 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use swarm_proto::transport::{
     CONTROLLER_NAME, ConnectError, Credentials, MAX_MESSAGE, Tls, connect_unix,
 };
+use swarm_proto::wire;
 use swarm_proto::wire::control_client::ControlClient;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
@@ -27,6 +28,9 @@ const DEFAULT_PORT: u16 = 2377;
 /// wait for a leader themselves before they say that there is none.
 const RETRY_FOR: Duration = Duration::from_secs(5);
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// How long nobody may lead before a read is answered with what may be stale, and how often that is looked at.
+const LEADER_PATIENCE: Duration = Duration::from_secs(2);
+const LEADER_LOOK: Duration = Duration::from_millis(300);
 /// How long one controller may take; a deploy asks a registry meanwhile.
 const ANSWER_WITHIN: Duration = Duration::from_mins(2);
 /// How long a controller is waited for before the next one is asked as well.
@@ -128,6 +132,53 @@ impl Cluster {
             }
             sleep(RETRY_PAUSE).await;
         }
+    }
+
+    /// Asks for what need not be current when nobody can tell what is: the second argument of `ask` says whether an
+    /// answer that may be stale will do. It will when `stale`, and once no controller has known a leader for a while.
+    pub(crate) async fn read<T>(
+        &self,
+        stale: bool,
+        ask: impl AsyncFn(Client, bool) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        if !stale {
+            tokio::select! {
+                answer = self.call(async |client| ask(client, false).await) => return answer,
+                () = self.leaderless() => {}
+            }
+        }
+        self.call(async |client| ask(client, true).await).await
+    }
+
+    /// Returns once no controller has known a leader for a while, though some can be reached.
+    async fn leaderless(&self) {
+        let mut since = Instant::now();
+        loop {
+            sleep(LEADER_LOOK).await;
+            match self.knows_leader().await {
+                Some(false) if since.elapsed() >= LEADER_PATIENCE => return,
+                Some(false) => {}
+                Some(true) | None => since = Instant::now(),
+            }
+        }
+    }
+
+    /// Whether some controller knows a leader; `None` when none can be reached.
+    async fn knows_leader(&self) -> Option<bool> {
+        let mut known = None;
+        for address in &self.addresses {
+            let asked = async {
+                let mut client = self.connect(address).await.ok()?;
+                let version = client.get_version(wire::GetVersionRequest {}).await.ok()?;
+                Some(version.into_inner().leader != 0)
+            };
+            match timeout(LEADER_LOOK, asked).await.ok().flatten() {
+                Some(true) => return Some(true),
+                Some(false) => known = Some(false),
+                None => {}
+            }
+        }
+        known
     }
 
     async fn ask_one<T>(
@@ -313,7 +364,7 @@ pub(crate) fn refusal(status: &Status) -> Failure {
 }
 
 /// A connection's error with its cause, without what the cause's own words repeat.
-fn explain(error: &ConnectError) -> String {
+pub(crate) fn explain(error: &ConnectError) -> String {
     let cause = match error {
         ConnectError::Socket { source, .. } | ConnectError::Unreachable { source, .. } => {
             match source.kind() {

@@ -9,6 +9,7 @@ pub mod context;
 pub mod convergence;
 pub mod failure;
 pub mod lab;
+mod local;
 pub mod output;
 mod progress;
 pub mod state;
@@ -34,6 +35,9 @@ struct Arguments {
     /// Answer at once from one controller's own state, which may be behind
     #[arg(long, global = true)]
     stale: bool,
+    /// Ask this host's own agent, with no controller at all: `ps`, `logs` and `exec` of what runs here
+    #[arg(long, global = true, conflicts_with_all = ["context", "stale"])]
+    local: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -63,6 +67,9 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let format = arguments.output;
     match arguments.command {
         Command::Lab(command) => lab::run(command, format),
+        Command::Cluster(command) if arguments.local => {
+            command::run_locally(command, &arguments.target.host, format)
+        }
         Command::Cluster(command) => {
             command::run(command, &arguments.target, format, arguments.stale)
         }

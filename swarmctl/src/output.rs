@@ -32,6 +32,11 @@ pub fn raw(bytes: &[u8]) -> std::io::Result<()> {
     out.write_all(bytes).and_then(|()| out.flush())
 }
 
+/// Prints bytes of a program's errors as they are. With nobody to read them there is nobody to tell.
+pub fn raw_error(bytes: &[u8]) {
+    let _ = std::io::stderr().lock().write_all(bytes);
+}
+
 /// Says something to the person at the terminal.
 pub fn talk(text: &str) {
     eprintln!("{text}");

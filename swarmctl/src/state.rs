@@ -8,7 +8,7 @@ use swarm_proto::object::{Network, Node, Service, Stack, Task, Volume};
 use swarm_proto::wire;
 use swarm_proto::wire::watch_event::Event;
 
-use crate::connect::Cluster;
+use crate::connect::{Client, Cluster};
 use crate::failure::Failure;
 
 /// The part of the cluster's state that a user sees.
@@ -70,13 +70,14 @@ pub enum Change {
 impl State {
     /// Reads the state, linearizable or, with `stale`, as the asked controller has it.
     pub(crate) async fn get(cluster: &Cluster, stale: bool) -> Result<Self, Failure> {
-        let request = wire::GetStateRequest { stale };
-        let view = cluster.call(async |mut client| client.get_state(request).await).await?;
-        let state = Self::from_view(view).map_err(|error| unreadable(&error))?;
-        if state.stale {
-            crate::output::talk("note: this is one controller's own state and may be behind");
+        let ask = async |mut client: Client, stale| {
+            client.get_state(wire::GetStateRequest { stale }).await
+        };
+        let view = cluster.read(stale, ask).await?;
+        if view.stale {
+            warn_stale(&view, stale);
         }
-        Ok(state)
+        Self::from_view(view).map_err(|error| unreadable(&error))
     }
 
     pub(crate) fn from_view(view: wire::StateView) -> Result<Self, ConvertError> {
@@ -202,6 +203,13 @@ impl State {
     pub fn service(&self, name: &str) -> Option<&Service> {
         self.services.values().find(|service| service.name() == name)
     }
+}
+
+/// Says how old a view may be, whether that was asked for or could not be helped.
+pub(crate) fn warn_stale(view: &wire::StateView, asked: bool) {
+    let wish = if asked { "" } else { "no leader: " };
+    let (node, time) = (&view.node, crate::view::time(Timestamp(view.known_at)));
+    crate::output::talk(&format!("{wish}shown as {node} knew it at {time}, and may be behind"));
 }
 
 /// An answer that this swarmctl does not understand.

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use swarm_proto::wire;
+use swarm_proto::wire::watch_event::Event;
 use tokio::time::{Instant, sleep};
 use tonic::Streaming;
 
-use crate::connect::Cluster;
+use crate::connect::{Client, Cluster};
 use crate::failure::Failure;
-use crate::state::{Change, State, unreadable};
+use crate::state::{Change, State, unreadable, warn_stale};
 
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How long no controller may be reached before watching gives up.
@@ -19,6 +20,8 @@ pub(crate) struct Watch<'a> {
     cluster: &'a Cluster,
     stack: String,
     stream: Option<Streaming<wire::WatchEvent>>,
+    /// Whether a state that may be behind will do when nobody leads.
+    may_be_stale: bool,
     /// What is known now.
     pub(crate) state: State,
 }
@@ -26,7 +29,13 @@ pub(crate) struct Watch<'a> {
 impl<'a> Watch<'a> {
     /// Starts watching; with a name only that stack's objects.
     pub(crate) fn of(cluster: &'a Cluster, stack: &str) -> Self {
-        Self { cluster, stack: stack.to_owned(), stream: None, state: State::default() }
+        let (stack, state) = (stack.to_owned(), State::default());
+        Self { cluster, stack, stream: None, may_be_stale: false, state }
+    }
+
+    /// Starts watching everything, also while nobody leads.
+    pub(crate) fn of_whatever_is_known(cluster: &'a Cluster) -> Self {
+        Self { may_be_stale: true, ..Self::of(cluster, "") }
     }
 
     /// Waits for the next change. After a lost connection the whole state comes anew, as a snapshot. Safe to cancel.
@@ -43,6 +52,11 @@ impl<'a> Watch<'a> {
             };
             match stream.message().await {
                 Ok(Some(event)) => {
+                    if let Some(Event::Snapshot(view)) = event.event.as_ref()
+                        && view.stale
+                    {
+                        warn_stale(view, false);
+                    }
                     return self.state.apply(event).map_err(|error| unreadable(&error));
                 }
                 Ok(None) | Err(_) => self.stream = None,
@@ -51,8 +65,13 @@ impl<'a> Watch<'a> {
     }
 
     async fn open(&self) -> Result<Streaming<wire::WatchEvent>, Failure> {
-        let request =
-            wire::WatchRequest { stale: false, stack: self.stack.clone(), snapshot: true };
-        self.cluster.call(async |mut client| client.watch(request.clone()).await).await
+        let ask = async |mut client: Client, stale| {
+            let stack = self.stack.clone();
+            client.watch(wire::WatchRequest { stale, stack, snapshot: true }).await
+        };
+        if self.may_be_stale {
+            return self.cluster.read(false, ask).await;
+        }
+        self.cluster.call(async |client| ask(client, false).await).await
     }
 }

@@ -130,7 +130,10 @@ pub(crate) fn busybox() -> Blob {
         std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
         archive.append_data(&mut header, path, content.as_slice()).unwrap();
     }
-    for name in ["sh", "sleep", "cat", "echo", "hostname", "id", "ls", "env", "true", "wget"] {
+    for name in [
+        "sh", "sleep", "cat", "echo", "hostname", "id", "ls", "env", "true", "wget", "seq", "stty",
+        "wc",
+    ] {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_mode(0o777);

@@ -4,6 +4,7 @@
 
 mod controller;
 mod docker_registry;
+mod exec;
 mod host;
 mod image;
 mod pull;

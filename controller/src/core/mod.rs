@@ -19,7 +19,7 @@ mod timing;
 use prost::Message as _;
 use raft::eraftpb::EntryType;
 use swarm_proto::entry::{Action, Entry, Group};
-use swarm_proto::id::{RaftId, Timestamp};
+use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Cluster, Role};
 use swarm_proto::wire;
 
@@ -363,4 +363,62 @@ pub fn bootstrap(
     let groups = vec![Group { actions, ..Group::default() }];
     state::apply(&mut state, &Entry { time: now, checksum: 0, groups });
     survivor::whole(&state, 1, RaftId(1))
+}
+
+/// The host on which a backup is restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestoringHost {
+    /// It belonged to the cluster, as this node.
+    Known(NodeId),
+    /// It did not; its name.
+    New(String),
+}
+
+/// The beginning of a restored cluster.
+#[derive(Debug)]
+pub struct Restored {
+    /// What `swarm-controller restore` writes to the disk, and `run` starts from.
+    pub batch: DiskBatch,
+    /// The state in it.
+    pub state: State,
+    /// The host's node.
+    pub node: NodeId,
+    /// Its member of the new Raft group.
+    pub raft_id: RaftId,
+}
+
+/// Makes a new cluster with one controller out of a backup's state (a `StateSnapshot`) and term. `None` when the host
+/// is a node that the backup does not know.
+pub fn restore(
+    backup: &[u8],
+    term: u64,
+    host: &RestoringHost,
+    controller_address: &str,
+    now: Timestamp,
+) -> Result<Option<Restored>, StartError> {
+    let state = State::from_bytes(backup);
+    let state = state.map_err(|error| StartError::Recovered(error.to_string()))?;
+    let mut state = state.restored(now);
+    let joined = match host {
+        RestoringHost::Known(node) => {
+            state.make_first_controller(*node, controller_address).map(|raft_id| (*node, raft_id))
+        }
+        RestoringHost::New(hostname) => {
+            let (node, raft_id) = (NodeId(state.next.node), RaftId(state.next.raft));
+            let join = Command::Join {
+                hostname: hostname.clone(),
+                role: Role::Controller,
+                controller_address: Some(controller_address.to_owned()),
+            };
+            rules::command::decide(&state, &join, now).ok().map(|decision| {
+                let group = Group { actions: decision.actions, ..Group::default() };
+                state::apply(&mut state, &Entry { time: now, checksum: 0, groups: vec![group] });
+                (node, raft_id)
+            })
+        }
+    };
+    Ok(joined.map(|(node, raft_id)| {
+        let batch = survivor::whole(&state, term + 1, raft_id);
+        Restored { batch, state, node, raft_id }
+    }))
 }

@@ -10,8 +10,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use swarm_proto::transport::ClientRole;
 use tracing_subscriber::EnvFilter;
 
+use super::restore::Restored;
 use super::setup::Tokens;
-use super::{fatal, server, setup, survivor};
+use super::{fatal, restore, server, setup, survivor};
 use crate::config::{self, Config};
 
 /// A controller of a swarm.
@@ -64,6 +65,16 @@ enum Verb {
     Token {
         /// Print only the token that lets in a host of this role.
         role: Option<TokenRole>,
+    },
+    /// Make a new cluster out of a backup (`swarmctl cluster backup`), with this host as its only controller.
+    ///
+    /// First stop all controllers of the old cluster: two that share an identity would both command its hosts.
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        /// Where other hosts reach this one.
+        #[arg(long, value_name = "IP[:PORT]")]
+        advertise: Option<String>,
     },
     /// Make a certificate for swarmctl on another machine.
     AdminBundle {
@@ -140,6 +151,10 @@ async fn carry_out(verb: Verb, config: &Config) -> Result<(), Failure> {
             print(&format!("This host joined the cluster as node {node}.\n\n"))?;
             print("Start its controller:\n\n    swarm-controller run\n")?;
         }
+        Verb::Restore { file, advertise } => {
+            let restored = restore::restore(config, &file, advertise.as_deref())?;
+            print(&what_was_restored(&restored))?;
+        }
         Verb::ForceNewCluster { i_know_the_others_are_lost: confirmed } => {
             let done = survivor::force_new_cluster(config, confirmed).await?;
             print("This host is the only controller of its cluster now.\n\n")?;
@@ -166,6 +181,20 @@ async fn carry_out(verb: Verb, config: &Config) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+fn what_was_restored(restored: &Restored) -> String {
+    let Restored { cluster, node, made_at, nodes, stale } = restored;
+    let age = made_at.elapsed().unwrap_or_default().as_secs();
+    let unsure =
+        if *stale { " No quorum had confirmed it, so it may lack the last changes." } else { "" };
+    format!(
+        "This host is the only controller of cluster {cluster}, as node {node}. The backup was made {age} s ago.{unsure}\n\n\
+         Start it here:\n\n    swarm-controller run\n\n\
+         The {nodes} nodes of the backup come back by themselves where their agents know this host's address, and keep \
+         the containers that the backup knows. Nodes that ran controllers are agents now: join them again, as \
+         `swarm-controller token` says.\n"
+    )
 }
 
 fn how_to_join(tokens: &Tokens) -> String {

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use swarm_proto::transport::known_peer;
 use swarm_proto::wire;
 use swarm_proto::wire::control_server::Control;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::audit::Audit;
+use super::backup::Pieces;
 use super::controller::Controller;
+use super::exec::{self, Outputs};
 use super::logs::{self, Lines};
 use super::read::state_view;
 use super::watch::{self, Events};
@@ -87,7 +90,9 @@ impl Control for ControlService {
     ) -> Result<Response<wire::StateView>, Status> {
         let stale = request.into_inner().stale;
         let view = self.0.read(stale).await?;
-        Ok(Response::new(state_view(&view, stale, "")))
+        let mut shown = state_view(&view, stale, "");
+        self.0.sign(&view, &mut shown);
+        Ok(Response::new(shown))
     }
 
     type WatchStream = Events;
@@ -111,7 +116,8 @@ impl Control for ControlService {
         &self,
         _: Request<wire::ListImagesRequest>,
     ) -> Result<Response<wire::ListImagesResponse>, Status> {
-        self.0.read(false).await?;
+        // Which hosts there are may be as old as it likes: each is asked itself.
+        self.0.read_soon().await;
         Ok(Response::new(self.0.list_images().await))
     }
 
@@ -137,5 +143,25 @@ impl Control for ControlService {
         request: Request<wire::GetClusterStatusRequest>,
     ) -> Result<Response<wire::ClusterStatus>, Status> {
         self.0.cluster_status(request.into_inner()).await.map(Response::new)
+    }
+
+    type ExecStream = Outputs;
+
+    async fn exec(
+        &self,
+        request: Request<Streaming<wire::ExecInput>>,
+    ) -> Result<Response<Outputs>, Status> {
+        let who = known_peer(&request)?.clone();
+        Ok(Response::new(exec::exec(Arc::clone(&self.0), request.into_inner(), who)))
+    }
+
+    type BackupStream = Pieces;
+
+    async fn backup(
+        &self,
+        request: Request<wire::BackupRequest>,
+    ) -> Result<Response<Pieces>, Status> {
+        let audit = Audit::of(&request, "Backup", "the cluster with its secrets")?;
+        audit.answer(Arc::clone(&self.0).backup(request.into_inner().stale).await)
     }
 }

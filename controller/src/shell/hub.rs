@@ -8,6 +8,7 @@ use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use tokio::sync::{mpsc, watch};
 
 use super::departure::Departure;
+use super::setup;
 use crate::core::{Event, Members, State};
 
 /// Changes that a watcher may lag behind before it is cut off.
@@ -20,6 +21,8 @@ pub struct View {
     pub state: State,
     /// Who leads.
     pub leader: Option<RaftId>,
+    /// Since when nobody does, once somebody did.
+    pub leaderless_since: Option<Timestamp>,
     /// The members of the Raft group.
     pub members: Members,
     /// The connections to other controllers.
@@ -115,7 +118,15 @@ impl Hub {
 
     /// Publishes who leads.
     pub fn leader(&self, leader: Option<RaftId>) {
-        self.publish(|view| view.leader = leader, || News::Leader(leader));
+        let change = |view: &mut View| {
+            view.leaderless_since = match (view.leader, leader) {
+                (_, Some(_)) => None,
+                (Some(_), None) => Some(setup::now()),
+                (None, None) => view.leaderless_since,
+            };
+            view.leader = leader;
+        };
+        self.publish(change, || News::Leader(leader));
     }
 
     /// Publishes the members of the Raft group.

@@ -26,13 +26,19 @@ pub async fn logs(
     controller: Arc<Controller>,
     request: wire::LogsRequest,
 ) -> Result<Lines, Status> {
-    let view = controller.read(false).await?;
+    let (view, stale) = controller.read_soon().await;
     if !is_known(&view.state, &request.target) {
         let why = format!("there is no service or task `{}`", request.target);
         let hint = "see the names with `swarmctl service ls` and `swarmctl ps`";
         return Err(Refusal::not_found(why).hint(hint).into());
     }
     let (sender, lines) = mpsc::channel(QUEUE);
+    if stale {
+        let host = controller.host(&view);
+        let notice = format!("no leader: these are the tasks that {host} knows");
+        // There is room: nothing was sent yet.
+        let _ = sender.try_send(Ok(notice_line(&host, &notice)));
+    }
     tokio::spawn(gather(controller, request, sender));
     Ok(ReceiverStream::new(lines))
 }
@@ -42,7 +48,8 @@ fn is_known(state: &State, target: &str) -> bool {
         || state.tasks.keys().any(|task| is_target(state, *task, target))
 }
 
-fn is_target(state: &State, task: TaskId, target: &str) -> bool {
+/// Whether a task is what a person named: itself, by name or id, or its service.
+pub(super) fn is_target(state: &State, task: TaskId, target: &str) -> bool {
     let service = state.services.get(&task.service);
     service.is_some_and(|service| service.name() == target)
         || state.task_name(task) == target

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use swarm_proto::id::{RaftId, TaskId};
+use swarm_proto::id::{RaftId, TaskId, Timestamp};
 use swarm_proto::object::{Service, Stack};
 use swarm_proto::wire;
 use tokio::time::sleep;
@@ -10,8 +10,11 @@ use tonic::Status;
 
 use super::controller::{Controller, LEADER_PATIENCE};
 use super::hub::View;
+use super::setup;
 use crate::core::State;
 
+/// How long a read that may be stale waits for a leader.
+const SOON: Duration = Duration::from_secs(2);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(40);
 
@@ -24,15 +27,49 @@ impl Controller {
         if stale {
             return Ok(self.hub.view());
         }
+        let view = self.read_within(LEADER_PATIENCE).await;
+        view.ok_or_else(|| self.no_leader())
+    }
+
+    /// As [`Controller::read`], but when nobody leads soon, the local view; true when it may be stale.
+    pub async fn read_soon(&self) -> (View, bool) {
+        match self.read_within(SOON).await {
+            Some(view) => (view, false),
+            None => (self.hub.view(), true),
+        }
+    }
+
+    async fn read_within(&self, patience: Duration) -> Option<View> {
         let passed = async {
             while !self.core.read_barrier().await {
                 sleep(PAUSE).await;
             }
         };
-        match tokio::time::timeout(LEADER_PATIENCE, passed).await {
-            Ok(()) => Ok(self.hub.view()),
-            Err(_) => Err(self.no_leader()),
-        }
+        tokio::time::timeout(patience, passed).await.ok()?;
+        Some(self.hub.view())
+    }
+}
+
+/// When a view was current last: now while somebody leads, else when the leader was lost, else at the last change.
+pub fn known_at(view: &View) -> Timestamp {
+    match (view.leader, view.leaderless_since) {
+        (Some(_), _) => setup::now(),
+        (None, Some(since)) => since,
+        (None, None) => view.state.clock,
+    }
+}
+
+impl Controller {
+    /// Says in a view who shows it, and when that controller knew for certain.
+    pub fn sign(&self, view: &View, shown: &mut wire::StateView) {
+        shown.node = self.host(view);
+        shown.known_at = known_at(view).0;
+    }
+
+    /// This host's name.
+    pub fn host(&self, view: &View) -> String {
+        let node = view.state.nodes.get(&self.node);
+        node.map_or_else(|| self.node.to_string(), |node| node.description.hostname.clone())
     }
 }
 
@@ -61,6 +98,8 @@ pub fn state_view(view: &View, stale: bool, stack: &str) -> wire::StateView {
         learners: numbers(&view.members.learners),
         clock: state.clock.0,
         unreachable: unreachable(view),
+        node: String::new(),
+        known_at: 0,
     }
 }
 

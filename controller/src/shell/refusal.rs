@@ -23,6 +23,11 @@ impl Refusal {
         Self { code: Code::NotFound, message: message.into(), hint: None }
     }
 
+    /// It does not fit how things are.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self { code: Code::FailedPrecondition, message: message.into(), hint: None }
+    }
+
     /// The cluster cannot serve it now.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self { code: Code::Unavailable, message: message.into(), hint: None }

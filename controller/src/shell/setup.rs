@@ -156,10 +156,8 @@ pub fn init(config: &Config, advertise: Option<&str>) -> Result<Tokens, SetupErr
     let cluster = cluster(id.clone(), &authority)?;
     let (controller, agent) = join_tokens(&cluster).map_err(SetupError::Refused)?;
 
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
     let (mut store, _) = DiskStore::open(&config.raft_dir())?;
-    store.write(&[bootstrap(cluster, &hostname()?, &address, now)])?;
+    store.write(&[bootstrap(cluster, &hostname()?, &address, self::now())])?;
     // Its lock must be free before the identity tells `run` to start.
     drop(store);
     let identity = Identity {
@@ -296,6 +294,12 @@ fn may_pass(error: &JoinError) -> bool {
     }
 }
 
+/// This host's clock.
+pub(super) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 fn refuse_member(config: &Config) -> Result<(), SetupError> {
     if let Some(identity) = Identity::load(&config.state_dir)? {
         return Err(SetupError::AlreadyMember {
@@ -308,7 +312,7 @@ fn refuse_member(config: &Config) -> Result<(), SetupError> {
     if path.exists() { Err(SetupError::Leftover { path }) } else { Ok(()) }
 }
 
-fn advertised(config: &Config, given: Option<&str>) -> Result<String, SetupError> {
+pub(super) fn advertised(config: &Config, given: Option<&str>) -> Result<String, SetupError> {
     let given = given.or(config.advertise.as_deref()).ok_or(SetupError::NoAdvertise)?;
     let whole = if given.contains(':') {
         given.to_owned()
@@ -320,7 +324,7 @@ fn advertised(config: &Config, given: Option<&str>) -> Result<String, SetupError
         .ok_or_else(|| SetupError::Address { given: given.to_owned() })
 }
 
-fn hostname() -> Result<String, SetupError> {
+pub(super) fn hostname() -> Result<String, SetupError> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     Ok(name.map_err(SetupError::Hostname)?.trim().to_owned())
 }

@@ -29,8 +29,9 @@ pub async fn watch(
     let (view, news) = controller.hub.watch();
     let (sender, events) = mpsc::channel(QUEUE);
     if request.snapshot {
-        let snapshot = Seen::Snapshot(state_view(&view, request.stale, &request.stack));
-        let first = at(snapshot, view.state.applied, view.state.clock.0);
+        let mut shown = state_view(&view, request.stale, &request.stack);
+        controller.sign(&view, &mut shown);
+        let first = at(Seen::Snapshot(shown), view.state.applied, view.state.clock.0);
         // There is room: nothing was sent yet.
         let _ = sender.try_send(Ok(first));
     }

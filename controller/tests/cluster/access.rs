@@ -105,10 +105,14 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
     }
     // Without a certificate, agent, controller, reader, admin, root on the socket.
     expect![[r#"
+        Agent/Exec                   - - x - - x
+        Agent/GetState               - - - - - x
         Agent/ListImages             - - x - - -
-        Agent/Logs                   - - x - - -
+        Agent/Logs                   - - x - - x
         Agent/ResolveImage           - - x - - -
+        Control/Backup               - - - - - x
         Control/Deploy               - - - - x x
+        Control/Exec                 - - - - x x
         Control/GetClusterStatus     - - x x x x
         Control/GetState             - - - x x x
         Control/GetVersion           - - x x x x

@@ -49,6 +49,23 @@ impl AgentRpc for FakeAgent {
         Ok(Response::new(wire::ResolveImageResponse { digest }))
     }
 
+    async fn get_state(
+        &self,
+        _: Request<wire::GetStateRequest>,
+    ) -> Result<Response<wire::StateView>, Status> {
+        Ok(Response::new(wire::StateView::default()))
+    }
+
+    type ExecStream =
+        std::pin::Pin<Box<dyn Stream<Item = Result<wire::ExecOutput, Status>> + Send>>;
+
+    async fn exec(
+        &self,
+        _: Request<tonic::Streaming<wire::ExecInput>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        Ok(Response::new(Box::pin(tokio_stream::empty())))
+    }
+
     async fn list_images(
         &self,
         _: Request<wire::ListImagesRequest>,

@@ -5,6 +5,7 @@
 mod access;
 mod agent;
 mod asking;
+mod backup;
 mod faults;
 mod forming;
 mod host;

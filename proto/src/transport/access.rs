@@ -33,16 +33,21 @@ const READERS: Callers = Callers::Valid(&[PeerRole::Local, PeerRole::Admin, Peer
 const READERS_AND_CONTROLLERS: Callers =
     Callers::Valid(&[PeerRole::Local, PeerRole::Admin, PeerRole::Reader, PeerRole::Controller]);
 const CONTROLLERS: Callers = Callers::Valid(&[PeerRole::Controller]);
+const CONTROLLERS_AND_ROOT: Callers = Callers::Valid(&[PeerRole::Controller, PeerRole::Local]);
 const NODES: Callers = Callers::Valid(&[PeerRole::Controller, PeerRole::Agent]);
 
 /// The table: `Service/Method`, and who may call it.
 pub const ACCESS: &[(&str, Callers)] = &[
+    ("Agent/Exec", CONTROLLERS_AND_ROOT),
+    ("Agent/GetState", LOCAL),
     ("Agent/ListImages", CONTROLLERS),
-    ("Agent/Logs", CONTROLLERS),
+    ("Agent/Logs", CONTROLLERS_AND_ROOT),
     ("Agent/ResolveImage", CONTROLLERS),
     // Holds the authority's key: whoever has it can make any certificate.
+    ("Control/Backup", LOCAL),
     ("Control/Deploy", WRITERS),
     // More than to look: whoever may run a program in a container may do all that the container may.
+    ("Control/Exec", WRITERS),
     // Controllers ask each other for their own numbers.
     ("Control/GetClusterStatus", READERS_AND_CONTROLLERS),
     ("Control/GetState", READERS),

@@ -65,6 +65,22 @@ impl agent_server::Agent for Front {
         Ok(Response::new(tokio_stream::pending()))
     }
 
+    async fn get_state(
+        &self,
+        _: Request<wire::GetStateRequest>,
+    ) -> Result<Response<wire::StateView>, Status> {
+        Ok(Response::new(wire::StateView::default()))
+    }
+
+    type ExecStream = tokio_stream::Pending<Result<wire::ExecOutput, Status>>;
+
+    async fn exec(
+        &self,
+        _: Request<tonic::Streaming<wire::ExecInput>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        Ok(Response::new(tokio_stream::pending()))
+    }
+
     async fn resolve_image(
         &self,
         request: Request<wire::ResolveImageRequest>,

@@ -19,13 +19,13 @@ pub(crate) struct Events {
 }
 
 pub(crate) async fn run(events: &Events, call: &Call) -> Result<(), Failure> {
-    let mut watch = Watch::of(&call.cluster, "");
     if !events.follow {
         let state = crate::state::State::get(&call.cluster, call.stale).await?;
         let views = EventView::of_past(&state);
         output::data(&view::list(&views, call.format, state.clock)?);
         return Ok(());
     }
+    let mut watch = Watch::of_whatever_is_known(&call.cluster);
     let mut has_begun = false;
     loop {
         let change = tokio::select! {

@@ -9,8 +9,9 @@ use swarm_proto::wire;
 use tokio::time::sleep;
 use tonic::Streaming;
 
-use super::{Call, duration, now};
+use super::{Call, duration, now, ps};
 use crate::failure::Failure;
+use crate::local::Local;
 use crate::output::{self, Format};
 use crate::{connect, view};
 
@@ -86,6 +87,33 @@ pub(crate) async fn run(logs: &Logs, call: &Call) -> Result<(), Failure> {
             request.since = request.since.max(latest.saturating_sub(1));
         }
         sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Shows what tasks of this host wrote.
+pub(super) async fn run_locally(
+    logs: &Logs,
+    agent: &mut Local,
+    format: Format,
+) -> Result<(), Failure> {
+    let state = agent.state().await?;
+    let tasks = ps::tasks(&state, Some(&logs.target), true)?;
+    let request = wire::AgentLogsRequest {
+        tasks: tasks.into_iter().map(|task| task.id).collect(),
+        follow: logs.follow,
+        tail: logs.tail,
+        since: logs.since.map_or(0, |since| start(since, now(Timestamp::default())).0),
+    };
+    let opened = agent.client.logs(request).await;
+    let mut stream = opened.map_err(|status| connect::refusal(&status))?.into_inner();
+    let mut reader = Reader { logs, format, latest: HashMap::new(), width: 0 };
+    let end = tokio::select! {
+        end = reader.read(&mut stream) => end?,
+        _ = tokio::signal::ctrl_c() => return Ok(()),
+    };
+    match end {
+        End::Complete => Ok(()),
+        End::Lost(status) => Err(connect::refusal(&status)),
     }
 }
 

@@ -5,7 +5,8 @@ use swarm_proto::object::{Service, Task};
 
 use super::{Call, now};
 use crate::failure::Failure;
-use crate::output;
+use crate::local::Local;
+use crate::output::{self, Format};
 use crate::state::State;
 use crate::view::{self, TaskView};
 
@@ -21,7 +22,12 @@ pub(crate) struct Ps {
 
 pub(crate) async fn run(ps: &Ps, call: &Call) -> Result<(), Failure> {
     let state = State::get(&call.cluster, call.stale).await?;
-    show(&state, ps.target.as_deref(), ps.all, call)
+    show(&state, ps.target.as_deref(), ps.all, call.format)
+}
+
+/// The tasks of this host, as its agent knows them.
+pub(super) async fn run_locally(ps: &Ps, agent: &mut Local, format: Format) -> Result<(), Failure> {
+    show(&agent.state().await?, ps.target.as_deref(), ps.all, format)
 }
 
 /// Prints the tasks of a target; of everything without one.
@@ -29,10 +35,10 @@ pub(super) fn show(
     state: &State,
     target: Option<&str>,
     all: bool,
-    call: &Call,
+    format: Format,
 ) -> Result<(), Failure> {
     let views = tasks(state, target, all)?;
-    output::data(&view::list(&views, call.format, now(state.clock))?);
+    output::data(&view::list(&views, format, now(state.clock))?);
     Ok(())
 }
 

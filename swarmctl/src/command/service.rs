@@ -57,7 +57,7 @@ pub(crate) async fn run(command: ServiceCommand, call: &Call) -> Result<(), Fail
         ServiceCommand::Ps { service, all } => {
             let state = State::get(&call.cluster, call.stale).await?;
             find(&state, &service)?;
-            ps::show(&state, Some(&service), all, call)?;
+            ps::show(&state, Some(&service), all, call.format)?;
         }
         ServiceCommand::Logs(logs) => logs::run(&logs, call).await?,
         ServiceCommand::Scale { services, waiting } => scale_all(services, &waiting, call).await?,

@@ -61,7 +61,7 @@ pub(crate) async fn run(command: StackCommand, call: &Call) -> Result<(), Failur
         StackCommand::Ps { stack, all } => {
             let state = State::get(&call.cluster, call.stale).await?;
             check(&state, &stack)?;
-            ps::show(&state, Some(&stack), all, call)?;
+            ps::show(&state, Some(&stack), all, call.format)?;
         }
         StackCommand::Rm { stacks, waiting } => {
             for stack in stacks {

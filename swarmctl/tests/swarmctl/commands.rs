@@ -346,7 +346,7 @@ async fn versions_images_and_stale_answers() {
     expect![[r#"
         counter
         ---
-        note: this is one controller's own state and may be behind
+        shown as n1 knew it at 2023-11-14T22:13:20.000Z, and may be behind
         ---
         exit code 0
     "#]]

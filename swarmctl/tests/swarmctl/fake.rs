@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use swarm_proto::transport::{accept_unix, server};
@@ -14,12 +15,12 @@ use tokio::process::Command;
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{Stream, StreamExt, iter};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::objects::view;
 
 type Answer<T> = Result<Response<T>, Status>;
-type Lines<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(crate) type Lines<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// What the fake answers.
 pub(crate) struct Script {
@@ -28,6 +29,10 @@ pub(crate) struct Script {
     pub(crate) refusals: Mutex<Vec<Status>>,
     pub(crate) deploy: Mutex<wire::DeployResponse>,
     pub(crate) logs: Mutex<Vec<wire::LogLine>>,
+    /// A backup's bytes.
+    pub(crate) backup: Mutex<Vec<u8>>,
+    /// Whether nobody leads: then only what may be stale is answered.
+    pub(crate) leaderless: AtomicBool,
     /// Every write that came in.
     pub(crate) seen: Mutex<Vec<String>>,
     /// `None` ends the watchers' streams, as a controller that stops does.
@@ -46,6 +51,8 @@ impl Script {
                 changes: vec!["service web created".to_owned()],
             }),
             logs: Mutex::default(),
+            backup: Mutex::default(),
+            leaderless: AtomicBool::new(false),
             seen: Mutex::default(),
             events: broadcast::channel(100).0,
         })
@@ -87,6 +94,8 @@ impl std::ops::Deref for Served {
 impl Control for Served {
     type WatchStream = Lines<WatchEvent>;
     type LogsStream = Lines<wire::LogLine>;
+    type ExecStream = Lines<wire::ExecOutput>;
+    type BackupStream = Lines<wire::BackupPiece>;
 
     async fn deploy(&self, request: Request<wire::DeployRequest>) -> Answer<wire::DeployResponse> {
         let request = request.into_inner();
@@ -147,8 +156,12 @@ impl Control for Served {
     }
 
     async fn get_state(&self, request: Request<wire::GetStateRequest>) -> Answer<wire::StateView> {
+        let stale = request.into_inner().stale;
+        if self.leaderless.load(Ordering::Relaxed) && !stale {
+            return Err(Status::unavailable("no leader: 2 of 3 controllers must reach each other"));
+        }
         let mut view = view(&self.state.lock().unwrap());
-        view.stale = request.into_inner().stale;
+        view.stale = stale;
         Ok(Response::new(view))
     }
 
@@ -184,6 +197,17 @@ impl Control for Served {
         Ok(Response::new(wire::ListImagesResponse { nodes: vec![lost] }))
     }
 
+    async fn exec(&self, request: Request<Streaming<wire::ExecInput>>) -> Answer<Self::ExecStream> {
+        Ok(Response::new(crate::exec::echo(Arc::clone(&self.0), request.into_inner())))
+    }
+
+    async fn backup(&self, request: Request<wire::BackupRequest>) -> Answer<Self::BackupStream> {
+        self.write(format!("backup {}", request.into_inner().stale))?;
+        let pieces: Vec<_> = self.backup.lock().unwrap().chunks(10).map(<[u8]>::to_vec).collect();
+        let pieces = pieces.into_iter().map(|data| Ok(wire::BackupPiece { data }));
+        Ok(Response::new(Box::pin(iter(pieces))))
+    }
+
     async fn get_cluster_status(
         &self,
         request: Request<wire::GetClusterStatusRequest>,
@@ -198,7 +222,7 @@ impl Control for Served {
         Ok(Response::new(wire::GetVersionResponse {
             version: "0.1.0".to_owned(),
             raft_id: 1,
-            leader: 2,
+            leader: if self.leaderless.load(Ordering::Relaxed) { 0 } else { 2 },
             leader_address: "10.9.0.2:2377".to_owned(),
             node: "n1".to_owned(),
         }))

@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 #![expect(clippy::needless_raw_string_hashes, reason = "as expect-test writes them")]
 
+mod backup;
 mod cluster;
 mod commands;
 mod convergence;
 mod deploy;
+mod exec;
 mod fake;
 mod objects;
 mod remote;

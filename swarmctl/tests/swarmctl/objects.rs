@@ -217,6 +217,8 @@ pub(crate) fn view(state: &State) -> wire::StateView {
         unreachable: state.unreachable.clone(),
         cluster_id: state.cluster_id.clone(),
         clock: state.clock.0,
+        node: "n1".to_owned(),
+        known_at: NOW.0,
         ..wire::StateView::default()
     }
 }

@@ -107,7 +107,7 @@ async fn an_agent_is_no_operator() {
         ---
         error: a certificate of role `agent` may not make this call
 
-        hint: it is for role `local` or `client`
+        hint: it is for role `local` or `admin` or `reader`
         ---
         exit code 1
     "#]]

@@ -6,6 +6,7 @@ mod event;
 mod index;
 mod network;
 mod node;
+mod restore;
 mod snapshot;
 mod stack;
 mod task;

@@ -1,0 +1,116 @@
+//! What this host knows of its own tasks, in the form in which controllers show theirs: for `swarmctl --local`.
+
+use std::collections::BTreeMap;
+
+use swarm_proto::assignment::TaskAssignment;
+use swarm_proto::id::{NodeId, ServiceId, Timestamp};
+use swarm_proto::object::{
+    Availability, Node, NodeDescription, NodeStatus, Role, Service, Task, TaskState, TaskStatus,
+};
+use swarm_proto::spec::{
+    EndpointMode, Placement, ServiceMode, ServiceSpec, UpdatePolicy, VolumeNodeLost,
+};
+use swarm_proto::wire;
+
+use crate::clock;
+use crate::journal::Contents;
+
+/// The tasks assigned to this host with their services, as far as a host knows them. Values of environment variables
+/// stay out.
+pub fn state_view(contents: &Contents, node: NodeId, hostname: &str) -> wire::StateView {
+    let mut services: BTreeMap<ServiceId, Service> = BTreeMap::new();
+    let mut tasks = Vec::new();
+    for assignment in contents.tasks.values() {
+        let service = services
+            .entry(assignment.id.service)
+            .or_insert_with(|| service(assignment, ServiceMode::Replicated { replicas: 0 }));
+        if let ServiceMode::Replicated { replicas } = &mut service.spec.mode {
+            *replicas += u32::from(assignment.desired <= TaskState::Running);
+        }
+        let progress = contents.progress.get(&assignment.id);
+        let status = progress.map_or_else(untouched, |known| known.status.clone());
+        tasks.push(wire::Task::from(&task(assignment, status, node)));
+    }
+    wire::StateView {
+        stale: true,
+        tasks,
+        services: services.values().map(wire::Service::from).collect(),
+        nodes: vec![wire::Node::from(&own_node(node, hostname))],
+        clock: clock::now().0,
+        node: hostname.to_owned(),
+        known_at: clock::now().0,
+        ..wire::StateView::default()
+    }
+}
+
+/// The status of a task that was assigned and not looked at yet.
+fn untouched() -> TaskStatus {
+    TaskStatus {
+        state: TaskState::Assigned,
+        since: clock::now(),
+        message: String::new(),
+        exit_code: None,
+        pid: None,
+        started_at: None,
+        attempt: 0,
+    }
+}
+
+fn task(assignment: &TaskAssignment, status: TaskStatus, node: NodeId) -> Task {
+    Task {
+        id: assignment.id,
+        spec_version: 0,
+        node: Some(node),
+        desired: assignment.desired,
+        start_after: assignment.start_after,
+        status,
+        attachments: assignment.attachments.clone(),
+        created_at: Timestamp::default(),
+    }
+}
+
+fn service(assignment: &TaskAssignment, mode: ServiceMode) -> Service {
+    let mut container = assignment.container.clone();
+    container.environment.clear();
+    let key = assignment.service.strip_prefix(&format!("{}_", assignment.stack));
+    Service {
+        id: assignment.id.service,
+        stack: assignment.stack.clone(),
+        key: key.unwrap_or(&assignment.service).to_owned(),
+        spec: ServiceSpec {
+            mode,
+            container,
+            networks: Vec::new(),
+            ports: Vec::new(),
+            endpoint_mode: EndpointMode::Vip,
+            placement: Placement::default(),
+            restart: assignment.restart.clone(),
+            update: UpdatePolicy::default(),
+            volume_node_lost: VolumeNodeLost::Wait,
+            labels: BTreeMap::new(),
+        },
+        spec_version: 0,
+        vips: Vec::new(),
+        ports: Vec::new(),
+        created_at: Timestamp::default(),
+        updated_at: Timestamp::default(),
+        removing: false,
+    }
+}
+
+fn own_node(id: NodeId, hostname: &str) -> Node {
+    let description =
+        NodeDescription { hostname: hostname.to_owned(), ..NodeDescription::default() };
+    Node {
+        id,
+        role: Role::Agent,
+        availability: Availability::Active,
+        labels: BTreeMap::new(),
+        status: NodeStatus::Ready,
+        status_since: Timestamp::default(),
+        description,
+        raft_id: None,
+        controller_address: None,
+        joined_at: Timestamp::default(),
+    }
+}

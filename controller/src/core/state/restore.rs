@@ -1,0 +1,70 @@
+//! The first state of a cluster that is restored from a backup.
+//!
+//! Hosts may know of things that happened after the backup. Nothing that they know may be mistaken for something that
+//! the restored cluster makes anew, so everything that counts leaps ahead: identities, generations of slots, versions.
+
+use std::sync::Arc;
+
+use swarm_proto::id::{NodeId, RaftId, Timestamp};
+use swarm_proto::object::Role;
+
+use super::State;
+
+/// How far identities leap: more than a cluster makes of a kind between its last backup and its end.
+const LEAP: u64 = 1_000;
+const SHORT_LEAP: u32 = 1_000;
+/// How far versions leap: they count entries of the log.
+const VERSION_LEAP: u64 = 1 << 32;
+
+impl State {
+    /// The state with which a restored cluster begins: no node runs a controller any more, and all nodes are told
+    /// everything anew.
+    pub(crate) fn restored(mut self, now: Timestamp) -> Self {
+        self.version += VERSION_LEAP;
+        self.applied += 1;
+        self.clock = self.clock.max(now);
+        let next = &mut self.next;
+        for counter in [
+            &mut next.node,
+            &mut next.raft,
+            &mut next.service,
+            &mut next.network,
+            &mut next.volume,
+            &mut next.mac,
+        ] {
+            *counter += LEAP;
+        }
+        next.vni += SHORT_LEAP;
+        for key in self.slots.keys().cloned().collect::<Vec<_>>() {
+            if let Some(history) = self.slots.get_mut(&key) {
+                history.generation = history.generation.saturating_add(SHORT_LEAP);
+            }
+        }
+        for network in self.network_versions.keys().copied().collect::<Vec<_>>() {
+            self.network_versions.insert(network, self.version);
+        }
+        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+            let Some(node) = self.nodes.get_mut(&id) else { continue };
+            let object = Arc::make_mut(&mut node.object);
+            object.role = Role::Agent;
+            object.raft_id = None;
+            object.controller_address = None;
+            node.versions.spec += 1;
+            node.versions.status += 1;
+        }
+        self.build_index();
+        self
+    }
+
+    /// Makes a node that the cluster knows its first controller. `None` when it knows no such node.
+    pub(crate) fn make_first_controller(&mut self, id: NodeId, address: &str) -> Option<RaftId> {
+        let raft_id = RaftId(self.next.raft);
+        let node = self.nodes.get_mut(&id)?;
+        let object = Arc::make_mut(&mut node.object);
+        object.role = Role::Controller;
+        object.raft_id = Some(raft_id);
+        object.controller_address = Some(address.to_owned());
+        self.next.raft += 1;
+        Some(raft_id)
+    }
+}
