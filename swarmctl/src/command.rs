@@ -5,6 +5,7 @@ mod context;
 mod deploy;
 mod events;
 mod exec;
+mod host;
 mod logs;
 mod node;
 mod ps;
@@ -44,6 +45,9 @@ pub(crate) enum Command {
     /// The controllers, and the cluster as a whole
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// This host, as a member of a cluster
+    #[command(subcommand)]
+    Host(host::HostCommand),
     /// Nodes
     #[command(subcommand)]
     Node(node::NodeCommand),
@@ -94,6 +98,7 @@ pub(crate) fn run(
     if let Command::Context(command) = command {
         return context::run(command, &contexts, target.identity.clone(), format);
     }
+    let Some(command) = run_here(command)? else { return Ok(ExitCode::SUCCESS) };
     swarm_proto::transport::install_crypto_provider();
     let runtime = runtime()?;
     let cluster = match Cluster::of(target, &contexts) {
@@ -133,6 +138,15 @@ pub(crate) fn run_locally(
     })
 }
 
+/// Runs what needs no cluster; gives back what does.
+fn run_here(command: Command) -> Result<Option<Command>, Failure> {
+    Ok(match command {
+        Command::Cluster(command) => cluster::run_here(command)?.map(Command::Cluster),
+        Command::Host(command) => host::run_here(command)?.map(Command::Host),
+        other => Some(other),
+    })
+}
+
 async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
     match command {
         Command::Deploy(deploy) => deploy::run(deploy, call).await?,
@@ -142,6 +156,7 @@ async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
         Command::Stack(command) => stack::run(command, call).await?,
         Command::Service(command) => service::run(command, call).await?,
         Command::Cluster(command) => cluster::run(command, call).await?,
+        Command::Host(command) => host::run(command, call).await?,
         Command::Node(command) => node::run(command, call).await?,
         Command::Volume(command) => storage::volume(command, call).await?,
         Command::Network(command) => storage::network(command, call).await?,

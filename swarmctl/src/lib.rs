@@ -8,6 +8,7 @@ mod connect;
 pub mod context;
 pub mod convergence;
 pub mod failure;
+pub mod host;
 pub mod lab;
 mod local;
 pub mod output;

@@ -1,6 +1,7 @@
 //! `cluster`: the controllers, and the cluster as a whole; one file for each verb.
 
 mod backup;
+mod init;
 mod status;
 
 use super::Call;
@@ -9,15 +10,35 @@ use crate::failure::Failure;
 /// What to do with the cluster.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum ClusterCommand {
+    /// Makes a new cluster with this host as its first controller
+    Init(init::Init),
+    /// Prints how further hosts join, or only a token; on a controller's host
+    Token {
+        /// Print only the token that lets in such a host
+        #[arg(value_enum)]
+        role: Option<init::TokenRole>,
+    },
     /// Shows the controllers: who leads, who lags, who can be lost
     Status,
     /// Writes the cluster's state into a file, while everything runs
     Backup(backup::Backup),
 }
 
+/// Runs what `swarm-controller` does on this host; gives back what is asked of a cluster.
+pub(crate) fn run_here(command: ClusterCommand) -> Result<Option<ClusterCommand>, Failure> {
+    if let ClusterCommand::Init(init) = &command {
+        return init::init(init).map(|()| None);
+    }
+    if let ClusterCommand::Token { role } = &command {
+        return init::token(*role).map(|()| None);
+    }
+    Ok(Some(command))
+}
+
 pub(crate) async fn run(command: ClusterCommand, call: &Call) -> Result<(), Failure> {
     match command {
         ClusterCommand::Status => status::run(call).await,
         ClusterCommand::Backup(backup) => backup::run(&backup, call).await,
+        ClusterCommand::Init(_) | ClusterCommand::Token { .. } => Ok(()),
     }
 }

@@ -126,6 +126,10 @@ impl Control for Served {
         request: Request<wire::UpdateNodeRequest>,
     ) -> Answer<wire::UpdateNodeResponse> {
         let request = request.into_inner();
+        if request.demote {
+            self.write(format!("demote node {}", request.node))?;
+            return Ok(Response::new(wire::UpdateNodeResponse {}));
+        }
         let mut set: Vec<String> =
             request.set_labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         set.sort();

@@ -9,6 +9,7 @@ mod convergence;
 mod deploy;
 mod exec;
 mod fake;
+mod members;
 mod objects;
 mod remote;
 mod terminal;

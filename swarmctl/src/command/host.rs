@@ -1,0 +1,116 @@
+//! `host`: the machine that swarmctl runs on, as a member of a cluster.
+
+mod leave;
+
+use super::Call;
+use crate::failure::Failure;
+use crate::host::preflight::{self, Host, Lack, Part};
+use crate::host::{program, unit};
+use crate::output;
+
+/// What to do with this host.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum HostCommand {
+    /// Looks for what this host lacks
+    Check {
+        /// What it is to run
+        #[arg(value_enum, default_value = "agent")]
+        part: Part,
+    },
+    /// Lets this host join a cluster
+    Join {
+        /// A controller of the cluster: `HOST[:PORT]`
+        address: String,
+        /// The join token, as `swarmctl cluster token` on a controller's host prints it
+        #[arg(long)]
+        token: String,
+        /// What it is to run; the token must be for that
+        #[arg(long = "as", value_enum, default_value = "agent")]
+        part: Part,
+        /// Where other hosts reach this one, for a controller: `IP[:PORT]`
+        #[arg(long, value_name = "IP[:PORT]")]
+        advertise: Option<String>,
+        /// Join though something is missing
+        #[arg(long)]
+        ignore_checks: bool,
+    },
+    /// Takes this host out of its cluster: its tasks move away, then it is removed
+    Leave(leave::Leave),
+}
+
+/// Runs what needs no cluster; gives back what does.
+pub(crate) fn run_here(command: HostCommand) -> Result<Option<HostCommand>, Failure> {
+    match command {
+        HostCommand::Check { part } => {
+            check(part)?;
+            output::talk("this host has all that it needs");
+        }
+        HostCommand::Join { address, token, part, advertise, ignore_checks } => {
+            refuse_advertise(part, advertise.as_deref())?;
+            check_unless(ignore_checks, part)?;
+            join(&address, &token, part, advertise.as_deref())?;
+            unit::start(part)?;
+        }
+        leave @ HostCommand::Leave(_) => return Ok(Some(leave)),
+    }
+    Ok(None)
+}
+
+pub(crate) async fn run(command: HostCommand, call: &Call) -> Result<(), Failure> {
+    match command {
+        HostCommand::Leave(leave) => leave::run(&leave, call).await,
+        HostCommand::Check { .. } | HostCommand::Join { .. } => Ok(()),
+    }
+}
+
+fn refuse_advertise(part: Part, advertise: Option<&str>) -> Result<(), Failure> {
+    if part == Part::Agent && advertise.is_some() {
+        let hint = "an agent's address is `advertise_address` in /etc/swarm/agent.toml";
+        return Err(Failure::usage("`--advertise` is for controllers").hint(hint));
+    }
+    Ok(())
+}
+
+fn join(address: &str, token: &str, part: Part, advertise: Option<&str>) -> Result<(), Failure> {
+    let (name, mut arguments) = match part {
+        Part::Agent => ("swarm-agent", vec!["join", "--token", token]),
+        Part::Controller => ("swarm-controller", vec!["join", "--token", token]),
+    };
+    if let Some(advertise) = advertise {
+        arguments.extend(["--advertise", advertise]);
+    }
+    arguments.push(address);
+    let said = program::run(name, &arguments)?;
+    // Its first line says as which node; how to start it is said by us.
+    output::talk(said.lines().next().unwrap_or("this host joined the cluster"));
+    Ok(())
+}
+
+/// Refuses to go on while something is missing.
+pub(crate) fn check_unless(ignored: bool, part: Part) -> Result<(), Failure> {
+    match check(part) {
+        Err(failure) if ignored => {
+            output::warn(&failure.message);
+            Ok(())
+        }
+        Err(failure) => Err(failure.hint("or go on without: --ignore-checks")),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn check(part: Part) -> Result<(), Failure> {
+    let host = Host::this()
+        .map_err(|error| Failure::refused(format!("cannot read the kernel's release: {error}")))?;
+    let mut lacks = host.lacks();
+    lacks.extend(preflight::lacking_programs(part, |name| program::find(name).is_some()));
+    lacks.extend(preflight::taken_ports(part));
+    if lacks.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = lacks.iter().map(line).collect();
+    Err(Failure::refused(format!("this host lacks:\n{}", lines.join("\n"))))
+}
+
+fn line(lack: &Lack) -> String {
+    format!("  {}\n    fix: {}", lack.what, lack.fix)
+}

@@ -1,0 +1,5 @@
+//! This host as a member of a cluster: what it must have, its programs and its units.
+
+pub mod preflight;
+pub(crate) mod program;
+pub(crate) mod unit;

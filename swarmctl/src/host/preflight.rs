@@ -1,0 +1,233 @@
+//! What a host must have before it joins: each missing thing with its fix. The agent tries the kernel itself when it
+//! starts; this looks only, so that nothing is loaded or made.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+
+/// What the host is to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// Only an agent.
+    Agent,
+    /// A controller and an agent.
+    Controller,
+}
+
+/// One thing that is missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// What, and for what it is needed.
+    pub what: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+/// Kernel parts by their module's name, with what needs them.
+const MODULES: [(&str, &str); 6] = [
+    ("overlay", "containers' root file systems"),
+    ("bridge", "networks on one host"),
+    ("veth", "networks on one host"),
+    ("vxlan", "networks between hosts"),
+    ("nf_tables", "published ports and virtual addresses"),
+    ("nf_nat", "published ports and virtual addresses"),
+];
+
+/// Control group controllers, with what needs them.
+const CONTROLLERS: [(&str, &str); 4] = [
+    ("cpu", "CPU limits"),
+    ("memory", "memory limits"),
+    ("pids", "limits of processes"),
+    ("io", "accounting of disks"),
+];
+
+/// Where to look.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// `/`, or another root for tests.
+    pub root: PathBuf,
+    /// `uname -r`
+    pub release: String,
+}
+
+impl Host {
+    /// This host.
+    pub fn this() -> io::Result<Self> {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
+        Ok(Self { root: PathBuf::from("/"), release })
+    }
+
+    /// What the kernel and the mounts lack.
+    pub fn lacks(&self) -> Vec<Lack> {
+        let mut lacks: Vec<Lack> = MODULES
+            .iter()
+            .filter(|(module, _)| self.lists_modules() && !self.has_module(module))
+            .map(|(module, need)| Lack {
+                what: format!("this kernel has no `{module}`, which {need} need"),
+                fix: format!(
+                    "install the modules of kernel {} (Debian: linux-image-amd64), or run one with `{module}`",
+                    self.release
+                ),
+            })
+            .collect();
+        lacks.extend(self.lacking_controllers());
+        lacks
+    }
+
+    /// A kernel that came without its lists may have everything built in: the agent tries it.
+    fn lists_modules(&self) -> bool {
+        self.root.join("lib/modules").join(&self.release).join("modules.builtin").exists()
+    }
+
+    /// Loaded, built in, or there as a module that the kernel loads when it is asked for.
+    fn has_module(&self, module: &str) -> bool {
+        let listed = |file: PathBuf, is_it: &dyn Fn(&str) -> bool| {
+            fs::read_to_string(file).is_ok_and(|text| text.lines().any(is_it))
+        };
+        let object = format!("/{module}.ko");
+        let folder = self.root.join("lib/modules").join(&self.release);
+        self.root.join("sys/module").join(module).exists()
+            || listed(self.root.join("proc/modules"), &|line| {
+                line.split(' ').next() == Some(module)
+            })
+            || listed(self.root.join("proc/filesystems"), &|line| {
+                line.rsplit('\t').next() == Some(module)
+            })
+            || listed(folder.join("modules.builtin"), &|line| line.ends_with(&object))
+            || listed(folder.join("modules.dep"), &|line| {
+                line.split(':').next().is_some_and(|path| path.contains(&object))
+            })
+    }
+
+    fn lacking_controllers(&self) -> Vec<Lack> {
+        let list = self.root.join("sys/fs/cgroup/cgroup.controllers");
+        let Ok(text) = fs::read_to_string(list) else {
+            return vec![Lack {
+                what: "no unified control group hierarchy (cgroup v2) is mounted on /sys/fs/cgroup"
+                    .to_owned(),
+                fix: "boot with `systemd.unified_cgroup_hierarchy=1`".to_owned(),
+            }];
+        };
+        let has = |name: &str| text.split_whitespace().any(|word| word == name);
+        let lacking = CONTROLLERS.iter().filter(|(name, _)| !has(name));
+        let lack = |(name, need): &(&str, &str)| Lack {
+            what: format!("the control group controller `{name}` is off, which {need} need"),
+            fix: match *name {
+                "memory" => "boot with `cgroup_enable=memory`".to_owned(),
+                _ => format!("run a kernel with it; see that no `cgroup_disable={name}` is set"),
+            },
+        };
+        lacking.map(lack).collect()
+    }
+}
+
+/// Ports that are taken, of those that this part listens on.
+pub fn taken_ports(part: Part) -> Vec<Lack> {
+    let mut lacks = Vec::new();
+    let mut note = |port: u16, protocol: &str, who: &str, key: &str, bound: io::Result<()>| {
+        if bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
+            lacks.push(Lack {
+                what: format!("port {port}/{protocol} is taken, on which {who}"),
+                fix: format!("see who listens: `ss -lnp 'sport = :{port}'`; stop it, or set {key}"),
+            });
+        }
+    };
+    let tcp = |port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).map(drop);
+    if part == Part::Controller {
+        note(
+            2377,
+            "tcp",
+            "controllers listen",
+            "`listen` in /etc/swarm/controller.toml",
+            tcp(2377),
+        );
+    }
+    note(2387, "tcp", "the agent listens", "`port` in /etc/swarm/agent.toml", tcp(2387));
+    let udp = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 4789)).map(drop);
+    let whole = "another VXLAN port for the whole cluster when it is made";
+    note(4789, "udp", "networks between hosts arrive", whole, udp);
+    lacks
+}
+
+/// Programs that this part needs and that `find` does not find.
+pub fn lacking_programs(part: Part, find: impl Fn(&str) -> bool) -> Vec<Lack> {
+    let mut names = vec!["swarm-agent", "swarm-runtime"];
+    if part == Part::Controller {
+        names.push("swarm-controller");
+    }
+    let lacking = names.into_iter().filter(|name| !find(name));
+    let lack = |name: &str| Lack {
+        what: format!("the program `{name}` is neither beside swarmctl nor in PATH"),
+        fix: format!("install it beside swarmctl: /usr/bin/{name}"),
+    };
+    lacking.map(lack).collect()
+}
+
+/// Whether a file is a program that may be run.
+pub(crate) fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(path).is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Host) {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let host = Host { root: folder.path().to_owned(), release: "6.1".to_owned() };
+        (folder, host)
+    }
+
+    const WHOLE: [(&str, &str); 5] = [
+        ("proc/filesystems", "nodev\tsysfs\nnodev\toverlay\n"),
+        ("proc/modules", "veth 1 0 - Live 0x0\nnf_nat 1 0 - Live 0x0\n"),
+        ("lib/modules/6.1/modules.builtin", "kernel/net/bridge/bridge.ko\n"),
+        (
+            "lib/modules/6.1/modules.dep",
+            "kernel/drivers/net/vxlan/vxlan.ko.xz: kernel/net/ipv4/udp_tunnel.ko.xz\nkernel/net/netfilter/nf_tables.ko:\n",
+        ),
+        ("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids\n"),
+    ];
+
+    #[test]
+    fn a_whole_host_lacks_nothing() {
+        let (_folder, host) = host(&WHOLE);
+        assert_eq!(host.lacks(), []);
+    }
+
+    #[test]
+    fn each_missing_thing_is_named_with_its_fix() {
+        let (_folder, silent) = host(&[]);
+        assert_eq!(silent.lacks().len(), 1, "{:?}", silent.lacks());
+        let (_folder, bare) = host(&[("lib/modules/6.1/modules.builtin", "")]);
+        let lacks = bare.lacks();
+        assert_eq!(lacks.len(), MODULES.len() + 1, "{lacks:?}");
+        assert!(lacks[3].what.contains("no `vxlan`, which networks between hosts need"));
+        assert!(lacks[6].what.contains("cgroup v2"));
+        assert!(lacks.iter().all(|lack| !lack.fix.is_empty()));
+
+        let mut files = WHOLE;
+        files[4].1 = "cpu io pids\n";
+        let (_folder, host) = host(&files);
+        let lacks = host.lacks();
+        assert_eq!(lacks.len(), 1, "{lacks:?}");
+        assert_eq!(lacks[0].fix, "boot with `cgroup_enable=memory`");
+        // A module that another one needs is not there for that.
+        assert!(!host.has_module("udp_tunnel"));
+    }
+
+    #[test]
+    fn programs_are_needed_by_part() {
+        let lacks = lacking_programs(Part::Agent, |name| name == "swarm-agent");
+        assert_eq!(lacks.len(), 1);
+        assert!(lacks[0].what.contains("`swarm-runtime`"));
+        assert_eq!(lacking_programs(Part::Controller, |_| false).len(), 3);
+    }
+}
