@@ -33,7 +33,7 @@ fn main() -> Outcome<()> {
     let count = HOSTS.to_string();
     hosts.lab("up", &["--fresh", "--hosts", &count, "--controllers", &count])?;
     let seed = u64::from(std::process::id());
-    let load = Load { clients: 2, registers: 8, rest: Duration::from_millis(60), stale, seed };
+    let load = Load { clients: 4, registers: 8, rest: Duration::from_millis(60), stale, seed };
     let end = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     let report = run(&hosts, &load, |nemesis| torment(nemesis, seed, end));
     hosts.lab("down", &[])?;

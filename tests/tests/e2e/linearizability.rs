@@ -20,7 +20,7 @@ fn reads_and_writes_stay_in_order_when_leaders_are_lost_and_stale_reads_are_noti
         nemesis.inflict(Fault::CutLeader, &mut random, Duration::from_secs(2))
     });
     let report = report.unwrap();
-    assert_eq!(report.complaint(300, 2), None, "{report}");
+    assert_eq!(report.complaint(100, 2), None, "{report}");
 
     (load.stale, load.seed) = (true, 2);
     let report = run(&hosts, &load, |nemesis| {
