@@ -14,6 +14,7 @@ mod stack;
 mod storage;
 mod version;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -119,7 +120,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// Runs a command on what this host's agent alone knows.
 pub(crate) fn run_locally(
     command: Command,
-    hosts: &[String],
+    socket: &Path,
     format: Format,
 ) -> Result<ExitCode, Failure> {
     if !matches!(command, Command::Ps(_) | Command::Logs(_) | Command::Exec(_)) {
@@ -127,11 +128,11 @@ pub(crate) fn run_locally(
             .hint("one host knows only its own tasks: ask a controller, perhaps with `--stale`"));
     }
     runtime()?.block_on(async {
-        let mut agent = Local::of(hosts).await?;
+        let mut agent = Local::at(socket).await?;
         match command {
             Command::Ps(ps) => ps::run_locally(&ps, &mut agent, format).await?,
             Command::Logs(logs) => logs::run_locally(&logs, &mut agent, format).await?,
-            Command::Exec(exec) => return exec::run_locally(exec, &mut agent).await,
+            Command::Exec(exec) => return exec::run_locally(&exec, &mut agent).await,
             _ => {}
         }
         Ok(ExitCode::SUCCESS)
@@ -152,7 +153,7 @@ async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
         Command::Deploy(deploy) => deploy::run(deploy, call).await?,
         Command::Ps(ps) => ps::run(&ps, call).await?,
         Command::Logs(logs) => logs::run(&logs, call).await?,
-        Command::Exec(exec) => return exec::run(exec, call).await,
+        Command::Exec(exec) => return exec::run(&exec, call).await,
         Command::Stack(command) => stack::run(command, call).await?,
         Command::Service(command) => service::run(command, call).await?,
         Command::Cluster(command) => cluster::run(command, call).await?,

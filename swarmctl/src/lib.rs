@@ -37,8 +37,11 @@ struct Arguments {
     #[arg(long, global = true)]
     stale: bool,
     /// Ask this host's own agent, with no controller at all: `ps`, `logs` and `exec` of what runs here
-    #[arg(long, global = true, conflicts_with_all = ["context", "stale"])]
+    #[arg(long, global = true, conflicts_with = "stale")]
     local: bool,
+    /// Where this host's agent listens for root
+    #[arg(long, global = true, env = "SWARM_AGENT_SOCKET", value_name = "PATH", default_value = local::SOCKET, hide = true)]
+    agent_socket: std::path::PathBuf,
     #[command(subcommand)]
     command: Command,
 }
@@ -69,7 +72,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     match arguments.command {
         Command::Lab(command) => lab::run(command, format),
         Command::Cluster(command) if arguments.local => {
-            command::run_locally(command, &arguments.target.host, format)
+            command::run_locally(command, &arguments.agent_socket, format)
         }
         Command::Cluster(command) => {
             command::run(command, &arguments.target, format, arguments.stale)

@@ -1,6 +1,6 @@
 //! `--local`: asks this host's own agent, with no controller at all.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use swarm_proto::transport::{MAX_MESSAGE, connect_unix};
 use swarm_proto::wire;
@@ -21,20 +21,8 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// Connects to the agent's socket: the only `--host unix:///PATH` given, else the usual one.
-    pub(crate) async fn of(hosts: &[String]) -> Result<Self, Failure> {
-        let path = match hosts {
-            [] => PathBuf::from(SOCKET),
-            [one] => one.strip_prefix("unix://").map(PathBuf::from).ok_or_else(|| {
-                Failure::usage(format!("`{one}` is not a socket of this host"))
-                    .hint("leave out `--host`, or write `unix:///PATH`")
-            })?,
-            _ => return Err(Failure::usage("`--local` asks one agent: give one `--host`")),
-        };
-        Self::at(&path).await
-    }
-
-    async fn at(path: &Path) -> Result<Self, Failure> {
+    /// Connects to the agent's socket.
+    pub(crate) async fn at(path: &Path) -> Result<Self, Failure> {
         let channel = connect_unix(path).await.map_err(|error| {
             let why = connect::explain(&error);
             Failure::refused(format!("no agent can be reached on this host: {why}"))

@@ -55,8 +55,8 @@ pub(crate) struct Exec {
 /// The two directions of a call.
 type Streams = (mpsc::Sender<wire::ExecInput>, Streaming<wire::ExecOutput>);
 
-pub(crate) async fn run(exec: Exec, call: &Call) -> Result<ExitCode, Failure> {
-    let start = start(&exec)?;
+pub(crate) async fn run(exec: &Exec, call: &Call) -> Result<ExitCode, Failure> {
+    let start = start(exec)?;
     let streams = call.cluster.call(async |mut client| {
         let (sender, inputs) = mpsc::channel(WAITING);
         let outputs = client.exec(ReceiverStream::new(inputs)).await?.into_inner();
@@ -65,12 +65,12 @@ pub(crate) async fn run(exec: Exec, call: &Call) -> Result<ExitCode, Failure> {
     let (sender, outputs) = streams.await?;
     // Only now is anything done: a request is never sent twice. There is room: nothing was sent yet.
     let _ = sender.try_send(wire::ExecInput { input: Some(Input::Start(start)) });
-    carry(&exec, (sender, outputs)).await
+    carry(exec, (sender, outputs)).await
 }
 
 /// Runs a program in a container of this host.
-pub(super) async fn run_locally(exec: Exec, agent: &mut Local) -> Result<ExitCode, Failure> {
-    let mut start = start(&exec)?;
+pub(super) async fn run_locally(exec: &Exec, agent: &mut Local) -> Result<ExitCode, Failure> {
+    let mut start = start(exec)?;
     let tasks = ps::tasks(&agent.state().await?, Some(&exec.target), false)?;
     let running = tasks.into_iter().find(|task| task.state == TaskState::Running.to_string());
     let running = running.ok_or_else(|| {
@@ -83,7 +83,7 @@ pub(super) async fn run_locally(exec: Exec, agent: &mut Local) -> Result<ExitCod
     let _ = sender.try_send(wire::ExecInput { input: Some(Input::Start(start)) });
     let opened = agent.client.exec(ReceiverStream::new(inputs)).await;
     let opened = opened.map_err(|status| connect::refusal(&status))?;
-    carry(&exec, (sender, opened.into_inner())).await
+    carry(exec, (sender, opened.into_inner())).await
 }
 
 /// Carries the streams of a program. Only now is anything done: a request is never sent twice.
