@@ -4,6 +4,7 @@ use swarm_proto::id::{NodeId, RaftId};
 
 use super::command::Command;
 use super::session::FromAgent;
+use super::state::State;
 
 /// Something that happened outside.
 #[derive(Debug, Clone)]
@@ -14,6 +15,13 @@ pub enum Input {
     PeerMessage {
         /// The encoded `eraftpb.Message`.
         bytes: Vec<u8>,
+    },
+    /// A message of another controller that carries a snapshot arrived, and its data was read.
+    PeerSnapshot {
+        /// The encoded `eraftpb.Message`, whose snapshot lacks its data.
+        message: Vec<u8>,
+        /// What the data stands for.
+        state: Box<State>,
     },
     /// Messages to this controller could not be delivered.
     PeerUnreachable(RaftId),

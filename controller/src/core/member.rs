@@ -12,7 +12,7 @@ use swarm_proto::id::{RaftId, Timestamp};
 
 use super::config::CoreConfig;
 use super::log::Log;
-use super::output::{DiskBatch, DiskEntry, DiskSnapshot, Output, SnapshotBody};
+use super::output::{DiskBatch, DiskEntry, DiskSnapshot, Output, SnapshotBody, SnapshotMessage};
 use super::timing::{Pace, Timing};
 use super::{Members, StartError, State};
 
@@ -37,8 +37,8 @@ struct Waiting {
 
 /// What came out of raft-rs, for the core to act on.
 pub(super) enum Happening {
-    /// A leader's snapshot replaces the state.
-    Restored(Snapshot),
+    /// A leader's snapshot replaces the state. Its state, when it was read outside.
+    Restored(Snapshot, Option<Box<State>>),
     /// An entry is committed.
     Committed(Entry),
     /// A read with this context may look at the state from this index on.
@@ -59,6 +59,10 @@ pub(super) struct Member {
     persisted: u64,
     /// The index of the last snapshot of our own.
     snapshot_index: u64,
+    /// The state that the snapshot offered last is to be made of.
+    offered: Option<State>,
+    /// The state of the leader's snapshot that is being taken in.
+    arrived: Option<Box<State>>,
     pace: Pace,
     now: Timestamp,
     /// Who led last, also while nobody does.
@@ -97,6 +101,8 @@ impl Member {
             waiting: VecDeque::new(),
             persisted: 0,
             snapshot_index: applied,
+            offered: None,
+            arrived: None,
             pace,
             now: Timestamp(0),
             last_leader: raft::INVALID_ID,
@@ -231,6 +237,12 @@ impl Member {
         }
     }
 
+    /// A leader's snapshot, whose state was read outside.
+    pub(super) fn step_snapshot(&mut self, message: &[u8], state: Box<State>) {
+        self.arrived = Some(state);
+        self.step(message);
+    }
+
     pub(super) fn unreachable(&mut self, peer: RaftId) {
         self.raw.report_unreachable(peer.0);
     }
@@ -348,7 +360,13 @@ impl Member {
         let promised = hard_state.as_ref().map_or(self.promised, |state| (state.term, state.vote));
         let vote = promised != self.promised;
         self.promised = promised;
-        let batch = self.write(snapshot.as_ref(), &entries, hard_state, out);
+        let index = snapshot.as_ref().map(|snapshot| snapshot.get_metadata().index);
+        let arrived = self.arrived.take().filter(|state| Some(state.applied) == index);
+        let taken = snapshot.as_ref().map(|snapshot| on_disk(snapshot, arrived.clone()));
+        if let Some(snapshot) = &snapshot {
+            self.raw.mut_store().restore(snapshot);
+        }
+        let batch = self.write(taken, &entries, hard_state, out);
         if !vote && !self.awaits_vote() {
             let (at_once, later) = messages.into_iter().partition(needs_no_disk);
             self.send(at_once, out);
@@ -358,13 +376,13 @@ impl Member {
             batch,
             ready: Some(number),
             vote,
-            snapshot: snapshot.as_ref().map(|snapshot| snapshot.get_metadata().index),
+            snapshot: index,
             messages,
             since: self.now,
         });
         let committed = ready.take_committed_entries();
         self.raw.advance_append_async(ready);
-        happened.extend(snapshot.map(Happening::Restored));
+        happened.extend(snapshot.map(|snapshot| Happening::Restored(snapshot, arrived)));
         let last = committed.last().map(|entry| entry.index);
         happened.extend(committed.into_iter().map(Happening::Committed));
         self.on_persisted(self.persisted, out);
@@ -377,7 +395,7 @@ impl Member {
     /// Puts what must last into the log and a batch; says the batch's number.
     fn write(
         &mut self,
-        snapshot: Option<&Snapshot>,
+        snapshot: Option<DiskSnapshot>,
         entries: &[Entry],
         hard_state: Option<HardState>,
         out: &mut Vec<Output>,
@@ -386,10 +404,9 @@ impl Member {
             return None;
         }
         let mut truncate_from = None;
-        if let Some(snapshot) = snapshot {
-            self.raw.mut_store().restore(snapshot);
+        if let Some(snapshot) = &snapshot {
             truncate_from = Some(0);
-            self.snapshot_index = snapshot.get_metadata().index;
+            self.snapshot_index = snapshot.index;
         }
         if let Some(cut) = self.raw.mut_store().append(entries) {
             truncate_from = truncate_from.or(Some(cut));
@@ -400,17 +417,13 @@ impl Member {
             term: entry.term,
             data: entry.encode_to_vec(),
         };
-        let on_disk = |snapshot: &Snapshot| DiskSnapshot {
-            index: snapshot.get_metadata().index,
-            term: snapshot.get_metadata().term,
-            body: SnapshotBody::Encoded(snapshot.encode_to_vec()),
-        };
         // With a snapshot the commit index must be on disk too.
-        let hard_state = hard_state.or_else(|| snapshot.map(|_| self.raw.raft.hard_state()));
+        let hard_state =
+            hard_state.or_else(|| snapshot.as_ref().map(|_| self.raw.raft.hard_state()));
         out.push(Output::Persist(DiskBatch {
             number: self.batches,
             truncate_from,
-            snapshot: snapshot.map(on_disk),
+            snapshot,
             compact_to: None,
             entries: entries.iter().map(to_disk).collect(),
             hard_state: hard_state.map(|state| state.encode_to_vec()),
@@ -450,19 +463,30 @@ impl Member {
         });
     }
 
-    fn send(&self, messages: Vec<Message>, out: &mut Vec<Output>) {
+    fn send(&mut self, messages: Vec<Message>, out: &mut Vec<Output>) {
         let mut by_peer: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
         for message in messages {
             let bytes = self.pace.encode(&message);
             if message.get_msg_type() == MessageType::MsgSnapshot {
-                let to = RaftId(message.to);
-                out.push(Output::Send { to, messages: vec![bytes], snapshot: true });
+                self.send_snapshot(&message, bytes, out);
             } else {
                 by_peer.entry(message.to).or_default().push(bytes);
             }
         }
         for (to, messages) in by_peer {
-            out.push(Output::Send { to: RaftId(to), messages, snapshot: false });
+            out.push(Output::Send { to: RaftId(to), messages });
+        }
+    }
+
+    fn send_snapshot(&mut self, message: &Message, bytes: Vec<u8>, out: &mut Vec<Output>) {
+        let index = message.get_snapshot().get_metadata().index;
+        match self.offered.as_ref().filter(|state| state.applied == index) {
+            Some(state) => out.push(Output::SendSnapshot {
+                to: RaftId(message.to),
+                snapshot: SnapshotMessage { message: bytes, state: Box::new(state.clone()) },
+            }),
+            // A later one was offered meanwhile; raft-rs sends that.
+            None => self.raw.report_snapshot(message.to, SnapshotStatus::Failure),
         }
     }
 
@@ -477,19 +501,47 @@ impl Member {
         }
         let Ok(term) = self.raw.raft.raft_log.term(state.applied) else { return };
         let conf_state = self.raw.store().conf_state().clone();
-        let snapshot = make_snapshot(state, term, conf_state);
+        let snapshot = describe_snapshot(state.applied, term, conf_state);
         self.raw.mut_store().offer_snapshot(snapshot);
+        self.offered = Some(state.clone());
     }
 }
 
 /// The snapshot that stands for a state.
 pub(super) fn make_snapshot(state: &State, term: u64, conf_state: ConfState) -> Snapshot {
-    let mut snapshot = Snapshot { data: state.to_bytes(), ..Snapshot::default() };
+    let mut snapshot = describe_snapshot(state.applied, term, conf_state);
+    snapshot.data = state.to_bytes();
+    snapshot
+}
+
+/// A snapshot without its data.
+fn describe_snapshot(index: u64, term: u64, conf_state: ConfState) -> Snapshot {
+    let mut snapshot = Snapshot::default();
     let metadata = snapshot.mut_metadata();
-    metadata.index = state.applied;
+    metadata.index = index;
     metadata.term = term;
     metadata.set_conf_state(conf_state);
     snapshot
+}
+
+/// A leader's snapshot for the disk, which encodes its state anew when the data was read outside.
+fn on_disk(snapshot: &Snapshot, state: Option<Box<State>>) -> DiskSnapshot {
+    let metadata = snapshot.get_metadata();
+    let conf_state = || metadata.get_conf_state().encode_to_vec();
+    let body = match state {
+        Some(state) => SnapshotBody::State { state, conf_state: conf_state() },
+        None => SnapshotBody::Encoded(snapshot.encode_to_vec()),
+    };
+    DiskSnapshot { index: metadata.index, term: metadata.term, body }
+}
+
+/// An encoded message, with the data that its snapshot lacks: fields of one message that are written apart are merged
+/// by whoever reads them.
+pub(super) fn with_data(message: &[u8], data: Vec<u8>) -> Vec<u8> {
+    let snapshot = Some(Snapshot { data, ..Snapshot::default() });
+    let mut whole = message.to_vec();
+    whole.extend(Message { snapshot, ..Message::default() }.encode_to_vec());
+    whole
 }
 
 /// The encoded snapshot that stands for a state, with an encoded `ConfState`.

@@ -26,7 +26,9 @@ use swarm_proto::wire;
 pub use command::{Command, CommandDone, Refusal, RefusalKind};
 pub use config::CoreConfig;
 pub use input::Input;
-pub use output::{DiskBatch, DiskEntry, DiskSnapshot, Members, Output, Recovered, SnapshotBody};
+pub use output::{
+    DiskBatch, DiskEntry, DiskSnapshot, Members, Output, Recovered, SnapshotBody, SnapshotMessage,
+};
 pub use session::{FromAgent, ToAgent};
 pub use state::{Event, State};
 pub use survivor::{Survivor, survive};
@@ -144,6 +146,7 @@ impl Core {
         match input {
             Input::Tick => self.tick(out, replies),
             Input::PeerMessage { bytes } => self.member.step(&bytes),
+            Input::PeerSnapshot { message, state } => self.member.step_snapshot(&message, state),
             Input::PeerUnreachable(peer) => self.member.unreachable(peer),
             Input::SnapshotSent { to, ok } => self.member.snapshot_sent(to, ok),
             Input::Synced { micros } => self.member.synced(micros),
@@ -230,7 +233,7 @@ impl Core {
     fn happen(&mut self, happening: Happening, out: &mut Vec<Output>, replies: &mut Vec<Output>) {
         match happening {
             Happening::ReadState(context, index) => self.reads.on_confirmed(&context, index),
-            Happening::Restored(snapshot) => match read_snapshot(&snapshot) {
+            Happening::Restored(snapshot, state) => match take_snapshot(&snapshot, state) {
                 Ok(state) => {
                     self.state = state;
                     self.events.push(Event::Replaced);
@@ -335,6 +338,14 @@ impl Core {
     pub fn timing(&self) -> Timing {
         self.member.timing()
     }
+}
+
+/// The snapshot's state, which was read outside if it came in parts.
+fn take_snapshot(
+    snapshot: &raft::eraftpb::Snapshot,
+    state: Option<Box<State>>,
+) -> Result<State, StartError> {
+    state.map_or_else(|| read_snapshot(snapshot), |state| Ok(*state))
 }
 
 fn read_snapshot(snapshot: &raft::eraftpb::Snapshot) -> Result<State, StartError> {

@@ -16,8 +16,13 @@ pub enum Output {
         to: RaftId,
         /// Encoded `eraftpb.Message`s.
         messages: Vec<Vec<u8>>,
-        /// True when the one message carries a snapshot: its fate must be told by `Input::SnapshotSent`.
-        snapshot: bool,
+    },
+    /// Deliver a snapshot to another controller, beside the messages; tell its fate by `Input::SnapshotSent`.
+    SendSnapshot {
+        /// To whom.
+        to: RaftId,
+        /// What to deliver.
+        snapshot: SnapshotMessage,
     },
     /// Write to disk, in order and each batch wholly or not at all; then say `Input::Persisted`.
     Persist(DiskBatch),
@@ -70,6 +75,27 @@ pub enum Output {
     Fatal(String),
 }
 
+/// A message that carries a snapshot, which has yet to be made of its state: that takes time in proportion to it.
+#[derive(Debug, Clone)]
+pub struct SnapshotMessage {
+    /// The encoded `eraftpb.Message`, whose snapshot lacks its data.
+    pub message: Vec<u8>,
+    /// The state that the data stands for.
+    pub state: Box<State>,
+}
+
+impl SnapshotMessage {
+    /// The data that the message lacks. With both, `Input::PeerSnapshot` can be made at the other end.
+    pub fn data(&self) -> Vec<u8> {
+        self.state.to_bytes()
+    }
+
+    /// The whole message, as `Input::PeerMessage` takes it.
+    pub fn encode(&self) -> Vec<u8> {
+        super::member::with_data(&self.message, self.data())
+    }
+}
+
 /// The Raft group's members.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Members {
@@ -86,7 +112,8 @@ pub struct DiskBatch {
     pub number: u64,
     /// First remove all entries with this index or a higher one (0: all).
     pub truncate_from: Option<u64>,
-    /// Then store the snapshot in place of the one before.
+    /// Then store the snapshot in place of the one before. One without `truncate_from` may be stored later than all
+    /// that follows, and the entries up to `compact_to` removed with it.
     pub snapshot: Option<DiskSnapshot>,
     /// Then remove all entries up to and with this index; may also be done later, in small slices.
     pub compact_to: Option<u64>,

@@ -3,6 +3,7 @@
 mod frame;
 mod index;
 mod log;
+mod making;
 mod record;
 mod released;
 pub mod seal;
@@ -91,8 +92,12 @@ pub enum DiskError {
 const REJOIN: &str =
     "\n\nhint: remove this controller from the cluster, delete the folder and join it again";
 
-/// Where batches go. Written batches are atomic each, in order, and durable on return.
+/// Where batches go. Written batches are atomic each, in order, and durable on return; but a snapshot that takes nothing
+/// away but what it compacts may come later than the rest of its batch.
 pub trait Store: Send {
     /// Writes batches with one sync.
     fn write(&mut self, batches: &[DiskBatch]) -> Result<(), DiskError>;
+
+    /// Goes on with what is done beside the writes; whether anything is left.
+    fn rest(&mut self) -> Result<bool, DiskError>;
 }

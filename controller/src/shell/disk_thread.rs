@@ -1,7 +1,7 @@
 //! The thread that owns the disk: all batches that wait are written with one sync.
 
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,9 @@ use crate::core::DiskBatch;
 
 /// Batches written with one sync at most; each may be as large as one Raft message.
 const GROUP: usize = 256;
+
+/// How often is looked after what is done beside the writes, while there are none.
+const BESIDE: Duration = Duration::from_millis(100);
 
 /// The way to the disk.
 pub struct DiskThread {
@@ -47,7 +50,18 @@ fn run(
     waiting: &Receiver<DiskBatch>,
     mut persisted: impl FnMut(u64, Duration),
 ) {
-    while let Ok(first) = waiting.recv() {
+    let mut busy = false;
+    loop {
+        let patience = if busy { BESIDE } else { Duration::from_hours(1) };
+        let first = match waiting.recv_timeout(patience) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                busy = store.rest().unwrap_or_else(|error| die(&chain(&error)));
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        busy = true;
         let mut group = vec![first];
         group.extend(waiting.try_iter().take(GROUP - 1));
         let begun = Instant::now();
@@ -90,6 +104,10 @@ mod tests {
             let numbers = batches.iter().map(|batch| batch.number).collect();
             self.writes.lock().unwrap().push(numbers);
             Ok(())
+        }
+
+        fn rest(&mut self) -> Result<bool, DiskError> {
+            Ok(false)
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the Raft thread publishes: the state as of now for whoever reads, each change for whoever watches.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -79,15 +80,30 @@ pub enum News {
     Leader(Option<RaftId>),
 }
 
+/// Writes to the disk since the start, each with one sync.
+#[derive(Debug, Default)]
+pub struct DiskWrites {
+    /// How many.
+    pub count: AtomicU64,
+    /// The microseconds that they took in all.
+    pub micros: AtomicU64,
+}
+
 /// Publishes to readers and watchers.
 pub struct Hub {
     view: watch::Sender<View>,
     watchers: Mutex<Vec<mpsc::Sender<News>>>,
+    /// What the disk did.
+    pub writes: DiskWrites,
 }
 
 impl Default for Hub {
     fn default() -> Self {
-        Self { view: watch::Sender::new(View::default()), watchers: Mutex::default() }
+        Self {
+            view: watch::Sender::new(View::default()),
+            watchers: Mutex::default(),
+            writes: DiskWrites::default(),
+        }
     }
 }
 
@@ -112,8 +128,16 @@ impl Hub {
 
     /// Publishes an applied state.
     pub fn applied(&self, state: State, events: Vec<Event>) {
+        let replaced = events.contains(&Event::Replaced);
         let change = Change { events, applied: state.applied, clock: state.clock };
-        self.publish(|view| view.state = state, || News::Change(Arc::new(change)));
+        let mut old = None;
+        let exchange = |view: &mut View| old = Some(std::mem::replace(&mut view.state, state));
+        self.publish(exchange, || News::Change(Arc::new(change)));
+        if replaced {
+            // Nothing of a large state is shared with the one that replaced it: freeing it takes long.
+            let free = std::thread::Builder::new().name(String::from("free"));
+            let _ = free.spawn(move || drop(old));
+        }
     }
 
     /// Publishes who leads.

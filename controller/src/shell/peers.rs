@@ -6,8 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
-use prost_for_raft::Message as _;
-use raft::eraftpb::Message;
 use sha2::Digest as _;
 use swarm_proto::id::RaftId;
 use swarm_proto::transport::{CONTROLLER_NAME, Tls, node_name};
@@ -24,6 +22,7 @@ use super::departure::Departure;
 use super::hub::{Hub, View};
 use super::raft_service::RAFT_ID;
 use super::raft_thread::{CoreHandle, Transmit};
+use crate::core::SnapshotMessage;
 
 /// Messages that wait for a peer's connection.
 const QUEUE: usize = 512;
@@ -191,13 +190,25 @@ impl Peers {
         request
     }
 
-    async fn deliver_snapshot(&self, place: Place, message: Vec<u8>) -> Result<(), String> {
-        let chunks = snapshot_chunks(&message).map_err(|error| error.to_string())?;
+    async fn deliver_snapshot(
+        &self,
+        place: Place,
+        snapshot: SnapshotMessage,
+    ) -> Result<(), String> {
+        // Encoding a large state takes long.
+        let made = move || {
+            let data = snapshot.data();
+            (opening(snapshot.message, &data), data)
+        };
+        let made = tokio::task::spawn_blocking(made).await;
+        let (first, data) = made.map_err(|error| error.to_string())?;
+        // A connection of its own: the messages on the other one do not wait for it.
         let connect = self.tls.connect(&place.address, &place.name);
         let channel = connect.await.map_err(|error| error.to_string())?;
         let (sender, stream) = mpsc::channel(2);
         let feed = async move {
-            for chunk in chunks {
+            let parts = data.chunks(CHUNK).map(part);
+            for chunk in std::iter::once(first).chain(parts) {
                 if sender.send(chunk).await.is_err() {
                     return;
                 }
@@ -235,23 +246,15 @@ fn pieces(messages: mpsc::Receiver<Vec<u8>>) -> impl Stream<Item = wire::RaftMes
     })
 }
 
-/// The parts of a message that carries a snapshot: first the message without the data, then the data.
-fn snapshot_chunks(
-    message: &[u8],
-) -> Result<Vec<wire::SnapshotChunk>, prost_for_raft::DecodeError> {
-    let mut message = Message::decode(message)?;
-    let data = message.snapshot.as_mut().map(|snapshot| std::mem::take(&mut snapshot.data));
-    let data = data.unwrap_or_default();
-    let first = wire::SnapshotChunk {
-        message: message.encode_to_vec(),
-        size: data.len() as u64,
-        digest: digest(&data),
-        data: Vec::new(),
-    };
-    let rest = data
-        .chunks(CHUNK)
-        .map(|part| wire::SnapshotChunk { data: part.to_vec(), ..wire::SnapshotChunk::default() });
-    Ok(std::iter::once(first).chain(rest).collect())
+/// The first part of a snapshot: its message, and what the data in the others must come to.
+fn opening(message: Vec<u8>, data: &[u8]) -> wire::SnapshotChunk {
+    let size = data.len() as u64;
+    wire::SnapshotChunk { message, size, digest: digest(data), data: Vec::new() }
+}
+
+/// Each further part.
+fn part(data: &[u8]) -> wire::SnapshotChunk {
+    wire::SnapshotChunk { data: data.to_vec(), ..wire::SnapshotChunk::default() }
 }
 
 fn digest(data: &[u8]) -> String {
@@ -261,17 +264,15 @@ fn digest(data: &[u8]) -> String {
 /// The largest snapshot that is taken in.
 const LARGEST_SNAPSHOT: u64 = 1 << 30;
 
-/// Puts the message together again from its parts; the error says what does not fit.
+/// Puts a snapshot together again from its parts: its message, and its data. The error says what does not fit.
 pub async fn receive_snapshot<E: std::fmt::Display>(
     chunks: impl Stream<Item = Result<wire::SnapshotChunk, E>>,
-) -> Result<Vec<u8>, String> {
+) -> Result<(Vec<u8>, Vec<u8>), String> {
     let mut chunks = std::pin::pin!(chunks);
     let first = match chunks.next().await {
         Some(chunk) => chunk.map_err(|error| error.to_string())?,
         None => return Err(String::from("a snapshot without parts")),
     };
-    let mut message = Message::decode(first.message.as_slice())
-        .map_err(|error| format!("damaged message of a snapshot: {error}"))?;
     if first.size > LARGEST_SNAPSHOT {
         return Err(format!("a snapshot of {} bytes is too large", first.size));
     }
@@ -285,9 +286,7 @@ pub async fn receive_snapshot<E: std::fmt::Display>(
     if data.len() as u64 != first.size || digest(&data) != first.digest {
         return Err(String::from("a damaged snapshot (wrong size or digest)"));
     }
-    let snapshot = message.snapshot.as_mut().ok_or("a snapshot message without a snapshot")?;
-    snapshot.data = data;
-    Ok(message.encode_to_vec())
+    Ok((first.message, data))
 }
 
 impl Transmit for Peers {
@@ -299,7 +298,7 @@ impl Transmit for Peers {
         messages.into_iter().all(|message| sender.try_send(message).is_ok())
     }
 
-    fn send_snapshot(&mut self, to: RaftId, message: Vec<u8>) {
+    fn send_snapshot(&mut self, to: RaftId, snapshot: SnapshotMessage) {
         let place = {
             let peers = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             peers.get(&to).map(|peer| peer.place.clone())
@@ -307,7 +306,7 @@ impl Transmit for Peers {
         let sender = self.clone();
         self.runtime.spawn(async move {
             let sent = match place {
-                Some(place) => sender.deliver_snapshot(place, message).await,
+                Some(place) => sender.deliver_snapshot(place, snapshot).await,
                 None => Err(String::from("its address is not known")),
             };
             match &sent {
@@ -321,18 +320,14 @@ impl Transmit for Peers {
 
 #[cfg(test)]
 mod tests {
-    use raft::eraftpb::{MessageType, Snapshot};
-
     use super::*;
 
-    fn message(size: usize) -> Vec<u8> {
-        let mut message = Message { from: 1, to: 2, ..Message::default() };
-        message.set_msg_type(MessageType::MsgSnapshot);
-        message.snapshot = Some(Snapshot { data: vec![3; size], ..Snapshot::default() });
-        message.encode_to_vec()
+    fn chunks(data: &[u8]) -> Vec<wire::SnapshotChunk> {
+        let first = opening(b"message".to_vec(), data);
+        std::iter::once(first).chain(data.chunks(CHUNK).map(part)).collect()
     }
 
-    async fn received(chunks: Vec<wire::SnapshotChunk>) -> Result<Vec<u8>, String> {
+    async fn received(chunks: Vec<wire::SnapshotChunk>) -> Result<(Vec<u8>, Vec<u8>), String> {
         let chunks = chunks.into_iter().map(Ok::<_, String>);
         receive_snapshot(futures_util::stream::iter(chunks)).await
     }
@@ -340,17 +335,17 @@ mod tests {
     #[tokio::test]
     async fn a_snapshot_arrives_whole_or_not_at_all() {
         for size in [0, 1, CHUNK, CHUNK * 3 + 5] {
-            let message = message(size);
-            let chunks = snapshot_chunks(&message).unwrap();
-            assert_eq!(received(chunks).await.unwrap(), message);
+            let data = vec![3; size];
+            let whole = (b"message".to_vec(), data.clone());
+            assert_eq!(received(chunks(&data)).await, Ok(whole));
         }
-        let mut short = snapshot_chunks(&message(CHUNK * 2)).unwrap();
+        let mut short = chunks(&vec![3; CHUNK * 2]);
         short.pop();
         assert!(received(short).await.unwrap_err().contains("damaged"));
-        let mut damaged = snapshot_chunks(&message(100)).unwrap();
+        let mut damaged = chunks(&[3; 100]);
         damaged[1].data[5] ^= 1;
         assert!(received(damaged).await.unwrap_err().contains("damaged"));
-        let mut long = snapshot_chunks(&message(100)).unwrap();
+        let mut long = chunks(&[3; 100]);
         long[0].size = 99;
         assert!(received(long).await.unwrap_err().contains("longer"));
         assert!(received(Vec::new()).await.is_err());

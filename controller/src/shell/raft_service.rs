@@ -18,6 +18,7 @@ use super::dispatcher;
 use super::membership::{leaving, was_removed};
 use super::peers::receive_snapshot;
 use super::refusal::Refusal;
+use crate::core::State;
 
 /// The header in which a controller says which member of the Raft group it is.
 pub const RAFT_ID: &str = "swarm-raft-id";
@@ -55,9 +56,13 @@ impl Raft for RaftService {
     ) -> Result<Response<wire::SnapshotEnd>, Status> {
         let sender = self.sender(known_peer(&request)?)?;
         let received = receive_snapshot(request.into_inner()).await;
-        let bytes = received.map_err(Status::data_loss)?;
-        self.check(&sender, &bytes)?;
-        self.0.core.peer_message(bytes).await;
+        let (message, data) = received.map_err(Status::data_loss)?;
+        self.check(&sender, &message)?;
+        // Reading a large state takes long; the Raft thread gets it ready made.
+        let read = tokio::task::spawn_blocking(move || State::from_bytes(&data)).await;
+        let state = read.map_err(|error| Status::internal(error.to_string()))?;
+        let state = state.map_err(|error| Status::data_loss(error.to_string()))?;
+        self.0.core.peer_snapshot(message, Box::new(state)).await;
         Ok(Response::new(wire::SnapshotEnd {}))
     }
 

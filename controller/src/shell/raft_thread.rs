@@ -16,7 +16,8 @@ use super::disk_thread::DiskThread;
 use super::fatal::{die, vital_thread};
 use super::hub::Hub;
 use crate::core::{
-    Command, CommandDone, Core, FromAgent, Input, Output, Refusal, RefusalKind, Status, ToAgent,
+    Command, CommandDone, Core, FromAgent, Input, Output, Refusal, RefusalKind, SnapshotMessage,
+    State, Status, ToAgent,
 };
 
 /// Requests that may wait for the core.
@@ -30,7 +31,7 @@ pub trait Transmit: Send {
     fn send(&mut self, to: RaftId, messages: Vec<Vec<u8>>) -> bool;
 
     /// Sends the message that carries a snapshot and tells its fate later.
-    fn send_snapshot(&mut self, to: RaftId, message: Vec<u8>);
+    fn send_snapshot(&mut self, to: RaftId, snapshot: SnapshotMessage);
 }
 
 /// What an agent's session is told.
@@ -83,6 +84,11 @@ impl CoreHandle {
     /// Hands over a message of another controller.
     pub async fn peer_message(&self, bytes: Vec<u8>) {
         self.input(Input::PeerMessage { bytes }).await;
+    }
+
+    /// Hands over a message of another controller that carries a snapshot, of which this is the state.
+    pub async fn peer_snapshot(&self, message: Vec<u8>, state: Box<State>) {
+        self.input(Input::PeerSnapshot { message, state }).await;
     }
 
     /// Tells that messages to a controller are being lost.
@@ -201,8 +207,11 @@ pub fn start(
     peers: impl Transmit + 'static,
     hub: Arc<Hub>,
 ) -> io::Result<JoinHandle<()>> {
+    let publisher = Arc::clone(&hub);
     let disk = DiskThread::start(store, move |batch, took| {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        publisher.writes.count.fetch_add(1, Ordering::Relaxed);
+        publisher.writes.micros.fetch_add(micros, Ordering::Relaxed);
         // Waits while the core is busy; the core never waits for this thread.
         for input in [Input::Synced { micros }, Input::Persisted { batch }] {
             let _ = handle.requests.blocking_send(Request::Input(input));
@@ -327,10 +336,8 @@ impl<T: Transmit> RaftThread<T> {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Send { to, mut messages, snapshot: true } => {
-                messages.drain(..).for_each(|message| self.peers.send_snapshot(to, message));
-            }
-            Output::Send { to, messages, snapshot: false } => {
+            Output::SendSnapshot { to, snapshot } => self.peers.send_snapshot(to, snapshot),
+            Output::Send { to, messages } => {
                 if !self.peers.send(to, messages) {
                     self.own.push(Input::PeerUnreachable(to));
                 }

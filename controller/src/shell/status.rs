@@ -1,6 +1,7 @@
 //! How the controllers are: this one's own numbers, and each other one's, asked with a short deadline. A quorum is not
 //! needed for an answer.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
@@ -81,6 +82,8 @@ impl Controller {
             election_timeout: Some(status.timing.election_ms),
             certificate_from: validity.map(|(from, _)| milliseconds(from)),
             certificate_until: validity.map(|(_, until)| milliseconds(until)),
+            syncs: Some(self.hub.writes.count.load(Ordering::Relaxed)),
+            sync_time: Some(self.hub.writes.micros.load(Ordering::Relaxed)),
         })
     }
 

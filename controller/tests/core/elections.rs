@@ -182,11 +182,14 @@ impl Group {
         let Some(core) = self.cores.get_mut(&id) else { return };
         for output in core.handle(input, Timestamp(self.now)) {
             match output {
-                Output::Send { to, messages, snapshot } => {
+                Output::Send { to, messages } => {
                     for bytes in messages {
-                        let snapshot_of = snapshot.then_some(id);
-                        self.at(TRIP, Event::Arrives { to: to.0, bytes, snapshot_of });
+                        self.at(TRIP, Event::Arrives { to: to.0, bytes, snapshot_of: None });
                     }
+                }
+                Output::SendSnapshot { to, snapshot } => {
+                    let (to, bytes) = (to.0, snapshot.encode());
+                    self.at(TRIP, Event::Arrives { to, bytes, snapshot_of: Some(id) });
                 }
                 Output::Persist(batch) => {
                     if let Some(disk) = self.disks.get_mut(&id) {

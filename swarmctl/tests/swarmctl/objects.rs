@@ -245,6 +245,7 @@ pub(crate) fn cluster_status(stale: bool) -> wire::ClusterStatus {
             election_timeout: Some(250),
             certificate_from: Some(ago(86_400).0),
             certificate_until: Some(NOW.0 + 89 * 86_400_000),
+            ..wire::ControllerNumbers::default()
         }),
     };
     wire::ClusterStatus {

@@ -371,12 +371,17 @@ impl World {
 
     fn output(&mut self, controller: u64, output: Output) {
         match output {
-            Output::Send { to, messages, snapshot } => {
+            Output::Send { to, messages } => {
                 for bytes in messages {
                     let delay = self.random.between(1, 12);
-                    let from = controller;
-                    self.at(delay, Happening::Message { from, to: to.0, bytes, snapshot });
+                    let (from, to, snapshot) = (controller, to.0, false);
+                    self.at(delay, Happening::Message { from, to, bytes, snapshot });
                 }
+            }
+            Output::SendSnapshot { to, snapshot } => {
+                let delay = self.random.between(1, 12);
+                let (from, to, bytes) = (controller, to.0, snapshot.encode());
+                self.at(delay, Happening::Message { from, to, bytes, snapshot: true });
             }
             Output::Persist(batch) => {
                 let number = batch.number;

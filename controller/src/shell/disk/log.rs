@@ -155,7 +155,7 @@ impl EntryLog {
     }
 
     /// Entries up to and with this one are gone.
-    fn compact(&mut self, to: u64) {
+    pub(super) fn compact(&mut self, to: u64) {
         let Some((first, last)) = self.live.filter(|(first, _)| *first <= to) else { return };
         let to = to.min(last);
         self.live = (to < last).then_some((first.max(to + 1), last));

@@ -49,6 +49,11 @@ impl SnapshotName {
     }
 }
 
+/// How names of files begin that are being made.
+const NEW: &str = "new-";
+/// Bytes that are written between two syncs.
+const PART: usize = 4 << 20;
+
 /// The folder of snapshot files.
 pub(super) struct SnapshotDir {
     path: PathBuf,
@@ -56,9 +61,15 @@ pub(super) struct SnapshotDir {
 }
 
 impl SnapshotDir {
-    /// Makes the folder.
+    /// Makes the folder. What is left of unfinished files is removed.
     pub(super) fn open(path: PathBuf, seal: Arc<dyn Seal>) -> io::Result<Self> {
         fs::create_dir_all(&path)?;
+        for found in fs::read_dir(&path)? {
+            let found = found?;
+            if is_unfinished(&found) {
+                fs::remove_file(found.path())?;
+            }
+        }
         Ok(Self { path, seal })
     }
 
@@ -67,11 +78,15 @@ impl SnapshotDir {
         let mut content = Vec::with_capacity(plain.len());
         self.seal.seal(Context { kind: Kind::Snapshot, index, term }, plain, &mut content);
         let name = SnapshotName::of(index, term, &content);
-        let aside = self.path.join("new");
+        let aside = self.path.join(format!("{NEW}{index}"));
         let mut options = File::options();
         options.write(true).create(true).truncate(true).mode(0o600);
         let mut file = options.open(&aside)?;
-        file.write_all(&content)?;
+        // Synced as it goes: a sync of the log that came meanwhile would wait for all that is not.
+        for part in content.chunks(PART) {
+            file.write_all(part)?;
+            file.sync_data()?;
+        }
         file.sync_all()?;
         fs::rename(&aside, self.path.join(name.file()))?;
         sync_dir(&self.path)?;
@@ -91,17 +106,22 @@ impl SnapshotDir {
         Ok(plain)
     }
 
-    /// Removes every file but the named one.
+    /// Removes every file but the named one and those that are being made.
     pub(super) fn retain(&self, keep: Option<&SnapshotName>) -> io::Result<()> {
         let keep = keep.map(SnapshotName::file);
         for found in fs::read_dir(&self.path)? {
             let found = found?;
-            if Some(found.file_name()) != keep.as_ref().map(Into::into) {
+            let stays = Some(found.file_name()) == keep.as_ref().map(Into::into);
+            if !stays && !is_unfinished(&found) {
                 fs::remove_file(found.path())?;
             }
         }
         Ok(())
     }
+}
+
+fn is_unfinished(found: &fs::DirEntry) -> bool {
+    found.file_name().as_encoded_bytes().starts_with(NEW.as_bytes())
 }
 
 /// Makes the names in a folder survive a power cut.

@@ -1,7 +1,7 @@
 //! One controller's disk: the log in files, its snapshots, and in sled which snapshot it begins with.
 //!
 //! A snapshot comes in three steps, each durable before the next: its file, its name in the index, its place in the
-//! log. After a crash between the last two the log may know less than the index; [`DiskStore::agree`] mends that.
+//! log. Files of a controller's own snapshots are made beside the writes; nothing waits for them. After a crash between the last two the log may know less than the index; [`DiskStore::agree`] mends that.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use super::index::Index;
 use super::log::{EntryLog, Loaded};
+use super::making::{Made, Making, Wanted};
 use super::seal::Seal;
 use super::snapshot::{SnapshotDir, SnapshotName, sync_dir};
 use super::{DiskError, Store};
-use crate::core::{DiskBatch, DiskEntry, DiskSnapshot, Recovered};
+use crate::core::{DiskBatch, DiskEntry, DiskSnapshot, Recovered, SnapshotBody};
 use crate::shell::seal::DataKey;
 
 /// How long the lock of a dying process is waited for.
@@ -32,8 +33,9 @@ pub struct DiskStore {
     path: PathBuf,
     index: Index,
     log: EntryLog,
-    snapshots: SnapshotDir,
+    snapshots: Arc<SnapshotDir>,
     snapshot: Option<SnapshotName>,
+    making: Making,
 }
 
 impl DiskStore {
@@ -66,13 +68,14 @@ impl DiskStore {
         let seal: Arc<dyn Seal> = Arc::new(DataKey::open_or_make(path)?);
         let folder = path.join(SNAPSHOTS);
         let snapshots = SnapshotDir::open(folder.clone(), Arc::clone(&seal));
-        let snapshots = snapshots.map_err(failed("make", &folder))?;
+        let snapshots = Arc::new(snapshots.map_err(failed("make", &folder))?);
         let (log, mut loaded) = open_log(&path.join(LOG), &index, seal)?;
         for folder in [path, path.parent().unwrap_or(path)] {
             sync_dir(folder).map_err(failed("sync", folder))?;
         }
         let snapshot = index.snapshot()?;
-        let mut store = Self { path: path.to_owned(), index, log, snapshots, snapshot };
+        let making = Making::new(Arc::clone(&snapshots));
+        let mut store = Self { path: path.to_owned(), index, log, snapshots, snapshot, making };
         store.agree(&mut loaded)?;
         let recovered = store.recover(loaded)?;
         Ok((store, recovered))
@@ -101,9 +104,7 @@ impl DiskStore {
 
     fn recover(&self, loaded: Loaded) -> Result<Recovered, DiskError> {
         let Loaded { head, entries } = loaded;
-        self.snapshots
-            .retain(self.snapshot.as_ref())
-            .map_err(|source| self.snapshot_error("clean", source))?;
+        self.clean()?;
         let snapshot = match &self.snapshot {
             Some(name) => {
                 let content = self.snapshots.read(name);
@@ -130,7 +131,37 @@ impl DiskStore {
             .map_err(|source| self.snapshot_error("write", source))?;
         self.index.set_snapshot(&name)?;
         self.snapshot = Some(name);
-        Ok(())
+        self.clean()
+    }
+
+    /// Has the file of a snapshot made that stands for entries which the log holds too.
+    fn want(&mut self, snapshot: &DiskSnapshot, compact_to: Option<u64>) -> Result<(), DiskError> {
+        let wanted = Wanted { snapshot: snapshot.clone(), compact_to };
+        self.making.want(wanted).map_err(|source| self.snapshot_error("make", source))
+    }
+
+    /// Begins the log with a snapshot whose file has been made.
+    fn adopt(&mut self) -> Result<(), DiskError> {
+        let made = self.making.take().map_err(|source| self.snapshot_error("make", source))?;
+        let Some(Made { name, compact_to }) = made else { return Ok(()) };
+        let name = name.map_err(|source| self.snapshot_error("write", source))?;
+        // A leader's snapshot may have come meanwhile.
+        if self.snapshot.as_ref().is_none_or(|known| known.index < name.index) {
+            self.index.set_snapshot(&name)?;
+            self.log.snapshot(name.index, name.term);
+            if let Some(to) = compact_to {
+                self.log.compact(to);
+            }
+            self.log.commit()?;
+            self.snapshot = Some(name);
+        }
+        self.clean()?;
+        self.making.begin().map_err(|source| self.snapshot_error("make", source))
+    }
+
+    fn clean(&self) -> Result<(), DiskError> {
+        let cleaned = self.snapshots.retain(self.snapshot.as_ref());
+        cleaned.map_err(|source| self.snapshot_error("clean", source))
     }
 
     fn snapshot_error(&self, action: &'static str, source: io::Error) -> DiskError {
@@ -144,22 +175,36 @@ impl DiskStore {
 
 impl Store for DiskStore {
     fn write(&mut self, batches: &[DiskBatch]) -> Result<(), DiskError> {
-        let before = self.snapshot.clone();
+        self.adopt()?;
         for batch in batches {
-            if let Some(snapshot) = &batch.snapshot {
-                self.log.commit()?;
-                self.put(snapshot)?;
+            match &batch.snapshot {
+                Some(snapshot) if is_own(batch) => {
+                    self.want(snapshot, batch.compact_to)?;
+                    let rest = DiskBatch { snapshot: None, compact_to: None, ..batch.clone() };
+                    self.log.stage(&rest)?;
+                }
+                Some(snapshot) => {
+                    self.log.commit()?;
+                    self.put(snapshot)?;
+                    self.log.stage(batch)?;
+                }
+                None => self.log.stage(batch)?,
             }
-            self.log.stage(batch)?;
         }
-        self.log.commit()?;
-        if self.snapshot != before {
-            self.snapshots
-                .retain(self.snapshot.as_ref())
-                .map_err(|source| self.snapshot_error("clean", source))?;
-        }
-        Ok(())
+        self.log.commit()
     }
+
+    fn rest(&mut self) -> Result<bool, DiskError> {
+        self.adopt()?;
+        Ok(self.making.is_busy())
+    }
+}
+
+/// Whether a batch's snapshot stands for entries that the log holds too, so that it may come later than all else.
+fn is_own(batch: &DiskBatch) -> bool {
+    let snapshot = batch.snapshot.as_ref();
+    let unmade = snapshot.is_some_and(|made| matches!(made.body, SnapshotBody::State { .. }));
+    unmade && batch.truncate_from.is_none()
 }
 
 /// Version 0.1.0 had sled where the log is now.

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use proptest::prelude::*;
 
 use super::*;
-use crate::core::{DiskEntry, DiskSnapshot, Recovered, SnapshotBody};
+use crate::core::{DiskEntry, DiskSnapshot, Recovered, SnapshotBody, State};
 
 fn batch(number: u64) -> DiskBatch {
     DiskBatch {
@@ -79,7 +79,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (1_u64..20, 0_usize..40_000).prop_map(|(count, size)| Step::Append { count, size }),
+        4 => (1_u64..20, 0_usize..6_000).prop_map(|(count, size)| Step::Append { count, size }),
         2 => (1_u64..10, 1_u64..5).prop_map(|(back, count)| Step::Overwrite { back, count }),
         2 => (0_u64..8).prop_map(|trailing| Step::Snapshot { trailing }),
         1 => (1_u64..50).prop_map(|ahead| Step::Install { ahead }),
@@ -186,6 +186,36 @@ fn a_gap_is_refused_when_written_and_when_read() {
 }
 
 #[test]
+fn a_snapshot_of_its_own_is_made_beside_the_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    let mut first = batch(1);
+    first.entries = (1..=9).map(|index| entry(index, 1, 100)).collect();
+    store.write(&[first]).unwrap();
+    for index in [5, 7] {
+        let mut own = batch(index);
+        let state = Box::new(State { applied: index, ..State::default() });
+        let body = SnapshotBody::State { state, conf_state: Vec::new() };
+        own.snapshot = Some(DiskSnapshot { index, term: 1, body });
+        own.compact_to = Some(index - 2);
+        own.hard_state = Some(vec![7]);
+        store.write(&[own]).unwrap();
+    }
+    let mut last = batch(9);
+    last.entries = vec![entry(10, 1, 100)];
+    last.hard_state = Some(vec![8]);
+    store.write(&[last]).unwrap();
+    while store.rest().unwrap() {
+        std::thread::yield_now();
+    }
+    drop(store);
+    let model = as_model(open(dir.path()).1);
+    assert_eq!(model.snapshot.map(|(index, term, _)| (index, term)), Some((7, 1)));
+    assert_eq!(model.entries.keys().copied().collect::<Vec<_>>(), [6, 7, 8, 9, 10]);
+    assert_eq!(model.hard_state, Some(vec![8]));
+}
+
+#[test]
 fn a_damaged_snapshot_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path());
@@ -257,7 +287,7 @@ fn an_acknowledged_write_outlives_the_process() {
             let (last, term) = line.strip_prefix("acknowledged ")?.split_once(' ')?;
             Some((last.parse::<u64>().ok()?, term.parse::<u64>().ok()?))
         });
-        let some = acknowledged.by_ref().take(5 + 9 * round).last();
+        let some = acknowledged.by_ref().take(3 + 4 * round).last();
         child.kill().unwrap();
         child.wait().unwrap();
         let (last, term) = acknowledged.last().or(some).expect("the writer wrote something");
