@@ -85,7 +85,7 @@ impl Programs {
                     .map_err(|error| Status::internal(format!("cannot watch it: {error}")))?;
                 let started = wire::ExecStarted { task_name: name, node: node.to_owned() };
                 // There is room: nothing was sent yet.
-                let _ = sender.try_send(message(Output::Started(started)));
+                let _ = sender.try_send(Ok(message(Output::Started(started))));
                 tokio::spawn(async move {
                     pump::serve(running, input, sender).await;
                     drop(place);
@@ -93,7 +93,7 @@ impl Programs {
             }
             Err(ExecFailure::Exec(ExecError::Program { reason, code })) => {
                 let end = wire::ExecEnd { code, message: reason };
-                let _ = sender.try_send(message(Output::End(end)));
+                let _ = sender.try_send(Ok(message(Output::End(end))));
             }
             Err(ExecFailure::Absent | ExecFailure::Exec(ExecError::NotRunning(_))) => {
                 return Err(Status::failed_precondition(format!(
@@ -154,8 +154,8 @@ fn size(size: wire::TerminalSize) -> TerminalSize {
     TerminalSize { rows: characters(size.rows), columns: characters(size.columns) }
 }
 
-fn message(output: Output) -> Result<wire::ExecOutput, Status> {
-    Ok(wire::ExecOutput { output: Some(output) })
+fn message(output: Output) -> wire::ExecOutput {
+    wire::ExecOutput { output: Some(output) }
 }
 
 impl Running {

@@ -84,7 +84,7 @@ fn service(assignment: &TaskAssignment, mode: ServiceMode) -> Service {
             ports: Vec::new(),
             endpoint_mode: EndpointMode::Vip,
             placement: Placement::default(),
-            restart: assignment.restart.clone(),
+            restart: assignment.restart,
             update: UpdatePolicy::default(),
             volume_node_lost: VolumeNodeLost::Wait,
             labels: BTreeMap::new(),

@@ -9,8 +9,8 @@ use swarm_proto::exec::{CHUNK, WINDOW, cost};
 use swarm_proto::wire;
 use swarm_proto::wire::exec_input::Input;
 use swarm_proto::wire::exec_output::Output;
-use swarm_runtime::ExecEnd;
 use swarm_runtime::exec::resize;
+use swarm_runtime::{Exec, ExecEnd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -55,7 +55,10 @@ pub(super) async fn serve(
             |error| {
                 Err(Status::internal(format!("the program was lost with its companion: {error}")))
             },
-            |end| message(Output::End(wire::ExecEnd { code: end.code, message: String::new() })),
+            |end| {
+                let end = wire::ExecEnd { code: end.code, message: String::new() };
+                Ok(message(Output::End(end)))
+            },
         );
         // An error means that nobody listens any more.
         let _ = sender.send(last).await;
@@ -64,7 +67,7 @@ pub(super) async fn serve(
 
 /// How the program ended, or that its companion was killed.
 async fn wait(running: &Running) -> Option<io::Result<ExecEnd>> {
-    Some(running.exec.async_io(Interest::READABLE, |exec| exec.end()).await)
+    Some(running.exec.async_io(Interest::READABLE, Exec::end).await)
 }
 
 /// Takes in what the other side says; returns when it is gone or breaks the rules.
@@ -114,7 +117,7 @@ async fn write(
                 Err(_) => break,
             }
         }
-        if sender.send(message(Output::Taken(cost(bytes.len())))).await.is_err() {
+        if sender.send(Ok(message(Output::Taken(cost(bytes.len()))))).await.is_err() {
             return;
         }
     }
@@ -132,7 +135,7 @@ impl Reader {
         let mut buffer = vec![0; CHUNK];
         loop {
             let Some(got) = self.read(&mut buffer).await else { return };
-            if sender.send(message(wrap(buffer[..got].to_vec()))).await.is_err() {
+            if sender.send(Ok(message(wrap(buffer[..got].to_vec())))).await.is_err() {
                 return;
             }
         }

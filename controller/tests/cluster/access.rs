@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use expect_test::expect;
+use swarm_proto::object::TaskState;
 use swarm_proto::transport::access::{ACCESS, Callers};
 use swarm_proto::transport::{
     self, CONTROLLER_NAME, Credentials, Identity, JoinToken, PeerRole, Tls, connect_unix, join,
@@ -104,7 +105,7 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         writeln!(matrix, "{call:28}{row}").unwrap();
     }
     // Without a certificate, agent, controller, reader, admin, root on the socket.
-    expect![[r#"
+    expect![[r"
         Agent/Exec                   - - x - - x
         Agent/GetState               - - - - - x
         Agent/ListImages             - - x - - -
@@ -134,7 +135,7 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         Raft/Messages                - - x - - -
         Raft/RelaySession            - - x - - -
         Raft/Snapshot                - - x - - -
-    "#]]
+    "]]
     .assert_eq(&matrix);
 }
 
@@ -249,7 +250,6 @@ async fn an_agent_sees_and_says_only_what_its_own_node_is_about() {
         let of = |node: u64| placed.iter().find(|task| task.node == Some(node)).unwrap().id.clone();
         (of(agents[1].0), of(agents[0].0))
     };
-    use swarm_proto::object::TaskState;
     agents[0].1.report(&foreign, TaskState::Failed).await;
     agents[0].1.report(&own, TaskState::Running).await;
     let state_of = async |id: &str| {

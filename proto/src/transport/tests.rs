@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -205,8 +207,6 @@ async fn a_certificate_of_the_cluster_is_let_in_as_what_it_says() {
 
 #[test]
 fn a_certificate_of_the_first_version_still_makes_an_admin() {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject;
     // Made by `swarm-controller admin-bundle --name ada` of version 0.1.0.
     let pem = include_str!("../../tests/data/client.pem");
     let peer = Peer::of_certificate(&CertificateDer::from_pem_slice(pem.as_bytes()).unwrap());
@@ -425,7 +425,7 @@ async fn an_expired_certificate_is_renewed_by_proof_of_its_key() {
 #[tokio::test]
 async fn a_program_takes_over_what_another_one_of_its_host_renewed() {
     let state = tempfile::tempdir().unwrap();
-    let authority = Arc::new(authority("c1").with_life(Duration::from_secs(60)));
+    let authority = Arc::new(authority("c1").with_life(Duration::from_mins(1)));
     let (old, new) = (identity(&authority, 3), identity(&authority, 3));
     old.save(state.path()).unwrap();
     let tls = Tls::new(&old.credentials()).unwrap();
@@ -441,8 +441,6 @@ async fn a_program_takes_over_what_another_one_of_its_host_renewed() {
         let stream = tls.connector().connect(name, stream).await.unwrap();
         stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
     };
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject;
     let wanted = CertificateDer::from_pem_slice(new.certificate_pem.as_bytes()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
     while shown().await != *wanted {

@@ -35,7 +35,7 @@ impl State {
             *counter += LEAP;
         }
         next.vni += SHORT_LEAP;
-        for key in self.slots.keys().cloned().collect::<Vec<_>>() {
+        for key in self.slots.keys().copied().collect::<Vec<_>>() {
             if let Some(history) = self.slots.get_mut(&key) {
                 history.generation = history.generation.saturating_add(SHORT_LEAP);
             }

@@ -77,13 +77,14 @@ impl Events {
                         return Event::Resized(size);
                     }
                 }
-                bytes = data => match bytes {
-                    Some(bytes) => return Event::Data(bytes),
-                    None => {
+                bytes = data => {
+                    return if let Some(bytes) = bytes {
+                        Event::Data(bytes)
+                    } else {
                         self.data = None;
-                        return Event::EndOfData;
-                    }
-                },
+                        Event::EndOfData
+                    };
+                }
             }
         }
     }
