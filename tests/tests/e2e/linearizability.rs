@@ -22,9 +22,10 @@ fn reads_and_writes_stay_in_order_when_leaders_are_lost_and_stale_reads_are_noti
     let report = report.unwrap();
     assert_eq!(report.complaint(100, 2), None, "{report}");
 
-    (load.stale, load.seed) = (true, 2);
+    // Enough clients that some go on while others wait for the one that is cut off.
+    (load.stale, load.seed, load.clients) = (true, 2, 4);
     let report = run(&hosts, &load, |nemesis| {
-        nemesis.inflict(Fault::CutLeader, &mut random, Duration::from_secs(2))
+        nemesis.inflict(Fault::CutLeader, &mut random, Duration::from_secs(6))
     });
     let report = report.unwrap();
     assert!(matches!(report.verdict, Verdict::Violation(_)), "{report}");
