@@ -24,6 +24,7 @@ fn the_shown_settings_of_a_controller_are_its_defaults() {
     let config = load(&shown, swarm_controller::config::Config::load);
     let expected = swarm_controller::config::Config {
         advertise: Some("192.0.2.1:2377".to_owned()),
+        source: config.source.clone(),
         ..Default::default()
     };
     assert_eq!(config, expected, "{shown}");
