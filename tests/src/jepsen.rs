@@ -140,7 +140,8 @@ pub fn run(
     let clients = client::start(&runtime, hosts, load, &shared);
     let mut tormentor = Nemesis::new(hosts);
     let tormented = nemesis(&mut tormentor);
-    let healed = tormentor.heal();
+    // The election after the last fault counts, and there must be one.
+    let healed = tormentor.heal().and_then(|()| tormentor.leader().map(|_| ()));
     shared.over.store(true, Ordering::Relaxed);
     for client in clients {
         runtime.block_on(client)?;

@@ -124,7 +124,8 @@ impl<'h> Nemesis<'h> {
         Ok(())
     }
 
-    fn leader(&self) -> Outcome<String> {
+    /// The host whose controller leads, waiting for it.
+    pub(super) fn leader(&self) -> Outcome<String> {
         let end = Instant::now() + LEADER_WITHIN;
         loop {
             match self.hosts.leader() {

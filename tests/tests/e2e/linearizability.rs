@@ -20,7 +20,7 @@ fn reads_and_writes_stay_in_order_when_leaders_are_lost_and_stale_reads_are_noti
         nemesis.inflict(Fault::CutLeader, &mut random, Duration::from_secs(2))
     });
     let report = report.unwrap();
-    assert_eq!(report.complaint(100, 2), None, "{report}");
+    assert_eq!(report.complaint(50, 2), None, "{report}");
 
     // Enough clients that some go on while others wait for the one that is cut off.
     (load.stale, load.seed, load.clients) = (true, 2, 4);
