@@ -35,7 +35,7 @@ packages:
 
 # Unit tests of every crate
 unit: packages
-    {{ if nextest == "yes" { "cargo nextest run --release --workspace -E 'not package(swarm-tests)'" } else { "cargo test --release --workspace --exclude swarm-tests" } }}
+    {{ if nextest == "yes" { "cargo nextest run --release --workspace -E 'not binary(e2e) and not binary(sim) and not binary(tidy)'" } else { "cargo test --release --workspace --exclude swarm-tests && cargo test --release --workspace --lib" } }}
 
 # The rules of the code: who imports whom, how long a file may be, which names are not used
 tidy:
@@ -43,9 +43,13 @@ tidy:
     CARGO_MANIFEST_DIR="$PWD/tests" rustc --edition 2024 --test -o target/tidy tests/tests/tidy.rs
     target/tidy
 
-# The simulated cluster, with this many seeds
+# Simulated clusters, with this many seeds; the last line says what was run
 sim seeds="200":
-    SWARM_SEEDS={{ seeds }} {{ if nextest == "yes" { "cargo nextest run --release --workspace -E 'package(swarm-tests) and not binary(e2e) and not binary(tidy)'" } else { "cargo test --release --workspace --test sim" } }}
+    SWARM_SIM_SEEDS={{ seeds }} cargo test --quiet --release --workspace --test sim
+
+# How many seeds of the simulation it takes to find each fault that was planted on purpose
+sim-mutants:
+    SWARM_SIM_MUTANTS=1 cargo test --quiet --release --workspace --features swarm-tests/planted-faults --test sim
 
 # End-to-end tests on the release programs in labs of their own; FILTER is part of a test's name
 e2e filter="": build images

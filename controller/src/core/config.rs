@@ -3,6 +3,7 @@
 use swarm_proto::id::RaftId;
 
 use super::output::Recovered;
+use super::planted::Planted;
 
 /// What a core is started with.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct CoreConfig {
     pub snapshot_trailing: u64,
     /// What the disk held.
     pub recovered: Recovered,
+    /// A fault for the simulation to find; there is none in programs.
+    pub planted: Planted,
 }
 
 impl CoreConfig {
@@ -37,6 +40,7 @@ impl CoreConfig {
             snapshot_every: 10_000,
             snapshot_trailing: 500,
             recovered,
+            planted: Planted::default(),
         }
     }
 }

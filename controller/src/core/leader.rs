@@ -12,10 +12,11 @@ use super::command::{Command, CommandDone, Refusal};
 use super::dispatcher::Dispatcher;
 use super::member::Member;
 use super::output::Output;
+use super::planted::{Fault, Planted};
 use super::rules::quorum::{self, Sight};
 use super::rules::{self, Observed, driver};
 use super::session::FromAgent;
-use super::state::{State, answer, apply};
+use super::state::{State, answer};
 
 /// Proposals that may be under way at once: more wait for the next tick.
 const IN_FLIGHT: usize = 64;
@@ -66,12 +67,12 @@ pub(super) struct Leader {
 }
 
 impl Leader {
-    pub(super) fn new(term: u64, now: Timestamp) -> Self {
+    pub(super) fn new(term: u64, now: Timestamp, planted: Planted) -> Self {
         Self {
             term,
             head: None,
-            observed: Observed { since: now, ..Observed::default() },
-            dispatcher: Dispatcher::default(),
+            observed: Observed { since: now, planted, ..Observed::default() },
+            dispatcher: Dispatcher::new(planted),
             waiters: BTreeMap::new(),
             in_flight: BTreeSet::new(),
             waiting: Vec::new(),
@@ -248,6 +249,10 @@ impl Leader {
             group.request = Some(Request { id: request, answer: answer::encode(&done) });
         }
         if let Some(index) = self.propose(member, vec![group], now) {
+            if member.planted().has(Fault::AnswerBeforeCommit) {
+                replies.push(Output::Reply { token, result: Ok(done) });
+                return None;
+            }
             let waiter = Waiter { token, group: Some(0), done };
             self.waiters.entry(index).or_default().push(waiter);
         } else {
@@ -277,7 +282,7 @@ impl Leader {
         let head = self.head.as_mut()?;
         let entry = Entry { time: now, checksum: head.checksum, groups };
         let index = member.propose(wire::Entry::from(&entry).encode_to_vec())?;
-        apply(head, &entry);
+        member.planted().apply(head, &entry);
         head.applied = index;
         self.in_flight.insert(index);
         Some(index)
@@ -407,6 +412,11 @@ fn next_change(
         return Some(change(ConfChangeType::AddNode, *ready));
     }
     if let Some(old) = members.learners.iter().find(|id| !wanted.contains(id)) {
+        if old.0 == member.id() {
+            // Elected before it knew that its vote was taken: it hands over, and the next leader removes it.
+            member.step_down();
+            return None;
+        }
         return Some(change(ConfChangeType::RemoveNode, *old));
     }
     let mut leaving = members.voters.iter().filter(|id| !wanted.contains(id));

@@ -13,6 +13,7 @@ use swarm_proto::id::{RaftId, Timestamp};
 use super::config::CoreConfig;
 use super::log::Log;
 use super::output::{DiskBatch, DiskEntry, DiskSnapshot, Output, SnapshotBody, SnapshotMessage};
+use super::planted::{Fault, Planted};
 use super::timing::{Pace, Timing};
 use super::{Members, StartError, State};
 
@@ -48,6 +49,7 @@ pub(super) enum Happening {
 /// See the module.
 pub(super) struct Member {
     raw: RawNode<Log>,
+    planted: Planted,
     seed: u64,
     /// Counts elections this member began, so that its time-outs differ.
     attempt: u64,
@@ -94,6 +96,7 @@ impl Member {
         let promised = (raw.raft.term, raw.raft.vote);
         let mut member = Self {
             raw,
+            planted: config.planted,
             promised,
             seed: config.seed,
             attempt: 0,
@@ -180,13 +183,17 @@ impl Member {
         self.raw.raft.raft_log.last_index()
     }
 
+    pub(super) fn planted(&self) -> Planted {
+        self.planted
+    }
+
     pub(super) fn id(&self) -> u64 {
         self.raw.raft.id
     }
 
     /// Whether everything of earlier terms is applied.
     pub(super) fn is_caught_up(&self) -> bool {
-        self.raw.raft.apply_to_current_term()
+        self.raw.raft.apply_to_current_term() || self.planted.has(Fault::LeadTooEarly)
     }
 
     pub(super) fn members(&self) -> Members {
@@ -231,6 +238,9 @@ impl Member {
         };
         if message.to == self.id() && !refused {
             self.pace.hear(&message, bytes);
+            if self.planted.has(Fault::VoteTwice) {
+                self.raw.raft.vote = raft::INVALID_ID;
+            }
             // What raft-rs does not expect (an unknown peer, an old message) changes nothing.
             let _ = self.raw.step(message);
             self.set_timeout();
@@ -268,6 +278,9 @@ impl Member {
 
     /// Applies a committed change of the group's members.
     pub(super) fn apply_conf_change(&mut self, entry: &Entry) -> Option<Members> {
+        if self.planted.has(Fault::LoseConfChange) && entry.index % 3 == self.id() % 3 {
+            return None;
+        }
         let data = entry.data.as_slice();
         let conf_state = if entry.get_entry_type() == EntryType::EntryConfChange {
             self.raw.apply_conf_change(&ConfChange::decode(data).ok()?)
@@ -276,6 +289,11 @@ impl Member {
         };
         let conf_state: ConfState = conf_state.ok()?;
         self.raw.mut_store().set_conf_state(conf_state);
+        if self.is_leader() && self.raw.raft.prs().get(self.id()).is_none() {
+            // raft-rs leads on though it is no member any more, and panics at the next answer.
+            let term = self.term();
+            self.raw.raft.become_follower(term, raft::INVALID_ID);
+        }
         self.set_timeout();
         Some(self.members())
     }
@@ -349,13 +367,17 @@ impl Member {
         }
         let mut ready = self.raw.ready();
         let mut happened = Vec::new();
-        self.send(ready.take_messages(), out);
+        let mut at_once = ready.take_messages();
         let states = ready.take_read_states();
         happened.extend(states.into_iter().map(|s| Happening::ReadState(s.request_ctx, s.index)));
         let snapshot = (!ready.snapshot().is_empty()).then(|| ready.snapshot().clone());
         let entries = ready.take_entries();
         let hard_state = ready.hs().cloned().filter(|_| ready.must_sync());
+        let hard_state = hard_state.filter(|_| !self.planted.has(Fault::ForgetHardState));
         let mut messages = ready.take_persisted_messages();
+        if self.planted.has(Fault::SendBeforePersisted) {
+            self.send(std::mem::take(&mut messages), out);
+        }
         let number = ready.number();
         let promised = hard_state.as_ref().map_or(self.promised, |state| (state.term, state.vote));
         let vote = promised != self.promised;
@@ -367,8 +389,13 @@ impl Member {
             self.raw.mut_store().restore(snapshot);
         }
         let batch = self.write(taken, &entries, hard_state, out);
-        if !vote && !self.awaits_vote() {
-            let (at_once, later) = messages.into_iter().partition(needs_no_disk);
+        if vote || self.awaits_vote() {
+            // Not even a leader speaks in a term that its disk may forget: a group's only voter leads at once.
+            at_once.append(&mut messages);
+            messages = at_once;
+        } else {
+            let (light, later): (Vec<_>, _) = messages.into_iter().partition(needs_no_disk);
+            at_once.extend(light);
             self.send(at_once, out);
             messages = later;
         }

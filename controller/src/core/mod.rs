@@ -9,6 +9,7 @@ mod leader;
 mod log;
 mod member;
 pub mod output;
+pub mod planted;
 mod reads;
 pub mod rules;
 pub mod session;
@@ -37,6 +38,7 @@ pub use timing::Timing;
 use leader::Leader;
 use log::Log;
 use member::{Happening, Member};
+use planted::Fault;
 use reads::{Reader, Reads};
 
 /// Why a core cannot start.
@@ -88,7 +90,7 @@ impl Core {
     pub fn new(config: CoreConfig) -> Result<Self, StartError> {
         let (log, snapshot) = Log::recover(&config.recovered)?;
         let state = match &snapshot {
-            Some(snapshot) => read_snapshot(snapshot)?,
+            Some(snapshot) => config.planted.snapshot(read_snapshot(snapshot)?),
             None => State::default(),
         };
         let member = Member::new(&config, log, state.applied)?;
@@ -220,7 +222,7 @@ impl Core {
                 self.reads.fail_answers(replies);
             }
             if leads {
-                self.leader = Some(Leader::new(term, self.now));
+                self.leader = Some(Leader::new(term, self.now, self.member.planted()));
             }
         }
         let leader = self.member.leader();
@@ -232,10 +234,13 @@ impl Core {
 
     fn happen(&mut self, happening: Happening, out: &mut Vec<Output>, replies: &mut Vec<Output>) {
         match happening {
-            Happening::ReadState(context, index) => self.reads.on_confirmed(&context, index),
+            Happening::ReadState(context, index) => {
+                let early = self.member.planted().has(Fault::ReadBeforeApplied);
+                self.reads.on_confirmed(&context, if early { 0 } else { index });
+            }
             Happening::Restored(snapshot, state) => match take_snapshot(&snapshot, state) {
                 Ok(state) => {
-                    self.state = state;
+                    self.state = self.member.planted().snapshot(state);
                     self.events.push(Event::Replaced);
                     out.push(Output::MembersChanged(self.member.members()));
                 }
@@ -277,7 +282,11 @@ impl Core {
                 return self.stop(out, format!("entry {} cannot be read: {reason}", entry.index));
             }
         };
-        let applied = state::apply(&mut self.state, &decoded);
+        let planted = self.member.planted();
+        if planted.has(Fault::ApplyTwice) && entry.index % 64 == self.member.id() {
+            planted.apply(&mut self.state, &decoded);
+        }
+        let applied = planted.apply(&mut self.state, &decoded);
         if !applied.checksum_matches {
             let reason = format!("the state differs from the leader's at entry {}", entry.index);
             return self.stop(out, reason);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::command::CommandDone;
 use super::member::Member;
 use super::output::Output;
+use super::planted::Fault;
 
 /// Ticks after which a read that got no answer is asked again; raft-rs drops them silently in some states.
 const ASK_AGAIN: u64 = 8;
@@ -82,6 +83,9 @@ impl Reads {
         self.contexts += 1;
         let mut context = member.id().to_be_bytes().to_vec();
         context.extend(self.contexts.to_be_bytes());
+        if member.planted().has(Fault::ServeStaleRead) {
+            return self.confirmed.entry(0).or_default().extend(round.readers);
+        }
         self.asked.insert(self.contexts, round);
         member.read_index(context);
     }

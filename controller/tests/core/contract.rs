@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use prost_for_raft::Message as _;
-use raft::eraftpb::{Entry, HardState, Message, MessageType};
+use raft::eraftpb::{
+    ConfChangeSingle, ConfChangeType, ConfChangeV2, Entry, EntryType, HardState, Message,
+    MessageType, Snapshot,
+};
 use swarm_controller::core::{
     Command, CommandDone, Core, CoreConfig, DiskEntry, FromAgent, Input, Output, Recovered,
     RefusalKind, ToAgent, bootstrap,
@@ -147,6 +150,54 @@ fn a_vote_is_given_only_once_it_is_on_disk() {
     let input = Input::Persisted { batch: batch.number };
     let outputs = core.handle(input, Timestamp(START));
     assert!(outputs.iter().any(|output| matches!(output, Output::Send { to: RaftId(1), .. })));
+}
+
+/// A group's only voter is elected at once, with nobody's vote but its own: if it spoke before that is on disk, it could
+/// lead twice in a term, and tell its learners different things.
+#[test]
+fn the_only_voter_speaks_in_a_term_only_once_it_is_on_disk() {
+    let mut disk = first_disk();
+    let (index, term, bytes) = disk.snapshot.take().unwrap();
+    let mut snapshot = Snapshot::decode(bytes.as_slice()).unwrap();
+    snapshot.mut_metadata().mut_conf_state().learners.push(2);
+    disk.snapshot = Some((index, term, snapshot.encode_to_vec()));
+    let mut core = Core::new(CoreConfig::new(RaftId(1), disk)).unwrap();
+    let mut sends = |input| {
+        let outputs = core.handle(input, Timestamp(START));
+        outputs.iter().any(|output| matches!(output, Output::Send { .. }))
+    };
+    assert!((0..60).all(|_| !sends(Input::Tick)), "it spoke before anything was on disk");
+    assert!((1..=9).any(|batch| sends(Input::Persisted { batch })));
+}
+
+/// raft-rs lets a leader that is removed lead on, and panics at the next answer.
+#[test]
+fn a_leader_that_is_removed_leads_no_longer() {
+    let kinds = [
+        (ConfChangeType::AddNode, 2),
+        (ConfChangeType::AddLearnerNode, 1),
+        (ConfChangeType::RemoveNode, 1),
+    ];
+    let changes = kinds.into_iter().zip(2..).map(|((kind, member), index)| {
+        let mut single = ConfChangeSingle { node_id: member, ..ConfChangeSingle::default() };
+        single.set_change_type(kind);
+        let mut change = ConfChangeV2::default();
+        change.set_changes(vec![single]);
+        let data = change.encode_to_vec();
+        let mut entry = Entry { index, term: 1, data, ..Entry::default() };
+        entry.set_entry_type(EntryType::EntryConfChangeV2);
+        DiskEntry { index, term: 1, data: entry.encode_to_vec() }
+    });
+    let disk = Recovered { entries: changes.collect(), ..first_disk() };
+    let mut core = Core::new(CoreConfig::new(RaftId(1), disk)).unwrap();
+    for _ in 0..60 {
+        drive(&mut core, Input::Tick);
+    }
+    let status = core.status();
+    assert_eq!((status.leading, status.members.voters), (false, vec![RaftId(2)]));
+    let mut answer = Message { to: 1, from: 2, term: status.term, index: 5, ..Message::default() };
+    answer.set_msg_type(MessageType::MsgAppendResponse);
+    drive(&mut core, Input::PeerMessage { bytes: answer.encode_to_vec() });
 }
 
 #[test]

@@ -3,23 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_controller::core::{FromAgent, ToAgent};
-use swarm_proto::assignment::{AssignmentDiff, TaskAssignment, VolumeReport};
+use swarm_proto::assignment::{AssignmentDiff, NetworkPeer, TaskAssignment, VolumeReport};
 use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp, VolumeId};
 use swarm_proto::object::{NodeDescription, TaskState, TaskStatus};
 
 use crate::random::Random;
 
 pub(crate) struct Agent {
+    machine: u64,
     pub(crate) node: NodeId,
     pub(crate) session: Option<u64>,
-    /// The controller that holds the session.
-    pub(crate) controller: u64,
     /// Counts the runs of this agent, so that events of an earlier one are ignored.
     pub(crate) run: u64,
     pub(crate) heard: u64,
+    /// Whether a container was started since somebody looked.
+    pub(crate) started: bool,
     complete: bool,
     tasks: BTreeMap<TaskId, (TaskAssignment, TaskStatus)>,
-    networks: BTreeMap<NetworkId, u64>,
+    networks: BTreeMap<NetworkId, (u64, Vec<NetworkPeer>)>,
     volumes: BTreeMap<VolumeId, String>,
     unsent: Vec<FromAgent>,
 }
@@ -37,13 +38,14 @@ fn status(state: TaskState, now: u64) -> TaskStatus {
 }
 
 impl Agent {
-    pub(crate) fn new(node: NodeId) -> Self {
+    pub(crate) fn new(machine: u64, node: NodeId) -> Self {
         Self {
+            machine,
             node,
             session: None,
-            controller: 0,
             run: 0,
             heard: 0,
+            started: false,
             complete: false,
             tasks: BTreeMap::new(),
             networks: BTreeMap::new(),
@@ -57,8 +59,8 @@ impl Agent {
         FromAgent::Hello {
             nonce: String::new(),
             description: NodeDescription {
-                hostname: format!("n{}", self.node),
-                address: Some([192, 0, 2, u8::try_from(self.node.0).unwrap()].into()),
+                hostname: format!("n{}", self.machine),
+                address: Some([192, 0, 2, u8::try_from(self.machine).unwrap()].into()),
                 os: "linux".to_owned(),
                 arch: "amd64".to_owned(),
                 millicpus: 4_000,
@@ -82,8 +84,7 @@ impl Agent {
 
     /// The agent's machine lost power: its containers are gone, its journal is not.
     pub(crate) fn power_cut(&mut self, now: u64) {
-        self.disconnect();
-        self.run += 1;
+        self.restart();
         for (_, status) in self.tasks.values_mut() {
             if !status.state.is_terminal() && status.state >= TaskState::Starting {
                 status.state = TaskState::Failed;
@@ -91,6 +92,14 @@ impl Agent {
                 "the host restarted".clone_into(&mut status.message);
             }
         }
+    }
+
+    /// The agent's process ends; its containers do not.
+    pub(crate) fn restart(&mut self) {
+        let session = self.session;
+        self.disconnect();
+        self.session = session;
+        self.run += 1;
     }
 
     pub(crate) fn disconnect(&mut self) {
@@ -116,7 +125,9 @@ impl Agent {
             gone.extend(self.networks.keys().filter(|id| !kept.contains(id)));
         }
         self.complete |= complete;
-        assert!(self.complete, "a session began with a change instead of a complete set");
+        crate::violation::demand(self.complete, "a session begins with a complete set", || {
+            format!("node {} was sent a change first", self.node)
+        });
         for task in &removed {
             self.tasks.remove(task);
         }
@@ -128,8 +139,8 @@ impl Agent {
             let status = known.unwrap_or_else(|| status(TaskState::Assigned, 0));
             self.tasks.insert(task.id, (task, status));
         }
-        for network in &diff.networks {
-            self.networks.insert(network.id, network.version);
+        for network in diff.networks {
+            self.networks.insert(network.id, (network.version, network.peers));
         }
         for network in &gone {
             self.networks.remove(network);
@@ -139,7 +150,7 @@ impl Agent {
         }
         self.unsent.push(FromAgent::Volumes(self.volume_reports()));
         self.unsent.push(FromAgent::Confirmation {
-            networks: self.networks.clone(),
+            networks: self.networks.iter().map(|(id, (version, _))| (*id, *version)).collect(),
             removed_networks: gone,
             removed_tasks: removed,
         });
@@ -156,6 +167,7 @@ impl Agent {
                 continue;
             }
             if let Some(state) = next(known.state, task.desired, random) {
+                self.started |= state == TaskState::Starting;
                 *known = status(state, now);
                 statuses.push((*id, known.clone()));
             }
@@ -173,7 +185,22 @@ impl Agent {
                 removed_tasks: removed,
             });
         }
+        if now % 1_000 < 100 {
+            reports.push(FromAgent::Heartbeat);
+        }
         reports
+    }
+
+    /// Tasks with a container.
+    pub(crate) fn containers(&self) -> impl Iterator<Item = &TaskAssignment> + '_ {
+        let has =
+            |status: &TaskStatus| matches!(status.state, TaskState::Starting | TaskState::Running);
+        self.tasks.values().filter(move |(_, status)| has(status)).map(|(task, _)| task)
+    }
+
+    /// Where this agent's networks lead.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = (NetworkId, &NetworkPeer)> + '_ {
+        self.networks.iter().flat_map(|(id, (_, peers))| peers.iter().map(|peer| (*id, peer)))
     }
 
     /// Tasks whose containers run.

@@ -1,77 +1,108 @@
-//! What must always hold.
+//! What must hold in every state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_controller::core::{Event, State};
+use swarm_proto::entry::ObjectId;
 use swarm_proto::id::{NodeId, TaskId};
-use swarm_proto::object::TaskState;
+use swarm_proto::object::{Node, Task, TaskState};
 
+use crate::violation::{demand, violated};
+
+/// See the module.
 #[derive(Default)]
 pub(crate) struct Check {
+    /// The highest index that anybody applied.
+    pub(crate) applied: u64,
     /// The state's checksum after each index, as the first controller that applied it found.
     checksums: BTreeMap<u64, u64>,
-    /// Who led in each term.
-    leaders: BTreeMap<u64, u64>,
-    /// The highest term in which each controller spoke.
-    spoken: BTreeMap<u64, u64>,
     /// Where each task is, and how far it has come.
-    tasks: BTreeMap<TaskId, (u64, Option<NodeId>, TaskState)>,
+    tasks: BTreeMap<TaskId, (Option<NodeId>, TaskState)>,
+    removed: BTreeSet<TaskId>,
+    /// The node of each raft id that was ever given out.
+    raft_ids: BTreeMap<u64, NodeId>,
+    /// Up to where the events were looked at.
+    seen: u64,
 }
 
 impl Check {
-    pub(crate) fn elections(&self) -> u64 {
-        self.leaders.len() as u64
-    }
-
-    pub(crate) fn commits(&self) -> u64 {
-        self.checksums.len() as u64
-    }
-
-    /// A controller says that it leads.
-    pub(crate) fn leads(&mut self, term: u64, controller: u64) {
-        let first = *self.leaders.entry(term).or_insert(controller);
-        assert_eq!(first, controller, "two leaders in term {term}");
-    }
-
-    /// A controller said something to another, in this term.
-    pub(crate) fn spoke(&mut self, term: u64, controller: u64) {
-        let highest = self.spoken.entry(controller).or_default();
-        *highest = term.max(*highest);
-    }
-
-    /// A controller starts from its disk: it must remember every term in which it ever spoke, or it could vote twice.
-    pub(crate) fn started(&self, term: u64, controller: u64) {
-        let spoken = self.spoken.get(&controller).copied().unwrap_or(0);
-        assert!(term >= spoken, "{controller} forgot term {spoken} and starts in {term}");
+    /// How far a task had come when it was heard of last.
+    pub(crate) fn last_state(&self, task: TaskId) -> Option<TaskState> {
+        self.tasks.get(&task).map(|(_, state)| *state)
     }
 
     /// A controller's state moved on.
-    pub(crate) fn applied(&mut self, state: &State, events: &[Event]) {
+    pub(crate) fn look(&mut self, state: &State, events: &[Event]) {
         let first = *self.checksums.entry(state.applied).or_insert(state.checksum);
-        assert_eq!(first, state.checksum, "states differ after entry {}", state.applied);
+        demand(first == state.checksum, "the same entries make the same state", || {
+            format!("states differ after entry {}", state.applied)
+        });
+        // A controller that lags tells again what others have told.
+        if state.applied <= self.seen {
+            return;
+        }
+        self.seen = state.applied;
+        // Of each task the last counts: earlier ones may have been told by others.
         let mut last = BTreeMap::new();
         for event in events {
-            if let Event::Task(task) = event {
-                last.insert(task.id, task);
+            match event {
+                Event::Task(task) => drop(last.insert(task.id, Some(task))),
+                Event::Node(node) => self.node(node),
+                Event::Removed { object: ObjectId::Task(task), .. } => {
+                    last.insert(*task, None);
+                }
+                _ => {}
             }
         }
-        for task in last.into_values() {
-            self.task(state.applied, task);
+        for (id, task) in last {
+            match task {
+                Some(task) => self.task(task),
+                None => drop(self.removed.insert(id)),
+            }
         }
         unique_addresses(state);
         no_overcommitment(state);
     }
 
-    fn task(&mut self, index: u64, task: &swarm_proto::object::Task) {
-        let now = (index, task.node, task.status.state);
+    fn task(&mut self, task: &Task) {
+        let now = (task.node, task.status.state);
         let before = self.tasks.entry(task.id).or_insert(now);
-        // A controller that lags tells again what others have told.
-        if index <= before.0 {
-            return;
-        }
-        assert!(task.status.state >= before.2, "task {} fell from {}", task.id, before.2);
-        assert!(before.1.is_none() || before.1 == task.node, "task {} moved", task.id);
+        demand(now.1 >= before.1, "a task's state only rises", || {
+            format!("{} fell from {} to {}", task.id, before.1, now.1)
+        });
+        demand(before.0.is_none() || before.0 == now.0, "a task never moves", || {
+            format!("{} moved from {:?} to {:?}", task.id, before.0, now.0)
+        });
         *before = now;
+        demand(!self.removed.contains(&task.id), "a removed task never comes back", || task.id);
+    }
+
+    fn node(&mut self, node: &Node) {
+        let Some(id) = node.raft_id else { return };
+        let first = *self.raft_ids.entry(id.0).or_insert(node.id);
+        demand(first == node.id, "a raft id is never reused", || {
+            format!("raft id {id} was node {first}'s and is node {}'s", node.id)
+        });
+    }
+
+    /// What must hold when nothing is left to do.
+    pub(crate) fn at_rest(state: &State) {
+        if !state.index.unsettled.is_empty() {
+            let unsettled = &state.index.unsettled;
+            let tasks = state.tasks.values().filter(|task| unsettled.contains(&task.id.service));
+            let tasks = tasks.map(|task| {
+                let (id, status) = (task.id, &task.status);
+                format!("{id} {}/{} {}", status.state, task.desired, status.message)
+            });
+            let tasks = tasks.collect::<Vec<_>>().join("; ");
+            violated("services converge", format!("{unsettled:?} did not: {tasks}"));
+        }
+        demand(state.quarantine.is_empty(), "addresses leave quarantine", || {
+            format!("{:?} stay", state.quarantine)
+        });
+        let history = state.cluster.as_ref().map_or(5, |cluster| cluster.task_history);
+        let most = state.index.dead.values().copied().max().unwrap_or(0);
+        demand(most <= history, "histories are bounded", || format!("{most} dead tasks in a slot"));
     }
 }
 
@@ -81,9 +112,15 @@ fn unique_addresses(state: &State) {
         for place in &task.attachments {
             let key = (place.network, place.address);
             let other = held.insert(key, task.id);
-            assert_eq!(other, None, "{} of network {} is held twice", key.1, key.0);
+            demand(other.is_none(), "an address has one holder", || {
+                format!("{} of network {} is held twice", key.1, key.0)
+            });
             let raw = (place.network, u32::from(place.address));
-            assert!(!state.quarantine.contains_key(&raw), "{} is used in quarantine", key.1);
+            demand(
+                !state.quarantine.contains_key(&raw),
+                "no address is used in quarantine",
+                || key.1,
+            );
         }
     }
 }
@@ -91,6 +128,6 @@ fn unique_addresses(state: &State) {
 fn no_overcommitment(state: &State) {
     for (node, load) in &state.index.loads {
         let has = state.nodes.get(node).map_or(0, |node| node.description.millicpus);
-        assert!(load.millicpus <= has, "node {node} is overcommitted");
+        demand(load.millicpus <= has, "no node is overcommitted", || node);
     }
 }

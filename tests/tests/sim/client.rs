@@ -1,48 +1,73 @@
-//! A client that deploys one stack again and again, and remembers what it was promised.
+//! Clients: each asks for one thing at a time, and asks again until it is answered.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use swarm_controller::core::{Command, State};
-use swarm_proto::spec::{
-    ContainerSpec, EndpointMode, ImageSpec, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec,
-    Placement, PortMode, PortSpec, Protocol, PullPolicy, Resources, RestartPolicy, ServiceMode,
-    ServiceSpec, StackSpec, UpdatePolicy, VolumeNodeLost, VolumeSpec,
-};
+use swarm_controller::core::{Command, CommandDone, Input, Refusal, RefusalKind, State};
 
-use crate::random::Random;
+use crate::stack;
+use crate::violation::{demand, violated};
+use crate::world::{Happening, World};
 
-pub(crate) struct Client {
-    pub(crate) stack: String,
-    /// The number in the deploy that is tried now.
-    pub(crate) tried: u64,
-    /// The highest number that was acknowledged.
-    pub(crate) acknowledged: u64,
-    pub(crate) command: Option<Command>,
-    /// When to try again, while there is no answer.
-    pub(crate) retry_at: u64,
+/// Milliseconds without an answer after which a client asks again.
+const PATIENCE: u64 = 2_000;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Who {
+    /// Deploys one stack again and again, each time with a higher number.
+    Deployer(usize),
+    /// Writes and reads registers.
+    Writer(usize),
+    /// Deploys a stack and removes it again.
+    Tenant,
+    /// Sees to nodes.
+    Operator,
 }
 
-impl Client {
+/// A command that is not answered yet.
+pub(crate) struct Call {
+    request_id: String,
+    command: Command,
+    /// When to ask, or to ask again.
+    ask_at: u64,
+}
+
+/// What a client hears.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    Done(CommandDone),
+    Refused(Refusal),
+    /// What a register holds.
+    Read(Option<u64>),
+    NotRead,
+}
+
+/// What a deployer was promised.
+pub(crate) struct Deployer {
+    stack: String,
+    /// The number in the deploy that is tried now.
+    tried: u64,
+    /// The highest number that was acknowledged.
+    acknowledged: u64,
+    /// The highest revision that was acknowledged.
+    revision: u64,
+}
+
+impl Deployer {
     pub(crate) fn new(number: usize) -> Self {
-        Self {
-            stack: format!("stack{number}"),
-            tried: 0,
-            acknowledged: 0,
-            command: None,
-            retry_at: 0,
-        }
+        Self { stack: format!("stack{number}"), tried: 0, acknowledged: 0, revision: 0 }
     }
 
-    pub(crate) fn request_id(&self) -> String {
-        format!("{}-{}", self.stack, self.tried)
-    }
-
-    /// Makes up the next deploy.
-    pub(crate) fn next(&mut self, random: &mut Random) {
-        self.tried += 1;
-        let spec = stack(&self.stack, self.tried, random);
-        self.command = Some(Command::Deploy { spec, prune: true, warnings: Vec::new() });
+    fn done(&mut self, done: &CommandDone) {
+        let CommandDone::Deployed { revision, .. } = done else { return };
+        self.acknowledged = self.tried;
+        demand(*revision <= self.tried, "a deploy is applied once", || {
+            format!("{} has revision {revision} after {} deploys", self.stack, self.tried)
+        });
+        demand(*revision > self.revision, "revisions rise", || {
+            format!("{} has revision {revision} after {}", self.stack, self.revision)
+        });
+        self.revision = *revision;
     }
 
     /// What was acknowledged is there, or something that this client tried later.
@@ -50,88 +75,165 @@ impl Client {
         if self.acknowledged == 0 {
             return;
         }
-        let stack = state.stacks.get(&self.stack).expect("an acknowledged deploy is lost");
-        let number = &stack.spec.services["web"].labels["number"];
-        let number: u64 = number.parse().unwrap();
-        assert!(
-            number >= self.acknowledged && number <= self.tried,
-            "{} holds deploy {number}, but {} was acknowledged and {} tried",
-            self.stack,
-            self.acknowledged,
-            self.tried
+        let stack = state.stacks.get(&self.stack);
+        let service = stack.and_then(|stack| stack.spec.services.get("web"));
+        let number = service.and_then(|service| service.labels.get("number")?.parse().ok());
+        let range = self.acknowledged..=self.tried;
+        demand(
+            number.is_some_and(|number: u64| range.contains(&number)),
+            "an acknowledged write is never lost",
+            || {
+                let (stack, acknowledged) = (&self.stack, self.acknowledged);
+                format!("{stack} holds deploy {number:?}, acknowledged was {acknowledged}")
+            },
         );
     }
 }
 
-fn stack(name: &str, number: u64, random: &mut Random) -> StackSpec {
-    let mut services = BTreeMap::new();
-    let replicas = u32::try_from(random.between(1, 7)).unwrap();
-    let mut web = service(ServiceMode::Replicated { replicas }, random.between(0, 2));
-    web.labels.insert("number".to_owned(), number.to_string());
-    web.ports.push(PortSpec {
-        target: 80,
-        published: None,
-        protocol: Protocol::Tcp,
-        mode: PortMode::Ingress,
-        host_address: None,
-    });
-    services.insert("web".to_owned(), web);
-    let mut data = service(ServiceMode::Replicated { replicas: 1 }, 0);
-    let source = MountSource::Volume { volume: "data".to_owned(), no_copy: false };
-    data.container.mounts.push(Mount { target: "/data".to_owned(), source, read_only: false });
-    services.insert("data".to_owned(), data);
-    if random.chance(50) {
-        services.insert("every".to_owned(), service(ServiceMode::Global, 0));
+impl World {
+    /// A client has its turn.
+    pub(crate) fn turn(&mut self, who: Who) {
+        if self.calls.contains_key(&who) {
+            self.pursue(who);
+        } else {
+            match who {
+                Who::Deployer(number) => self.deploy(number),
+                Who::Writer(_) => {}
+                Who::Tenant => self.come_or_go(),
+                Who::Operator => self.see_to_nodes(),
+            }
+        }
+        if let Who::Writer(number) = who {
+            self.write_or_read(number);
+        }
+        let slowest = match who {
+            Who::Writer(_) => 300,
+            Who::Operator => 1_500,
+            Who::Deployer(_) | Who::Tenant => 2_500,
+        };
+        let pause = self.random.between(50, slowest);
+        self.at(pause, Happening::Turn(who));
     }
-    StackSpec {
-        name: name.to_owned(),
-        services,
-        networks: BTreeMap::from([("net".to_owned(), NetworkSpec::default())]),
-        volumes: BTreeMap::from([("data".to_owned(), VolumeSpec::default())]),
-    }
-}
 
-fn service(mode: ServiceMode, version: u64) -> ServiceSpec {
-    ServiceSpec {
-        mode,
-        container: container(version),
-        networks: vec![NetworkAttachmentSpec { network: "net".to_owned(), aliases: Vec::new() }],
-        ports: Vec::new(),
-        endpoint_mode: EndpointMode::Vip,
-        placement: Placement::default(),
-        restart: RestartPolicy { delay: Duration::from_millis(500), ..RestartPolicy::default() },
-        update: UpdatePolicy { parallelism: 2, ..UpdatePolicy::default() },
-        volume_node_lost: VolumeNodeLost::Wait,
-        labels: BTreeMap::new(),
+    /// Begins to ask for something.
+    pub(crate) fn call(&mut self, who: Who, command: Command) {
+        self.next_request += 1;
+        let request_id = format!("r{}", self.next_request);
+        self.calls.insert(who, Call { request_id, command, ask_at: self.now });
+        self.pursue(who);
     }
-}
 
-fn container(version: u64) -> ContainerSpec {
-    ContainerSpec {
-        image: ImageSpec {
-            reference: "docker.io/library/web:1".to_owned(),
-            digest: Some(format!("sha256:{}", "a".repeat(64)).parse().unwrap()),
-            pull_policy: PullPolicy::Missing,
-        },
-        entrypoint: None,
-        command: Some(vec![format!("v{version}")]),
-        environment: BTreeMap::new(),
-        user: None,
-        working_dir: None,
-        hostname: None,
-        labels: BTreeMap::new(),
-        mounts: Vec::new(),
-        extra_hosts: BTreeMap::new(),
-        cap_add: Vec::new(),
-        cap_drop: Vec::new(),
-        privileged: false,
-        read_only: false,
-        init: false,
-        tty: false,
-        sysctls: BTreeMap::new(),
-        ulimits: Vec::new(),
-        stop_signal: None,
-        stop_grace_period: Duration::from_secs(10),
-        resources: Resources { reserve_millicpus: 50, ..Resources::default() },
+    pub(crate) fn pursue(&mut self, who: Who) {
+        let (now, after) = (self.now, self.random.between(PATIENCE / 2, PATIENCE * 2));
+        let Some(call) = self.calls.get_mut(&who).filter(|call| call.ask_at <= now) else { return };
+        call.ask_at = now + after;
+        let (request_id, command) = (call.request_id.clone(), call.command.clone());
+        let Some(controller) = self.ask_whom() else { return };
+        let token = self.token();
+        let run = self.controllers[&controller].run;
+        self.tokens.insert(token, (who, request_id.clone()));
+        let delay = self.random.between(1, 20);
+        let input = Input::Command { token, request_id, command };
+        self.at(delay, Happening::Ask { controller, run, input });
+    }
+
+    /// An answer leaves a controller; perhaps it is lost on the way.
+    pub(crate) fn answer(&mut self, token: u64, answer: Answer) {
+        let lost = self.random.chance(self.network.loss / 2);
+        if !lost {
+            let delay = self.random.between(1, 20);
+            self.at(delay, Happening::Answer { token, answer });
+        }
+    }
+
+    pub(crate) fn hear_answer(&mut self, token: u64, answer: Answer) {
+        let Some((who, request_id)) = self.tokens.remove(&token) else {
+            return self.hear_read(token, &answer);
+        };
+        let now = self.now;
+        let Some(call) = self.calls.get_mut(&who).filter(|call| call.request_id == request_id)
+        else {
+            return;
+        };
+        match answer {
+            Answer::Done(done) => {
+                self.calls.remove(&who);
+                self.acknowledged += 1;
+                self.done(who, &done);
+            }
+            Answer::Refused(refusal) if refusal.kind == RefusalKind::Unavailable => {
+                call.ask_at = now + 60;
+            }
+            Answer::Refused(refusal) => {
+                self.calls.remove(&who);
+                self.refused(who, &refusal);
+            }
+            Answer::Read(_) | Answer::NotRead => {}
+        }
+    }
+
+    fn done(&mut self, who: Who, done: &CommandDone) {
+        match who {
+            Who::Deployer(number) => self.deployers[number].done(done),
+            Who::Writer(number) => self.written(number),
+            Who::Tenant => {
+                self.did("deploy and remove");
+                self.tenant_is_here = !self.tenant_is_here;
+            }
+            Who::Operator => self.operated(done),
+        }
+    }
+
+    fn refused(&mut self, who: Who, refusal: &Refusal) {
+        match who {
+            // What has the same name is still being removed.
+            Who::Tenant | Who::Deployer(_) if refusal.kind == RefusalKind::Conflict => {}
+            Who::Operator => self.operation_refused(),
+            Who::Tenant | Who::Deployer(_) | Who::Writer(_) => {
+                violated("a sound command is not refused", format!("{who:?}: {refusal:?}"))
+            }
+        }
+    }
+
+    fn deploy(&mut self, number: usize) {
+        if !self.faulty {
+            return;
+        }
+        let deployer = &mut self.deployers[number];
+        if deployer.acknowledged > 0 && self.random.chance(30) {
+            let service = format!("{}_web", deployer.stack);
+            let replicas = u32::try_from(self.random.between(0, 7)).unwrap_or(1);
+            self.did("scale");
+            return self.call(Who::Deployer(number), Command::Scale { service, replicas });
+        }
+        deployer.tried += 1;
+        let spec = stack::make(&deployer.stack, deployer.tried, &mut self.random);
+        let command = Command::Deploy { spec, prune: true, warnings: Vec::new() };
+        self.did("deploy");
+        self.call(Who::Deployer(number), command);
+    }
+
+    fn come_or_go(&mut self) {
+        if self.tenant_is_here {
+            self.call(Who::Tenant, Command::RemoveStack { stack: "tenant".to_owned() });
+        } else if self.faulty {
+            let spec = stack::make("tenant", 0, &mut self.random);
+            let command = Command::Deploy { spec, prune: true, warnings: Vec::new() };
+            self.call(Who::Tenant, command);
+        }
+    }
+
+    /// A controller that claims to lead: mostly the one that does.
+    pub(crate) fn ask_whom(&mut self) -> Option<u64> {
+        let running = self.controllers.iter().filter_map(|(id, c)| Some((*id, c.core.as_ref()?)));
+        let mut leaders: BTreeMap<u64, u64> = BTreeMap::new();
+        for (id, core) in running {
+            let status = core.status();
+            if status.leading {
+                leaders.insert(status.term, id);
+            }
+        }
+        let claims: Vec<u64> = leaders.values().copied().collect();
+        if self.random.chance(20) { self.random.pick(&claims) } else { claims.last().copied() }
     }
 }

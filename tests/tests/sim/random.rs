@@ -24,4 +24,10 @@ impl Random {
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.between(0, 100) < percent
     }
+
+    /// One of several; `None` when there is none.
+    pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
+        let at = self.next() % (from.len() as u64).max(1);
+        from.get(usize::try_from(at).unwrap_or(0)).cloned()
+    }
 }

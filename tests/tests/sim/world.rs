@@ -1,97 +1,133 @@
-//! The machines, the clock and everything under way between them.
+//! The machines, the time and everything under way between them.
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use swarm_controller::core::{
-    Command, Core, CoreConfig, FromAgent, Input, Output, State, ToAgent, bootstrap,
-};
+use swarm_controller::core::{FromAgent, Input, State, ToAgent, bootstrap};
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
-use swarm_proto::object::{Cluster, Role, Secret};
+use swarm_proto::object::{Cluster, Secret, TaskState};
 
-use crate::agent::Agent;
 use crate::check::Check;
-use crate::client::Client;
-use crate::disk::Disk;
-use crate::fault::Fault;
+use crate::client::{Answer, Call, Deployer, Who};
+use crate::fault::{Kind, Repair};
+use crate::machine::{Controller, Machine};
+use crate::mutant::Mutant;
+use crate::network::Network;
+use crate::operator::Operator;
+use crate::promise::Promises;
 use crate::random::Random;
+use crate::register::Registers;
+use crate::session::Session;
+use crate::violation::{demand, violated};
 
-const TICK: u64 = 25;
+pub(crate) const TICK: u64 = 25;
 const START: u64 = 1_700_000_000_000;
-const FAULTY: u64 = 90_000;
-const QUIET: u64 = 150_000;
+/// Entries that each run commits at least.
+pub(crate) const COMMITS: u64 = 300;
+/// Milliseconds with faults, at least and at most.
+const FAULTY: (u64, u64) = (40_000, 150_000);
+/// Milliseconds without faults until all is at rest, at most.
+const QUIET: u64 = 240_000;
 
 /// What a run came to.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) commits: u64,
     pub(crate) acknowledged: u64,
-    pub(crate) faults: u64,
     pub(crate) elections: u64,
+    /// How often each kind of fault fired.
+    pub(crate) faults: BTreeMap<Kind, u64>,
+    /// How often each operation was done.
+    pub(crate) operations: BTreeMap<&'static str, u64>,
     checksum: u64,
 }
 
-impl Outcome {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.commits += other.commits;
-        self.acknowledged += other.acknowledged;
-        self.faults += other.faults;
-        self.elections += other.elections;
+/// Something that happens at a time.
+pub(crate) enum Happening {
+    Tick { controller: u64, run: u64 },
+    Message { to: u64, message: Input },
+    Unreachable { from: u64, run: u64, to: u64 },
+    SnapshotSent { from: u64, run: u64, to: u64, ok: bool },
+    Synced { controller: u64, run: u64 },
+    Persisted { controller: u64, run: u64, batch: u64, micros: u64 },
+    AgentStep { machine: u64, run: u64 },
+    ToAgent { session: u64, message: ToAgent },
+    FromAgent { session: u64, message: FromAgent },
+    SessionEnded { session: u64 },
+    Ask { controller: u64, run: u64, input: Input },
+    Answer { token: u64, answer: Answer },
+    Turn(Who),
+    LetGo(u64),
+    Break,
+    Repair(Repair),
+}
+
+/// In the order of time, and of planning.
+struct Planned {
+    time: u64,
+    order: u64,
+    happening: Happening,
+}
+
+impl PartialEq for Planned {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
     }
 }
 
-/// Something that happens at a time.
-enum Happening {
-    Tick { controller: u64, run: u64 },
-    Message { from: u64, to: u64, bytes: Vec<u8>, snapshot: bool },
-    SnapshotSent { from: u64, run: u64, to: u64, ok: bool },
-    Synced { controller: u64, run: u64, batch: u64 },
-    AgentStep { agent: u64, run: u64 },
-    ToAgent { agent: u64, session: u64, message: ToAgent },
-    SessionEnded { agent: u64, session: u64 },
-    FromAgent { controller: u64, run: u64, session: u64, message: FromAgent },
-    Client(usize),
-    Break,
-    Repair(Fault),
+impl Eq for Planned {}
+
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
-struct Controller {
-    core: Option<Core>,
-    disk: Disk,
-    run: u64,
-    /// How far this controller's clock is ahead.
-    skew: u64,
+impl Ord for Planned {
+    /// The heap's greatest is the earliest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.time, other.order).cmp(&(self.time, self.order))
+    }
 }
 
 /// See the module.
 pub(crate) struct World {
     pub(crate) random: Random,
-    pub(crate) machines: u64,
-    pub(crate) controllers: u64,
-    pub(crate) cut: BTreeSet<(u64, u64)>,
-    pub(crate) loss: u64,
-    pub(crate) slow_disk: Option<u64>,
-    pub(crate) faults: u64,
+    pub(crate) seed: u64,
+    pub(crate) mutant: Option<Mutant>,
+    pub(crate) now: u64,
+    pub(crate) network: Network,
+    pub(crate) machines: BTreeMap<u64, Machine>,
+    /// Every member that ever was, by raft id.
+    pub(crate) controllers: BTreeMap<u64, Controller>,
+    pub(crate) sessions: BTreeMap<u64, Session>,
+    pub(crate) operator: Operator,
+    pub(crate) deployers: Vec<Deployer>,
+    pub(crate) registers: Registers,
+    pub(crate) tenant_is_here: bool,
+    pub(crate) calls: BTreeMap<Who, Call>,
+    pub(crate) tokens: BTreeMap<u64, (Who, String)>,
+    pub(crate) check: Check,
+    pub(crate) promises: Promises,
+    /// Every set of voters that there was, in the order of their coming.
+    pub(crate) voters: Vec<Vec<RaftId>>,
+    pub(crate) faulty: bool,
+    /// The kinds of faults that this run may have.
+    pub(crate) kinds: BTreeSet<Kind>,
+    pub(crate) acknowledged: u64,
     /// How long the disks of this run take, at most, to sync.
-    sync: u64,
-    seed: u64,
-    now: u64,
-    order: u64,
-    heap: BinaryHeap<Reverse<(u64, u64)>>,
-    happenings: BTreeMap<u64, Happening>,
-    hosts: BTreeMap<u64, Controller>,
-    agents: BTreeMap<u64, Agent>,
-    off: BTreeSet<u64>,
-    clients: Vec<Client>,
-    /// Which client waits for a token, with the number it tried.
-    tokens: BTreeMap<u64, (usize, u64)>,
+    pub(crate) sync: u64,
+    pub(crate) snapshot_every: u64,
+    pub(crate) snapshot_trailing: u64,
+    pub(crate) next_session: u64,
+    pub(crate) next_request: u64,
+    anchor: NodeId,
     next_token: u64,
-    next_session: u64,
-    joined: u64,
-    acknowledged: u64,
-    check: Check,
-    faulty: bool,
+    order: u64,
+    planned: BinaryHeap<Planned>,
+    faults: BTreeMap<Kind, u64>,
+    operations: BTreeMap<&'static str, u64>,
 }
 
 fn cluster() -> Cluster {
@@ -111,471 +147,285 @@ fn cluster() -> Cluster {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, mutant: Option<Mutant>) -> Self {
         let mut random = Random::new(seed);
-        let controllers = if random.chance(30) { 5 } else { 3 };
-        let machines = controllers + random.between(0, 3);
+        let controllers = random.pick(&[1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]).unwrap_or(3);
         let sync = if random.chance(50) { 6 } else { 60 };
+        let kinds = Kind::ALL.iter().map(|(kind, _)| *kind);
+        let kinds = kinds.filter(|_| random.chance(80)).collect();
+        let agents = random.between(1, 6);
         let mut world = Self {
-            random,
-            machines,
-            controllers,
-            cut: BTreeSet::new(),
-            loss: 1,
-            slow_disk: None,
-            faults: 0,
-            sync,
             seed,
+            mutant,
             now: START,
-            order: 0,
-            heap: BinaryHeap::new(),
-            happenings: BTreeMap::new(),
-            hosts: BTreeMap::new(),
-            agents: BTreeMap::new(),
-            off: BTreeSet::new(),
-            clients: (0..2).map(Client::new).collect(),
+            network: Network::default(),
+            machines: BTreeMap::new(),
+            controllers: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            operator: Operator::default(),
+            deployers: (0..2).map(Deployer::new).collect(),
+            registers: Registers::default(),
+            tenant_is_here: false,
+            calls: BTreeMap::new(),
             tokens: BTreeMap::new(),
-            next_token: 1,
-            next_session: 1,
-            joined: 1,
-            acknowledged: 0,
             check: Check::default(),
-            faulty: true,
+            promises: Promises::default(),
+            voters: vec![vec![RaftId(1)]],
+            faulty: false,
+            kinds,
+            acknowledged: 0,
+            sync,
+            snapshot_every: random.between(20, 150),
+            snapshot_trailing: random.between(0, 30),
+            next_session: 0,
+            next_request: 0,
+            anchor: NodeId(controllers + 1),
+            next_token: 0,
+            order: 0,
+            planned: BinaryHeap::new(),
+            faults: BTreeMap::new(),
+            operations: BTreeMap::new(),
+            random,
         };
-        for id in 1..=controllers {
-            let controller = Controller {
-                core: None,
-                disk: Disk::default(),
-                run: 0,
-                skew: world.random.between(0, 9_000),
-            };
-            world.hosts.insert(id, controller);
-        }
-        let first = bootstrap(cluster(), "n1", "n1:2377", Timestamp(START));
-        let host = world.hosts.get_mut(&1).unwrap();
-        host.disk.write(first);
-        host.disk.sync(1);
-        for id in 1..=controllers {
-            world.start_controller(id);
-        }
-        world.join_everybody();
+        world.build(controllers, agents);
         world
     }
 
-    /// Lets all machines in, in order, so that machine, node and raft id have the same number.
-    fn join_everybody(&mut self) {
-        while self.joined < self.machines {
-            let number = self.joined + 1;
-            let controller = number <= self.controllers;
-            let role = if controller { Role::Controller } else { Role::Agent };
-            let hostname = format!("n{number}");
-            let address = controller.then(|| format!("{hostname}:2377"));
-            let command = Command::Join { hostname, role, controller_address: address };
-            self.run_for(1_000);
-            let token = self.token();
-            let leader = self.leader().expect("the first controller leads");
-            self.input(
-                leader,
-                Input::Command { token, request_id: format!("join{number}"), command },
-            );
-            self.run_for(1_000);
-            let state = self.newest_state();
-            assert!(state.nodes.contains_key(&NodeId(number)), "n{number} did not join");
-            self.joined = number;
+    /// Makes the cluster, in good weather.
+    fn build(&mut self, controllers: u64, agents: u64) {
+        self.add_machine(1, NodeId(1), None);
+        let machine = self.machines.get_mut(&1).unwrap();
+        machine.controller = Some(1);
+        let clock = crate::clock::Clock::new(self.now, 0);
+        let mut first = Controller::new(1, clock);
+        first.disk.mutant = self.mutant.and_then(Mutant::disk);
+        first.disk.queue(bootstrap(cluster(), "n1", "n1:2377", Timestamp(START)));
+        first.disk.write();
+        first.disk.sync();
+        self.controllers.insert(1, first);
+        self.start_controller(1);
+        self.operator.build(controllers, agents);
+        self.at(1_000, Happening::Turn(Who::Operator));
+        let deadline = self.now + QUIET;
+        while !self.operator.is_idle() || !self.members_are_as_wished() {
+            self.run_for(100);
+            demand(self.now < deadline, "a cluster can be built", || self.machines.len());
         }
-        for id in 1..=self.machines {
-            self.agents.insert(id, Agent::new(NodeId(id)));
-            self.at(10, Happening::AgentStep { agent: id, run: 0 });
-        }
-        self.run_for(3_000);
     }
 
-    fn token(&mut self) -> u64 {
+    /// The node whose labels are the registers; it stays.
+    pub(crate) fn anchor(&self) -> NodeId {
+        self.anchor
+    }
+
+    pub(crate) fn token(&mut self) -> u64 {
         self.next_token += 1;
         self.next_token
     }
 
-    fn at(&mut self, after: u64, happening: Happening) {
+    /// A fault came about.
+    pub(crate) fn fired(&mut self, kind: Kind) {
+        *self.faults.entry(kind).or_default() += 1;
+    }
+
+    /// An operation was done.
+    pub(crate) fn did(&mut self, operation: &'static str) {
+        *self.operations.entry(operation).or_default() += 1;
+    }
+
+    pub(crate) fn at(&mut self, after: u64, happening: Happening) {
+        self.at_time(self.now + after, happening);
+    }
+
+    pub(crate) fn at_time(&mut self, time: u64, happening: Happening) {
         self.order += 1;
-        self.heap.push(Reverse((self.now + after, self.order)));
-        self.happenings.insert(self.order, happening);
+        self.planned.push(Planned { time, order: self.order, happening });
     }
 
     fn run_for(&mut self, milliseconds: u64) {
         let end = self.now + milliseconds;
-        while let Some(Reverse((time, order))) = self.heap.peek().copied() {
-            if time > end {
+        while let Some(next) = self.planned.peek() {
+            if next.time > end {
                 break;
             }
-            self.heap.pop();
-            self.now = time;
-            if let Some(happening) = self.happenings.remove(&order) {
-                self.happen(happening);
-            }
+            let Some(next) = self.planned.pop() else { break };
+            self.now = next.time;
+            self.happen(next.happening);
         }
         self.now = end;
     }
 
+    /// Lets everybody work while things break.
     pub(crate) fn run_with_faults(&mut self) {
-        for client in 0..self.clients.len() {
-            self.at(10, Happening::Client(client));
+        self.faulty = true;
+        let deployers = (0..self.deployers.len()).map(Who::Deployer);
+        let writers = (0..3).map(Who::Writer);
+        for who in deployers.chain(writers).chain([Who::Tenant]).collect::<Vec<_>>() {
+            self.at(10, Happening::Turn(who));
         }
         self.at(2_000, Happening::Break);
-        self.run_for(FAULTY);
+        let begun = self.now;
+        while self.now < begun + FAULTY.0
+            || (self.check.applied < COMMITS && self.now < begun + FAULTY.1)
+        {
+            self.run_for(1_000);
+        }
     }
 
+    /// Ends all faults, and waits until nothing is left to do.
     pub(crate) fn heal_and_settle(&mut self) {
         self.faulty = false;
-        self.cut.clear();
-        self.loss = 0;
-        self.slow_disk = None;
-        for machine in 1..=self.machines {
-            self.start_machine(machine);
+        self.heal();
+        let deadline = self.now + QUIET;
+        let mut calm = 0;
+        while calm < 3 && self.now < deadline {
+            self.run_for(1_000);
+            calm = if self.is_at_rest() { calm + 1 } else { 0 };
         }
-        for controller in 1..=self.controllers {
-            self.start_controller(controller);
-        }
-        self.run_for(QUIET);
     }
 
-    pub(crate) fn finish(self) -> Outcome {
-        let state = self.newest_state().clone();
-        for host in self.hosts.values() {
-            let core = host.core.as_ref().expect("every controller runs in the end");
-            assert_eq!(core.state().applied, state.applied, "a controller lags in the end");
-            assert_eq!(core.state().checksum, state.checksum, "states differ in the end");
+    fn is_at_rest(&self) -> bool {
+        let Some(core) = self.leading_core() else { return false };
+        let state = core.state();
+        let same = |id: u64| {
+            let core = self.controllers[&id].core.as_ref();
+            core.is_some_and(|core| core.state().applied == state.applied)
+        };
+        self.calls.is_empty()
+            && self.operator.is_idle()
+            && self.machines.values().all(|machine| machine.wanted && !machine.demoted)
+            && self.members_are_as_wished()
+            && self.live_controllers().into_iter().all(same)
+            && state.index.unsettled.is_empty()
+            && state.quarantine.is_empty()
+            && self.running() == known_to_run(state)
+    }
+
+    /// How each controller is, for people.
+    fn statuses(&self) -> Vec<String> {
+        let told = self.controllers.iter().map(|(id, controller)| {
+            let machine = self.machines.get(&controller.machine);
+            let on = machine.map(|machine| (machine.on, machine.wanted, machine.controller));
+            let status = controller.core.as_ref().map(swarm_controller::core::Core::status);
+            format!("{id} on {} {on:?}: {status:?}", controller.machine)
+        });
+        told.collect()
+    }
+
+    fn running(&self) -> BTreeSet<swarm_proto::id::TaskId> {
+        self.machines.values().flat_map(|machine| machine.agent.running()).collect()
+    }
+
+    /// What must hold in the end.
+    pub(crate) fn finish(mut self) -> Outcome {
+        let Some(core) = self.leading_core() else {
+            violated("somebody leads in the end", self.statuses().join("\n  "))
+        };
+        let state = core.state().clone();
+        let bytes = state.to_bytes();
+        for id in self.live_controllers() {
+            let core = self.controllers[&id].core.as_ref();
+            let applied = core.map(|core| core.state().applied);
+            demand(applied == Some(state.applied), "all controllers catch up", || {
+                format!("{id} applied {applied:?} of {}", state.applied)
+            });
+            let same = core.is_some_and(|core| core.state().to_bytes() == bytes);
+            demand(same, "the same entries make the same state", || format!("{id} differs"));
+            let entries = self.controllers[&id].disk.entries() as u64;
+            let most = self.snapshot_every + self.snapshot_trailing + 100;
+            demand(entries <= most, "the log is bounded", || format!("{entries} entries"));
         }
-        for client in &self.clients {
-            client.check(&state);
-            assert!(client.command.is_none(), "{} was never answered", client.stack);
+        demand(self.members_are_as_wished(), "members become as wished", || {
+            format!("{:?} instead of {:?}", core.status().members, self.live_controllers())
+        });
+        for deployer in &self.deployers {
+            deployer.check(&state);
         }
-        let unsettled = &state.index.unsettled;
-        let tasks = state.tasks.values().filter(|task| unsettled.contains(&task.id.service));
-        let tasks: Vec<_> = tasks
-            .map(|task| {
-                format!(
-                    "{} {}/{} {}",
-                    task.id, task.status.state, task.desired, task.status.message
-                )
-            })
-            .collect();
-        assert!(unsettled.is_empty(), "services {unsettled:?} did not converge: {tasks:#?}");
-        assert!(state.quarantine.is_empty(), "addresses stay in quarantine");
-        let running: BTreeSet<_> = self.agents.values().flat_map(Agent::running).collect();
-        let known = state
-            .tasks
-            .values()
-            .filter(|task| task.status.state == swarm_proto::object::TaskState::Running);
-        let known: BTreeSet<_> = known.map(|task| task.id).collect();
-        assert_eq!(running, known, "agents and controllers disagree on what runs");
+        demand(self.calls.is_empty(), "every command is answered in the end", || {
+            format!("{:?} wait", self.calls.keys())
+        });
+        demand(self.operator.is_idle(), "operations end", || "the operator waits");
+        Check::at_rest(&state);
+        demand(self.running() == known_to_run(&state), "controllers know what runs", || {
+            format!("{:?} run, {:?} should", self.running(), known_to_run(&state))
+        });
+        let registers = std::mem::take(&mut self.registers);
+        registers.check(|key| self.register(&state, key));
         Outcome {
-            commits: self.check.commits(),
+            commits: self.check.applied,
             acknowledged: self.acknowledged,
+            elections: self.promises.elections(),
             faults: self.faults,
-            elections: self.check.elections(),
+            operations: self.operations,
             checksum: state.checksum,
         }
     }
 
-    fn newest_state(&self) -> &State {
-        let states = self.hosts.values().filter_map(|host| host.core.as_ref()).map(Core::state);
-        states.max_by_key(|state| state.applied).expect("some controller runs")
-    }
-
-    /// The controller that leads in the highest term.
-    fn leader(&self) -> Option<u64> {
-        let cores = self.hosts.iter().filter_map(|(id, host)| Some((*id, host.core.as_ref()?)));
-        let leaders = cores.map(|(id, core)| (core.status(), id)).filter(|(s, _)| s.leading);
-        leaders.max_by_key(|(status, id)| (status.term, *id)).map(|(_, id)| id)
-    }
-
-    pub(crate) fn start_controller(&mut self, id: u64) {
-        if self.off.contains(&id) {
-            return;
-        }
-        let seed = self.seed;
-        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.core.is_none()) else { return };
-        host.run += 1;
-        let config = CoreConfig {
-            seed,
-            tick_ms: TICK,
-            snapshot_every: 60,
-            snapshot_trailing: 10,
-            ..CoreConfig::new(RaftId(id), host.disk.recover())
+    /// When a controller gets time again, if it gets none now.
+    fn pause_of(&self, happening: &Happening) -> Option<u64> {
+        let controller = match happening {
+            Happening::Tick { controller, .. }
+            | Happening::Persisted { controller, .. }
+            | Happening::Ask { controller, .. } => controller,
+            Happening::Message { to, .. } => to,
+            Happening::Unreachable { from, .. } | Happening::SnapshotSent { from, .. } => from,
+            Happening::FromAgent { session, .. } => &self.sessions.get(session)?.controller,
+            _ => return None,
         };
-        host.core = Some(Core::new(config).expect("a crashed disk can be read"));
-        let run = host.run;
-        let term = host.core.as_ref().map_or(0, |core| core.status().term);
-        self.check.started(term, id);
-        self.at(1, Happening::Tick { controller: id, run });
+        let until = self.controllers.get(controller)?.paused_until;
+        (until > self.now).then_some(until)
     }
 
-    pub(crate) fn crash_controller(&mut self, id: u64) {
-        let Some(host) = self.hosts.get_mut(&id).filter(|host| host.core.is_some()) else { return };
-        host.core = None;
-        host.run += 1;
-        host.disk.crash(&mut self.random);
-        for agent in self.agents.values_mut().filter(|agent| agent.controller == id) {
-            agent.disconnect();
-        }
-    }
-
-    pub(crate) fn crash_machine(&mut self, machine: u64) {
-        if self.off.insert(machine) {
-            self.crash_controller(machine);
-            let now = self.now;
-            if let Some(agent) = self.agents.get_mut(&machine) {
-                agent.power_cut(now);
-            }
-        }
-    }
-
-    pub(crate) fn start_machine(&mut self, machine: u64) {
-        if self.off.remove(&machine) {
-            self.start_controller(machine);
-            let run = self.agents.get(&machine).map_or(0, |agent| agent.run);
-            self.at(50, Happening::AgentStep { agent: machine, run });
-        }
-    }
-
-    /// A controller's clock is set to another time.
-    pub(crate) fn step_clock(&mut self, controller: u64) {
-        let skew = self.random.between(0, 30_000);
-        if let Some(host) = self.hosts.get_mut(&controller) {
-            host.skew = skew;
-        }
-    }
-
-    pub(crate) fn plan_repair(&mut self, fault: Fault, after: u64) {
-        self.at(after, Happening::Repair(fault));
-        let next = after / 2 + self.random.between(200, 5_000);
-        self.at(next, Happening::Break);
-    }
-
-    fn input(&mut self, controller: u64, input: Input) {
-        let Some(host) = self.hosts.get_mut(&controller) else { return };
-        let now = Timestamp(self.now + host.skew);
-        let Some(core) = host.core.as_mut() else { return };
-        let outputs = core.handle(input, now);
-        let status = core.status();
-        if outputs.iter().any(|output| matches!(output, Output::Send { .. })) {
-            self.check.spoke(status.term, controller);
-        }
-        if status.leading {
-            self.check.leads(status.term, controller);
-        }
-        for output in outputs {
-            self.output(controller, output);
-        }
-    }
-
-    fn output(&mut self, controller: u64, output: Output) {
-        match output {
-            Output::Send { to, messages } => {
-                for bytes in messages {
-                    let delay = self.random.between(1, 12);
-                    let (from, to, snapshot) = (controller, to.0, false);
-                    self.at(delay, Happening::Message { from, to, bytes, snapshot });
-                }
-            }
-            Output::SendSnapshot { to, snapshot } => {
-                let delay = self.random.between(1, 12);
-                let (from, to, bytes) = (controller, to.0, snapshot.encode());
-                self.at(delay, Happening::Message { from, to, bytes, snapshot: true });
-            }
-            Output::Persist(batch) => {
-                let number = batch.number;
-                let host = self.hosts.get_mut(&controller).unwrap();
-                host.disk.write(batch);
-                let run = host.run;
-                let slow = self.slow_disk == Some(controller);
-                let slowest = if slow { 900 } else { self.sync };
-                let delay = self.random.between(slowest / 5 + 1, slowest + 2);
-                self.at(delay, Happening::Synced { controller, run, batch: number });
-            }
-            Output::Reply { token, result } => self.reply(token, result.is_ok()),
-            Output::SessionSend { session, message } => {
-                if let Some((agent, delay)) = self.agent_of(session) {
-                    self.at(delay, Happening::ToAgent { agent, session, message });
-                }
-            }
-            Output::SessionEnd { session, .. } => {
-                if let Some((agent, delay)) = self.agent_of(session) {
-                    self.at(delay, Happening::SessionEnded { agent, session });
-                }
-            }
-            Output::Applied { state, events } => self.check.applied(&state, &events),
-            Output::Fatal(reason) => panic!("controller {controller} stopped: {reason}"),
-            Output::ReadReady { .. }
-            | Output::ReadFailed { .. }
-            | Output::LeaderChanged { .. }
-            | Output::MembersChanged(_) => {}
-        }
-    }
-
-    /// Session messages of one session keep their order: their delay is fixed.
-    fn agent_of(&self, session: u64) -> Option<(u64, u64)> {
-        let agent = self.agents.iter().find(|(_, agent)| agent.session == Some(session));
-        agent.map(|(id, _)| (*id, 3))
-    }
-
-    fn reply(&mut self, token: u64, ok: bool) {
-        let Some((number, tried)) = self.tokens.remove(&token) else { return };
-        let client = &mut self.clients[number];
-        if client.tried != tried || client.command.is_none() {
-            return;
-        }
-        if ok {
-            client.acknowledged = tried;
-            client.command = None;
-            self.acknowledged += 1;
-        } else {
-            client.retry_at = self.now + 100;
-        }
+    fn runs(&self, controller: u64, run: u64) -> bool {
+        self.controllers.get(&controller).is_some_and(|controller| controller.run == run)
     }
 
     fn happen(&mut self, happening: Happening) {
+        if let Some(until) = self.pause_of(&happening) {
+            return self.at_time(until, happening);
+        }
         match happening {
-            Happening::Tick { controller, run } => {
-                if self.hosts[&controller].run == run {
-                    self.input(controller, Input::Tick);
-                    self.at(TICK, Happening::Tick { controller, run });
-                }
+            Happening::Tick { controller: id, run } if self.runs(id, run) => {
+                self.input(id, Input::Tick);
+                let after = self.controllers[&id].clock.lasts(TICK);
+                self.at(after, Happening::Tick { controller: id, run });
             }
-            Happening::Message { from, to, bytes, snapshot } => {
-                let lost = self.cut.contains(&(from, to)) || self.random.chance(self.loss);
-                if snapshot {
-                    let run = self.hosts[&from].run;
-                    self.at(5, Happening::SnapshotSent { from, run, to, ok: !lost });
-                }
-                if !lost {
-                    self.input(to, Input::PeerMessage { bytes });
-                }
+            Happening::Message { to, message } => self.input(to, message),
+            Happening::Unreachable { from, run, to } if self.runs(from, run) => {
+                self.input(from, Input::PeerUnreachable(RaftId(to)));
             }
-            Happening::SnapshotSent { from, run, to, ok } => {
-                if self.hosts[&from].run == run {
-                    self.input(from, Input::SnapshotSent { to: RaftId(to), ok });
-                }
+            Happening::SnapshotSent { from, run, to, ok } if self.runs(from, run) => {
+                self.input(from, Input::SnapshotSent { to: RaftId(to), ok });
             }
-            Happening::Synced { controller, run, batch } => {
-                let host = self.hosts.get_mut(&controller).unwrap();
-                if host.run == run {
-                    host.disk.sync(batch);
-                    self.input(controller, Input::Persisted { batch });
-                }
+            Happening::Synced { controller, run } => self.end_sync(controller, run),
+            Happening::Persisted { controller, run, batch, micros }
+                if self.runs(controller, run) =>
+            {
+                self.input(controller, Input::Synced { micros });
+                self.input(controller, Input::Persisted { batch });
             }
-            Happening::AgentStep { agent, run } => self.agent_step(agent, run),
-            Happening::ToAgent { agent, session, message } => {
-                self.tell_agent(agent, session, message);
+            Happening::AgentStep { machine, run } => self.agent_step(machine, run),
+            Happening::ToAgent { session, message } => self.tell_agent(session, message),
+            Happening::FromAgent { session, message } => self.hear_agent(session, message),
+            Happening::SessionEnded { session } => self.end_session(session),
+            Happening::Ask { controller, run, input } if self.runs(controller, run) => {
+                self.input(controller, input);
             }
-            Happening::SessionEnded { agent, session } => {
-                let agent = self.agents.get_mut(&agent).unwrap();
-                if agent.session == Some(session) {
-                    agent.disconnect();
-                }
-            }
-            Happening::FromAgent { controller, run, session, message } => {
-                if self.hosts[&controller].run == run {
-                    self.input(controller, Input::SessionMessage { session, message });
-                }
-            }
-            Happening::Client(client) => self.client_turn(client),
+            Happening::Answer { token, answer } => self.hear_answer(token, answer),
+            Happening::Turn(who) => self.turn(who),
+            Happening::LetGo(machine) => self.let_go(machine),
             Happening::Break if self.faulty => self.break_something(),
-            Happening::Repair(fault) => self.repair(fault),
-            Happening::Break => {}
+            Happening::Repair(repair) => self.repair(repair),
+            _ => {}
         }
     }
+}
 
-    fn tell_agent(&mut self, id: u64, session: u64, message: ToAgent) {
-        let now = self.now;
-        let Some(agent) = self.agents.get_mut(&id) else { return };
-        if agent.session != Some(session) {
-            return;
-        }
-        if self.cut.contains(&(agent.controller, id)) {
-            // A stream that lost a message is broken.
-            agent.disconnect();
-        } else {
-            agent.receive(message, now);
-        }
-    }
+fn known_to_run(state: &State) -> BTreeSet<swarm_proto::id::TaskId> {
+    let runs = |task: &&swarm_controller::core::state::Stored<_>| is_running(task);
+    state.tasks.values().filter(runs).map(|task| task.id).collect()
+}
 
-    fn agent_step(&mut self, id: u64, run: u64) {
-        let now = self.now;
-        let Some(agent) = self.agents.get_mut(&id) else { return };
-        if agent.run != run || self.off.contains(&id) {
-            return;
-        }
-        if agent.session.is_some() && now > agent.heard + 5_000 {
-            let (session, controller) = (agent.session.unwrap(), agent.controller);
-            agent.disconnect();
-            if !self.cut.contains(&(id, controller)) {
-                self.input(controller, Input::SessionClosed { session });
-            }
-        } else if agent.session.is_none() {
-            self.connect(id);
-        } else {
-            let mut reports = agent.step(now, &mut self.random);
-            if now % 1_000 < 100 {
-                reports.push(FromAgent::Heartbeat);
-            }
-            for report in reports {
-                self.agent_says(id, report);
-            }
-        }
-        self.at(100, Happening::AgentStep { agent: id, run });
-    }
-
-    fn connect(&mut self, id: u64) {
-        let Some(leader) = self.leader() else { return };
-        if self.cut.contains(&(id, leader)) || self.cut.contains(&(leader, id)) {
-            return;
-        }
-        self.next_session += 1;
-        let session = self.next_session;
-        let now = self.now;
-        let agent = self.agents.get_mut(&id).unwrap();
-        agent.session = Some(session);
-        agent.controller = leader;
-        agent.heard = now;
-        let hello = agent.hello();
-        let node = agent.node;
-        self.input(leader, Input::SessionOpened { session, node });
-        self.agent_says(id, hello);
-    }
-
-    fn agent_says(&mut self, id: u64, message: FromAgent) {
-        let agent = self.agents.get_mut(&id).unwrap();
-        let Some(session) = agent.session else { return };
-        let controller = agent.controller;
-        if self.cut.contains(&(id, controller)) {
-            agent.disconnect();
-            return;
-        }
-        let run = self.hosts[&controller].run;
-        self.at(3, Happening::FromAgent { controller, run, session, message });
-    }
-
-    fn client_turn(&mut self, number: usize) {
-        let now = self.now;
-        let faulty = self.faulty;
-        let client = &mut self.clients[number];
-        if client.command.is_none() && faulty {
-            client.next(&mut self.random);
-            client.retry_at = now;
-        }
-        if now >= client.retry_at
-            && let Some(command) = client.command.clone()
-        {
-            client.retry_at = now + 3_000;
-            let (tried, request_id) = (client.tried, client.request_id());
-            if let Some(leader) = self.leader() {
-                let token = self.token();
-                self.tokens.insert(token, (number, tried));
-                self.input(leader, Input::Command { token, request_id, command });
-            }
-        }
-        let pause = self.random.between(50, 2_000);
-        self.at(pause, Happening::Client(number));
-    }
+fn is_running(task: &swarm_proto::object::Task) -> bool {
+    task.status.state == TaskState::Running
 }

@@ -12,6 +12,7 @@ use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp, VolumeId};
 use swarm_proto::object::{NodeDescription, NodeStatus, TaskStatus};
 
 use super::output::Output;
+use super::planted::{Fault, Planted};
 use super::rules::Observed;
 use super::session::{FromAgent, ToAgent};
 use super::state::State;
@@ -38,6 +39,7 @@ struct Session {
 /// See the module.
 #[derive(Default)]
 pub(super) struct Dispatcher {
+    planted: Planted,
     sessions: BTreeMap<u64, Session>,
     by_node: BTreeMap<NodeId, u64>,
     cache: NetworkCache,
@@ -51,6 +53,10 @@ pub(super) struct Dispatcher {
 }
 
 impl Dispatcher {
+    pub(super) fn new(planted: Planted) -> Self {
+        Self { planted, ..Self::default() }
+    }
+
     /// An agent connected. A newer session of a node ends the older one.
     pub(super) fn open(&mut self, session: u64, node: NodeId, out: &mut Vec<Output>) {
         if let Some(older) = self.by_node.insert(node, session) {
@@ -213,9 +219,12 @@ impl Dispatcher {
                 left = true;
                 break;
             }
-            if let Some((complete, diff)) = session.changes(state, &mut self.cache) {
+            if let Some((complete, mut diff)) = session.changes(state, &mut self.cache) {
                 sent += 1;
                 session.sequence += 1;
+                if self.planted.has(Fault::DropAssignment) && session.sequence.is_multiple_of(8) {
+                    diff.tasks.pop();
+                }
                 let sequence = session.sequence;
                 let message = ToAgent::Assignments { complete, sequence, diff };
                 out.push(Output::SessionSend { session: *id, message });

@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp};
 
+use crate::core::planted::Planted;
+
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Observed {
+    /// A fault for the simulation to find.
+    pub planted: Planted,
     /// Since when this leader could have heard anybody.
     pub since: Timestamp,
     /// When each node was heard last.

@@ -10,6 +10,7 @@ use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp};
 use swarm_proto::object::{Network, Node, NodeStatus, Task, TaskState};
 
 use super::{Observed, Plan};
+use crate::core::planted::Fault;
 use crate::core::state::{State, Stored, is_unfinished};
 
 /// A node that was down for this long has lost its claims: it is fenced off by its own agent's removal of everything
@@ -65,7 +66,7 @@ fn forget_task(
         Some(_) if service_goes || task.status.state != TaskState::Orphaned => {
             task.status.state.is_terminal()
         }
-        Some(node) => is_fenced(node, now, plan),
+        Some(node) => is_fenced(node, observed, now, plan),
     };
     if forgotten {
         let read = [(ObjectId::Task(task.id), Counter::Desired)];
@@ -74,7 +75,10 @@ fn forget_task(
 }
 
 /// Whether a node was down for so long that it has lost its claims.
-fn is_fenced(node: &Node, now: Timestamp, plan: &mut Plan) -> bool {
+fn is_fenced(node: &Node, observed: &Observed, now: Timestamp, plan: &mut Plan) -> bool {
+    if observed.planted.has(Fault::ForgetQuarantineOfLostNode) {
+        return node.status == NodeStatus::Down;
+    }
     let at = node.status_since.after(FENCE);
     if node.status == NodeStatus::Down && at > now {
         plan.wake(at);
@@ -91,7 +95,7 @@ fn release_addresses(state: &State, observed: &Observed, now: Timestamp, plan: &
         let stands = oldest
             .entry(*id)
             .or_insert_with(|| confirmed_by_all(state, network, observed, now, plan));
-        if since <= stands {
+        if since <= stands || observed.planted.has(Fault::ReuseAddressEarly) {
             released.entry(*id).or_default().push(Ipv4Addr::from(*address));
         }
     }
@@ -130,7 +134,8 @@ pub(super) fn is_gone(
     plan: &mut Plan,
 ) -> bool {
     let unneeded = !state.index.needs(network, node.id);
-    (unneeded && observed.gone_networks.contains(&(network, node.id))) || is_fenced(node, now, plan)
+    (unneeded && observed.gone_networks.contains(&(network, node.id)))
+        || is_fenced(node, observed, now, plan)
 }
 
 /// Whether a node may lose its place on a network.

@@ -1,0 +1,151 @@
+//! Agents and their sessions.
+
+use std::collections::BTreeMap;
+
+use swarm_controller::core::{FromAgent, Input, ToAgent};
+use swarm_proto::object::TaskState;
+
+use crate::violation::demand;
+use crate::world::{Happening, World};
+
+/// Milliseconds between two looks of an agent at its tasks.
+const STEP: u64 = 100;
+/// Milliseconds without a word after which an agent takes its session for dead.
+const SILENCE: u64 = 5_000;
+
+/// A stream between an agent and a controller.
+pub(crate) struct Session {
+    pub(crate) machine: u64,
+    pub(crate) controller: u64,
+    /// The process of the controller that holds it.
+    pub(crate) run: u64,
+    pub(crate) last_down: u64,
+    pub(crate) last_up: u64,
+}
+
+impl World {
+    /// The stream breaks: the agent knows at once, the controller only when it can be told.
+    pub(crate) fn end_session(&mut self, id: u64) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        let Some(machine) = self.machines.get_mut(&session.machine) else { return };
+        if machine.agent.session == Some(id) {
+            machine.agent.disconnect();
+        }
+    }
+
+    /// Both ends of a session that lives; one that the network cuts is over.
+    fn living_session(&mut self, id: u64) -> Option<(u64, u64)> {
+        let session = self.sessions.get(&id)?;
+        let (machine, controller, run) = (session.machine, session.controller, session.run);
+        let host = self.controllers.get(&controller)?;
+        if !self.network.is_open_both_ways(machine, host.machine) || host.run != run {
+            self.end_session(id);
+            return None;
+        }
+        Some((machine, controller))
+    }
+
+    pub(crate) fn tell_agent(&mut self, id: u64, message: ToAgent) {
+        let now = self.now;
+        let Some((machine, _)) = self.living_session(id) else { return };
+        let Some(machine) = self.machines.get_mut(&machine) else { return };
+        if machine.agent.session == Some(id) {
+            machine.agent.receive(message, now);
+        }
+    }
+
+    pub(crate) fn hear_agent(&mut self, id: u64, message: FromAgent) {
+        if let Some((_, controller)) = self.living_session(id) {
+            self.input(controller, Input::SessionMessage { session: id, message });
+        }
+    }
+
+    pub(crate) fn agent_step(&mut self, number: u64, run: u64) {
+        let now = self.now;
+        let Some(machine) = self.machines.get_mut(&number) else { return };
+        let agent = &mut machine.agent;
+        if agent.run != run || !machine.on {
+            return;
+        }
+        match agent.session {
+            None => self.connect(number),
+            Some(session) if now > agent.heard + SILENCE => {
+                agent.disconnect();
+                if let Some((_, controller)) = self.living_session(session) {
+                    self.input(controller, Input::SessionClosed { session });
+                }
+                self.sessions.remove(&session);
+            }
+            Some(session) => {
+                let reports = agent.step(now, &mut self.random);
+                let starts = std::mem::take(&mut agent.started);
+                if starts {
+                    self.look_at_containers();
+                }
+                for report in reports {
+                    self.agent_says(session, report);
+                }
+            }
+        }
+        self.at(STEP, Happening::AgentStep { machine: number, run });
+    }
+
+    fn connect(&mut self, number: u64) {
+        let Some(controller) = self.ask_whom() else { return };
+        let host = &self.controllers[&controller];
+        if !self.network.is_open_both_ways(number, host.machine) || host.paused_until > self.now {
+            return;
+        }
+        self.next_session += 1;
+        let id = self.next_session;
+        let run = host.run;
+        let now = self.now;
+        let session = Session { machine: number, controller, run, last_down: now, last_up: now };
+        self.sessions.insert(id, session);
+        let agent = &mut self.machines.get_mut(&number).unwrap().agent;
+        agent.session = Some(id);
+        agent.heard = now;
+        let (hello, node) = (agent.hello(), agent.node);
+        self.input(controller, Input::SessionOpened { session: id, node });
+        self.agent_says(id, hello);
+    }
+
+    /// What containers hold in truth, whatever the state says.
+    fn look_at_containers(&self) {
+        let mut slots = BTreeMap::new();
+        let mut places = BTreeMap::new();
+        let wanted = self.machines.values().filter(|machine| machine.wanted);
+        for task in wanted.clone().flat_map(|machine| machine.agent.containers()) {
+            if let Some(other) = slots.insert((task.id.service, task.id.slot), task.id) {
+                let older = if other.generation < task.id.generation { other } else { task.id };
+                let last = self.check.last_state(older);
+                let lost = last == Some(TaskState::Orphaned);
+                demand(lost, "a slot has two containers only while a node is cut off", || {
+                    format!("{other} and {} run, and {older} is {last:?}, not lost", task.id)
+                });
+            }
+            for place in &task.attachments {
+                let key = (place.network, place.address);
+                let other = places.insert(key, (task.id, place.mac));
+                demand(other.is_none(), "an address has one container", || {
+                    format!("{other:?} and {} have {key:?}", task.id)
+                });
+            }
+        }
+        for machine in wanted {
+            for (network, peer) in machine.agent.peers() {
+                let Some((task, mac)) = places.get(&(network, peer.address)) else { continue };
+                demand(
+                    *mac == peer.mac,
+                    "an address is free once every node has forgotten it",
+                    || {
+                        let (agent, address) = (machine.agent.node, peer.address);
+                        format!(
+                            "{task} has {address} of network {network}, node {agent} leads elsewhere"
+                        )
+                    },
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Stacks that clients deploy.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use swarm_proto::spec::{
+    ContainerSpec, EndpointMode, ImageSpec, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec,
+    Placement, PortMode, PortSpec, Protocol, PullPolicy, Resources, RestartPolicy, ServiceMode,
+    ServiceSpec, StackSpec, UpdatePolicy, VolumeNodeLost, VolumeSpec,
+};
+
+use crate::random::Random;
+
+/// A stack with this number, and otherwise at random.
+pub(crate) fn make(name: &str, number: u64, random: &mut Random) -> StackSpec {
+    let mut services = BTreeMap::new();
+    let replicas = u32::try_from(random.between(1, 7)).unwrap();
+    let mut web = service(ServiceMode::Replicated { replicas }, random.between(0, 2));
+    web.labels.insert("number".to_owned(), number.to_string());
+    web.ports.push(PortSpec {
+        target: 80,
+        published: None,
+        protocol: Protocol::Tcp,
+        mode: PortMode::Ingress,
+        host_address: None,
+    });
+    services.insert("web".to_owned(), web);
+    let mut data = service(ServiceMode::Replicated { replicas: 1 }, 0);
+    let source = MountSource::Volume { volume: "data".to_owned(), no_copy: false };
+    data.container.mounts.push(Mount { target: "/data".to_owned(), source, read_only: false });
+    services.insert("data".to_owned(), data);
+    if random.chance(50) {
+        services.insert("every".to_owned(), service(ServiceMode::Global, 0));
+    }
+    StackSpec {
+        name: name.to_owned(),
+        services,
+        networks: BTreeMap::from([("net".to_owned(), NetworkSpec::default())]),
+        volumes: BTreeMap::from([("data".to_owned(), VolumeSpec::default())]),
+    }
+}
+
+fn service(mode: ServiceMode, version: u64) -> ServiceSpec {
+    ServiceSpec {
+        mode,
+        container: container(version),
+        networks: vec![NetworkAttachmentSpec { network: "net".to_owned(), aliases: Vec::new() }],
+        ports: Vec::new(),
+        endpoint_mode: EndpointMode::Vip,
+        placement: Placement::default(),
+        restart: RestartPolicy { delay: Duration::from_millis(500), ..RestartPolicy::default() },
+        update: UpdatePolicy { parallelism: 2, ..UpdatePolicy::default() },
+        volume_node_lost: VolumeNodeLost::StartEmpty,
+        labels: BTreeMap::new(),
+    }
+}
+
+fn container(version: u64) -> ContainerSpec {
+    ContainerSpec {
+        image: ImageSpec {
+            reference: "docker.io/library/web:1".to_owned(),
+            digest: Some(format!("sha256:{}", "a".repeat(64)).parse().unwrap()),
+            pull_policy: PullPolicy::Missing,
+        },
+        entrypoint: None,
+        command: Some(vec![format!("v{version}")]),
+        environment: BTreeMap::new(),
+        user: None,
+        working_dir: None,
+        hostname: None,
+        labels: BTreeMap::new(),
+        mounts: Vec::new(),
+        extra_hosts: BTreeMap::new(),
+        cap_add: Vec::new(),
+        cap_drop: Vec::new(),
+        privileged: false,
+        read_only: false,
+        init: false,
+        tty: false,
+        sysctls: BTreeMap::new(),
+        ulimits: Vec::new(),
+        stop_signal: None,
+        stop_grace_period: Duration::from_secs(10),
+        resources: Resources { reserve_millicpus: 50, ..Resources::default() },
+    }
+}
