@@ -1,5 +1,6 @@
 //! What a core promises to its surroundings, input by input.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use prost_for_raft::Message as _;
@@ -11,8 +12,8 @@ use swarm_controller::core::{
     Command, CommandDone, Core, CoreConfig, DiskEntry, FromAgent, Input, Output, Recovered,
     RefusalKind, ToAgent, bootstrap,
 };
-use swarm_proto::id::{NodeId, RaftId, Timestamp};
-use swarm_proto::object::{Cluster, NodeDescription, Role, Secret};
+use swarm_proto::id::{NetworkId, NodeId, RaftId, Timestamp};
+use swarm_proto::object::{Availability, Cluster, NodeDescription, Role, Secret};
 
 use crate::spec;
 
@@ -276,6 +277,66 @@ fn a_session_begins_with_one_hello_and_the_complete_set() {
     assert!(matches!(sent[1], ToAgent::Assignments { complete: true, sequence: 1, .. }));
     let outputs = drive(&mut core, Input::SessionMessage { session: 1, message: hello() });
     assert_eq!(ended(&outputs), [1]);
+}
+
+/// The networks that an agent is told to remove.
+fn removed_networks(outputs: &[Output]) -> Vec<NetworkId> {
+    let removed = outputs.iter().filter_map(|output| match output {
+        Output::SessionSend { message: ToAgent::Assignments { diff, .. }, .. } => {
+            Some(diff.removed_networks.clone())
+        }
+        _ => None,
+    });
+    removed.flatten().collect()
+}
+
+/// A node may get a place on a network and lose the need of it before its agent hears of either. It must be told all the
+/// same: it keeps the place, and the network its addresses, until the agent says that the network is gone.
+#[test]
+fn an_agent_removes_what_it_was_never_told_of() {
+    let mut core = leader();
+    drive(&mut core, Input::SessionOpened { session: 1, node: NodeId(1) });
+    drive(&mut core, Input::SessionMessage { session: 1, message: hello() });
+    drive(&mut core, Input::Tick);
+    let mut commands = 0;
+    let mut command = |core: &mut Core, command| {
+        commands += 1;
+        let (token, request_id) = (commands, format!("r{commands}"));
+        drive(core, Input::Command { token, request_id, command })
+    };
+    let (role, hostname) = (Role::Agent, "n2".to_owned());
+    command(&mut core, Command::Join { hostname, role, controller_address: None });
+    command(
+        &mut core,
+        Command::UpdateNode {
+            node: "n1".to_owned(),
+            availability: Some(Availability::Drain),
+            set_labels: BTreeMap::new(),
+            remove_labels: Vec::new(),
+        },
+    );
+    drive(&mut core, Input::Tick);
+    // What is sent to the second agent holds back what follows until the next tick.
+    drive(&mut core, Input::SessionOpened { session: 2, node: NodeId(2) });
+    drive(&mut core, Input::SessionMessage { session: 2, message: hello() });
+    let spec = spec::stack("shop", &["web:replicas=1,net=net,port=8000:80"]);
+    command(&mut core, Command::Deploy { spec, prune: false, warnings: Vec::new() });
+    let (network, gateways) = {
+        let network = core.state().networks.values().next().unwrap();
+        (network.id, network.gateways.clone())
+    };
+    assert!(gateways.iter().any(|gateway| gateway.node == NodeId(1)), "{gateways:?}");
+    command(&mut core, Command::RemoveStack { stack: "shop".to_owned() });
+    let mut outputs = command(&mut core, Command::RemoveNode { node: "2".to_owned(), force: true });
+    outputs.extend(drive(&mut core, Input::Tick));
+    assert_eq!(removed_networks(&outputs), [network]);
+    let message = FromAgent::Confirmation {
+        networks: BTreeMap::new(),
+        removed_networks: vec![network],
+        removed_tasks: Vec::new(),
+    };
+    drive(&mut core, Input::SessionMessage { session: 1, message });
+    assert!(!core.state().networks.contains_key(&network));
 }
 
 #[test]

@@ -88,11 +88,14 @@ pub(super) fn volumes(
     *sent = wanted;
 }
 
-/// Networks on which the node has a place that it needs. At first also those that it must not have any more.
+/// Stands in place of the version of a network that the node was told to remove.
+const GONE: u64 = u64::MAX;
+
+/// Networks on which the node has a place that it needs. Of those whose place it does not need any more, each is told
+/// once, whether or not the node was ever told of it: it loses the place when it confirms that the network is gone.
 pub(super) fn networks(
     state: &State,
     node: NodeId,
-    first: bool,
     sent: &mut BTreeMap<NetworkId, u64>,
     cache: &mut NetworkCache,
     diff: &mut AssignmentDiff,
@@ -104,7 +107,10 @@ pub(super) fn networks(
             continue;
         };
         if !state.index.needs(network.id, node) {
-            gone.extend(first.then_some(network.id));
+            if sent.get(&network.id) != Some(&GONE) {
+                gone.insert(network.id);
+            }
+            wanted.insert(network.id, GONE);
             continue;
         }
         let version = state.network_versions.get(&network.id).copied().unwrap_or(0);
@@ -115,7 +121,8 @@ pub(super) fn networks(
         }
         wanted.insert(network.id, version);
     }
-    gone.extend(sent.keys().filter(|id| !wanted.contains_key(id)));
+    let lost = sent.iter().filter(|(id, version)| **version != GONE && !wanted.contains_key(id));
+    gone.extend(lost.map(|(id, _)| *id));
     diff.removed_networks.extend(gone);
     *sent = wanted;
 }

@@ -257,8 +257,7 @@ impl Session {
         let mut diff = AssignmentDiff::default();
         assignment::tasks(state, self.node, &mut self.tasks, &mut diff);
         assignment::volumes(state, self.node, &mut self.volumes, &mut diff);
-        let first = complete;
-        assignment::networks(state, self.node, first, &mut self.networks, cache, &mut diff);
+        assignment::networks(state, self.node, &mut self.networks, cache, &mut diff);
         self.complete = true;
         (complete || diff != AssignmentDiff::default()).then_some((complete, diff))
     }
