@@ -3,8 +3,9 @@
 //! everything, so a failing seed fails again.
 //!
 //! `SWARM_SIM_SEEDS=200` runs the seeds from 1 to 200 (from `SWARM_SIM_FIRST` on where it is set), `SWARM_SIM_SEED=17`
-//! only this one. With the feature `planted-faults`, `SWARM_SIM_MUTANTS=1` looks instead how many seeds it takes to
-//! find each planted fault, and `SWARM_SIM_MUTANT=NAME` runs seeds with this one.
+//! only this one; with `SWARM_SIM_TELL=1` beside it says what happens when. With the feature `planted-faults`,
+//! `SWARM_SIM_MUTANTS=1` looks instead how many seeds it takes to find each planted fault, and
+//! `SWARM_SIM_MUTANT=NAME` runs seeds with this one.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where something is not as it must be")]
 #![expect(clippy::print_stdout, reason = "the last line says what was run")]

@@ -98,7 +98,16 @@ impl Check {
             violated("services converge", format!("{unsettled:?} did not: {tasks}"));
         }
         demand(state.quarantine.is_empty(), "addresses leave quarantine", || {
-            format!("{:?} stay", state.quarantine)
+            let networks: BTreeSet<_> = state.quarantine.keys().map(|(id, _)| *id).collect();
+            let networks = networks.into_iter().filter_map(|id| state.networks.get(&id));
+            let networks = networks.map(|network| {
+                let nodes = network.gateways.iter().map(|gate| {
+                    let status = state.nodes.get(&gate.node).map(|node| node.status);
+                    (gate.node, status, state.index.needs(network.id, gate.node))
+                });
+                (network.id, network.removing, nodes.collect::<Vec<_>>())
+            });
+            format!("{:?} stay; networks: {:?}", state.quarantine, networks.collect::<Vec<_>>())
         });
         let history = state.cluster.as_ref().map_or(5, |cluster| cluster.task_history);
         let most = state.index.dead.values().copied().max().unwrap_or(0);

@@ -50,6 +50,8 @@ pub(crate) struct Disk {
     promised: (u64, u64),
     snapshot: Option<DiskSnapshot>,
     flipped_snapshot: bool,
+    /// A snapshot that is being made, and up to where the log is cut once it is there.
+    making: Option<(DiskSnapshot, u64)>,
     entries: BTreeMap<u64, (u64, Record)>,
     /// Written, not synced.
     written: VecDeque<DiskBatch>,
@@ -92,12 +94,7 @@ impl Disk {
         if let Some(from) = batch.truncate_from {
             self.entries.split_off(&from);
         }
-        if batch.snapshot.is_some() {
-            self.snapshot = batch.snapshot;
-        }
-        if let Some(to) = batch.compact_to {
-            self.entries = self.entries.split_off(&(to + 1));
-        }
+        self.store_snapshot(batch.number, batch.truncate_from, batch.snapshot, batch.compact_to);
         for entry in batch.entries {
             self.entries.insert(entry.index, (entry.term, Record::new(entry.data)));
         }
@@ -107,30 +104,54 @@ impl Disk {
         }
     }
 
+    /// A leader's snapshot replaces everything at once. One of its own the process stores later than what follows.
+    fn store_snapshot(
+        &mut self,
+        number: u64,
+        truncate_from: Option<u64>,
+        snapshot: Option<DiskSnapshot>,
+        compact_to: Option<u64>,
+    ) {
+        if truncate_from == Some(0) {
+            self.making = None;
+            self.snapshot = snapshot.or(self.snapshot.take());
+        } else if let Some(snapshot) = snapshot {
+            self.making = Some((snapshot, compact_to.unwrap_or(0)));
+        }
+        if number.is_multiple_of(3)
+            && let Some((snapshot, compact_to)) = self.making.take()
+        {
+            self.entries = self.entries.split_off(&(compact_to + 1));
+            self.snapshot = Some(snapshot);
+        }
+    }
+
     /// The process died: what it wrote is still there, what it had not written is not.
     pub(crate) fn kill(&mut self) {
+        self.making = None;
         self.queued.clear();
     }
 
     /// Power is cut, or a sync failed: of what was not synced, the first part may be there, the last record of it in
-    /// part. Says what went wrong.
-    pub(crate) fn lose_unsynced(&mut self, random: &mut Random, torn: bool) -> Vec<Kind> {
+    /// part. A fault that was asked for comes about. Says what went wrong.
+    pub(crate) fn lose_unsynced(&mut self, random: &mut Random, fault: Option<Kind>) -> Vec<Kind> {
+        let torn = fault == Some(Kind::TornRecord);
+        self.making = None;
         self.queued.clear();
         let mut fired = Vec::new();
-        let kept = random.between(0, self.written.len() as u64 + u64::from(!torn));
+        let most = self.written.len().saturating_sub(usize::from(fault.is_some()));
+        let kept = random.between(0, most as u64 + 1);
         for _ in 0..kept {
             if let Some(batch) = self.written.pop_front() {
                 self.store(batch);
             }
         }
-        if let Some(batch) = self.written.pop_front().filter(|_| torn) {
-            fired.push(Kind::TornRecord);
+        if let Some(batch) = self.written.pop_front() {
+            fired.push(if torn { Kind::TornRecord } else { Kind::LostWrites });
             // Its sum does not fit, so that a sound disk takes it for absent.
-            if self.mutant == Some(DiskMutant::TornRecordTaken) {
+            if torn && self.mutant == Some(DiskMutant::TornRecordTaken) {
                 self.store(cut_short(batch));
             }
-        } else if !self.written.is_empty() {
-            fired.push(Kind::LostWrites);
         }
         self.written.clear();
         fired

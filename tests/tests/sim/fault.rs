@@ -61,7 +61,7 @@ impl Kind {
         (Self::Partial, 4),
         (Self::Split, 5),
         (Self::CutOff, 5),
-        (Self::LostWrites, 14),
+        (Self::LostWrites, 8),
         (Self::TornRecord, 6),
         (Self::FailedSync, 4),
         (Self::SlowSync, 4),
@@ -154,12 +154,12 @@ impl World {
             }
             Kind::PowerCut => {
                 let machine = self.some_machine();
-                self.cut_power(machine, false);
+                self.cut_power(machine, None);
                 self.mend_after(300, 9_000, Repair::Machine(machine));
             }
             Kind::Blackout => {
                 for machine in self.machine_numbers() {
-                    self.cut_power(machine, false);
+                    self.cut_power(machine, None);
                 }
                 self.mend_after(300, 4_000, Repair::Machines);
             }

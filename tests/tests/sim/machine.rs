@@ -7,7 +7,7 @@ use crate::agent::Agent;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::fault::{Kind, Repair};
-use crate::violation::violated;
+use crate::violation::{demand, violated};
 use crate::world::{Happening, TICK, World};
 
 /// A machine. Its number is not its node's, which may be replaced by another.
@@ -49,8 +49,8 @@ pub(crate) struct Controller {
 pub(crate) enum Stop {
     /// What it wrote stays in the machine's memory.
     Kill,
-    /// The machine loses power: what was not synced may be lost, the last record of it torn.
-    Power { torn: bool },
+    /// The machine loses power: what was not synced may be lost, and is when that is the fault; a record may be torn.
+    Power(Option<Kind>),
 }
 
 impl Controller {
@@ -124,7 +124,7 @@ impl World {
 
     /// A machine leaves for good.
     pub(crate) fn scrap_machine(&mut self, machine: u64) {
-        self.cut_power(machine, false);
+        self.cut_power(machine, None);
         self.machines.remove(&machine);
     }
 
@@ -169,6 +169,10 @@ impl World {
                 return self.fired(Kind::BitFlip);
             }
         };
+        let last = recovered.entries.last().map_or(0, |entry| entry.index);
+        demand(controller.disk.holds(last), "what a controller starts from is on disk", || {
+            format!("{id} starts from entry {last}, which its disk does not hold")
+        });
         controller.run += 1;
         let run = controller.run;
         #[cfg_attr(not(feature = "planted-faults"), expect(unused_mut, reason = "for a fault"))]
@@ -190,8 +194,10 @@ impl World {
         controller.published = core.state().clone();
         controller.paused_until = 0;
         controller.syncing = false;
-        self.promises.starts(core.status().term, id);
+        let status = core.status();
+        self.promises.starts(status.term, id);
         controller.core = Some(core);
+        self.tell(|| format!("{id} starts: {status:?}"));
         self.at(1, Happening::Tick { controller: id, run });
     }
 
@@ -200,9 +206,11 @@ impl World {
         if controller.core.take().is_some() {
             controller.run += 1;
             controller.disk.kill();
+            self.tell(|| format!("{id} stops"));
         }
-        if let Stop::Power { torn } = stop {
-            for kind in controller.disk.lose_unsynced(&mut self.random, torn) {
+        let Some(controller) = self.controllers.get_mut(&id) else { return };
+        if let Stop::Power(fault) = stop {
+            for kind in controller.disk.lose_unsynced(&mut self.random, fault) {
                 self.fired(kind);
             }
         }
@@ -213,8 +221,8 @@ impl World {
         }
     }
 
-    /// A machine loses power; perhaps in the middle of writing a record.
-    pub(crate) fn cut_power(&mut self, number: u64, torn: bool) {
+    /// A machine loses power, perhaps so that this fault of its disk comes about.
+    pub(crate) fn cut_power(&mut self, number: u64, fault: Option<Kind>) {
         let now = self.now;
         let Some(machine) = self.machines.get_mut(&number).filter(|machine| machine.on) else {
             return;
@@ -227,7 +235,7 @@ impl World {
             self.sessions.remove(&session);
         }
         if let Some(controller) = controller {
-            self.stop_controller(controller, Stop::Power { torn });
+            self.stop_controller(controller, Stop::Power(fault));
         }
     }
 
@@ -264,7 +272,7 @@ impl World {
         let controller = self.controllers.get_mut(&id).unwrap();
         controller.disk.fails = false;
         // What a failed sync left is as good as lost.
-        controller.disk.lose_unsynced(&mut self.random, false);
+        controller.disk.lose_unsynced(&mut self.random, None);
         self.stop_controller(id, Stop::Kill);
         let pause = self.random.between(1_000, 2_000);
         self.at(pause, Happening::Repair(Repair::Controller(id)));

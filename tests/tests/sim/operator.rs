@@ -50,6 +50,7 @@ impl World {
     /// Takes the next step, or makes up something to do.
     pub(crate) fn see_to_nodes(&mut self) {
         if self.operator.steps.is_empty() {
+            self.look_at_nodes();
             self.replace_broken();
         }
         if self.operator.steps.is_empty() {
@@ -93,6 +94,30 @@ impl World {
             }
         };
         self.call(Who::Operator, command);
+    }
+
+    /// A command that was refused once may still have been carried out, by a controller that was asked before and was
+    /// slow: what counts is the state.
+    fn look_at_nodes(&mut self) {
+        let cores = self.controllers.values().filter_map(|controller| controller.core.as_ref());
+        let states = cores.map(Core::state).filter(|state| state.applied >= self.check.applied);
+        let Some(state) = states.max_by_key(|state| state.applied).cloned() else { return };
+        for number in self.machine_numbers() {
+            let Some(machine) = self.machines.get_mut(&number).filter(|m| m.wanted) else {
+                continue;
+            };
+            let node = state.nodes.get(&machine.agent.node);
+            let raft_id = node.and_then(|node| node.raft_id);
+            if node.is_none() {
+                machine.wanted = false;
+                self.at(0, Happening::LetGo(number));
+            } else if raft_id.is_none() && machine.controller.is_some() && !machine.demoted {
+                machine.demoted = true;
+                self.at(0, Happening::LetGo(number));
+            } else if let Some(id) = raft_id.filter(|id| !self.controllers.contains_key(&id.0)) {
+                self.add_controller(number, id);
+            }
+        }
     }
 
     fn replace_broken(&mut self) {
@@ -242,13 +267,16 @@ impl World {
     pub(crate) fn can_do_without_one(&self) -> bool {
         let busy = !self.operator.steps.is_empty() || self.calls.contains_key(&Who::Operator);
         let live: BTreeSet<RaftId> = self.live_controllers().into_iter().map(RaftId).collect();
-        let members_fit = self.leading_core().is_some_and(|core| {
-            let members = core.status().members;
-            members.learners.is_empty()
-                && members.voters.iter().copied().collect::<BTreeSet<_>>() == live
-                && wanted_members(core.state()) == live
-        });
-        !busy && live.len() >= 3 && members_fit && self.is_whole()
+        // Everybody must know who the members are: one that lags could wait for the vote of the lost one for ever.
+        let knows_members = |id: &RaftId| {
+            self.controllers[&id.0].core.as_ref().is_some_and(|core| {
+                let members = core.status().members;
+                members.learners.is_empty()
+                    && members.voters.iter().copied().collect::<BTreeSet<_>>() == live
+                    && wanted_members(core.state()) == live
+            })
+        };
+        !busy && live.len() >= 3 && live.iter().all(knows_members) && self.is_whole()
     }
 
     /// Whether the group's members are those that the operator wants.

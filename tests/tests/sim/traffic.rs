@@ -18,7 +18,8 @@ impl World {
         let Some(core) = controller.core.as_mut() else { return };
         let outputs = core.handle(input, controller.clock.read(self.now));
         let status = core.status();
-        if status.leading {
+        // A group's only voter leads at once, but may not tell before its vote is on disk.
+        if status.leading && controller.disk.promised().0 >= status.term {
             self.promises.leads(status.term, id);
         }
         if status.applied >= self.check.applied {
@@ -98,7 +99,18 @@ impl World {
             Output::Fatal(reason) => {
                 violated("a controller never has to stop", format!("{id}: {reason}"))
             }
-            Output::MembersChanged(_) | Output::LeaderChanged { .. } => {}
+            Output::MembersChanged(members) => {
+                let ids = |ids: Vec<RaftId>| ids.into_iter().map(|id| id.0).collect::<Vec<_>>();
+                let applied = self.controllers[&id].core.as_ref().map(|c| c.state().applied);
+                self.tell(|| {
+                    let (voters, learners) = (ids(members.voters), ids(members.learners));
+                    format!("{id} at {applied:?}: voters {voters:?}, learners {learners:?}")
+                });
+            }
+            Output::LeaderChanged { leader } => {
+                let term = self.controllers[&id].core.as_ref().map(|c| c.status().term);
+                self.tell(|| format!("{id} in term {term:?} follows {leader:?}"));
+            }
         }
     }
 
@@ -168,7 +180,7 @@ impl World {
         }
         if let Some(trap) = controller.trap.take() {
             let machine = controller.machine;
-            self.cut_power(machine, trap == Kind::TornRecord);
+            self.cut_power(machine, Some(trap));
             let lasts = self.random.between(300, 6_000);
             return self.at(lasts, Happening::Repair(Repair::Machine(machine)));
         }
