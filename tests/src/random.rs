@@ -24,6 +24,11 @@ impl Random {
         low + self.draw() % (high - low)
     }
 
+    /// True in `percent` of 100 cases.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.between(0, 100) < percent
+    }
+
     /// One of these; `None` when there are none.
     pub fn one_of<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         let count = u64::try_from(from.len()).ok().filter(|count| *count > 0)?;

@@ -32,8 +32,6 @@ mod network;
 mod operator;
 #[path = "sim/promise.rs"]
 mod promise;
-#[path = "sim/random.rs"]
-mod random;
 #[path = "sim/register.rs"]
 mod register;
 #[path = "sim/run.rs"]

@@ -6,8 +6,7 @@ use swarm_controller::core::{FromAgent, ToAgent};
 use swarm_proto::assignment::{AssignmentDiff, NetworkPeer, TaskAssignment, VolumeReport};
 use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp, VolumeId};
 use swarm_proto::object::{NodeDescription, TaskState, TaskStatus};
-
-use crate::random::Random;
+use swarm_tests::random::Random;
 
 pub(crate) struct Agent {
     machine: u64,

@@ -234,6 +234,10 @@ impl World {
             }
         }
         let claims: Vec<u64> = leaders.values().copied().collect();
-        if self.random.chance(20) { self.random.pick(&claims) } else { claims.last().copied() }
+        if self.random.chance(20) {
+            self.random.one_of(&claims).copied()
+        } else {
+            claims.last().copied()
+        }
     }
 }

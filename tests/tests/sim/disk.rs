@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use swarm_controller::core::{DiskBatch, DiskEntry, DiskSnapshot, Recovered, SnapshotBody};
+use swarm_tests::random::Random;
 
 use crate::fault::Kind;
 use crate::mutant::DiskMutant;
-use crate::random::Random;
 
 /// Bytes with their sum.
 #[derive(Clone)]
@@ -27,7 +27,7 @@ impl Record {
     }
 
     fn flip(&mut self, random: &mut Random) {
-        let at = usize::try_from(random.next()).unwrap_or(0) % self.bytes.len().max(1);
+        let at = usize::try_from(random.draw()).unwrap_or(0) % self.bytes.len().max(1);
         if let Some(byte) = self.bytes.get_mut(at) {
             *byte ^= 1 << random.between(0, 8);
         }
@@ -160,7 +160,7 @@ impl Disk {
     /// Flips a bit of something stored. False when nothing is.
     pub(crate) fn flip(&mut self, random: &mut Random) -> bool {
         let indexes: Vec<u64> = self.entries.keys().copied().collect();
-        if let Some(index) = random.pick(&indexes).filter(|_| random.chance(70)) {
+        if let Some(index) = random.one_of(&indexes).copied().filter(|_| random.chance(70)) {
             self.entries.entry(index).and_modify(|(_, record)| record.flip(random));
         } else if let Some(record) = self.hard_state.as_mut().filter(|_| random.chance(50)) {
             record.flip(random);

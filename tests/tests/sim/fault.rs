@@ -171,7 +171,7 @@ impl World {
     fn part(&mut self, kind: Kind) {
         let machines = self.machine_numbers();
         let mut ways = Vec::new();
-        let sides = self.random.next();
+        let sides = self.random.draw();
         let one = self.some_machine();
         for a in &machines {
             for b in machines.iter().filter(|b| *b != a) {

@@ -85,14 +85,14 @@ impl World {
 
     pub(crate) fn some_machine(&mut self) -> u64 {
         let machines = self.machine_numbers();
-        self.random.pick(&machines).unwrap_or(1)
+        self.random.one_of(&machines).copied().unwrap_or(1)
     }
 
     /// A controller that runs now.
     pub(crate) fn some_controller(&mut self) -> Option<u64> {
         let running = self.controllers.iter().filter(|(_, controller)| controller.core.is_some());
         let running: Vec<u64> = running.map(|(id, _)| *id).collect();
-        self.random.pick(&running)
+        self.random.one_of(&running).copied()
     }
 
     /// A machine with a new agent; the cluster has let it in as this node.

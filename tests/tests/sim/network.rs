@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::random::Random;
+use swarm_tests::random::Random;
 
 /// See the module.
 #[derive(Default)]

@@ -138,7 +138,7 @@ impl World {
 
     fn plan_operation(&mut self) {
         let nodes: Vec<NodeId> = self.machines.values().map(|machine| machine.agent.node).collect();
-        let Some(node) = self.random.pick(&nodes) else { return };
+        let Some(node) = self.random.one_of(&nodes).copied() else { return };
         let controllers = self.live_controllers();
         let drained = self.operator.drained;
         match self.random.between(0, 12) {
@@ -155,11 +155,11 @@ impl World {
                 let agents = agents.filter(|(_, m)| m.wanted && m.controller.is_none());
                 let agents = agents.filter(|(_, m)| m.agent.node != self.anchor());
                 let agents: Vec<u64> = agents.map(|(number, _)| *number).collect();
-                let leaves = self.random.pick(&agents);
+                let leaves = self.random.one_of(&agents).copied();
                 self.operator.steps.extend(leaves.map(Step::Remove));
             }
             6 | 8 if controllers.len() > 1 && self.is_whole() => {
-                let leaves = self.random.pick(&controllers);
+                let leaves = self.random.one_of(&controllers).copied();
                 let leaves = leaves.map(|id| self.controllers[&id].machine);
                 let demote = self.random.chance(50);
                 let step =
@@ -171,11 +171,11 @@ impl World {
                 let agents = agents.filter(|(_, m)| m.wanted && m.controller.is_none());
                 let agents = agents.filter(|(_, m)| m.agent.node != self.anchor());
                 let agents: Vec<u64> = agents.map(|(number, _)| *number).collect();
-                let rises = self.random.pick(&agents);
+                let rises = self.random.one_of(&agents).copied();
                 self.operator.steps.extend(rises.map(Step::Promote));
             }
             7 => {
-                let leaves = self.random.pick(&controllers);
+                let leaves = self.random.one_of(&controllers).copied();
                 let machine =
                     leaves.and_then(|id| self.machines.get(&self.controllers[&id].machine));
                 let node = machine.map(|machine| machine.agent.node);

@@ -8,8 +8,7 @@ use swarm_proto::spec::{
     Placement, PortMode, PortSpec, Protocol, PullPolicy, Resources, RestartPolicy, ServiceMode,
     ServiceSpec, StackSpec, UpdatePolicy, VolumeNodeLost, VolumeSpec,
 };
-
-use crate::random::Random;
+use swarm_tests::random::Random;
 
 /// A stack with this number, and otherwise at random.
 pub(crate) fn make(name: &str, number: u64, random: &mut Random) -> StackSpec {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use swarm_controller::core::{FromAgent, Input, State, ToAgent, bootstrap};
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Cluster, Secret, TaskState};
+use swarm_tests::random::Random;
 
 use crate::check::Check;
 use crate::client::{Answer, Call, Deployer, Who};
@@ -16,7 +17,6 @@ use crate::mutant::Mutant;
 use crate::network::Network;
 use crate::operator::Operator;
 use crate::promise::Promises;
-use crate::random::Random;
 use crate::register::Registers;
 use crate::session::Session;
 use crate::violation::{demand, violated};
@@ -150,7 +150,8 @@ fn cluster(subnet_prefix_length: u8) -> Cluster {
 impl World {
     pub(crate) fn new(seed: u64, mutant: Option<Mutant>) -> Self {
         let mut random = Random::new(seed);
-        let controllers = random.pick(&[1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]).unwrap_or(3);
+        let controllers =
+            random.one_of(&[1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]).copied().unwrap_or(3);
         let sync = if random.chance(50) { 6 } else { 60 };
         let kinds = Kind::ALL.iter().map(|(kind, _)| *kind);
         let kinds = kinds.filter(|_| random.chance(80)).collect();
@@ -202,7 +203,7 @@ impl World {
         let mut first = Controller::new(1, clock);
         first.disk.mutant = self.mutant.and_then(Mutant::disk);
         // Where networks are small, addresses are soon used again.
-        let length = self.random.pick(&[24, 26, 26]).unwrap_or(24);
+        let length = self.random.one_of(&[24, 26, 26]).copied().unwrap_or(24);
         first.disk.queue(bootstrap(cluster(length), "n1", "n1:2377", Timestamp(START)));
         first.disk.write();
         first.disk.sync();
