@@ -7,13 +7,14 @@ use std::{env, fs};
 use protox::prost_reflect::prost_types::FileDescriptorSet;
 
 /// Messages whose fields no Debug output may show; `wire` writes theirs by hand.
-const SECRET: [&str; 6] = [
+const SECRET: [&str; 7] = [
     ".swarm.v1.Backup",
     ".swarm.v1.BackupPiece",
     ".swarm.v1.ClientBundle",
     ".swarm.v1.Cluster",
     ".swarm.v1.JoinClusterRequest",
     ".swarm.v1.JoinTokens",
+    ".swarm.v1.TokensWish",
 ];
 
 /// The names of all calls as source: `&["Agent/Logs", …]`.

@@ -55,6 +55,12 @@ impl fmt::Debug for JoinTokens {
     }
 }
 
+impl fmt::Debug for TokensWish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokensWish").field("request_id", &self.request_id).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for ClientBundle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBundle").finish_non_exhaustive()

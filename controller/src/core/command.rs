@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use swarm_proto::id::{NodeId, RaftId};
-use swarm_proto::object::{Availability, Role};
+use swarm_proto::object::{Availability, Role, Secret};
 use swarm_proto::spec::StackSpec;
 
 /// A wish that changes the state.
@@ -76,6 +76,13 @@ pub enum Command {
         role: Role,
         /// A controller's own `host:port`.
         controller_address: Option<String>,
+    },
+    /// New secrets for the join tokens; `None` leaves one as it is.
+    RotateTokens {
+        /// For controllers.
+        controller: Option<Secret>,
+        /// For agents.
+        agent: Option<Secret>,
     },
     /// A controller now answers at another address.
     SetControllerAddress {

@@ -81,6 +81,8 @@ pub struct Core {
     snapshot_trailing: u64,
     known_leader: Option<RaftId>,
     events: Vec<Event>,
+    /// The version of the state that was given out last.
+    published: u64,
     stopped: bool,
 }
 
@@ -105,6 +107,7 @@ impl Core {
             snapshot_trailing: config.snapshot_trailing,
             known_leader: None,
             events: Vec::new(),
+            published: 0,
             stopped: false,
         })
     }
@@ -314,7 +317,9 @@ impl Core {
 
     /// State first, then what may be said because of it.
     fn finish(&mut self, out: &mut Vec<Output>, mut replies: Vec<Output>) {
-        if !self.events.is_empty() {
+        // Some changes, such as new join tokens, are no event for anybody.
+        if !self.events.is_empty() || self.published != self.state.version {
+            self.published = self.state.version;
             let events = std::mem::take(&mut self.events);
             out.push(Output::Applied { state: self.state.clone(), events });
         }

@@ -11,6 +11,7 @@ use super::audit::Audit;
 use super::backup::Pieces;
 use super::controller::Controller;
 use super::exec::{self, Outputs};
+use super::local_service;
 use super::logs::{self, Lines};
 use super::read::state_view;
 use super::watch::{self, Events};
@@ -119,6 +120,25 @@ impl Control for ControlService {
         // Which hosts there are may be as old as it likes: each is asked itself.
         self.0.read_soon().await;
         Ok(Response::new(self.0.list_images().await))
+    }
+
+    async fn get_join_tokens(
+        &self,
+        request: Request<wire::GetJoinTokensRequest>,
+    ) -> Result<Response<wire::JoinTokens>, Status> {
+        let audit = Audit::of(&request, "GetJoinTokens", "join tokens")?;
+        audit.answer(local_service::tokens(&self.0))
+    }
+
+    async fn rotate_join_tokens(
+        &self,
+        request: Request<wire::RotateJoinTokensRequest>,
+    ) -> Result<Response<wire::JoinTokens>, Status> {
+        let wire::RotateJoinTokensRequest { controller, agent, .. } = request.get_ref();
+        let named = [(controller, "controller"), (agent, "agent")];
+        let named: Vec<&str> = named.iter().filter(|(is, _)| **is).map(|(_, of)| *of).collect();
+        let audit = Audit::of(&request, "RotateJoinTokens", named.join(" and "))?;
+        audit.answer(local_service::rotate_tokens(&self.0, request.into_inner()).await)
     }
 
     /// Controllers ask it too, to learn each other's raft ids.

@@ -41,7 +41,7 @@ impl JoinService {
     fn role(&self, cluster: &Cluster, secret: &str, from: IpAddr) -> Result<Role, Status> {
         let now = Instant::now();
         if let Some(wait) = self.limiter.wait(from, now) {
-            let why = format!("too many wrong join tokens from {from}");
+            let why = String::from("too many wrong join tokens were shown");
             let hint = format!("wait {} s", wait.as_secs() + 1);
             return Err(Refusal::exhausted(why).hint(hint).into());
         }

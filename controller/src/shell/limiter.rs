@@ -1,4 +1,5 @@
-//! Slows down guessing: after some failures from one address, that address must wait.
+//! Slows down guessing: after some failures from one address that address must wait, after many from all of them
+//! everybody.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Failures that an address may make in one window.
 const ALLOWED: u32 = 10;
+/// Failures that all addresses may make together in one window.
+const ALLOWED_TOGETHER: u32 = 600;
 /// The window.
 const WINDOW: Duration = Duration::from_mins(1);
 /// Addresses remembered at most; beyond, the oldest windows are forgotten.
@@ -17,24 +20,47 @@ struct Failures {
     count: u32,
 }
 
-/// Failures by address.
+impl Failures {
+    /// How long must be waited after so many.
+    fn wait(&self, allowed: u32, now: Instant) -> Option<Duration> {
+        let over = self.since + WINDOW;
+        (self.count >= allowed && now < over).then(|| over - now)
+    }
+
+    fn add(&mut self, now: Instant) {
+        if now >= self.since + WINDOW {
+            *self = Self { since: now, count: 0 };
+        }
+        self.count += 1;
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    by_address: HashMap<IpAddr, Failures>,
+    together: Option<Failures>,
+}
+
+/// Failures by address, and of all addresses together.
 #[derive(Default)]
 pub struct Limiter {
-    failures: Mutex<HashMap<IpAddr, Failures>>,
+    counts: Mutex<Counts>,
 }
 
 impl Limiter {
     /// How long `address` must wait; `None` when it may try.
     pub fn wait(&self, address: IpAddr, now: Instant) -> Option<Duration> {
-        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = failures.get(&address)?;
-        let over = found.since + WINDOW;
-        (found.count >= ALLOWED && now < over).then(|| over - now)
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = counts.by_address.get(&address).and_then(|own| own.wait(ALLOWED, now));
+        let all = counts.together.as_ref().and_then(|all| all.wait(ALLOWED_TOGETHER, now));
+        own.max(all)
     }
 
     /// Notes a failure.
     pub fn failed(&self, address: IpAddr, now: Instant) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.together.get_or_insert(Failures { since: now, count: 0 }).add(now);
+        let failures = &mut counts.by_address;
         if failures.len() >= REMEMBERED && !failures.contains_key(&address) {
             failures.retain(|_, found| now < found.since + WINDOW);
             let oldest = failures.iter().min_by_key(|(_, found)| found.since);
@@ -44,11 +70,7 @@ impl Limiter {
                 failures.remove(&oldest);
             }
         }
-        let found = failures.entry(address).or_insert(Failures { since: now, count: 0 });
-        if now >= found.since + WINDOW {
-            *found = Failures { since: now, count: 0 };
-        }
-        found.count += 1;
+        failures.entry(address).or_insert(Failures { since: now, count: 0 }).add(now);
     }
 }
 
@@ -73,12 +95,25 @@ mod tests {
     }
 
     #[test]
+    fn many_failures_of_many_addresses_hold_up_everybody_for_a_minute() {
+        let limiter = Limiter::default();
+        let now = Instant::now();
+        let honest: IpAddr = "192.0.2.1".parse().unwrap();
+        for number in 0..ALLOWED_TOGETHER {
+            assert_eq!(limiter.wait(honest, now), None);
+            limiter.failed(IpAddr::from(number.to_be_bytes()), now);
+        }
+        assert_eq!(limiter.wait(honest, now), Some(WINDOW));
+        assert_eq!(limiter.wait(honest, now + WINDOW), None);
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let limiter = Limiter::default();
         let now = Instant::now();
         for number in 0..10_000_u32 {
             limiter.failed(IpAddr::from(number.to_be_bytes()), now);
         }
-        assert_eq!(limiter.failures.lock().unwrap().len(), REMEMBERED);
+        assert_eq!(limiter.counts.lock().unwrap().by_address.len(), REMEMBERED);
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use swarm_proto::object::{Cluster, Secret};
-use swarm_proto::transport::{ClientRole, JoinToken, ParseRoleError, certificate_digest};
+use swarm_proto::transport::{
+    ClientRole, JoinToken, ParseRoleError, certificate_digest, random_hex,
+};
 use swarm_proto::wire;
 use swarm_proto::wire::local_server::Local;
 use tonic::{Request, Response, Status};
@@ -17,15 +19,6 @@ use super::refusal::Refusal;
 pub struct LocalService(pub Arc<Controller>);
 
 impl LocalService {
-    fn tokens(&self) -> Result<wire::JoinTokens, Status> {
-        let (controller, agent) = join_tokens(&*self.0.cluster()?).map_err(Status::internal)?;
-        Ok(wire::JoinTokens {
-            controller_token: controller.to_string(),
-            agent_token: agent.to_string(),
-            controllers: self.0.hub.view().controller_addresses(),
-        })
-    }
-
     fn bundle(&self, name: &str, role: ClientRole) -> Result<wire::ClientBundle, Status> {
         let authority = self.0.authority(&*self.0.cluster()?)?;
         let made = authority.make_client(name, role, SystemTime::now());
@@ -50,13 +43,47 @@ pub fn join_tokens(cluster: &Cluster) -> Result<(JoinToken, JoinToken), String> 
     Ok((token(&cluster.controller_token)?, token(&cluster.agent_token)?))
 }
 
+/// What a controller answers who asks for the join tokens.
+pub fn tokens(controller: &Controller) -> Result<wire::JoinTokens, Status> {
+    let (for_controller, for_agent) =
+        join_tokens(&*controller.cluster()?).map_err(Status::internal)?;
+    Ok(wire::JoinTokens {
+        controller_token: for_controller.to_string(),
+        agent_token: for_agent.to_string(),
+        controllers: controller.hub.view().controller_addresses(),
+    })
+}
+
+/// Makes new secrets for the tokens that a request names. Answers with all tokens as they are then.
+pub async fn rotate_tokens(
+    controller: &Controller,
+    request: wire::RotateJoinTokensRequest,
+) -> Result<wire::JoinTokens, Status> {
+    if !request.controller && !request.agent {
+        return Err(Refusal::invalid("the request names no token").into());
+    }
+    let fresh = |wanted: bool| match wanted {
+        true => random_hex::<16>().map_err(|error| Status::internal(error.to_string())),
+        false => Ok(String::new()),
+    };
+    let wish = wire::TokensWish {
+        request_id: request.request_id,
+        controller: fresh(request.controller)?,
+        agent: fresh(request.agent)?,
+    };
+    controller.write(wish).await?;
+    // This controller may not have applied yet what the leader has.
+    controller.read(false).await?;
+    tokens(controller)
+}
+
 #[tonic::async_trait]
 impl Local for LocalService {
     async fn get_join_tokens(
         &self,
         request: Request<wire::GetJoinTokensRequest>,
     ) -> Result<Response<wire::JoinTokens>, Status> {
-        Audit::of(&request, "GetJoinTokens", "join tokens")?.answer(self.tokens())
+        Audit::of(&request, "GetJoinTokens", "join tokens")?.answer(tokens(&self.0))
     }
 
     async fn create_client_bundle(

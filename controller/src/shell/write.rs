@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use prost::Message;
-use swarm_proto::object::Role;
+use swarm_proto::object::{Role, Secret};
 use swarm_proto::spec::StackSpec;
 use swarm_proto::wire;
 use swarm_proto::wire::raft_client::RaftClient;
@@ -86,6 +86,7 @@ impl Controller {
             }
             wire::PromoteWish::METHOD => self.write_here::<wire::PromoteWish>(bytes).await,
             wire::JoinWish::METHOD => self.write_here::<wire::JoinWish>(bytes).await,
+            wire::TokensWish::METHOD => self.write_here::<wire::TokensWish>(bytes).await,
             wire::AddressWish::METHOD => self.write_here::<wire::AddressWish>(bytes).await,
             _ => Err(Status::unimplemented(format!("`{method}` cannot be passed on"))),
         }
@@ -273,6 +274,11 @@ impl Write for wire::PromoteWish {
     }
 }
 
+/// An empty text stands for none.
+fn secret(text: String) -> Option<Secret> {
+    (!text.is_empty()).then(|| Secret::new(text))
+}
+
 macro_rules! plain_write {
     ($request:ident, $method:literal, $answer:ident, $self:ident: $object:expr => $command:expr) => {
         impl Write for wire::$request {
@@ -304,6 +310,11 @@ plain_write!(RemoveNodeRequest, "RemoveNode", RemoveNodeResponse,
     self: format!("node {}", self.node) => Command::RemoveNode { node: self.node, force: self.force });
 plain_write!(RemoveVolumeRequest, "RemoveVolume", RemoveVolumeResponse,
     self: format!("volume {}", self.volume) => Command::RemoveVolume { volume: self.volume, force: self.force });
+plain_write!(TokensWish, "RotateJoinTokens", TokensSet,
+self: String::from("join tokens") => Command::RotateTokens {
+    controller: secret(self.controller),
+    agent: secret(self.agent),
+});
 plain_write!(AddressWish, "SetControllerAddress", AddressSet,
 self: format!("node {} at {}", self.node, self.address) => Command::SetControllerAddress {
     node: swarm_proto::id::NodeId(self.node),

@@ -115,6 +115,7 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         Control/Deploy               - - - - x x
         Control/Exec                 - - - - x x
         Control/GetClusterStatus     - - x x x x
+        Control/GetJoinTokens        - - - - x x
         Control/GetState             - - - x x x
         Control/GetVersion           - - x x x x
         Control/ListImages           - - - x x x
@@ -122,6 +123,7 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         Control/RemoveNode           - - - - x x
         Control/RemoveStack          - - - - x x
         Control/RemoveVolume         - - - - x x
+        Control/RotateJoinTokens     - - - - x x
         Control/ScaleService         - - - - x x
         Control/UpdateNode           - - - - x x
         Control/Watch                - - - x x x

@@ -1,7 +1,10 @@
-//! What a controller's disk shows to somebody who has only the disk.
+//! What a controller's disk shows to somebody who has only the disk, and join tokens that were given to the wrong hands.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use swarm_proto::transport::{self, JoinToken};
+use swarm_proto::wire;
 
 use crate::host::{Host, cluster_with, deploy, eventually, scale, stack};
 
@@ -53,4 +56,47 @@ async fn log_and_snapshots_show_no_secret_and_are_read_again() {
     fs::write(&key, format!("SWDATA-1-{}\n", "00".repeat(32))).unwrap();
     let message = hosts[0].refused(&["run"]);
     assert!(message.contains("was written under another key than that in `data.key`"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_token_lets_nobody_in_and_the_other_one_still_does() {
+    let hosts = cluster_with("", 3).await;
+    transport::install_crypto_provider();
+    let old_agent = hosts[0].expect(&["token", "agent"]);
+    let old_controller = hosts[0].expect(&["token", "controller"]);
+    let mut control = hosts[1].control().await;
+    let request = |id: &str, controller, agent| wire::RotateJoinTokensRequest {
+        request_id: String::from(id),
+        controller,
+        agent,
+    };
+    let rotated = control.rotate_join_tokens(request("r1", false, true)).await.unwrap();
+    let rotated = rotated.into_inner();
+    assert_eq!(rotated.controller_token, old_controller.trim());
+    assert_ne!(rotated.agent_token, old_agent.trim());
+    let again = control.rotate_join_tokens(request("r1", false, true)).await.unwrap();
+    assert_eq!(again.into_inner(), rotated, "a request that comes again rotates once");
+    let read = control.get_join_tokens(wire::GetJoinTokensRequest {}).await.unwrap();
+    assert_eq!(read.into_inner(), rotated);
+    let none = control.rotate_join_tokens(request("r2", false, false)).await.unwrap_err();
+    assert_eq!(none.message(), "the request names no token");
+
+    let join = async |host: &Host, token: &str| {
+        let token: JoinToken = token.trim().parse().unwrap();
+        transport::join(&host.address, &token, "a1", None).await.map_err(|error| error.to_string())
+    };
+    for host in &hosts {
+        eventually("the old token is worthless", async || match join(host, &old_agent).await {
+            Err(refused) if refused.starts_with("the join token is not valid") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        join(host, &rotated.agent_token).await.unwrap();
+    }
+    let refused = join(&hosts[0], &old_controller).await.unwrap_err();
+    assert!(refused.contains("is not `host:port`"), "the controllers' token is still known");
+    let log = hosts[1].log();
+    assert!(log.contains(r#"call="RotateJoinTokens" object="agent" outcome="done""#), "{log}");
+    let secret = rotated.agent_token.rsplit('-').next().unwrap();
+    assert!(!log.contains(secret), "the log shows a token");
 }

@@ -50,6 +50,7 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Control/Exec", WRITERS),
     // Controllers ask each other for their own numbers.
     ("Control/GetClusterStatus", READERS_AND_CONTROLLERS),
+    ("Control/GetJoinTokens", WRITERS),
     ("Control/GetState", READERS),
     // Controllers learn each other's raft ids by it.
     ("Control/GetVersion", READERS_AND_CONTROLLERS),
@@ -58,6 +59,7 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Control/RemoveNode", WRITERS),
     ("Control/RemoveStack", WRITERS),
     ("Control/RemoveVolume", WRITERS),
+    ("Control/RotateJoinTokens", WRITERS),
     ("Control/ScaleService", WRITERS),
     ("Control/UpdateNode", WRITERS),
     ("Control/Watch", READERS),

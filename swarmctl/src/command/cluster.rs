@@ -3,6 +3,7 @@
 mod backup;
 mod init;
 mod status;
+mod token;
 
 use super::Call;
 use crate::failure::Failure;
@@ -12,12 +13,8 @@ use crate::failure::Failure;
 pub(crate) enum ClusterCommand {
     /// Makes a new cluster with this host as its first controller
     Init(init::Init),
-    /// Prints how further hosts join, or only a token; on a controller's host
-    Token {
-        /// Print only the token that lets in such a host
-        #[arg(value_enum)]
-        role: Option<init::TokenRole>,
-    },
+    /// Prints how further hosts join, or only a token, on a controller's host; or makes new tokens
+    Token(token::Token),
     /// Shows the controllers: who leads, who lags, who can be lost
     Status,
     /// Writes the cluster's state into a file, while everything runs
@@ -29,7 +26,7 @@ pub(crate) fn run_here(command: ClusterCommand) -> Result<Option<ClusterCommand>
     if let ClusterCommand::Init(init) = &command {
         return init::init(init).map(|()| None);
     }
-    if let ClusterCommand::Token { role } = &command {
+    if let ClusterCommand::Token(token::Token { verb: None, role }) = &command {
         return init::token(*role).map(|()| None);
     }
     Ok(Some(command))
@@ -39,6 +36,7 @@ pub(crate) async fn run(command: ClusterCommand, call: &Call) -> Result<(), Fail
     match command {
         ClusterCommand::Status => status::run(call).await,
         ClusterCommand::Backup(backup) => backup::run(&backup, call).await,
-        ClusterCommand::Init(_) | ClusterCommand::Token { .. } => Ok(()),
+        ClusterCommand::Token(token) => token::run(token, call).await,
+        ClusterCommand::Init(_) => Ok(()),
     }
 }

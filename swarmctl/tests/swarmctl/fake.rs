@@ -219,6 +219,23 @@ impl Control for Served {
         Ok(Response::new(crate::objects::cluster_status(request.into_inner().stale)))
     }
 
+    async fn get_join_tokens(
+        &self,
+        _request: Request<wire::GetJoinTokensRequest>,
+    ) -> Answer<wire::JoinTokens> {
+        Ok(Response::new(tokens("old", "old")))
+    }
+
+    async fn rotate_join_tokens(
+        &self,
+        request: Request<wire::RotateJoinTokensRequest>,
+    ) -> Answer<wire::JoinTokens> {
+        let request = request.into_inner();
+        self.write(format!("rotate tokens {} {}", request.controller, request.agent))?;
+        let of = |rotated| if rotated { "new" } else { "old" };
+        Ok(Response::new(tokens(of(request.controller), of(request.agent))))
+    }
+
     async fn get_version(
         &self,
         _request: Request<wire::GetVersionRequest>,
@@ -230,6 +247,14 @@ impl Control for Served {
             leader_address: "10.9.0.2:2377".to_owned(),
             node: "n1".to_owned(),
         }))
+    }
+}
+
+fn tokens(controller: &str, agent: &str) -> wire::JoinTokens {
+    wire::JoinTokens {
+        controller_token: format!("SWTKN-1-root-controller-{controller}"),
+        agent_token: format!("SWTKN-1-root-agent-{agent}"),
+        controllers: vec!["10.9.0.1:2377".to_owned(), "10.9.0.2:2377".to_owned()],
     }
 }
 

@@ -13,4 +13,5 @@ mod members;
 mod objects;
 mod remote;
 mod terminal;
+mod token;
 mod views;

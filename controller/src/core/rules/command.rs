@@ -2,7 +2,7 @@
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
-use swarm_proto::object::{Availability, Node, NodeDescription, NodeStatus, Role};
+use swarm_proto::object::{Availability, Node, NodeDescription, NodeStatus, Role, Secret};
 use swarm_proto::spec::ServiceMode;
 
 use super::{Plan, deploy, node, volume};
@@ -50,6 +50,9 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
         Command::RemoveVolume { volume, force } => volume::remove(state, volume, *force),
         Command::Join { hostname, role, controller_address } => {
             Ok(join(state, hostname, *role, controller_address.clone(), now))
+        }
+        Command::RotateTokens { controller, agent } => {
+            rotate_tokens(state, controller.as_ref(), agent.as_ref())
         }
         Command::SetControllerAddress { node, address } => node::set_address(state, *node, address),
     }
@@ -99,6 +102,24 @@ fn scale(state: &State, name: &str, replicas: u32, now: Timestamp) -> Result<Dec
         decision.actions.push(Action::SetService(Box::new(scaled)));
     }
     Ok(decision)
+}
+
+fn rotate_tokens(
+    state: &State,
+    controller: Option<&Secret>,
+    agent: Option<&Secret>,
+) -> Result<Decision, Refusal> {
+    let Some(cluster) = &state.cluster else {
+        return Err(Refusal::unavailable("the cluster is not known yet"));
+    };
+    let mut cluster = cluster.as_ref().clone();
+    if let Some(secret) = controller {
+        cluster.controller_token = secret.clone();
+    }
+    if let Some(secret) = agent {
+        cluster.agent_token = secret.clone();
+    }
+    Ok(Decision::new(vec![Action::SetCluster(Box::new(cluster))], Vec::new()))
 }
 
 fn join(

@@ -18,7 +18,7 @@ pub(crate) struct Init {
 }
 
 /// Whom a token lets in.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum TokenRole {
     /// A further controller
     Controller,
