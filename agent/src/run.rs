@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_proto::object::Role;
-use swarm_proto::transport::{self, Identity, IdentityError, Keeper, Tls, TlsError};
+use swarm_proto::transport::{self, Identity, IdentityError, Keeper, Peer, Tls, TlsError};
 use swarm_runtime::ShimProgram;
 use swarm_runtime::kernel::Namespace;
 use tokio::net::TcpListener;
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::board::Board;
 use crate::config::Config;
+use crate::controllers::Controllers;
 use crate::description::{Describer, Fixed};
 use crate::executor::{Executor, ExecutorConfig, TaskError};
 use crate::image::{ImageError, Images};
@@ -138,8 +139,13 @@ async fn serve(config: Config) -> Result<(), RunError> {
     );
     let port = config.port;
     let listener = listen(port).await?;
-    let incoming = transport::accept_tls(listener, Arc::clone(&tls));
-    let server = transport::server().add_service(service.clone()).serve_with_incoming(incoming);
+    let controllers = Arc::new(Controllers::default());
+    let incoming = controllers.connections().accept(listener, Arc::clone(&tls));
+    let members = Arc::clone(&controllers);
+    let members = Arc::new(move |_: &str, peer: &Peer| members.check(peer));
+    let server = transport::guarded_server(members)
+        .add_service(service.clone())
+        .serve_with_incoming(incoming);
     tokio::spawn(until_error(server));
     let run_dir = &config.run_dir;
     std::fs::create_dir_all(run_dir)
@@ -152,7 +158,9 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let fixed = Fixed { address, port, labels: config.engine_labels.clone() };
     let describer = Describer::new(fixed);
     let state_dir = config.state_dir;
-    Sessions { identity, state_dir, tls, worker, board, executor, describer, cut_off }.run().await;
+    Sessions { identity, state_dir, tls, controllers, worker, board, executor, describer, cut_off }
+        .run()
+        .await;
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use tonic::Streaming;
 use tonic::transport::Channel;
 
 use crate::board::Board;
+use crate::controllers::Controllers;
 use crate::description::Describer;
 use crate::executor::Executor;
 use crate::journal::JournalError;
@@ -93,6 +94,8 @@ pub struct Sessions {
     pub state_dir: PathBuf,
     /// The host's certificate.
     pub tls: Arc<Tls>,
+    /// Told which nodes run controllers.
+    pub controllers: Arc<Controllers>,
     /// Makes assignments true.
     pub worker: Arc<Worker>,
     /// What to report.
@@ -169,6 +172,7 @@ impl Sessions {
         *welcomed = Some(*heard);
         self.cut_off.send_if_modified(|now| std::mem::replace(now, false));
         self.remember(&welcome.controllers);
+        self.controllers.set(&welcome.controller_nodes);
         // The session that was good is the first to try again.
         *preferred = Some(address);
         let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_milliseconds.max(50)));
@@ -313,6 +317,7 @@ impl Open<'_> {
                 self.answers += 1;
                 self.answered();
                 self.sessions.remember(&alive.controllers);
+                self.sessions.controllers.set(&alive.controller_nodes);
                 Ok(())
             }
             Heard::Assignments(assignments) => {

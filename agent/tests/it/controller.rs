@@ -233,7 +233,10 @@ impl Script {
             match message.message.unwrap() {
                 Heard::Hello(hello) => self.greet(hello, &sender).await,
                 Heard::Heartbeat(_) => {
-                    let alive = wire::Alive { controllers: vec![self.address.to_string()] };
+                    let alive = wire::Alive {
+                        controllers: vec![self.address.to_string()],
+                        controller_nodes: Vec::new(),
+                    };
                     let message = wire::ControllerMessage { message: Some(Say::Alive(alive)) };
                     if sender.send(Ok(message)).await.is_err() {
                         return;
@@ -262,6 +265,7 @@ impl Script {
             node_id: 2,
             heartbeat_milliseconds: 200,
             controllers: vec![self.address.to_string()],
+            controller_nodes: Vec::new(),
         };
         let assignments = wire::Assignments { complete: true, sequence: 1, diff: Some(diff) };
         {

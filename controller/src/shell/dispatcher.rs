@@ -115,7 +115,7 @@ async fn serve(
                     );
                 };
                 let said = match message {
-                    ToSession::Message(message) => to_wire(message),
+                    ToSession::Message(message) => to_wire(&controller, message),
                     ToSession::End(reason) => return goodbye(&controller, &reason),
                 };
                 if sender.send(Ok(said)).await.is_err() {
@@ -203,18 +203,26 @@ fn until_error<T>(stream: impl Stream<Item = Result<T, Status>>) -> impl Stream<
     whole.filter_map(|item| std::future::ready(item.ok()))
 }
 
-fn to_wire(message: ToAgent) -> wire::ControllerMessage {
+fn to_wire(controller: &Controller, message: ToAgent) -> wire::ControllerMessage {
+    // By node, for agents let in only these.
+    let nodes = || {
+        let controllers = controller.hub.view().state.controllers();
+        controllers.into_iter().map(|(_, node, _)| node.0).collect()
+    };
     say(match message {
         ToAgent::Welcome { node, heartbeat, controllers } => Said::Welcome(wire::Welcome {
             node_id: node.0,
             heartbeat_milliseconds: u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX),
             controllers,
+            controller_nodes: nodes(),
         }),
         ToAgent::Assignments { complete, sequence, diff } => {
             let diff = Some(wire::AssignmentDiff::from(&diff));
             Said::Assignments(wire::Assignments { complete, sequence, diff })
         }
-        ToAgent::Alive { controllers } => Said::Alive(wire::Alive { controllers }),
+        ToAgent::Alive { controllers } => {
+            Said::Alive(wire::Alive { controllers, controller_nodes: nodes() })
+        }
     })
 }
 

@@ -62,9 +62,11 @@ pub async fn rotate_tokens(
     if !request.controller && !request.agent {
         return Err(Refusal::invalid("the request names no token").into());
     }
-    let fresh = |wanted: bool| match wanted {
-        true => random_hex::<16>().map_err(|error| Status::internal(error.to_string())),
-        false => Ok(String::new()),
+    let fresh = |wanted: bool| {
+        if !wanted {
+            return Ok(String::new());
+        }
+        random_hex::<16>().map_err(|error| Status::internal(error.to_string()))
     };
     let wish = wire::TokensWish {
         request_id: request.request_id,

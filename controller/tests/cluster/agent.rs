@@ -129,6 +129,7 @@ async fn serves(hosts: &[Host], at: usize, identity: &Identity, name: &str) {
     let welcome = agent.welcomed().await;
     assert_eq!(welcome.node_id, identity.node_id.0);
     assert_eq!(welcome.controllers.len(), hosts.len());
+    assert_eq!(welcome.controller_nodes.len(), hosts.len());
     let first = agent.assigned().await;
     assert!(first.complete);
     agent.heartbeat().await;

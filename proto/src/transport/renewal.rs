@@ -163,7 +163,10 @@ where
     let due = renewal_due(&current.certificate_pem, keeper)?;
     let mut left = due.duration_since(SystemTime::now()).unwrap_or_default();
     if left.is_zero() {
-        let newer = renew(identity).await?;
+        let Identity { certificate_pem, key_pem, .. } = renew(identity.clone()).await?;
+        // What else stands in it may have changed meanwhile.
+        let present = Identity::load(state_dir)?.unwrap_or(identity);
+        let newer = Identity { certificate_pem, key_pem, ..present };
         newer.save(state_dir)?;
         current = newer.credentials();
         left = LOOK_EVERY;
