@@ -8,6 +8,7 @@ use crate::object::{
     NodeDescription, NodeStatus, Service, Stack, Task, TaskState, TaskStatus, Vip, Volume,
     VolumeHolding,
 };
+use crate::version::ClusterVersion;
 
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -219,4 +220,60 @@ pub enum Action {
     },
     /// Forgets a task.
     RemoveTask(TaskId),
+    /// Raises the cluster version. A version that is not higher than the one in force does nothing.
+    SetClusterVersion(ClusterVersion),
+}
+
+impl Action {
+    /// The cluster version that brought this action. A new action names the version that comes with it.
+    pub fn needs(&self) -> ClusterVersion {
+        match self {
+            // Only who knows the version itself can live with it.
+            Self::SetClusterVersion(version) => *version,
+            Self::SetCluster(_)
+            | Self::AddNode(_)
+            | Self::SetNodeStatus { .. }
+            | Self::SetNodeDescription { .. }
+            | Self::SetNodeWish { .. }
+            | Self::SetNodeAddress { .. }
+            | Self::SetNodeController { .. }
+            | Self::RemoveNode(_)
+            | Self::SetStack(_)
+            | Self::RemoveStack(_)
+            | Self::SetService(_)
+            | Self::SetServiceEndpoint { .. }
+            | Self::SetServiceRemoving(_)
+            | Self::RemoveService(_)
+            | Self::SetNetwork(_)
+            | Self::SetGateways { .. }
+            | Self::SetNetworkRemoving(_)
+            | Self::RemoveNetwork(_)
+            | Self::ReleaseAddresses { .. }
+            | Self::SetVolume(_)
+            | Self::SetHolding { .. }
+            | Self::SetVolumeRemoving(_)
+            | Self::RemoveVolume(_)
+            | Self::AddTask(_)
+            | Self::SetTaskAddresses { .. }
+            | Self::AssignTask { .. }
+            | Self::SetTaskDesired { .. }
+            | Self::SetTaskStatus { .. }
+            | Self::SetTaskMessage { .. }
+            | Self::RemoveTask(_) => ClusterVersion::FIRST,
+        }
+    }
+}
+
+impl Group {
+    /// The cluster version that all its actions need.
+    pub fn needs(&self) -> ClusterVersion {
+        self.actions.iter().map(Action::needs).max().unwrap_or_default()
+    }
+}
+
+impl Entry {
+    /// The cluster version that all its actions need.
+    pub fn needs(&self) -> ClusterVersion {
+        self.groups.iter().map(Group::needs).max().unwrap_or_default()
+    }
 }

@@ -17,4 +17,5 @@ pub mod spec;
 mod strategies;
 #[cfg(feature = "transport")]
 pub mod transport;
+pub mod version;
 pub mod wire;

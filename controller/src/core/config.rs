@@ -1,6 +1,7 @@
 //! What a core is started with.
 
 use swarm_proto::id::RaftId;
+use swarm_proto::version::ClusterVersion;
 
 use super::output::Recovered;
 use super::planted::Planted;
@@ -22,6 +23,8 @@ pub struct CoreConfig {
     pub snapshot_every: u64,
     /// Entries kept behind a snapshot for slow followers.
     pub snapshot_trailing: u64,
+    /// The highest cluster version that this controller knows.
+    pub knows: ClusterVersion,
     /// What the disk held.
     pub recovered: Recovered,
     /// A fault for the simulation to find; there is none in programs.
@@ -39,6 +42,7 @@ impl CoreConfig {
             heartbeat_ticks: 2,
             snapshot_every: 10_000,
             snapshot_trailing: 500,
+            knows: ClusterVersion::NEWEST,
             recovered,
             planted: Planted::default(),
         }

@@ -5,6 +5,7 @@ use swarm_proto::id::{NodeId, RaftId};
 use super::command::Command;
 use super::session::FromAgent;
 use super::state::State;
+use super::version::Program;
 
 /// Something that happened outside.
 #[derive(Debug, Clone)]
@@ -22,6 +23,13 @@ pub enum Input {
         message: Vec<u8>,
         /// What the data stands for.
         state: Box<State>,
+    },
+    /// Another controller said which program it runs; each says it whenever it connects.
+    PeerProgram {
+        /// Which.
+        peer: RaftId,
+        /// What it runs.
+        program: Program,
     },
     /// Messages to this controller could not be delivered.
     PeerUnreachable(RaftId),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use prost::Message as _;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2};
-use swarm_proto::entry::{Entry, Group, Request};
+use swarm_proto::entry::{Action, Entry, Group, Request};
 use swarm_proto::id::{NetworkId, NodeId, RaftId, Timestamp};
 use swarm_proto::wire;
 
@@ -17,6 +17,7 @@ use super::rules::quorum::{self, Sight};
 use super::rules::{self, Observed, driver};
 use super::session::FromAgent;
 use super::state::{State, answer};
+use super::version::Programs;
 
 /// Proposals that may be under way at once: more wait for the next tick.
 const IN_FLIGHT: usize = 64;
@@ -189,6 +190,7 @@ impl Leader {
         &mut self,
         member: &mut Member,
         state: &State,
+        programs: &Programs,
         now: Timestamp,
         replies: &mut Vec<Output>,
     ) -> Vec<(u64, CommandDone)> {
@@ -206,7 +208,8 @@ impl Leader {
         }
         let mut unchanged = Vec::new();
         for (token, request, command) in std::mem::take(&mut self.waiting) {
-            unchanged.extend(self.decide(member, token, request, &command, now, replies));
+            let asked = (token, request, &command);
+            unchanged.extend(self.decide(member, programs, asked, now, replies));
         }
         self.report(member, now, replies);
         self.pass(member, now);
@@ -216,9 +219,8 @@ impl Leader {
     fn decide(
         &mut self,
         member: &mut Member,
-        token: u64,
-        request: String,
-        command: &Command,
+        programs: &Programs,
+        (token, request, command): (u64, String, &Command),
         now: Timestamp,
         replies: &mut Vec<Output>,
     ) -> Option<(u64, CommandDone)> {
@@ -230,6 +232,7 @@ impl Leader {
             }
         }
         let decided = rules::command::decide(head, command, now).and_then(|decision| {
+            programs.allow(head, &decision.actions)?;
             self.check_quorum(head, member, command)?;
             Ok(decision)
         });
@@ -372,6 +375,21 @@ impl Leader {
         let waiting = self.waiting.into_iter().map(|(token, _, _)| token);
         for token in waiters.chain(waiting) {
             replies.push(Output::Reply { token, result: lost() });
+        }
+    }
+
+    /// Raises the cluster version once every controller knows a higher one.
+    pub(super) fn raise_version(
+        &mut self,
+        member: &mut Member,
+        programs: &Programs,
+        now: Timestamp,
+    ) {
+        let version = self.head.as_ref().and_then(|head| programs.raise(head, &member.members()));
+        if let Some(version) = version {
+            let actions = vec![Action::SetClusterVersion(version)];
+            // One that the log does not take is proposed again with the next tick.
+            self.propose(member, vec![Group { actions, ..Group::default() }], self.clock(now));
         }
     }
 

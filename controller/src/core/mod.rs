@@ -16,13 +16,13 @@ pub mod session;
 pub mod state;
 mod survivor;
 mod timing;
+mod version;
 
-use prost::Message as _;
 use raft::eraftpb::EntryType;
 use swarm_proto::entry::{Action, Entry, Group};
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Cluster, Role};
-use swarm_proto::wire;
+use swarm_proto::version::ClusterVersion;
 
 pub use command::{Command, CommandDone, Refusal, RefusalKind};
 pub use config::CoreConfig;
@@ -34,12 +34,15 @@ pub use session::{FromAgent, ToAgent};
 pub use state::{Event, State};
 pub use survivor::{Survivor, survive};
 pub use timing::Timing;
+pub use version::Program;
 
 use leader::Leader;
 use log::Log;
 use member::{Happening, Member};
 use planted::Fault;
 use reads::{Reader, Reads};
+use state::SnapshotError;
+use version::{Programs, newer, read_entry};
 
 /// Why a core cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,18 @@ pub enum StartError {
     /// The disk holds something that does not fit together.
     #[error("the disk's content does not fit together: {0}")]
     Recovered(String),
+    /// The cluster's version is one that this program does not know.
+    #[error("{0}")]
+    Newer(String),
+}
+
+impl From<SnapshotError> for StartError {
+    fn from(error: SnapshotError) -> Self {
+        match error {
+            SnapshotError::Newer(_) => Self::Newer(error.to_string()),
+            error => Self::Recovered(error.to_string()),
+        }
+    }
 }
 
 /// What one controller's core knows of the Raft group.
@@ -74,6 +89,8 @@ pub struct Core {
     state: State,
     leader: Option<Leader>,
     reads: Reads,
+    programs: Programs,
+    knows: ClusterVersion,
     now: Timestamp,
     /// How far the wall clock was stepped back in all.
     stepped_back: u64,
@@ -92,7 +109,7 @@ impl Core {
     pub fn new(config: CoreConfig) -> Result<Self, StartError> {
         let (log, snapshot) = Log::recover(&config.recovered)?;
         let state = match &snapshot {
-            Some(snapshot) => config.planted.snapshot(read_snapshot(snapshot)?),
+            Some(snapshot) => config.planted.snapshot(read_snapshot(snapshot, config.knows)?),
             None => State::default(),
         };
         let member = Member::new(&config, log, state.applied)?;
@@ -101,6 +118,8 @@ impl Core {
             state,
             leader: None,
             reads: Reads::default(),
+            programs: Programs::new(config.raft_id, config.knows),
+            knows: config.knows,
             now: Timestamp(0),
             stepped_back: 0,
             snapshot_every: config.snapshot_every,
@@ -152,6 +171,7 @@ impl Core {
             Input::Tick => self.tick(out, replies),
             Input::PeerMessage { bytes } => self.member.step(&bytes),
             Input::PeerSnapshot { message, state } => self.member.step_snapshot(&message, state),
+            Input::PeerProgram { peer, program } => self.programs.told(peer, program, &self.state),
             Input::PeerUnreachable(peer) => self.member.unreachable(peer),
             Input::SnapshotSent { to, ok } => self.member.snapshot_sent(to, ok),
             Input::Synced { micros } => self.member.synced(micros),
@@ -193,6 +213,7 @@ impl Core {
         if let Some(leader) = &mut self.leader {
             leader.tick(&self.member);
             leader.change_members(&mut self.member, &self.state);
+            leader.raise_version(&mut self.member, &self.programs, self.now);
         }
         if self.member.entries_since_snapshot(self.state.applied) >= self.snapshot_every {
             self.member.compact(&self.state, self.snapshot_trailing, out);
@@ -241,14 +262,16 @@ impl Core {
                 let early = self.member.planted().has(Fault::ReadBeforeApplied);
                 self.reads.on_confirmed(&context, if early { 0 } else { index });
             }
-            Happening::Restored(snapshot, state) => match take_snapshot(&snapshot, state) {
-                Ok(state) => {
-                    self.state = self.member.planted().snapshot(state);
-                    self.events.push(Event::Replaced);
-                    out.push(Output::MembersChanged(self.member.members()));
+            Happening::Restored(snapshot, state) => {
+                match take_snapshot(&snapshot, state, self.knows) {
+                    Ok(state) => {
+                        self.state = self.member.planted().snapshot(state);
+                        self.events.push(Event::Replaced);
+                        out.push(Output::MembersChanged(self.member.members()));
+                    }
+                    Err(error) => self.stop(out, error.to_string()),
                 }
-                Err(error) => self.stop(out, error.to_string()),
-            },
+            }
             Happening::Committed(entry) => self.apply(&entry, out, replies),
         }
     }
@@ -277,13 +300,9 @@ impl Core {
         out: &mut Vec<Output>,
         replies: &mut Vec<Output>,
     ) {
-        let decoded = wire::Entry::decode(entry.data.as_slice()).map_err(|e| e.to_string());
-        let decoded = decoded.and_then(|e| Entry::try_from(e).map_err(|e| e.to_string()));
-        let decoded = match decoded {
+        let decoded = match read_entry(entry.index, &entry.data, self.knows) {
             Ok(decoded) => decoded,
-            Err(reason) => {
-                return self.stop(out, format!("entry {} cannot be read: {reason}", entry.index));
-            }
+            Err(reason) => return self.stop(out, reason),
         };
         let planted = self.member.planted();
         if planted.has(Fault::ApplyTwice) && entry.index % 64 == self.member.id() {
@@ -309,7 +328,9 @@ impl Core {
 
     fn lead(&mut self, replies: &mut Vec<Output>) {
         let Some(leader) = &mut self.leader else { return };
-        for (token, done) in leader.work(&mut self.member, &self.state, self.now, replies) {
+        for (token, done) in
+            leader.work(&mut self.member, &self.state, &self.programs, self.now, replies)
+        {
             self.reads.add(Reader::Answer(token, done), replies);
         }
         self.reads.ask_new(&mut self.member);
@@ -358,13 +379,23 @@ impl Core {
 fn take_snapshot(
     snapshot: &raft::eraftpb::Snapshot,
     state: Option<Box<State>>,
+    knows: ClusterVersion,
 ) -> Result<State, StartError> {
-    state.map_or_else(|| read_snapshot(snapshot), |state| Ok(*state))
+    state.map_or_else(|| read_snapshot(snapshot, knows), |state| known(*state, knows))
 }
 
-fn read_snapshot(snapshot: &raft::eraftpb::Snapshot) -> Result<State, StartError> {
-    let state = State::from_bytes(&snapshot.data);
-    state.map_err(|error| StartError::Recovered(error.to_string()))
+fn read_snapshot(
+    snapshot: &raft::eraftpb::Snapshot,
+    knows: ClusterVersion,
+) -> Result<State, StartError> {
+    known(State::from_bytes(&snapshot.data)?, knows)
+}
+
+fn known(state: State, knows: ClusterVersion) -> Result<State, StartError> {
+    if state.cluster_version > knows {
+        return Err(StartError::Newer(newer(state.cluster_version, knows)));
+    }
+    Ok(state)
 }
 
 /// The disk content of a new cluster's first controller: node 1, raft id 1. `swarm-controller init` writes it, then
@@ -381,7 +412,8 @@ pub fn bootstrap(
         role: Role::Controller,
         controller_address: Some(controller_address.to_owned()),
     };
-    let mut actions = vec![Action::SetCluster(Box::new(cluster))];
+    let newest = Action::SetClusterVersion(ClusterVersion::NEWEST);
+    let mut actions = vec![Action::SetCluster(Box::new(cluster)), newest];
     if let Ok(decision) = rules::command::decide(&state, &join, now) {
         actions.extend(decision.actions);
     }
@@ -421,9 +453,7 @@ pub fn restore(
     controller_address: &str,
     now: Timestamp,
 ) -> Result<Option<Restored>, StartError> {
-    let state = State::from_bytes(backup);
-    let state = state.map_err(|error| StartError::Recovered(error.to_string()))?;
-    let mut state = state.restored(now);
+    let mut state = State::from_bytes(backup)?.restored(now);
     let joined = match host {
         RestoringHost::Known(node) => {
             state.make_first_controller(*node, controller_address).map(|raft_id| (*node, raft_id))

@@ -1,14 +1,14 @@
 //! A new cluster of one member from what the disk of an old one's survivor holds, for when the others are lost for good.
 
-use prost::Message as _;
 use prost_for_raft::Message as _;
 use raft::eraftpb::{ConfState, EntryType, HardState};
 use swarm_proto::entry::{Action, Entry, Group};
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
-use swarm_proto::wire;
+use swarm_proto::version::ClusterVersion;
 
 use super::log::Log;
 use super::output::{DiskBatch, DiskSnapshot, Recovered, SnapshotBody};
+use super::version::read_entry;
 use super::{StartError, State, member, state};
 
 /// What becomes of the survivor's disk.
@@ -55,7 +55,7 @@ pub fn survive(
 fn replay(recovered: &Recovered) -> Result<State, StartError> {
     let (_, snapshot) = Log::recover(recovered)?;
     let mut state = match &snapshot {
-        Some(snapshot) => super::read_snapshot(snapshot)?,
+        Some(snapshot) => super::read_snapshot(snapshot, ClusterVersion::NEWEST)?,
         None => State::default(),
     };
     for stored in &recovered.entries {
@@ -71,8 +71,8 @@ fn replay(recovered: &Recovered) -> Result<State, StartError> {
         if entry.get_entry_type() != EntryType::EntryNormal || entry.data.is_empty() {
             continue;
         }
-        let decoded = wire::Entry::decode(entry.data.as_slice()).map_err(|error| broken(&error))?;
-        let decoded = Entry::try_from(decoded).map_err(|error| broken(&error))?;
+        let decoded = read_entry(stored.index, &entry.data, ClusterVersion::NEWEST)
+            .map_err(StartError::Recovered)?;
         if !state::apply(&mut state, &decoded).checksum_matches {
             return Err(broken(&"the state before it is not the one that it was written for"));
         }

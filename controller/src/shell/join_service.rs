@@ -8,6 +8,7 @@ use sha2::Digest as _;
 use swarm_proto::id::NodeId;
 use swarm_proto::object::{Cluster, Node, Role};
 use swarm_proto::transport::{PeerInfo, known_peer, same_secret};
+use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
 use swarm_proto::wire::join_server::Join;
 use tonic::{Request, Response, Status};
@@ -35,6 +36,20 @@ impl JoinService {
         let valid = request.extensions().get::<PeerInfo>().filter(|info| !info.expired)?;
         let node = valid.peer.as_ref()?.node_id?;
         self.controller.hub.view().state.nodes.get(&node).cloned()
+    }
+
+    /// Refuses a controller that could not apply the cluster's log.
+    fn check_version(&self, knows: ClusterVersion) -> Result<(), Status> {
+        let version = self.controller.hub.view().state.cluster_version;
+        if knows >= version {
+            return Ok(());
+        }
+        let why = format!(
+            "this host's swarm-controller is too old: it knows cluster versions up to {knows}, and the cluster has version {version}"
+        );
+        Err(Refusal::conflict(why)
+            .hint("install the release that the other controllers run, then join again")
+            .into())
     }
 
     /// The role that a token's secret stands for.
@@ -96,6 +111,9 @@ impl Join for JoinService {
             request.controller_address = known;
         }
         check_names(&request, role)?;
+        if role == Role::Controller {
+            self.check_version(ClusterVersion::from_wire(request.knows))?;
+        }
         let authority = self.controller.authority(&cluster)?;
         // Before anything is changed: a request that cannot be signed lets nobody in.
         let sign = |node| {

@@ -9,6 +9,7 @@ use futures_util::{Stream, StreamExt as _};
 use sha2::Digest as _;
 use swarm_proto::id::RaftId;
 use swarm_proto::transport::{CONTROLLER_NAME, Tls, node_name};
+use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
 use swarm_proto::wire::control_client::ControlClient;
 use swarm_proto::wire::raft_client::RaftClient;
@@ -17,10 +18,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
+use tonic::metadata::MetadataValue;
 
 use super::departure::Departure;
 use super::hub::{Hub, View};
-use super::raft_service::RAFT_ID;
+use super::raft_service::{KNOWS, RAFT_ID, RELEASE};
 use super::raft_thread::{CoreHandle, Transmit};
 use crate::core::SnapshotMessage;
 
@@ -186,7 +188,10 @@ impl Peers {
         messages: mpsc::Receiver<Vec<u8>>,
     ) -> Request<impl Stream<Item = wire::RaftMessages> + use<>> {
         let mut request = Request::new(pieces(messages));
-        request.metadata_mut().insert(RAFT_ID, self.own.0.into());
+        let headers = request.metadata_mut();
+        headers.insert(RAFT_ID, self.own.0.into());
+        headers.insert(KNOWS, ClusterVersion::NEWEST.0.into());
+        headers.insert(RELEASE, MetadataValue::from_static(env!("CARGO_PKG_VERSION")));
         request
     }
 

@@ -8,8 +8,10 @@ use futures_util::{Stream, StreamExt as _};
 use prost_for_raft::Message as _;
 use swarm_proto::id::RaftId;
 use swarm_proto::transport::{Peer, known_peer};
+use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
 use swarm_proto::wire::raft_server::Raft;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::controller::Controller;
@@ -18,10 +20,16 @@ use super::dispatcher;
 use super::membership::{leaving, was_removed};
 use super::peers::receive_snapshot;
 use super::refusal::Refusal;
-use crate::core::State;
+use crate::core::{Program, State};
 
 /// The header in which a controller says which member of the Raft group it is.
 pub const RAFT_ID: &str = "swarm-raft-id";
+
+/// The header in which it says the highest cluster version that it knows. Release 0.1.0 has none.
+pub const KNOWS: &str = "swarm-knows";
+
+/// The header in which it says its release.
+pub const RELEASE: &str = "swarm-release";
 
 /// Serves other controllers.
 pub struct RaftService(pub Arc<Controller>);
@@ -35,8 +43,9 @@ impl Raft for RaftService {
         let caller = known_peer(&request)?.clone();
         // Also one that has nothing to say to this controller must learn that it is none any more.
         let raft_id = request.metadata().get(RAFT_ID).and_then(|id| id.to_str().ok()?.parse().ok());
-        if let Some(raft_id) = raft_id {
-            self.check_sender(&self.sender(&caller)?, RaftId(raft_id))?;
+        if let Some(raft_id) = raft_id.map(RaftId) {
+            self.check_sender(&self.sender(&caller)?, raft_id)?;
+            self.0.core.peer_program(raft_id, spoken(request.metadata())).await;
         }
         let mut pieces = request.into_inner();
         while let Some(piece) = pieces.next().await {
@@ -87,6 +96,14 @@ impl Raft for RaftService {
         let session = dispatcher::relayed(Arc::clone(&self.0), request.into_inner()).await?;
         Ok(Response::new(Box::pin(session)))
     }
+}
+
+/// What a controller said of its program.
+fn spoken(headers: &MetadataMap) -> Program {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let knows = text(KNOWS).and_then(|number| number.parse().ok()).unwrap_or_default();
+    let release = text(RELEASE).unwrap_or_default().to_owned();
+    Program { knows: ClusterVersion::from_wire(knows), release }
 }
 
 /// Who speaks.

@@ -16,8 +16,8 @@ use super::disk_thread::DiskThread;
 use super::fatal::{die, vital_thread};
 use super::hub::Hub;
 use crate::core::{
-    Command, CommandDone, Core, FromAgent, Input, Output, Refusal, RefusalKind, SnapshotMessage,
-    State, Status, ToAgent,
+    Command, CommandDone, Core, FromAgent, Input, Output, Program, Refusal, RefusalKind,
+    SnapshotMessage, State, Status, ToAgent,
 };
 
 /// Requests that may wait for the core.
@@ -89,6 +89,11 @@ impl CoreHandle {
     /// Hands over a message of another controller that carries a snapshot, of which this is the state.
     pub async fn peer_snapshot(&self, message: Vec<u8>, state: Box<State>) {
         self.input(Input::PeerSnapshot { message, state }).await;
+    }
+
+    /// Tells which program another controller runs.
+    pub async fn peer_program(&self, peer: RaftId, program: Program) {
+        self.input(Input::PeerProgram { peer, program }).await;
     }
 
     /// Tells that messages to a controller are being lost.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::join_all;
 use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::transport::node_name;
+use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
 use swarm_proto::wire::control_client::ControlClient;
 use tokio::time::timeout;
@@ -45,6 +46,7 @@ impl Controller {
             leader: view.leader.map_or(0, |leader| leader.0),
             members,
             clock: milliseconds(SystemTime::now()),
+            cluster_version: view.state.cluster_version.0,
         })
     }
 
@@ -83,6 +85,7 @@ impl Controller {
             certificate_from: validity.map(|(from, _)| milliseconds(from)),
             certificate_until: validity.map(|(_, until)| milliseconds(until)),
             syncs: Some(self.hub.writes.count.load(Ordering::Relaxed)),
+            knows: ClusterVersion::NEWEST.0,
             sync_time: Some(self.hub.writes.micros.load(Ordering::Relaxed)),
         })
     }

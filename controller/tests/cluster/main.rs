@@ -10,6 +10,7 @@ mod faults;
 mod forming;
 mod host;
 mod membership;
+mod released;
 mod renewal;
 mod secrets;
 mod status;

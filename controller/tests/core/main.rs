@@ -5,5 +5,7 @@
 mod contract;
 mod elections;
 mod laws;
+mod released;
 mod script;
 mod spec;
+mod versions;

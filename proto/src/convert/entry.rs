@@ -3,13 +3,19 @@
 use super::fields::{ConvertError, Fields, addresses, each};
 use crate::entry::{Action, Counter, Entry, Expect, Group, ObjectId, Request};
 use crate::id::{NetworkId, NodeId, RaftId, ServiceId, Timestamp, VolumeId};
+use crate::version::ClusterVersion;
 use crate::wire;
 use crate::wire::action::Action as WireAction;
 use crate::wire::object_id::Object as WireObject;
 
 impl From<&Entry> for wire::Entry {
     fn from(entry: &Entry) -> Self {
-        Self { time: entry.time.0, checksum: entry.checksum, groups: each(&entry.groups) }
+        Self {
+            time: entry.time.0,
+            checksum: entry.checksum,
+            groups: each(&entry.groups),
+            needs: entry.needs().to_wire(),
+        }
     }
 }
 
@@ -218,6 +224,7 @@ impl From<&Action> for wire::Action {
                 })
             }
             Action::RemoveTask(id) => WireAction::RemoveTask(id.to_string()),
+            Action::SetClusterVersion(version) => WireAction::SetClusterVersion(version.0),
         };
         Self { action: Some(action) }
     }
@@ -303,6 +310,9 @@ impl TryFrom<wire::Action> for Action {
                 Self::SetTaskMessage { task: at.text("task", &set.task)?, message: set.message }
             }
             WireAction::RemoveTask(id) => Self::RemoveTask(at.text("task", &id)?),
+            WireAction::SetClusterVersion(version) => {
+                Self::SetClusterVersion(ClusterVersion(version))
+            }
         })
     }
 }

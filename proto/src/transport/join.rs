@@ -7,6 +7,7 @@ use super::tls::fit;
 use super::{CONTROLLER_NAME, ConnectError, Identity, JoinToken, Peer, PeerRole, Tls, TlsError};
 use crate::id::{NodeId, RaftId};
 use crate::object::Role;
+use crate::version::ClusterVersion;
 use crate::wire;
 use crate::wire::join_client::JoinClient;
 
@@ -95,6 +96,7 @@ pub async fn join(
         certificate_signing_request: key.request_pem.clone(),
         hostname: hostname.to_owned(),
         controller_address: controller_address.unwrap_or_default().to_owned(),
+        knows: ClusterVersion::NEWEST.to_wire(),
     };
     let answer = JoinClient::new(channel).join_cluster(request).await?.into_inner();
     checked(answer, key, root)
@@ -125,6 +127,7 @@ pub async fn join_again(
         certificate_signing_request: key.request_pem.clone(),
         hostname: hostname.to_owned(),
         controller_address: controller_address.to_owned(),
+        knows: ClusterVersion::NEWEST.to_wire(),
     };
     let answer = JoinClient::new(channel).join_cluster(request).await?.into_inner();
     checked(answer, key, identity.ca_pem.clone())

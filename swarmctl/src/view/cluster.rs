@@ -1,5 +1,6 @@
 use serde::Serialize;
 use swarm_proto::id::Timestamp;
+use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
 
 use super::{View, age, table, time};
@@ -19,6 +20,8 @@ pub struct ClusterView {
     pub term: u64,
     /// The highest index that any controller knows to be committed.
     pub commit: u64,
+    /// The cluster version in force: what all controllers can be relied on to know.
+    pub cluster_version: u32,
     /// What may be lost.
     pub quorum: QuorumView,
     /// Every controller.
@@ -59,6 +62,8 @@ pub struct MemberView {
     pub error: Option<String>,
     /// Its version.
     pub version: Option<String>,
+    /// The highest cluster version that it knows.
+    pub knows: Option<u32>,
     /// The last index that it applied.
     pub applied: Option<u64>,
     /// Entries that it is behind.
@@ -98,6 +103,7 @@ impl ClusterView {
             leader,
             term,
             commit,
+            cluster_version: ClusterVersion::from_wire(status.cluster_version).0,
             members: members.collect(),
             quorum,
         }
@@ -108,10 +114,11 @@ impl ClusterView {
         let leader = self.members.iter().find(|member| Some(member.raft_id) == self.leader);
         let leader = leader.map_or_else(|| "none is known".to_owned(), View::name);
         let mut text = format!(
-            "cluster   {}\nleader    {leader}\nterm      {}\ncommit    {}\nquorum    {}\n\n",
+            "cluster   {}\nleader    {leader}\nterm      {}\ncommit    {}\nversion   {}\nquorum    {}\n\n",
             self.id,
             self.term,
             self.commit,
+            self.version_words(),
             self.quorum.words()
         );
         text += &table(&self.members, now, is_wide);
@@ -120,6 +127,23 @@ impl ClusterView {
             text.extend(["\n", loss]);
         }
         text + "\n"
+    }
+
+    /// The cluster version, and who keeps it from rising.
+    fn version_words(&self) -> String {
+        let version = self.cluster_version;
+        let next = self.members.iter().filter_map(|member| member.knows).max().unwrap_or(version);
+        let late = self.members.iter().filter(|member| member.knows.is_none_or(|own| own < next));
+        let late: Vec<String> = late
+            .map(|member| match &member.version {
+                Some(release) => format!("{} runs {release}", member.name()),
+                None => format!("{} cannot be asked", member.name()),
+            })
+            .collect();
+        if next <= version || late.is_empty() {
+            return version.to_string();
+        }
+        format!("{version}, and {next} once every controller knows it: {}", late.join(", "))
     }
 }
 
@@ -188,6 +212,7 @@ impl MemberView {
             since: since_time.map(time),
             error: text(&member.error),
             version: numbers.and_then(|numbers| text(&numbers.version)),
+            knows: numbers.map(|numbers| ClusterVersion::from_wire(numbers.knows).0),
             applied: numbers.map(|numbers| numbers.applied),
             lag: numbers.map(|numbers| commit.saturating_sub(numbers.applied)),
             sync_p50_us: numbers.and_then(|numbers| numbers.sync_p50),

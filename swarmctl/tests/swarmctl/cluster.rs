@@ -15,6 +15,7 @@ fn a_cluster() {
         leader    n2
         term      4
         commit    92
+        version   2
         quorum    2 of 3 reachable, 2 needed: none may be lost
 
         ID   HOSTNAME   MEMBER   CONTACT           LAG   SYNC P50/P99   ELECTION   CERTIFICATE
@@ -32,6 +33,7 @@ fn a_cluster() {
         leader    n2
         term      4
         commit    92
+        version   2
         quorum    2 of 3 reachable, 2 needed: none may be lost
 
         ID   HOSTNAME   MEMBER   CONTACT           LAG   SYNC P50/P99   ELECTION   CERTIFICATE   NODE   ADDRESS         VERSION   ERROR
@@ -51,6 +53,7 @@ fn a_cluster() {
           "leader": 2,
           "term": 4,
           "commit": 92,
+          "cluster_version": 2,
           "quorum": {
             "voters": 3,
             "reachable": 2,
@@ -68,6 +71,7 @@ fn a_cluster() {
               "since": null,
               "error": null,
               "version": "0.1.0",
+              "knows": 2,
               "applied": 91,
               "lag": 1,
               "sync_p50_us": 1250,
@@ -87,6 +91,7 @@ fn a_cluster() {
               "since": "2023-11-14T22:11:50.000Z",
               "error": null,
               "version": "0.1.0",
+              "knows": 2,
               "applied": 92,
               "lag": 0,
               "sync_p50_us": 1250,
@@ -106,6 +111,7 @@ fn a_cluster() {
               "since": "2023-11-14T22:11:50.000Z",
               "error": "nobody listens there",
               "version": null,
+              "knows": null,
               "applied": null,
               "lag": null,
               "sync_p50_us": null,
@@ -164,4 +170,21 @@ fn what_the_loss_of_a_controller_means() {
         n3 is lost: 1 of the lost must come back
     "#]]
     .assert_eq(&all.concat());
+}
+
+#[test]
+fn who_keeps_the_cluster_version_from_rising_is_named() {
+    let line = |status: wire::ClusterStatus| {
+        let words = ClusterView::of(status).words(false, NOW);
+        words.lines().find(|line| line.starts_with("version")).unwrap().to_owned()
+    };
+    let mut status = cluster_status(false);
+    assert_eq!(line(status.clone()), "version   2");
+    // What controllers of release 0.1.0 say.
+    status.cluster_version = 0;
+    status.members[1].numbers.as_mut().unwrap().knows = 0;
+    assert_eq!(
+        line(status),
+        "version   1, and 2 once every controller knows it: n2 runs 0.1.0, n3 cannot be asked"
+    );
 }

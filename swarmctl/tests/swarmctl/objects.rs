@@ -245,6 +245,7 @@ pub(crate) fn cluster_status(stale: bool) -> wire::ClusterStatus {
             election_timeout: Some(250),
             certificate_from: Some(ago(86_400).0),
             certificate_until: Some(NOW.0 + 89 * 86_400_000),
+            knows: 2,
             ..wire::ControllerNumbers::default()
         }),
     };
@@ -255,5 +256,6 @@ pub(crate) fn cluster_status(stale: bool) -> wire::ClusterStatus {
         leader: 2,
         members: vec![member(1, true), member(2, true), member(3, false)],
         clock: NOW.0,
+        cluster_version: 2,
     }
 }

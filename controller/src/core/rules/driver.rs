@@ -42,7 +42,10 @@ pub fn pass(state: &State, observed: &Observed, now: Timestamp) -> Pass {
                 if actions >= ACTIONS {
                     break;
                 }
-                if clone.apply_group(&group, &mut Vec::new()) {
+                // What a new release plans waits until all controllers understand it.
+                if group.needs() <= clone.cluster_version
+                    && clone.apply_group(&group, &mut Vec::new())
+                {
                     planned = true;
                     actions += group.actions.len();
                     pass.groups.push(group);

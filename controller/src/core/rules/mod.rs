@@ -24,6 +24,7 @@ use swarm_proto::entry::{Action, Counter, Expect, Group, ObjectId};
 use swarm_proto::id::Timestamp;
 
 use super::state::State;
+pub(crate) use node::name_of;
 pub use observed::Observed;
 
 /// What a rule wants done.

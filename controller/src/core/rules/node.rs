@@ -78,7 +78,7 @@ fn refuse_only_controller(state: &State, node: &Node) -> Result<(), Refusal> {
 }
 
 /// Host name, or id where none is known.
-pub(super) fn name_of(node: &Node) -> String {
+pub(crate) fn name_of(node: &Node) -> String {
     match node.description.hostname.as_str() {
         "" => node.id.to_string(),
         name => name.to_owned(),

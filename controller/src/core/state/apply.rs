@@ -6,6 +6,7 @@ use swarm_proto::entry::{Action, Entry, Expect, Group, Request};
 use swarm_proto::id::ServiceId;
 use swarm_proto::object::{AllocatedPort, Service};
 use swarm_proto::spec::{EndpointMode, NetworkAttachmentSpec, PortSpec, ServiceMode};
+use swarm_proto::version::ClusterVersion;
 
 use super::{Event, State};
 
@@ -85,6 +86,7 @@ impl State {
                 self.cluster = Some(Arc::new(cluster.as_ref().clone()));
                 Some(())
             }
+            Action::SetClusterVersion(version) => self.raise_version(*version),
             Action::AddNode(_)
             | Action::SetNodeStatus { .. }
             | Action::SetNodeDescription { .. }
@@ -115,6 +117,15 @@ impl State {
             | Action::SetTaskMessage { .. }
             | Action::RemoveTask(_) => self.act_task(action, events),
         }
+    }
+
+    fn raise_version(&mut self, version: ClusterVersion) -> Option<()> {
+        if version <= self.cluster_version {
+            return None;
+        }
+        self.cluster_version = version;
+        self.mix(u64::from(version.0));
+        Some(())
     }
 
     /// Mixes a number into the rolling checksum (FNV-1a over its bytes).

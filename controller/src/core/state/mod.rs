@@ -19,6 +19,7 @@ use swarm_proto::entry::{Counter, ObjectId};
 use swarm_proto::id::{NetworkId, NodeId, RaftId, ServiceId, Slot, TaskId, Timestamp, VolumeId};
 use swarm_proto::object::{Cluster, Network, Node, Service, Stack, Task, Volume};
 use swarm_proto::spec::ServiceSpec;
+use swarm_proto::version::ClusterVersion;
 
 pub use apply::{Applied, apply};
 pub(crate) use apply::{is_for, lacks_endpoint};
@@ -117,6 +118,8 @@ pub struct State {
     pub applied: u64,
     /// Mixes what every entry did.
     pub checksum: u64,
+    /// The cluster version in force; it only rises.
+    pub cluster_version: ClusterVersion,
     /// The cluster, once it was initialized.
     pub cluster: Option<Arc<Cluster>>,
     /// Stacks by name.

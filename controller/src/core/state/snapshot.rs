@@ -6,11 +6,13 @@ use prost::Message as _;
 use swarm_proto::convert::{ConvertError, Fields};
 use swarm_proto::id::{NetworkId, ServiceId, Timestamp};
 use swarm_proto::spec::ServiceSpec;
+use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
 use swarm_proto::wire::stored_object::Object;
 
 use super::index::Holder;
 use super::{NextIds, SlotHistory, State, Stored, Versions, lacks_endpoint};
+use crate::core::version::newer;
 
 /// Why bytes are no state.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +23,9 @@ pub enum SnapshotError {
     /// The message says something that no state can hold.
     #[error("the snapshot holds something that no state can hold")]
     Convert(#[from] ConvertError),
+    /// A cluster wrote them whose version this program does not know.
+    #[error("{}", newer(*.0, ClusterVersion::NEWEST))]
+    Newer(ClusterVersion),
 }
 
 impl State {
@@ -44,6 +49,7 @@ impl State {
             cursors: self.cursors.iter().map(|(id, address)| (id.0, *address)).collect(),
             network_versions: self.network_versions.iter().map(|(id, v)| (id.0, *v)).collect(),
             requests: self.request_order.iter().map(request).collect(),
+            cluster_version: self.cluster_version.to_wire(),
         }
         .encode_to_vec()
     }
@@ -112,12 +118,17 @@ impl State {
     /// Reads what [`State::to_bytes`] wrote, and builds the indexes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let snapshot = wire::StateSnapshot::decode(bytes)?;
+        let cluster_version = ClusterVersion::from_wire(snapshot.cluster_version);
+        if cluster_version > ClusterVersion::NEWEST {
+            return Err(SnapshotError::Newer(cluster_version));
+        }
         let at = Fields("StateSnapshot");
         let mut state = Self {
             clock: Timestamp(snapshot.clock),
             version: snapshot.version,
             applied: snapshot.applied,
             checksum: snapshot.checksum,
+            cluster_version,
             cluster: at.optional("cluster", snapshot.cluster)?.map(Arc::new),
             next: next_from_wire(snapshot.next.unwrap_or_default()),
             cursors: snapshot.cursors.into_iter().map(|(id, at)| (NetworkId(id), at)).collect(),
