@@ -90,6 +90,10 @@ bench-deploy: build images
 bench-failover: build images
     target/release/bench-failover
 
+# Writes and reads of three controllers beside three members of etcd on the same disk
+bench-raft: build
+    target/release/bench-raft
+
 # The demo once everything is built, from nothing running to the prompt
 bench-demo: build images
     target/release/bench-demo

@@ -20,8 +20,14 @@ pub type Figures = BTreeMap<&'static str, f64>;
 pub struct Case {
     /// What was measured.
     pub name: &'static str,
-    /// `s` or `MiB`; less is better.
+    /// `s` or `MiB`, of which less is better, or a rate such as `1/s`, of which more is.
     pub unit: &'static str,
+}
+
+impl Case {
+    fn is_rate(self) -> bool {
+        self.unit.ends_with("/s")
+    }
 }
 
 /// How many rounds to take: `BENCH_ROUNDS`, else `default`.
@@ -44,18 +50,18 @@ pub fn report(
     println!("{:<42} {:>4} {:>18} {heading:>22}", "", "", "swarmctl");
     let mut rows = Vec::new();
     for case in cases {
-        let mine = Spread::of(ours, case.name);
+        let mine = Spread::of(ours, *case);
         print!("{:<42} {:>4} {:>9.2} ({:>6.2})", case.name, case.unit, mine.median, mine.worst);
         let mut peers = serde_json::Map::new();
         if let Some((peer, rounds)) = peer {
-            let theirs = Spread::of(rounds, case.name);
+            let theirs = Spread::of(rounds, *case);
             let share = mine.median / theirs.median * 100.0;
             print!(" {:>12.2} ({:>6.2}) {share:>6.1} %", theirs.median, theirs.worst);
             peers.insert(peer.to_owned(), Value::from(theirs.median));
         }
         println!();
         rows.push(json!({
-            "case": case.name, "unit": case.unit, "better": "lower",
+            "case": case.name, "unit": case.unit, "better": if case.is_rate() { "higher" } else { "lower" },
             "ours": mine.median, "peers": peers,
         }));
     }
@@ -70,10 +76,11 @@ struct Spread {
 }
 
 impl Spread {
-    fn of(rounds: &[Figures], case: &str) -> Self {
-        let mut figures: Vec<f64> = rounds.iter().map(|figures| figures[case]).collect();
+    fn of(rounds: &[Figures], case: Case) -> Self {
+        let mut figures: Vec<f64> = rounds.iter().map(|figures| figures[case.name]).collect();
         figures.sort_by(f64::total_cmp);
-        let worst = figures.last().copied().unwrap_or(f64::NAN);
+        let worst = if case.is_rate() { figures.first() } else { figures.last() };
+        let worst = worst.copied().unwrap_or(f64::NAN);
         Self { median: figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN), worst }
     }
 }
