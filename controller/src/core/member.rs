@@ -123,11 +123,13 @@ impl Member {
         }
         let least = self.pace.election_ticks();
         let voters = &self.raw.store().conf_state().voters;
-        let mut heirs: Vec<u64> =
-            voters.iter().copied().filter(|id| *id != self.last_leader).collect();
-        heirs.sort_unstable();
-        let count = heirs.len().max(1);
-        let own = heirs.iter().position(|id| *id == self.id()).unwrap_or(0);
+        let heirs = || voters.iter().filter(|id| **id != self.last_leader);
+        let count = heirs().count().max(1);
+        let own = if heirs().any(|id| *id == self.id()) {
+            heirs().filter(|id| **id < self.id()).count()
+        } else {
+            0
+        };
         let first = usize::try_from(self.term() % count as u64).unwrap_or(0);
         let turn = (own + first) % count;
         let share = least / count;
@@ -149,6 +151,11 @@ impl Member {
     /// What this member knows of the group's timing.
     pub(super) fn timing(&self) -> Timing {
         self.pace.timing()
+    }
+
+    /// [`Timing::election_ms`] alone.
+    pub(super) fn election_ms(&self) -> u64 {
+        self.pace.election_ms()
     }
 
     /// The clock was looked at.

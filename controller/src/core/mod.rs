@@ -133,6 +133,16 @@ impl Core {
 
     /// Takes in what happened at wall-clock time `now`, and says what to do.
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Output> {
+        self.handle_all([input], now)
+    }
+
+    /// Takes in all that happened until wall-clock time `now`, in order. What it brings about goes to the disk and to
+    /// the other members at once, not input by input.
+    pub fn handle_all(
+        &mut self,
+        inputs: impl IntoIterator<Item = Input>,
+        now: Timestamp,
+    ) -> Vec<Output> {
         if self.stopped {
             return Vec::new();
         }
@@ -143,17 +153,28 @@ impl Core {
         }
         let mut out = Vec::new();
         let mut replies = Vec::new();
-        self.take(input, &mut out, &mut replies);
-        // Leading makes work for raft-rs, whose results make work for the leader.
+        for input in inputs {
+            // A leader's snapshot waits for nothing: the state that came with it is that of the next one in raft-rs.
+            let alone = matches!(input, Input::PeerSnapshot { .. });
+            self.take(input, &mut out, &mut replies);
+            if alone {
+                self.work(&mut out, &mut replies);
+            }
+        }
+        self.work(&mut out, &mut replies);
+        self.finish(&mut out, replies);
+        out
+    }
+
+    /// Leading makes work for raft-rs, whose results make work for the leader.
+    fn work(&mut self, out: &mut Vec<Output>, replies: &mut Vec<Output>) {
         loop {
-            let worked = self.settle(&mut out, &mut replies);
-            self.lead(&mut replies);
+            let worked = self.settle(out, replies);
+            self.lead(replies);
             if !worked && !self.member.has_work() {
                 break;
             }
         }
-        self.finish(&mut out, replies);
-        out
     }
 
     /// Time never falls: after a step back of the wall clock it goes on from where it was.
@@ -372,6 +393,11 @@ impl Core {
     /// How long elections are waited for, and what that follows.
     pub fn timing(&self) -> Timing {
         self.member.timing()
+    }
+
+    /// [`Timing::election_ms`] alone.
+    pub fn election_ms(&self) -> u64 {
+        self.member.election_ms()
     }
 }
 

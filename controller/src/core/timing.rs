@@ -101,6 +101,11 @@ impl Pace {
         self.election
     }
 
+    /// The time-out in force, in milliseconds.
+    pub(super) fn election_ms(&self) -> u64 {
+        self.election as u64 * self.tick_ms
+    }
+
     /// The longest time-out that can come into force, in ticks.
     pub(super) fn longest_ticks(&self) -> usize {
         usize::try_from(LONGEST_MS / self.tick_ms).unwrap_or(usize::MAX).max(self.least)
@@ -168,7 +173,7 @@ impl Pace {
 
     pub(super) fn timing(&self) -> Timing {
         Timing {
-            election_ms: self.election as u64 * self.tick_ms,
+            election_ms: self.election_ms(),
             sync_p50: self.syncs.percentile(50),
             sync_p99: self.syncs.percentile(99),
             slowest_sync: self.slowest_sync(),

@@ -245,6 +245,7 @@ pub fn start(
 impl<T: Transmit> RaftThread<T> {
     async fn run(mut self) {
         let mut waiting = Vec::with_capacity(DRAIN);
+        let mut inputs = Vec::with_capacity(DRAIN);
         let mut next_tick = Instant::now() + self.tick;
         let mut stop_at: Option<Instant> = None;
         while !self.may_stop(stop_at) {
@@ -256,16 +257,17 @@ impl<T: Transmit> RaftThread<T> {
             for request in waiting.drain(..) {
                 if let Request::Stop(patience) = request {
                     stop_at = stop_at.or(Some(Instant::now() + patience));
-                    self.handle(Input::StepDown);
+                    inputs.push(Input::StepDown);
                 } else {
-                    self.take(request);
+                    inputs.extend(self.take(request));
                 }
             }
+            self.handle(inputs.drain(..));
             let now = Instant::now();
             if now >= next_tick {
                 // Ticks that this process slept through do not count: nobody could be heard meanwhile.
                 next_tick = (next_tick + self.tick).max(now);
-                self.handle(Input::Tick);
+                self.handle([Input::Tick]);
                 self.log_timing();
             }
         }
@@ -275,8 +277,8 @@ impl<T: Transmit> RaftThread<T> {
     }
 
     fn log_timing(&mut self) {
-        let timing = self.core.timing();
-        if timing.election_ms != self.election_ms {
+        if self.core.election_ms() != self.election_ms {
+            let timing = self.core.timing();
             tracing::info!(
                 election_ms = timing.election_ms,
                 before_ms = self.election_ms,
@@ -296,28 +298,30 @@ impl<T: Transmit> RaftThread<T> {
         })
     }
 
-    fn take(&mut self, request: Request) {
+    /// What a request is to the core; `None` when it was answered or comes to nothing.
+    fn take(&mut self, request: Request) -> Option<Input> {
         match request {
-            Request::Input(input) => self.handle(input),
+            Request::Input(input) => Some(input),
             Request::Command { request_id, command, reply } => {
                 let token = self.token();
                 self.replies.insert(token, reply);
-                self.handle(Input::Command { token, request_id, command });
+                Some(Input::Command { token, request_id, command })
             }
             Request::Read(reply) => {
                 let token = self.token();
                 self.reads.insert(token, reply);
-                self.handle(Input::ReadBarrier { token });
+                Some(Input::ReadBarrier { token })
             }
             Request::Status(reply) => {
                 // Nobody waits any more when the client went away.
                 let _ = reply.send(self.core.status());
+                None
             }
             Request::OpenSession { session, node, outgoing } => {
                 self.sessions.insert(session, outgoing);
-                self.handle(Input::SessionOpened { session, node });
+                Some(Input::SessionOpened { session, node })
             }
-            Request::Stop(_) => {}
+            Request::Stop(_) => None,
         }
     }
 
@@ -326,14 +330,17 @@ impl<T: Transmit> RaftThread<T> {
         self.next_token
     }
 
-    /// Hands one input to the core, and then what that brought about.
-    fn handle(&mut self, input: Input) {
-        self.own.push(input);
-        while let Some(input) = self.own.pop() {
-            if let Input::SessionClosed { session } = &input {
-                self.sessions.remove(session);
+    /// Hands inputs to the core, and then what they brought about.
+    fn handle(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        self.own.extend(inputs);
+        while !self.own.is_empty() {
+            let inputs = std::mem::take(&mut self.own);
+            for input in &inputs {
+                if let Input::SessionClosed { session } = input {
+                    self.sessions.remove(session);
+                }
             }
-            for output in self.core.handle(input, now()) {
+            for output in self.core.handle_all(inputs, now()) {
                 self.carry_out(output);
             }
         }
