@@ -8,7 +8,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::cgroup::{Cgroup, CgroupError, CgroupSpec};
@@ -156,17 +155,7 @@ impl Container {
             fd_names,
         };
         let spawn = |source| ContainerError::Spawn { id: id.clone(), source };
-        let (ours, theirs) = UnixStream::pair().map_err(spawn)?;
-        // No pre_exec, no uid, no process group: std then uses posix_spawn, which does not copy this
-        // process's page tables.
-        let mut child = Command::new(program.path())
-            .arg("shim")
-            .env_clear()
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .map_err(spawn)?;
+        let (mut child, ours) = program.run("shim").map_err(spawn)?;
         let answer = ask_new_shim(&ours, &request, &fds);
         // This first process only hands over to the shim proper; it ends by itself.
         child.wait().map_err(spawn)?;

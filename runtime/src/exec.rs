@@ -12,7 +12,6 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde::{Deserialize, Serialize};
@@ -159,16 +158,7 @@ impl Container {
         let has_terminal = options.terminal.is_some();
         let request = ExecRequest { dir: self.dir().to_owned(), pid, options };
         let spawn = |source| ExecError::Spawn { id: id.clone(), source };
-        let (control, theirs) = UnixStream::pair().map_err(spawn)?;
-        // As for a shim: nothing here makes std copy this process's page tables.
-        let mut child = Command::new(program.path())
-            .arg("exec")
-            .env_clear()
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .map_err(spawn)?;
+        let (mut child, control) = program.run("exec").map_err(spawn)?;
         let asked = message::send(&control, &request, &[]);
         let answer = asked.and_then(|()| message::receive::<Reply>(&control));
         // This first process only hands over to the companion proper; it ends by itself.

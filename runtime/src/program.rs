@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
@@ -51,8 +53,24 @@ impl ShimProgram {
             .map_err(|source| ProgramError::Seal { path: path.to_owned(), source })
     }
 
+    /// Runs a command of the copy with one end of a socket as its standard input. The process hands over to a copy of
+    /// itself and ends: the caller talks first, and then waits for it.
+    pub(crate) fn run(&self, command: &str) -> io::Result<(Child, UnixStream)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        // No pre_exec, no uid, no process group: std then uses posix_spawn, which does not copy this process's page
+        // tables.
+        let child = Command::new(self.path())
+            .arg(command)
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()?;
+        Ok((child, ours))
+    }
+
     /// The path under which this process can execute the copy.
-    pub(crate) fn path(&self) -> PathBuf {
+    fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
     }
 }
@@ -115,7 +133,6 @@ fn u16_at(bytes: &[u8], at: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::Command;
 
     #[test]
     fn a_sealed_program_runs_and_cannot_be_changed() {

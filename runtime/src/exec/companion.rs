@@ -16,7 +16,7 @@ use crate::container::{Container, ContainerError};
 use crate::init::{self, ExecSetup};
 use crate::message;
 use crate::record::ContainerStatus;
-use crate::shim::leave_caller;
+use crate::shim::run_detached;
 use crate::spec::{Config, SpecError};
 use crate::sys::{self, Cloned};
 
@@ -49,30 +49,22 @@ fn call(step: &'static str) -> impl FnOnce(rustix::io::Errno) -> StartError {
 
 /// Runs the companion; the program's `exec` command.
 pub fn run() -> ExitCode {
-    match sys::fork() {
-        Ok(0) => live(),
-        Ok(_) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+    run_detached(|caller, request, _fds| live(&caller, &request))
 }
 
-fn live() -> ExitCode {
-    let Ok(caller) = leave_caller() else { return ExitCode::FAILURE };
-    let Ok((request, _)) = message::receive::<ExecRequest>(&caller) else {
-        return ExitCode::FAILURE;
-    };
-    let failed = match start(&request) {
+fn live(caller: &UnixStream, request: &ExecRequest) -> ExitCode {
+    let failed = match start(request) {
         Ok(running) => {
             let fds: Vec<_> = running.streams.iter().map(AsFd::as_fd).collect();
             // When the caller is gone already, the program is hung up at once.
-            let _ = message::send(&caller, &Reply::Started, &fds);
-            return running.serve(&caller);
+            let _ = message::send(caller, &Reply::Started, &fds);
+            return running.serve(caller);
         }
         Err(StartError::NotRunning) => Reply::NotRunning,
         Err(StartError::Program { reason, code }) => Reply::Failed { reason, code },
         Err(error) => Reply::Failed { reason: sys::explain(&error), code: init::NOT_RUNNABLE },
     };
-    let _ = message::send(&caller, &failed, &[]);
+    let _ = message::send(caller, &failed, &[]);
     ExitCode::FAILURE
 }
 

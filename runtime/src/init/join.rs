@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use super::{InitError, Program, exec, stage, user};
+use super::{InitError, Program, exec, stage, stream, user};
 use crate::exec::{ExecOptions, resize};
 use crate::message::{self, Reply};
 use crate::record::ContainerRecord;
@@ -117,32 +117,18 @@ fn set_streams(
     root: &Root,
     identity: &user::Identity,
 ) -> Result<Option<OwnedFd>, InitError> {
-    let put = |fd: &OwnedFd, number| {
-        sys::duplicate_onto(fd.as_fd(), number).map_err(InitError::step("set standard streams"))
-    };
-    // So that a program that is not root can open /dev/stdout or its terminal.
-    let owner = Some(rustix::fs::Uid::from_raw(identity.uid));
-    let own = |fd: &OwnedFd| {
-        rustix::fs::fchown(fd, owner, None).map_err(InitError::call("hand over standard streams"))
-    };
     if let Some(size) = options.terminal {
         let (master, peer) = device::make_terminal(root)?;
         resize(master.as_fd(), size).map_err(InitError::step("set the terminal's size"))?;
-        rustix::process::ioctl_tiocsctty(&peer)
-            .map_err(InitError::call("make the terminal the session's"))?;
-        own(&peer)?;
-        for number in 0..=2 {
-            put(&peer, number)?;
-        }
+        stream::give_terminal(&peer, identity)?;
         return Ok(Some(master));
     }
     // As the companion made them: output, errors, input.
     for (fd, number) in streams.iter().zip([1, 2, 0]) {
-        own(fd)?;
-        put(fd, number)?;
+        stream::give(fd, number, identity)?;
     }
     if !options.input {
-        put(&device::open_null(root, OFlags::RDONLY)?, 0)?;
+        stream::put(&device::open_null(root, OFlags::RDONLY)?, 0)?;
     }
     Ok(None)
 }

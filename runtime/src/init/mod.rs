@@ -10,6 +10,7 @@ mod join;
 mod limit;
 mod reap;
 mod stage;
+mod stream;
 mod user;
 
 use std::io;

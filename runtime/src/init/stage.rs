@@ -15,7 +15,7 @@ use rustix::process::{
 };
 
 use super::user::Identity;
-use super::{InitError, Setup, user};
+use super::{InitError, Setup, stream, user};
 use crate::message::SeccompChoice;
 use crate::record;
 use crate::rootfs::{self, Missing, Root, device, mask, mount};
@@ -222,30 +222,14 @@ fn set_streams(
     root: &Root,
     identity: &Identity,
 ) -> Result<Option<OwnedFd>, InitError> {
-    let put = |fd: &OwnedFd, number| {
-        sys::duplicate_onto(fd.as_fd(), number).map_err(InitError::step("set standard streams"))
-    };
-    let owner = Some(rustix::fs::Uid::from_raw(identity.uid));
-    let own = |fd: &OwnedFd| {
-        rustix::fs::fchown(fd, owner, None).map_err(InitError::call("hand over standard streams"))
-    };
     if setup.config.program.terminal {
         let (master, peer) = device::open_terminal(root)?;
-        rustix::process::ioctl_tiocsctty(&peer)
-            .map_err(InitError::call("make the terminal the session's"))?;
-        own(&peer)?;
-        for number in 0..=2 {
-            put(&peer, number)?;
-        }
+        stream::give_terminal(&peer, identity)?;
         return Ok(Some(master));
     }
-    let null = device::open_null(root, OFlags::RDWR)?;
-    put(&null, 0)?;
-    // So that a program that is not root can open /dev/stdout.
-    own(&setup.stdout)?;
-    own(&setup.stderr)?;
-    put(&setup.stdout, 1)?;
-    put(&setup.stderr, 2)?;
+    stream::put(&device::open_null(root, OFlags::RDWR)?, 0)?;
+    stream::give(&setup.stdout, 1, identity)?;
+    stream::give(&setup.stderr, 2, identity)?;
     Ok(None)
 }
 

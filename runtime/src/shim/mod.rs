@@ -8,26 +8,35 @@ mod create;
 mod log;
 mod serve;
 
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+
+use serde::de::DeserializeOwned;
 
 use crate::message::{self, CreateRequest, Reply};
 use crate::sys;
 
 /// Runs the shim; the program's `shim` command.
 pub fn run() -> ExitCode {
-    match sys::fork() {
-        Ok(0) => live(),
-        Ok(_) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+    run_detached(live)
 }
 
-fn live() -> ExitCode {
-    let Ok(caller) = leave_caller() else { return ExitCode::FAILURE };
-    let Ok((request, fds)) = message::receive::<CreateRequest>(&caller) else {
-        return ExitCode::FAILURE;
-    };
+/// Goes on in a copy of this process that has left the caller, with the socket to it and what it asks first.
+pub(crate) fn run_detached<T: DeserializeOwned>(
+    live: impl FnOnce(UnixStream, T, Vec<OwnedFd>) -> ExitCode,
+) -> ExitCode {
+    match sys::fork() {
+        Ok(0) => {}
+        Ok(_) => return ExitCode::SUCCESS,
+        Err(_) => return ExitCode::FAILURE,
+    }
+    let asked = leave_caller().and_then(|caller| Ok((message::receive(&caller)?, caller)));
+    let Ok(((request, fds), caller)) = asked else { return ExitCode::FAILURE };
+    live(caller, request, fds)
+}
+
+fn live(caller: UnixStream, request: CreateRequest, fds: Vec<OwnedFd>) -> ExitCode {
     let created = create::create(request, fds);
     // Give back what reading the configuration took, before the long wait.
     sys::release_memory();
@@ -46,7 +55,7 @@ fn live() -> ExitCode {
 }
 
 /// Takes the socket from standard input and becomes independent of who started this process.
-pub(crate) fn leave_caller() -> std::io::Result<UnixStream> {
+fn leave_caller() -> std::io::Result<UnixStream> {
     let socket = UnixStream::from(sys::duplicate_standard(0)?);
     let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
     for number in 0..=2 {
