@@ -1,7 +1,6 @@
 //! Programs that people run in tasks' containers.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use swarm_proto::assignment::{AssignmentDiff, TaskAssignment};
 use swarm_proto::exec::{WINDOW, cost};
@@ -16,7 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-use crate::host::{ADDRESS, Host, PORT, on_a_host};
+use crate::host::{ADDRESS, Host, PORT, eventually, on_a_host};
 
 /// One call: what goes in, and what came out so far.
 struct Call {
@@ -93,14 +92,6 @@ fn processes(text: &str) -> usize {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
     lines.filter(|line| String::from_utf8_lossy(line).replace('\0', " ").contains(text)).count()
-}
-
-async fn eventually(what: &str, mut look: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
-    while !look() {
-        assert!(Instant::now() < end, "waited for {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[test]

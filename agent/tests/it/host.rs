@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -34,6 +35,15 @@ pub(crate) struct Host {
     pub(crate) busybox: String,
     pub(crate) cgroup_parent: String,
     agent: Option<Child>,
+}
+
+/// Waits until something is so.
+pub(crate) async fn eventually(what: &str, mut look: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !look() {
+        assert!(Instant::now() < end, "waited for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Runs a test on a thread with a network and mounts of its own: nothing of the machine's is touched.

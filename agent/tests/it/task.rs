@@ -13,7 +13,7 @@ use swarm_proto::transport::AGENT_NAME;
 use swarm_proto::wire;
 use swarm_proto::wire::agent_client::AgentClient;
 
-use crate::host::{ADDRESS, Host, PORT, on_a_host};
+use crate::host::{ADDRESS, Host, PORT, eventually, on_a_host};
 
 fn tasks(tasks: Vec<TaskAssignment>) -> AssignmentDiff {
     AssignmentDiff { tasks, ..AssignmentDiff::default() }
@@ -45,14 +45,6 @@ fn runs(pid: u32) -> bool {
 fn began(pid: u32) -> String {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap().to_owned()
-}
-
-async fn eventually(what: &str, mut look: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
-    while !look() {
-        assert!(Instant::now() < end, "waited for {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[test]
