@@ -84,8 +84,10 @@ fn a_terminal_works_and_a_killed_client_leaves_nothing() {
     let size = Winsize { ws_row: 31, ws_col: 77, ws_xpixel: 0, ws_ypixel: 0 };
     let terminal = openpty(Some(&size), None).unwrap();
     let slave = || -> OwnedFd { terminal.slave.as_fd().try_clone_to_owned().unwrap() };
+    let script = "stty size; until stty size | grep 50; do sleep 0.05; done; \
+                  read line; echo got $line; cat";
     let mut child = lab
-        .command(&["exec", "-it", "x_sleeper", "sh", "-c", "stty size; read line; stty size; cat"])
+        .command(&["exec", "-it", "x_sleeper", "sh", "-c", script])
         .stdin(slave())
         .stdout(slave())
         .stderr(slave())
@@ -97,10 +99,9 @@ fn a_terminal_works_and_a_killed_client_leaves_nothing() {
     rustix::termios::tcsetwinsize(&terminal.slave, larger).unwrap();
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
     kill(pid, Signal::SIGWINCH).unwrap();
-    // The size and the line go the same way, one after the other.
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    master.write_all(b"\r").unwrap();
     shows(&mut master, "50 99");
+    master.write_all(b"word\r").unwrap();
+    shows(&mut master, "got word");
     master.write_all(b"\x03").unwrap();
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(130));
