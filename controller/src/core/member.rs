@@ -15,7 +15,7 @@ use super::log::Log;
 use super::output::{DiskBatch, DiskEntry, DiskSnapshot, Output, SnapshotBody, SnapshotMessage};
 use super::planted::{Fault, Planted};
 use super::timing::{Pace, Timing};
-use super::{Members, StartError, State};
+use super::{Members, StartError, State, append};
 
 const MAX_MESSAGE: u64 = 1 << 20;
 const MAX_UNCOMMITTED: u64 = 64 << 20;
@@ -85,7 +85,6 @@ impl Member {
             max_inflight_msgs: 256,
             check_quorum: true,
             pre_vote: true,
-            batch_append: true,
             max_uncommitted_size: MAX_UNCOMMITTED,
             max_committed_size_per_ready: MAX_COMMITTED_AT_ONCE,
             ..raft::Config::default()
@@ -499,7 +498,7 @@ impl Member {
 
     fn send(&mut self, messages: Vec<Message>, out: &mut Vec<Output>) {
         let mut by_peer: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
-        for message in messages {
+        for message in append::join(messages, MAX_MESSAGE) {
             let bytes = self.pace.encode(&message);
             if message.get_msg_type() == MessageType::MsgSnapshot {
                 self.send_snapshot(&message, bytes, out);

@@ -1,6 +1,7 @@
 //! The pure core: one controller's Raft member, replicated state, rules and sessions. Same inputs, same outputs:
 //! no clock, no randomness, no disk and no network in here.
 
+mod append;
 pub mod command;
 pub mod config;
 mod dispatcher;
