@@ -1,6 +1,6 @@
 //! Machines with their agents and controllers: starting, stopping, losing power.
 
-use swarm_controller::core::{Core, CoreConfig, State};
+use swarm_controller::core::{Core, CoreConfig, Input, State};
 use swarm_proto::id::{NodeId, RaftId};
 
 use crate::agent::Agent;
@@ -33,6 +33,8 @@ pub(crate) struct Controller {
     pub(crate) published: State,
     pub(crate) clock: Clock,
     pub(crate) paused_until: u64,
+    /// What it takes in when it wakes.
+    pub(crate) waiting: Vec<Input>,
     /// Whether a sync is under way.
     pub(crate) syncing: bool,
     pub(crate) sync_begun: u64,
@@ -63,6 +65,7 @@ impl Controller {
             published: State::default(),
             clock,
             paused_until: 0,
+            waiting: Vec::new(),
             syncing: false,
             sync_begun: 0,
             trap: None,
@@ -205,6 +208,7 @@ impl World {
         let Some(controller) = self.controllers.get_mut(&id) else { return };
         if controller.core.take().is_some() {
             controller.run += 1;
+            controller.waiting.clear();
             controller.disk.kill();
             self.tell(|| format!("{id} stops"));
         }

@@ -12,11 +12,32 @@ use crate::world::{Happening, World};
 const QUICKEST_SYNC: u64 = 1;
 
 impl World {
-    /// Hands one input to a core, and carries out what that brings about.
+    /// An input of a core, which takes it at once or, in a busy process, with all that come before it wakes.
     pub(crate) fn input(&mut self, id: u64, input: Input) {
         let Some(controller) = self.controllers.get_mut(&id) else { return };
+        if controller.core.is_none() {
+            return;
+        }
+        let run = controller.run;
+        controller.waiting.push(input);
+        if controller.waiting.len() > 1 {
+            return;
+        }
+        match self.random.between(0, 2 * self.busy + 1).saturating_sub(self.busy) {
+            0 => self.wake(id),
+            after => self.at(after, Happening::Wake { controller: id, run }),
+        }
+    }
+
+    /// Hands all that waits to a core, and carries out what that brings about.
+    pub(crate) fn wake(&mut self, id: u64) {
+        let Some(controller) = self.controllers.get_mut(&id) else { return };
+        let inputs = std::mem::take(&mut controller.waiting);
         let Some(core) = controller.core.as_mut() else { return };
-        let outputs = core.handle(input, controller.clock.read(self.now));
+        if inputs.is_empty() {
+            return;
+        }
+        let outputs = core.handle_all(inputs, controller.clock.read(self.now));
         let status = core.status();
         // A group's only voter leads at once, but may not tell before its vote is on disk.
         if status.leading && controller.disk.promised().0 >= status.term {

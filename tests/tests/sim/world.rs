@@ -46,6 +46,7 @@ pub(crate) struct Outcome {
 /// Something that happens at a time.
 pub(crate) enum Happening {
     Tick { controller: u64, run: u64 },
+    Wake { controller: u64, run: u64 },
     Message { to: u64, message: Input },
     Unreachable { from: u64, run: u64, to: u64 },
     SnapshotSent { from: u64, run: u64, to: u64, ok: bool },
@@ -119,6 +120,8 @@ pub(crate) struct World {
     pub(crate) acknowledged: u64,
     /// How long the disks of this run take, at most, to sync.
     pub(crate) sync: u64,
+    /// How long the processes of this run, at most, leave what comes waiting, in milliseconds.
+    pub(crate) busy: u64,
     pub(crate) snapshot_every: u64,
     pub(crate) snapshot_trailing: u64,
     pub(crate) next_session: u64,
@@ -178,6 +181,7 @@ impl World {
             kinds,
             acknowledged: 0,
             sync,
+            busy: random.one_of(&[0, 0, 2, 8]).copied().unwrap_or(0),
             snapshot_every: random.between(20, 150),
             snapshot_trailing: random.between(0, 30),
             next_session: 0,
@@ -380,6 +384,7 @@ impl World {
     fn pause_of(&self, happening: &Happening) -> Option<u64> {
         let controller = match happening {
             Happening::Tick { controller, .. }
+            | Happening::Wake { controller, .. }
             | Happening::Persisted { controller, .. }
             | Happening::Ask { controller, .. } => controller,
             Happening::Message { to, .. } => to,
@@ -401,9 +406,14 @@ impl World {
         }
         match happening {
             Happening::Tick { controller: id, run } if self.runs(id, run) => {
+                self.wake(id);
                 self.input(id, Input::Tick);
+                self.wake(id);
                 let after = self.controllers[&id].clock.lasts(TICK);
                 self.at(after, Happening::Tick { controller: id, run });
+            }
+            Happening::Wake { controller, run } if self.runs(controller, run) => {
+                self.wake(controller);
             }
             Happening::Message { to, message } => self.input(to, message),
             Happening::Unreachable { from, run, to } if self.runs(from, run) => {
