@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 
-use swarm_proto::object::NodeDescription;
+use swarm_proto::object::{Cluster, NodeDescription};
 use swarm_proto::spec::Protocol;
 use swarm_runtime::kernel::Namespace;
 
 use crate::image::architecture;
-use crate::preflight::{Facts, Preflight, VXLAN_PORT};
+use crate::preflight::{Facts, Preflight};
 
 /// What does not change while the agent runs.
 #[derive(Debug, Clone)]
@@ -34,12 +34,19 @@ pub struct Describer {
 impl Describer {
     /// A describer of this host.
     pub fn new(fixed: Fixed) -> Self {
-        let needed = vec![(Protocol::Udp, VXLAN_PORT), (Protocol::Tcp, fixed.port)];
+        let needed = needed(&fixed, Cluster::VXLAN_PORT);
         let host = Namespace::current().inspect_err(|error| {
             tracing::error!(%error, "cannot look at the host's network");
         });
         let preflight = host.ok().map(|host| Preflight::new(host, needed));
         Self { fixed, preflight, last: None }
+    }
+
+    /// Tunnels between hosts arrive on this port.
+    pub fn expect_tunnels_on(&mut self, vxlan_port: u16) {
+        if let Some(preflight) = &mut self.preflight {
+            preflight.need(needed(&self.fixed, vxlan_port));
+        }
     }
 
     /// The host now.
@@ -70,6 +77,10 @@ impl Describer {
         let now = self.describe().await;
         (before.as_ref() != Some(&now)).then_some(now)
     }
+}
+
+fn needed(fixed: &Fixed, vxlan_port: u16) -> Vec<(Protocol, u16)> {
+    vec![(Protocol::Udp, vxlan_port), (Protocol::Tcp, fixed.port)]
 }
 
 fn look(fixed: &Fixed, facts: Facts) -> NodeDescription {

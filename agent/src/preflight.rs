@@ -16,9 +16,6 @@ use swarm_runtime::kernel::{Namespace, nft};
 use crate::network::LINK_GROUP;
 use listeners::Owners;
 
-/// Where tunnels arrive, unless the cluster says otherwise.
-pub const VXLAN_PORT: u16 = 4789;
-
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
@@ -43,6 +40,11 @@ impl Preflight {
     /// For the host with this namespace, on which other hosts must be able to reach the `needed` ports.
     pub fn new(host: Namespace, needed: Vec<(Protocol, u16)>) -> Self {
         Self { host, needed, owners: Owners::default(), lasting: None }
+    }
+
+    /// From now on these ports must be within reach of other hosts.
+    pub fn need(&mut self, needed: Vec<(Protocol, u16)>) {
+        self.needed = needed;
     }
 
     /// Looks now. Takes milliseconds, and the first time some tens of them.

@@ -173,6 +173,9 @@ impl Sessions {
         self.cut_off.send_if_modified(|now| std::mem::replace(now, false));
         self.remember(&welcome.controllers);
         self.controllers.set(&welcome.controller_nodes);
+        if let Some(port) = u16::try_from(welcome.vxlan_port).ok().filter(|port| *port != 0) {
+            self.describer.expect_tunnels_on(port);
+        }
         // The session that was good is the first to try again.
         *preferred = Some(address);
         let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_milliseconds.max(50)));

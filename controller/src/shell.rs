@@ -19,6 +19,7 @@ pub mod limiter;
 pub mod local_service;
 pub mod logs;
 pub mod membership;
+pub mod networking;
 pub mod peers;
 pub mod raft_service;
 pub mod raft_thread;

@@ -261,9 +261,10 @@ strategy! {
         heartbeat: duration(),
         node_down_after: duration(),
         task_history: any::<u32>(),
-        address_pool: prefix(),
+        address_pools: vec(prefix(), 1..4),
         subnet_prefix_length: 0..=32_u8,
         vxlan_port: any::<u16>(),
+        vni_base: 1..=u32::MAX,
     }
     fn attachment -> Attachment {
         network: any::<u64>().prop_map(NetworkId),

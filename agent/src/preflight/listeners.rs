@@ -56,7 +56,7 @@ pub(super) fn read(host: &Namespace, owners: &mut Owners) -> io::Result<Vec<List
         protocol: socket.protocol,
         address: socket.address,
         port: socket.port,
-        owner: owners.name(socket.inode),
+        owner: owners.name(socket.protocol, socket.inode),
     };
     let mut listeners: Vec<_> = waiting.into_iter().map(listener).collect();
     listeners.sort();
@@ -67,7 +67,6 @@ pub(super) fn read(host: &Namespace, owners: &mut Owners) -> io::Result<Vec<List
 impl Owners {
     fn learn(&mut self, inodes: &BTreeSet<u64>) {
         self.0.retain(|inode, _| inodes.contains(inode));
-        // 0 is a socket of the kernel itself, of a tunnel.
         let mut unknown: BTreeSet<u64> =
             inodes.iter().copied().filter(|i| *i != 0 && !self.0.contains_key(i)).collect();
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -86,14 +85,15 @@ impl Owners {
                 }
             }
         }
-        // Of another pid namespace: do not look for it again and again.
+        // Nobody's, or of another pid namespace: do not look for it again and again.
         self.0.extend(unknown.into_iter().map(|inode| (inode, String::new())));
     }
 
-    fn name(&self, inode: u64) -> String {
+    fn name(&self, protocol: Protocol, inode: u64) -> String {
         match self.0.get(&inode) {
-            _ if inode == 0 => KERNEL.to_owned(),
             Some(name) if !name.is_empty() => name.clone(),
+            // The socket of a tunnel, which further tunnels share: ours, and those of a Docker Swarm beside us.
+            _ if protocol == Protocol::Udp => KERNEL.to_owned(),
             _ => "an unknown program".to_owned(),
         }
     }

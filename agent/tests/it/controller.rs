@@ -266,6 +266,7 @@ impl Script {
             heartbeat_milliseconds: 200,
             controllers: vec![self.address.to_string()],
             controller_nodes: Vec::new(),
+            vxlan_port: 4789,
         };
         let assignments = wire::Assignments { complete: true, sequence: 1, diff: Some(diff) };
         {

@@ -51,6 +51,8 @@ pub enum ToAgent {
         heartbeat: Duration,
         /// Controllers to try after this one, `host:port`.
         controllers: Vec<String>,
+        /// The UDP port of the tunnels between hosts.
+        vxlan_port: u16,
     },
     /// What to make true.
     Assignments {

@@ -10,8 +10,9 @@ use clap::{Parser, Subcommand, ValueEnum};
 use swarm_proto::transport::ClientRole;
 use tracing_subscriber::EnvFilter;
 
+use super::networking::Networking;
 use super::restore::Restored;
-use super::setup::Tokens;
+use super::setup::{SetupError, Tokens};
 use super::{fatal, restore, server, setup, survivor};
 use crate::config::{self, Config};
 
@@ -42,6 +43,8 @@ enum Verb {
         /// Where other hosts reach this one.
         #[arg(long, value_name = "IP[:PORT]")]
         advertise: Option<String>,
+        #[command(flatten)]
+        networking: Networking,
     },
     /// Enter a cluster as a further controller; a host that is a member already stays the node that it is.
     Join {
@@ -100,6 +103,9 @@ enum TokenRole {
 /// not start it again then.
 const FINAL: u8 = 78;
 
+/// The exit code of a command that was called wrongly, as clap's.
+const USAGE: u8 = 2;
+
 type Failure = Box<dyn std::error::Error>;
 
 /// Runs the program.
@@ -109,11 +115,18 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // A closed standard error is nobody's loss.
             let _ = writeln!(io::stderr(), "error: {}", explain(error.as_ref()));
-            match error.downcast_ref::<server::RunError>() {
-                Some(error) if error.is_final() => ExitCode::from(FINAL),
-                _ => ExitCode::FAILURE,
-            }
+            exit_code(error.as_ref())
         }
+    }
+}
+
+fn exit_code(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    if error.downcast_ref::<server::RunError>().is_some_and(server::RunError::is_final) {
+        return ExitCode::from(FINAL);
+    }
+    match error.downcast_ref::<SetupError>() {
+        Some(SetupError::Networking(_)) => ExitCode::from(USAGE),
+        _ => ExitCode::FAILURE,
     }
 }
 
@@ -139,8 +152,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 async fn carry_out(verb: Verb, config: &Config) -> Result<(), Failure> {
     match verb {
         Verb::Run { wait } => server::run(config, wait).await?,
-        Verb::Init { advertise } => {
-            let tokens = setup::init(config, advertise.as_deref())?;
+        Verb::Init { advertise, networking } => {
+            let tokens = setup::init(config, advertise.as_deref(), &networking)?;
             print("This host is the first controller of a new cluster.\n\n")?;
             print("Start it here:\n\n    swarm-controller run\n\n")?;
             print(&how_to_join(&tokens))?;

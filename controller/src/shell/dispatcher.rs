@@ -210,12 +210,15 @@ fn to_wire(controller: &Controller, message: ToAgent) -> wire::ControllerMessage
         controllers.into_iter().map(|(_, node, _)| node.0).collect()
     };
     say(match message {
-        ToAgent::Welcome { node, heartbeat, controllers } => Said::Welcome(wire::Welcome {
-            node_id: node.0,
-            heartbeat_milliseconds: u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX),
-            controllers,
-            controller_nodes: nodes(),
-        }),
+        ToAgent::Welcome { node, heartbeat, controllers, vxlan_port } => {
+            Said::Welcome(wire::Welcome {
+                node_id: node.0,
+                heartbeat_milliseconds: u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX),
+                controllers,
+                controller_nodes: nodes(),
+                vxlan_port: vxlan_port.into(),
+            })
+        }
         ToAgent::Assignments { complete, sequence, diff } => {
             let diff = Some(wire::AssignmentDiff::from(&diff));
             Said::Assignments(wire::Assignments { complete, sequence, diff })

@@ -19,6 +19,7 @@ use tonic::transport::Channel;
 use super::address;
 use super::disk::{DiskError, DiskStore, Store as _};
 use super::local_service::join_tokens;
+use super::networking::{Networking, NetworkingError};
 use crate::config::Config;
 use crate::core::{Core, CoreConfig, StartError, bootstrap};
 
@@ -64,6 +65,9 @@ pub enum SetupError {
         /// What was given.
         given: String,
     },
+    /// The cluster's networks cannot be made so.
+    #[error(transparent)]
+    Networking(#[from] NetworkingError),
     /// The token has the wrong form.
     #[error("{0}\n\nhint: see the right one with `swarm-controller token` on a controller's host")]
     Token(#[from] ParseTokenError),
@@ -144,7 +148,12 @@ pub struct Tokens {
 }
 
 /// Makes a new cluster with this host as its first controller.
-pub fn init(config: &Config, advertise: Option<&str>) -> Result<Tokens, SetupError> {
+pub fn init(
+    config: &Config,
+    advertise: Option<&str>,
+    networking: &Networking,
+) -> Result<Tokens, SetupError> {
+    networking.check()?;
     refuse_member(config)?;
     let address = advertised(config, advertise)?;
     let now = SystemTime::now();
@@ -153,7 +162,7 @@ pub fn init(config: &Config, advertise: Option<&str>) -> Result<Tokens, SetupErr
     let key = KeyAndRequest::make()?;
     let node = NodeId(1);
     let certificate = authority.sign_node(&key.request_pem, node, Role::Controller, now)?;
-    let cluster = cluster(id.clone(), &authority)?;
+    let cluster = cluster(id.clone(), &authority, networking)?;
     let (controller, agent) = join_tokens(&cluster).map_err(SetupError::Refused)?;
 
     let (mut store, _) = DiskStore::open(&config.raft_dir())?;
@@ -174,7 +183,11 @@ pub fn init(config: &Config, advertise: Option<&str>) -> Result<Tokens, SetupErr
     Ok(Tokens { controller: controller.to_string(), agent: agent.to_string(), address })
 }
 
-fn cluster(id: String, authority: &Authority) -> Result<Cluster, SetupError> {
+fn cluster(
+    id: String,
+    authority: &Authority,
+    networking: &Networking,
+) -> Result<Cluster, SetupError> {
     Ok(Cluster {
         id,
         ca_certificate: authority.certificate_pem().to_owned(),
@@ -184,9 +197,10 @@ fn cluster(id: String, authority: &Authority) -> Result<Cluster, SetupError> {
         heartbeat: Duration::from_secs(1),
         node_down_after: Duration::from_secs(4),
         task_history: 5,
-        address_pool: ([10, 0, 0, 0].into(), 8),
-        subnet_prefix_length: 24,
-        vxlan_port: 4789,
+        address_pools: networking.address_pools.clone(),
+        subnet_prefix_length: networking.subnet_prefix_length,
+        vxlan_port: networking.vxlan_port,
+        vni_base: networking.vni_base,
     })
 }
 

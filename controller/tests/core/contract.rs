@@ -29,14 +29,19 @@ fn cluster() -> Cluster {
         heartbeat: Duration::from_secs(1),
         node_down_after: Duration::from_secs(4),
         task_history: 2,
-        address_pool: ([10, 200, 0, 0].into(), 16),
+        address_pools: vec![([10, 200, 0, 0].into(), 16)],
         subnet_prefix_length: 24,
-        vxlan_port: 4789,
+        vxlan_port: Cluster::VXLAN_PORT,
+        vni_base: Cluster::VNI_BASE,
     }
 }
 
 pub(crate) fn first_disk() -> Recovered {
-    let first = bootstrap(cluster(), "n1", "n1:2377", Timestamp(START));
+    disk_of(cluster())
+}
+
+fn disk_of(cluster: Cluster) -> Recovered {
+    let first = bootstrap(cluster, "n1", "n1:2377", Timestamp(START));
     let snapshot = first.snapshot.map(|s| (s.index, s.term, s.encode()));
     Recovered { hard_state: first.hard_state, snapshot, entries: Vec::new() }
 }
@@ -58,7 +63,11 @@ fn drive(core: &mut Core, input: Input) -> Vec<Output> {
 
 /// The only controller of a cluster, leading.
 fn leader() -> Core {
-    let mut core = Core::new(CoreConfig::new(RaftId(1), first_disk())).unwrap();
+    leader_of(cluster())
+}
+
+fn leader_of(cluster: Cluster) -> Core {
+    let mut core = Core::new(CoreConfig::new(RaftId(1), disk_of(cluster))).unwrap();
     for _ in 0..40 {
         drive(&mut core, Input::Tick);
     }
@@ -76,6 +85,38 @@ fn answer(outputs: &[Output]) -> Option<&CommandDone> {
         Output::Reply { result: Ok(done), .. } => Some(done),
         _ => None,
     })
+}
+
+#[test]
+fn networks_are_made_as_the_cluster_was_told() {
+    let mut core = leader_of(Cluster {
+        // The second is one subnet, though smaller than wanted.
+        address_pools: vec![([172, 20, 0, 0].into(), 23), ([10, 9, 8, 0].into(), 28)],
+        vni_base: 0xff_fffd,
+        ..cluster()
+    });
+    let mut refused = None;
+    for name in ["a", "b", "c", "d"] {
+        let spec = spec::stack(name, &["web:replicas=1"]);
+        let command = Command::Deploy { spec, prune: false, warnings: Vec::new() };
+        let input = Input::Command { token: 1, request_id: name.to_owned(), command };
+        refused = drive(&mut core, input).into_iter().find_map(|output| match output {
+            Output::Reply { result: Err(refusal), .. } => Some(refusal.message),
+            _ => None,
+        });
+    }
+    let networks = core.state().networks.values();
+    let mut made: Vec<_> = networks
+        .map(|network| (network.vni, network.subnet.to_string(), network.prefix_length))
+        .collect();
+    made.sort();
+    let expected = [
+        (0xff_fffd, "172.20.1.0".to_owned(), 24),
+        (0xff_fffe, "10.9.8.0".to_owned(), 28),
+        (0xff_ffff, "172.20.0.0".to_owned(), 24),
+    ];
+    assert_eq!(made, expected);
+    assert_eq!(refused.as_deref(), Some("no VXLAN network identifier is left for network `net`"));
 }
 
 #[test]

@@ -28,13 +28,14 @@ fn describe(state: &State) -> String {
     if let Some(cluster) = &state.cluster {
         let _ = writeln!(
             text,
-            "cluster heartbeat {:?} down after {:?} history {} pool {:?} /{} port {}",
+            "cluster heartbeat {:?} down after {:?} history {} pools {:?} /{} port {} vni {:#x}",
             cluster.heartbeat,
             cluster.node_down_after,
             cluster.task_history,
-            cluster.address_pool,
+            cluster.address_pools,
             cluster.subnet_prefix_length,
-            cluster.vxlan_port
+            cluster.vxlan_port,
+            cluster.vni_base
         );
     }
     let mut list = |what: &str, lines: Vec<String>| {

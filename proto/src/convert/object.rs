@@ -21,9 +21,10 @@ impl From<&Cluster> for wire::Cluster {
             heartbeat: milliseconds(cluster.heartbeat),
             node_down_after: milliseconds(cluster.node_down_after),
             task_history: cluster.task_history,
-            address_pool: Some(prefix(cluster.address_pool)),
+            address_pools: cluster.address_pools.iter().copied().map(prefix).collect(),
             subnet_prefix_length: cluster.subnet_prefix_length.into(),
             vxlan_port: cluster.vxlan_port.into(),
+            vni_base: cluster.vni_base,
         }
     }
 }
@@ -33,7 +34,10 @@ impl TryFrom<wire::Cluster> for Cluster {
 
     fn try_from(cluster: wire::Cluster) -> Result<Self, ConvertError> {
         let at = Fields("Cluster");
-        let pool = cluster.address_pool.ok_or_else(|| at.refuse("address_pool", "is missing"))?;
+        if cluster.address_pools.is_empty() {
+            return Err(at.refuse("address_pools", "is missing"));
+        }
+        let pools = cluster.address_pools.into_iter();
         Ok(Self {
             id: cluster.id,
             ca_certificate: cluster.ca_certificate,
@@ -43,10 +47,13 @@ impl TryFrom<wire::Cluster> for Cluster {
             heartbeat: Duration::from_millis(cluster.heartbeat),
             node_down_after: Duration::from_millis(cluster.node_down_after),
             task_history: cluster.task_history,
-            address_pool: at.prefix("address_pool", pool)?,
+            address_pools: pools
+                .map(|pool| at.prefix("address_pools", pool))
+                .collect::<Result<_, _>>()?,
             subnet_prefix_length: at
                 .prefix_length("subnet_prefix_length", cluster.subnet_prefix_length)?,
             vxlan_port: at.port("vxlan_port", cluster.vxlan_port)?,
+            vni_base: Some(cluster.vni_base).filter(|vni| *vni != 0).unwrap_or(Self::VNI_BASE),
         })
     }
 }

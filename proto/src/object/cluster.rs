@@ -53,10 +53,20 @@ pub struct Cluster {
     pub node_down_after: Duration,
     /// Dead tasks kept for each slot.
     pub task_history: u32,
-    /// Networks' subnets come from this prefix: address and prefix length.
-    pub address_pool: (Ipv4Addr, u8),
+    /// Networks' subnets come from these prefixes, address and prefix length each, which do not overlap.
+    pub address_pools: Vec<(Ipv4Addr, u8)>,
     /// The prefix length of a network's subnet.
     pub subnet_prefix_length: u8,
     /// The UDP port of VXLAN tunnels.
     pub vxlan_port: u16,
+    /// The first VXLAN network identifier: networks count up from it.
+    pub vni_base: u32,
+}
+
+impl Cluster {
+    /// The UDP port of VXLAN tunnels where nobody chose another: IANA's, which the kernel shares with the tunnels of a
+    /// Docker Swarm beside this one.
+    pub const VXLAN_PORT: u16 = 4789;
+    /// The first VXLAN network identifier where nobody chose another, far above Docker's, which count up from 4096.
+    pub const VNI_BASE: u32 = 0x10_0000;
 }

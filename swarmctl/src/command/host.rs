@@ -2,9 +2,13 @@
 
 mod leave;
 
+use std::path::Path;
+
 use super::Call;
 use crate::failure::Failure;
-use crate::host::preflight::{self, Host, Lack, Part};
+use crate::host::configuration::{Edited, FOLDER};
+use crate::host::places::Places;
+use crate::host::preflight::{self, Host, Lack, Part, Ports};
 use crate::host::{program, unit};
 use crate::output;
 
@@ -30,6 +34,8 @@ pub(crate) enum HostCommand {
         /// Where other hosts reach this one, for a controller: `IP[:PORT]`
         #[arg(long, value_name = "IP[:PORT]")]
         advertise: Option<String>,
+        #[command(flatten)]
+        places: Places,
         /// Join though something is missing
         #[arg(long)]
         ignore_checks: bool,
@@ -42,13 +48,16 @@ pub(crate) enum HostCommand {
 pub(crate) fn run_here(command: HostCommand) -> Result<Option<HostCommand>, Failure> {
     match command {
         HostCommand::Check { part } => {
-            check(part)?;
+            check(part, Places::default().ports(Path::new(FOLDER))?)?;
             output::talk("this host has all that it needs");
         }
-        HostCommand::Join { address, token, part, advertise, ignore_checks } => {
+        HostCommand::Join { address, token, part, advertise, places, ignore_checks } => {
             refuse_advertise(part, advertise.as_deref())?;
-            check_unless(ignore_checks, part)?;
+            places.check(part)?;
+            check_unless(ignore_checks, part, places.ports(Path::new(FOLDER))?)?;
+            let edited = places.write(Path::new(FOLDER))?;
             join(&address, &token, part, advertise.as_deref())?;
+            edited.into_iter().for_each(Edited::keep);
             unit::start(part)?;
         }
         leave @ HostCommand::Leave(_) => return Ok(Some(leave)),
@@ -65,7 +74,7 @@ pub(crate) async fn run(command: HostCommand, call: &Call) -> Result<(), Failure
 
 fn refuse_advertise(part: Part, advertise: Option<&str>) -> Result<(), Failure> {
     if part == Part::Agent && advertise.is_some() {
-        let hint = "an agent's address is `advertise_address` in /etc/swarm/agent.toml";
+        let hint = "an agent's address is `--data-address`";
         return Err(Failure::usage("`--advertise` is for controllers").hint(hint));
     }
     Ok(())
@@ -87,8 +96,8 @@ fn join(address: &str, token: &str, part: Part, advertise: Option<&str>) -> Resu
 }
 
 /// Refuses to go on while something is missing.
-pub(crate) fn check_unless(ignored: bool, part: Part) -> Result<(), Failure> {
-    match check(part) {
+pub(crate) fn check_unless(ignored: bool, part: Part, ports: Ports) -> Result<(), Failure> {
+    match check(part, ports) {
         Err(failure) if ignored => {
             output::warn(&failure.message);
             Ok(())
@@ -98,12 +107,12 @@ pub(crate) fn check_unless(ignored: bool, part: Part) -> Result<(), Failure> {
     }
 }
 
-fn check(part: Part) -> Result<(), Failure> {
+fn check(part: Part, ports: Ports) -> Result<(), Failure> {
     let host = Host::this()
         .map_err(|error| Failure::refused(format!("cannot read the kernel's release: {error}")))?;
     let mut lacks = host.lacks();
     lacks.extend(preflight::lacking_programs(part, |name| program::find(name).is_some()));
-    lacks.extend(preflight::taken_ports(part));
+    lacks.extend(preflight::taken_ports(part, ports));
     if lacks.is_empty() {
         return Ok(());
     }

@@ -6,6 +6,8 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
+use swarm_proto::object::Cluster;
+
 /// What the host is to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Part {
@@ -122,32 +124,80 @@ impl Host {
     }
 }
 
-/// Ports that are taken, of those that this part listens on.
-pub fn taken_ports(part: Part) -> Vec<Lack> {
-    let mut lacks = Vec::new();
-    let mut note = |port: u16, protocol: &str, who: &str, key: &str, bound: io::Result<()>| {
-        if bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse) {
-            lacks.push(Lack {
-                what: format!("port {port}/{protocol} is taken, on which {who}"),
-                fix: format!("see who listens: `ss -lnp 'sport = :{port}'`; stop it, or set {key}"),
-            });
-        }
-    };
-    let tcp = |port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).map(drop);
-    if part == Part::Controller {
-        note(
-            2377,
-            "tcp",
-            "controllers listen",
-            "`listen` in /etc/swarm/controller.toml",
-            tcp(2377),
-        );
+/// Where the programs of this host listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// The controller, TCP.
+    pub controller: u16,
+    /// The agent, TCP.
+    pub agent: u16,
+    /// The tunnels between hosts, UDP.
+    pub vxlan: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Self { controller: 2377, agent: 2387, vxlan: Cluster::VXLAN_PORT }
     }
-    note(2387, "tcp", "the agent listens", "`port` in /etc/swarm/agent.toml", tcp(2387));
-    let udp = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 4789)).map(drop);
-    let whole = "another VXLAN port for the whole cluster when it is made";
-    note(4789, "udp", "networks between hosts arrive", whole, udp);
+}
+
+/// Ports that are taken, of those that this part listens on.
+pub fn taken_ports(part: Part, ports: Ports) -> Vec<Lack> {
+    let mut lacks = Vec::new();
+    let mut note = |port: u16, protocol: &str, who: &str, flag: &str| {
+        lacks.push(Lack {
+            what: format!("port {port}/{protocol} is taken, on which {who}"),
+            fix: format!("see who listens: `ss -lnp 'sport = :{port}'`; stop it, or choose another with {flag}"),
+        });
+    };
+    if part == Part::Controller && is_taken(TcpListener::bind(anywhere(ports.controller))) {
+        note(ports.controller, "tcp", "controllers listen", "`--port`");
+    }
+    if is_taken(TcpListener::bind(anywhere(ports.agent))) {
+        note(ports.agent, "tcp", "the agent listens", "`--agent-port`");
+    }
+    if is_taken(UdpSocket::bind(anywhere(ports.vxlan))) && !is_tunnels(ports.vxlan) {
+        let flag = "`cluster init --vxlan-port`, for the whole cluster";
+        note(ports.vxlan, "udp", "networks between hosts arrive", flag);
+    }
     lacks
+}
+
+fn anywhere(port: u16) -> (Ipv4Addr, u16) {
+    (Ipv4Addr::UNSPECIFIED, port)
+}
+
+fn is_taken<T>(bound: io::Result<T>) -> bool {
+    bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+/// Whether only the kernel's tunnels have this port, no process: further tunnels share it, such as ours with those of a
+/// Docker Swarm.
+fn is_tunnels(port: u16) -> bool {
+    let tables = ["udp", "udp6"].map(|table| fs::read_to_string(format!("/proc/net/{table}")));
+    let sockets: Vec<String> = tables
+        .into_iter()
+        .flatten()
+        .flat_map(|table| {
+            table.lines().filter_map(|line| socket_on(line, port)).collect::<Vec<_>>()
+        })
+        .collect();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let descriptors = processes.flat_map(|process| fs::read_dir(process.path().join("fd")));
+    let held = descriptors.flatten().flatten().any(|descriptor| {
+        fs::read_link(descriptor.path())
+            .is_ok_and(|target| sockets.iter().any(|socket| target.as_os_str() == socket.as_str()))
+    });
+    !sockets.is_empty() && !held
+}
+
+/// The socket of a line of the kernel's table, as links in `/proc/*/fd` name it, when it is bound to this port.
+fn socket_on(line: &str, port: u16) -> Option<String> {
+    let words: Vec<_> = line.split_ascii_whitespace().collect();
+    let (_, bound) = words.get(1)?.split_once(':')?;
+    (u16::from_str_radix(bound, 16).ok()? == port)
+        .then(|| words.get(9))?
+        .map(|i| format!("socket:[{i}]"))
 }
 
 /// Programs that this part needs and that `find` does not find.
@@ -221,6 +271,22 @@ mod tests {
         assert_eq!(lacks[0].fix, "boot with `cgroup_enable=memory`");
         // A module that another one needs is not there for that.
         assert!(!host.has_module("udp_tunnel"));
+    }
+
+    #[test]
+    fn a_port_is_taken_by_programs_not_by_tunnels() {
+        let socket = UdpSocket::bind(anywhere(0)).unwrap();
+        let vxlan = socket.local_addr().unwrap().port();
+        let listener = TcpListener::bind(anywhere(0)).unwrap();
+        let agent = listener.local_addr().unwrap().port();
+        let lacks = taken_ports(Part::Agent, Ports { agent, vxlan, ..Ports::default() });
+        let said: Vec<_> = lacks.iter().map(|lack| lack.what.split(',').next().unwrap()).collect();
+        let expected = [format!("port {agent}/tcp is taken"), format!("port {vxlan}/udp is taken")];
+        assert_eq!(said, expected);
+
+        let line = "  1: 00000000:12B5 00000000:0000 07 00000000:00000000 00:00000000 00000000  0  0 77 2 0 0";
+        assert_eq!(socket_on(line, 4789).as_deref(), Some("socket:[77]"));
+        assert_eq!(socket_on(line, 4790), None);
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! The other programs of the swarm on this host: swarmctl runs them, and passes on what they say.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use super::preflight::is_program;
 use crate::failure::Failure;
 use crate::output;
+
+/// The exit code of a program that was called wrongly.
+const USAGE: i32 = 2;
 
 /// Where a program is: beside swarmctl, else in PATH.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
@@ -17,7 +21,7 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// Runs a program to its end; answers with what it printed, or with its refusal.
-pub(crate) fn run(name: &str, arguments: &[&str]) -> Result<String, Failure> {
+pub(crate) fn run(name: &str, arguments: &[impl AsRef<OsStr>]) -> Result<String, Failure> {
     let path = find(name).ok_or_else(|| {
         Failure::refused(format!("the program `{name}` is neither beside swarmctl nor in PATH"))
             .hint(format!("install it beside swarmctl: /usr/bin/{name}"))
@@ -41,9 +45,15 @@ fn said(name: &str, output: &Output) -> Result<String, Failure> {
         let why = talk.trim();
         return Err(Failure::refused(format!("`{name}` failed ({}): {why}", output.status)));
     };
+    // What comes after it, where it does not like how it was called, is about its own flags.
+    let refusal = refusal.split_once("\n\nFor more information").map_or(refusal, |(said, _)| said);
+    let refuse = |message: &str| match output.status.code() {
+        Some(USAGE) => Failure::usage(message),
+        _ => Failure::refused(message),
+    };
     Err(match refusal.trim().split_once("\n\nhint: ") {
-        Some((message, hint)) => Failure::refused(message).hint(hint),
-        None => Failure::refused(refusal.trim()),
+        Some((message, hint)) => refuse(message).hint(hint),
+        None => refuse(refusal.trim()),
     })
 }
 
@@ -53,6 +63,7 @@ mod tests {
     use std::process::ExitStatus;
 
     use super::*;
+    use crate::failure::Code;
 
     fn ended(code: i32, talk: &str) -> Output {
         let status = ExitStatus::from_raw(code << 8);
@@ -66,6 +77,13 @@ mod tests {
         assert_eq!((failure.message.as_str(), failure.hint.as_deref()), ("no", Some("do it")));
         let failure = said("x", &ended(1, "error: no\n")).unwrap_err();
         assert_eq!((failure.message.as_str(), failure.hint), ("no", None));
+        let wrong =
+            "error: invalid value '0' for '--port'\n\nFor more information, try '--help'.\n";
+        let failure = said("x", &ended(2, wrong)).unwrap_err();
+        assert_eq!(
+            (failure.message.as_str(), failure.code),
+            ("invalid value '0' for '--port'", Code::Usage)
+        );
         let failure = said("x", &ended(3, "")).unwrap_err();
         assert_eq!(failure.message, "`x` failed (exit status: 3): ");
     }

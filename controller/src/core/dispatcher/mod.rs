@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use swarm_proto::assignment::{AssignmentDiff, VolumeReport};
 use swarm_proto::entry::Group;
 use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp, VolumeId};
-use swarm_proto::object::{NodeDescription, NodeStatus, TaskStatus};
+use swarm_proto::object::{Cluster, NodeDescription, NodeStatus, TaskStatus};
 
 use super::output::Output;
 use super::planted::{Fault, Planted};
@@ -172,6 +172,7 @@ impl Dispatcher {
             heartbeat: cluster
                 .map_or(std::time::Duration::from_secs(1), |cluster| cluster.heartbeat),
             controllers: addresses(state),
+            vxlan_port: cluster.map_or(Cluster::VXLAN_PORT, |cluster| cluster.vxlan_port),
         };
         out.push(Output::SessionSend { session: id, message });
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use swarm_proto::assignment::{NetworkAssignment, NetworkIngress, NetworkPeer, NetworkVip};
 use swarm_proto::id::NetworkId;
-use swarm_proto::object::{Network, Service, Task};
+use swarm_proto::object::{Cluster, Network, Service, Task};
 use swarm_proto::spec::{EndpointMode, PortMode};
 
 use crate::core::state::{State, is_backend, is_peer, tasks_of};
@@ -52,7 +52,10 @@ fn build(state: &State, network: &Network, version: u64) -> NetworkAssignment {
         name: network.name.clone(),
         version,
         vni: network.vni,
-        vxlan_port: state.cluster.as_ref().map_or(4789, |cluster| cluster.vxlan_port),
+        vxlan_port: state
+            .cluster
+            .as_ref()
+            .map_or(Cluster::VXLAN_PORT, |cluster| cluster.vxlan_port),
         subnet: network.subnet,
         prefix_length: network.prefix_length,
         internal: network.spec.internal,

@@ -243,13 +243,10 @@ pub(super) fn wait(state: &State, task: &Stored<Task>, message: String, plan: &m
     }
 }
 
-/// A subnet of the pool that overlaps no network and nothing that a host routes.
+/// A subnet of the pools that overlaps no network and nothing that a host routes. Successive networks get successive
+/// subnets, the pools one after the other.
 pub(super) fn free_subnet(state: &State, also_taken: &[(Ipv4Addr, u8)]) -> Option<(Ipv4Addr, u8)> {
     let cluster = state.cluster.as_ref()?;
-    let (pool, pool_length) = cluster.address_pool;
-    let length = cluster.subnet_prefix_length.max(pool_length);
-    let size = 1_u64 << (32 - u32::from(length));
-    let count = 1_u64 << (length - pool_length);
     let networks = state.networks.values().map(|network| (network.subnet, network.prefix_length));
     let routed = state.nodes.values().flat_map(|node| node.description.routed_prefixes.clone());
     let addresses = state.nodes.values().filter_map(|node| Some((node.description.address?, 32)));
@@ -259,13 +256,30 @@ pub(super) fn free_subnet(state: &State, also_taken: &[(Ipv4Addr, u8)]) -> Optio
         .chain(also_taken.iter().copied())
         .filter(|(_, prefix_length)| *prefix_length > 0)
         .collect();
+    let (pools, wanted) = (&cluster.address_pools, cluster.subnet_prefix_length);
+    let count: u64 = pools.iter().map(|pool| subnets_in(*pool, wanted)).sum();
     let start = state.next.network;
-    let candidates = (0..count).map(|step| (start + step) % count);
-    let subnets = candidates.filter_map(|number| {
-        let first = u64::from(u32::from(pool)) + number * size;
-        Some((Ipv4Addr::from(u32::try_from(first).ok()?), length))
-    });
-    subnets.into_iter().find(|subnet| !taken.iter().any(|other| overlap(*subnet, *other)))
+    let candidates = (0..count).filter_map(|step| subnet(pools, wanted, (start + step) % count));
+    candidates.into_iter().find(|subnet| !taken.iter().any(|other| overlap(*subnet, *other)))
+}
+
+/// How many subnets of the wanted prefix length a pool holds; one that is smaller is a subnet itself.
+fn subnets_in((_, pool_length): (Ipv4Addr, u8), wanted: u8) -> u64 {
+    1_u64 << wanted.saturating_sub(pool_length)
+}
+
+/// The subnet with this number, counted through the pools.
+fn subnet(pools: &[(Ipv4Addr, u8)], wanted: u8, mut number: u64) -> Option<(Ipv4Addr, u8)> {
+    for (pool, pool_length) in pools {
+        let count = subnets_in((*pool, *pool_length), wanted);
+        if number < count {
+            let length = wanted.max(*pool_length);
+            let first = u64::from(u32::from(*pool)) + number * (1_u64 << (32 - u32::from(length)));
+            return Some((Ipv4Addr::from(u32::try_from(first).ok()?), length));
+        }
+        number -= count;
+    }
+    None
 }
 
 /// Whether two prefixes have addresses in common.

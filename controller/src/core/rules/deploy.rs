@@ -16,6 +16,9 @@ use crate::core::command::{CommandDone, Refusal};
 use crate::core::state::State;
 pub(super) use check::check_replicas;
 
+/// A VXLAN network identifier has 24 bits.
+const LAST_VNI: u32 = 0xff_ffff;
+
 /// What a deploy writes, while it is put together.
 struct Draft<'a> {
     state: &'a State,
@@ -84,11 +87,19 @@ impl Draft<'_> {
             }
             return Ok(());
         }
+        let vni =
+            self.state.next.vni.saturating_add(u32::try_from(self.networks).unwrap_or(u32::MAX));
+        if vni > LAST_VNI {
+            return Err(Refusal::conflict(
+                format!("no VXLAN network identifier is left for network `{key}`"),
+                "each is given out once: make a new cluster with a lower `--vni-base`",
+            ));
+        }
         let subnet = spec.subnet.or_else(|| free_subnet(self.state, &self.subnets));
         let Some((subnet, prefix_length)) = subnet else {
             return Err(Refusal::conflict(
                 format!("no subnet is free for network `{key}`"),
-                "give the network a subnet of its own (`ipam`), or enlarge the cluster's address pool",
+                "give the network a subnet of its own (`ipam`), or free some: remove stacks that are not needed (the address pools are set when the cluster is made)",
             ));
         };
         self.subnets.push((subnet, prefix_length));
@@ -98,7 +109,7 @@ impl Draft<'_> {
             key: key.to_owned(),
             name: self.name(spec.name.as_ref(), key),
             spec: spec.clone(),
-            vni: self.state.next.vni + u32::try_from(self.networks).unwrap_or(u32::MAX),
+            vni,
             subnet,
             prefix_length,
             gateways: Vec::new(),

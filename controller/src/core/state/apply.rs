@@ -83,6 +83,9 @@ impl State {
     fn act(&mut self, action: &Action, events: &mut Vec<Event>) -> Option<()> {
         match action {
             Action::SetCluster(cluster) => {
+                if self.cluster.is_none() {
+                    self.next.vni = cluster.vni_base;
+                }
                 self.cluster = Some(Arc::new(cluster.as_ref().clone()));
                 Some(())
             }

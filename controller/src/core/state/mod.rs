@@ -88,7 +88,7 @@ pub struct NextIds {
 
 impl Default for NextIds {
     fn default() -> Self {
-        Self { node: 1, raft: 1, service: 1, network: 1, volume: 1, mac: 1, vni: 0x10_0000 }
+        Self { node: 1, raft: 1, service: 1, network: 1, volume: 1, mac: 1, vni: Cluster::VNI_BASE }
     }
 }
 

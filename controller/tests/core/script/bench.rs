@@ -40,9 +40,10 @@ fn cluster() -> Cluster {
         heartbeat: Duration::from_secs(1),
         node_down_after: Duration::from_secs(4),
         task_history: 2,
-        address_pool: ([10, 200, 0, 0].into(), 16),
+        address_pools: vec![([10, 200, 0, 0].into(), 16)],
         subnet_prefix_length: 24,
-        vxlan_port: 4789,
+        vxlan_port: Cluster::VXLAN_PORT,
+        vni_base: Cluster::VNI_BASE,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use swarm_proto::object::{Node, NodeStatus};
+use swarm_proto::object::{Cluster, Node, NodeStatus};
 use swarm_proto::spec::{
     EndpointMode, MountSource, NetworkSpec, PortMode, PortSpec, Protocol, ServiceMode, ServiceSpec,
     StackSpec, VolumeSpec,
@@ -290,12 +290,7 @@ fn check_port(
 ) -> Result<(), Refusal> {
     let Some(number) = port.published else { return Ok(()) };
     let shown = format!("port {number}/{}", port.protocol);
-    let vxlan = state.cluster.as_ref().map_or(4789, |cluster| cluster.vxlan_port);
-    let reserved = RESERVED.iter().find(|(p, n, _)| (*p, *n) == (port.protocol, number));
-    let reserved = reserved.map(|(_, _, owner)| *owner).or_else(|| {
-        ((port.protocol, number) == (Protocol::Udp, vxlan)).then_some("the overlay networks")
-    });
-    if let Some(owner) = reserved {
+    if let Some(owner) = reserved_for(state, port.protocol, number) {
         return Err(Refusal::invalid(
             format!("{shown} of service `{key}` is reserved for {owner}"),
             "publish another port",
@@ -310,6 +305,27 @@ fn check_port(
     let own = state.find_service(&stack.name, key);
     let has_it = own.is_some_and(|own| own.spec.ports.contains(port));
     if has_it { Ok(()) } else { listener(state, key, port, &shown) }
+}
+
+/// Whose port it is: the cluster's own programs listen on it on every host, or on some.
+fn reserved_for(state: &State, protocol: Protocol, number: u16) -> Option<&'static str> {
+    let fixed = RESERVED.iter().find(|(p, n, _)| (*p, *n) == (protocol, number));
+    let vxlan = state.cluster.as_ref().map_or(Cluster::VXLAN_PORT, |cluster| cluster.vxlan_port);
+    let controller = |node: &Node| {
+        let address = node.controller_address.as_ref()?;
+        address.rsplit_once(':')?.1.parse().ok()
+    };
+    let mut nodes = state.nodes.values();
+    match (fixed, protocol) {
+        (Some((_, _, owner)), _) => Some(owner),
+        (None, Protocol::Udp) => (number == vxlan).then_some("the overlay networks"),
+        (None, Protocol::Tcp) => nodes.find_map(|node| {
+            if controller(node) == Some(number) {
+                return Some("the cluster's controllers");
+            }
+            (node.description.agent_port == number).then_some("the cluster's agents")
+        }),
+    }
 }
 
 /// A service, not of this deploy, that publishes the port.
