@@ -56,6 +56,10 @@ e2e filter="": build images
     command -v nft >/dev/null || { apt-get -o DPkg::Lock::Timeout=120 update -qq; DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends nftables >/dev/null; }
     {{ if nextest == "yes" { "cargo nextest run --release --workspace -E 'binary(e2e)' --no-fail-fast --no-tests=pass " + filter } else { "cargo test --release --workspace --test e2e -- --test-threads=1 " + filter } }}
 
+# Debian packages of the release programs, in target/deb
+deb: build
+    packaging/deb
+
 # Reads and writes at five controllers under kills, freezes and cuts; their history must be linearizable
 jepsen minutes="30": build
     target/release/jepsen {{ minutes }}
