@@ -14,15 +14,13 @@ pub(super) fn join(messages: Vec<Message>, most: u64) -> Vec<Message> {
     let mut last = BTreeMap::new();
     for message in messages {
         let before = last.get(&message.to).and_then(|at: &usize| joined.get_mut(*at));
-        match before.filter(|before| goes_on(before, &message) && fits(before, &message, most)) {
-            Some(before) => {
-                before.commit = before.commit.max(message.commit);
-                before.entries.extend(message.entries);
-            }
-            None => {
-                last.insert(message.to, joined.len());
-                joined.push(message);
-            }
+        let before = before.filter(|b| goes_on(b, &message) && fits(b, &message, most));
+        if let Some(before) = before {
+            before.commit = before.commit.max(message.commit);
+            before.entries.extend(message.entries);
+        } else {
+            last.insert(message.to, joined.len());
+            joined.push(message);
         }
     }
     joined
