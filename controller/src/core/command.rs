@@ -134,6 +134,8 @@ pub enum RefusalKind {
     NotFound,
     /// This controller cannot decide now: ask again, with the same request id (`Unavailable`).
     Unavailable,
+    /// There is no room for it (`ResourceExhausted`).
+    Full,
 }
 
 /// Why a command was not carried out. Nothing was changed.
@@ -167,6 +169,16 @@ impl Refusal {
     /// This controller cannot decide now.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(RefusalKind::Unavailable, message, "")
+    }
+
+    /// There is no room for it.
+    pub fn full(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(RefusalKind::Full, message, hint)
+    }
+
+    /// Whether the same request may well be carried out soon.
+    pub fn is_passing(&self) -> bool {
+        self.kind == RefusalKind::Unavailable
     }
 
     fn new(kind: RefusalKind, message: impl Into<String>, hint: impl Into<String>) -> Self {

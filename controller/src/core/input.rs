@@ -1,11 +1,28 @@
 //! What happens to a core. Each input comes with the wall clock's milliseconds.
 
+use std::fmt;
+
 use swarm_proto::id::{NodeId, RaftId};
 
 use super::command::Command;
 use super::session::FromAgent;
 use super::state::State;
 use super::version::Program;
+
+/// A disk without room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shortage {
+    /// The folder that lies on it.
+    pub path: String,
+    /// How many bytes are free.
+    pub free: u64,
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the disk of {} is full: {} KiB are free", self.path, self.free / 1024)
+    }
+}
 
 /// Something that happened outside.
 #[derive(Debug, Clone)]
@@ -50,6 +67,8 @@ pub enum Input {
         /// [`super::output::DiskBatch::number`].
         batch: u64,
     },
+    /// The disk has little room left: there is a reserve for what is under way. `None`: it has room again.
+    Room(Option<Shortage>),
     /// A client's wish. Answered by exactly one [`super::output::Output::Reply`] with the same token.
     Command {
         /// Chosen by the caller, unique while it is unanswered.

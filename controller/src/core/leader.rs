@@ -211,8 +211,11 @@ impl Leader {
             let asked = (token, request, &command);
             unchanged.extend(self.decide(member, programs, asked, now, replies));
         }
-        self.report(member, now, replies);
-        self.pass(member, now);
+        // What agents say and what the rules want waits until there is room.
+        if member.refuse_for_room().is_none() {
+            self.report(member, now, replies);
+            self.pass(member, now);
+        }
         unchanged
     }
 
@@ -246,6 +249,10 @@ impl Leader {
         let done = decision.done.clone();
         if decision.actions.is_empty() {
             return self.answer_after_all(member, token, done);
+        }
+        if let Some(refusal) = member.refuse_for_room() {
+            replies.push(Output::Reply { token, result: Err(refusal) });
+            return None;
         }
         let mut group = decision.into_group(head);
         if !request.is_empty() {

@@ -1,5 +1,7 @@
 //! One member of the Raft group: drives raft-rs, keeps the log in memory, and says what goes to disk and to peers.
 
+mod room;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use prost_for_raft::Message as _;
@@ -15,7 +17,7 @@ use super::log::Log;
 use super::output::{DiskBatch, DiskEntry, DiskSnapshot, Output, SnapshotBody, SnapshotMessage};
 use super::planted::{Fault, Planted};
 use super::timing::{Pace, Timing};
-use super::{Members, StartError, State, append};
+use super::{Members, Shortage, StartError, State, append};
 
 const MAX_MESSAGE: u64 = 1 << 20;
 const MAX_UNCOMMITTED: u64 = 64 << 20;
@@ -66,6 +68,8 @@ pub(super) struct Member {
     /// The state of the leader's snapshot that is being taken in.
     arrived: Option<Box<State>>,
     pace: Pace,
+    /// While the disk has no room.
+    shortage: Option<Shortage>,
     now: Timestamp,
     /// Who led last, also while nobody does.
     last_leader: u64,
@@ -106,6 +110,7 @@ impl Member {
             offered: None,
             arrived: None,
             pace,
+            shortage: None,
             now: Timestamp(0),
             last_leader: raft::INVALID_ID,
         };
@@ -234,12 +239,12 @@ impl Member {
     }
 
     /// A peer's message. Proposals are never forwarded between members: only leaders propose. Leadership is not taken
-    /// over while a snapshot is on its way to the disk.
+    /// over while a snapshot is on its way to the disk, or without room on it.
     pub(super) fn step(&mut self, bytes: &[u8]) {
         let Ok(message) = Message::decode(bytes) else { return };
         let refused = match message.get_msg_type() {
             MessageType::MsgPropose => true,
-            MessageType::MsgTimeoutNow => self.awaits_snapshot(),
+            MessageType::MsgTimeoutNow => self.awaits_snapshot() || self.shortage.is_some(),
             _ => false,
         };
         if message.to == self.id() && !refused {
@@ -324,12 +329,7 @@ impl Member {
 
     /// Hands leadership to the member in touch that has most of the log.
     pub(super) fn step_down(&mut self) {
-        let own = self.id();
-        let voters = self.raw.store().conf_state().voters.clone();
-        let progress = |id: &u64| self.raw.raft.prs().get(*id);
-        let matched = |id: &u64| progress(id).map_or((false, 0), |p| (p.recent_active, p.matched));
-        let best = voters.into_iter().filter(|id| *id != own).max_by_key(matched);
-        if let Some(best) = best.filter(|_| self.is_leader()) {
+        if let Some(best) = self.best_of(|_, _| true).filter(|_| self.is_leader()) {
             self.raw.transfer_leader(best);
         }
     }

@@ -27,7 +27,7 @@ use swarm_proto::version::ClusterVersion;
 
 pub use command::{Command, CommandDone, Refusal, RefusalKind};
 pub use config::CoreConfig;
-pub use input::Input;
+pub use input::{Input, Shortage};
 pub use output::{
     DiskBatch, DiskEntry, DiskSnapshot, Members, Output, Recovered, SnapshotBody, SnapshotMessage,
 };
@@ -82,6 +82,8 @@ pub struct Status {
     pub members: Members,
     /// How long elections are waited for, and what that follows.
     pub timing: Timing,
+    /// While this member's disk has no room.
+    pub shortage: Option<Shortage>,
 }
 
 /// One controller without its surroundings.
@@ -196,6 +198,7 @@ impl Core {
             Input::PeerProgram { peer, program } => self.programs.told(peer, program, &self.state),
             Input::PeerUnreachable(peer) => self.member.unreachable(peer),
             Input::SnapshotSent { to, ok } => self.member.snapshot_sent(to, ok),
+            Input::Room(shortage) => self.member.set_room(shortage),
             Input::Synced { micros } => self.member.synced(micros),
             Input::Persisted { batch } => self.member.on_persisted(batch, out),
             Input::Command { token, request_id, command } => {
@@ -231,6 +234,7 @@ impl Core {
 
     fn tick(&mut self, out: &mut Vec<Output>, replies: &mut Vec<Output>) {
         self.member.tick();
+        self.member.yield_for_room();
         self.reads.tick(&mut self.member, replies);
         if let Some(leader) = &mut self.leader {
             leader.tick(&self.member);
@@ -388,6 +392,7 @@ impl Core {
             applied: self.state.applied,
             members: self.member.members(),
             timing: self.member.timing(),
+            shortage: self.member.shortage().cloned(),
         }
     }
 

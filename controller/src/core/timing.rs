@@ -62,6 +62,8 @@ pub(super) struct Pace {
     syncs: Samples,
     trips: BTreeMap<u64, Trips>,
     told: BTreeMap<u64, Told>,
+    /// Whether this member's disk has no room.
+    full: bool,
     /// Who sent the last heartbeat, and when by its own clock.
     heartbeat: Option<(u64, u64)>,
 }
@@ -92,6 +94,7 @@ impl Pace {
             syncs: Samples::of(SYNCS),
             trips: BTreeMap::new(),
             told: BTreeMap::new(),
+            full: false,
             heartbeat: None,
         }
     }
@@ -113,6 +116,21 @@ impl Pace {
 
     pub(super) fn look_at_clock(&mut self, now: Timestamp) {
         self.now = now;
+    }
+
+    /// Notes whether this member's disk has no room, of which the others are told.
+    pub(super) fn is_full(&mut self, full: bool) {
+        self.full = full;
+    }
+
+    /// Whether a member said lately that its disk has room.
+    pub(super) fn has_room(&self, id: u64) -> bool {
+        self.told.get(&id).is_some_and(|told| told.words.full == 0)
+    }
+
+    /// Whether a member said lately that its disk has none.
+    pub(super) fn has_no_room(&self, id: u64) -> bool {
+        self.told.get(&id).is_some_and(|told| told.words.full != 0)
     }
 
     pub(super) fn synced(&mut self, micros: u64) {
@@ -192,6 +210,7 @@ impl Pace {
         let words = Words {
             sync: if leads { self.slowest_sync() } else { self.usual_sync() },
             round_trip: if leads { self.found_trip() } else { 0 },
+            full: u64::from(self.full),
             sent: if leads { self.now.0 } else { 0 },
             heard: heard.map_or(0, |(_, sent)| sent),
         };
@@ -254,15 +273,18 @@ struct Words {
     sent: u64,
     /// The last heartbeat's `sent`, given back.
     heard: u64,
+    /// 1 when the sender's disk has no room.
+    full: u64,
 }
 
 impl Words {
-    fn fields(&mut self) -> [(u32, &mut u64); 4] {
+    fn fields(&mut self) -> [(u32, &mut u64); 5] {
         [
             (1001, &mut self.sync),
             (1002, &mut self.round_trip),
             (1003, &mut self.sent),
             (1004, &mut self.heard),
+            (1005, &mut self.full),
         ]
     }
 }

@@ -6,6 +6,7 @@ mod log;
 mod making;
 mod record;
 mod released;
+mod room;
 pub mod seal;
 mod segment;
 mod snapshot;
@@ -22,11 +23,14 @@ pub use record::RecordError;
 pub use store::{DiskStore, LOCK_PATIENCE};
 
 use super::seal::SealError;
-use crate::core::DiskBatch;
+use crate::core::{DiskBatch, Shortage};
 
-/// Why the disk cannot be used. On any of these the process stops.
+/// Why the disk cannot be used. On any of these the process stops, but for [`DiskError::Full`].
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
+    /// There is no room for more. Nothing is lost by it, and trying again is sound.
+    #[error("{0}{ROOM}")]
+    Full(Shortage),
     /// Another process has the log open.
     #[error("{} is in use by another controller", path.display())]
     Locked {
@@ -92,12 +96,30 @@ pub enum DiskError {
 const REJOIN: &str =
     "\n\nhint: remove this controller from the cluster, delete the folder and join it again";
 
+/// What helps when the disk is full.
+const ROOM: &str = "\n\nhint: make room there, then start the controller again";
+
+/// Told of the want of room before each further try; false gives up.
+pub type Wait<'a> = dyn FnMut(&Shortage) -> bool + 'a;
+
 /// Where batches go. Written batches are atomic each, in order, and durable on return; but a snapshot that takes nothing
 /// away but what it compacts may come later than the rest of its batch.
 pub trait Store: Send {
-    /// Writes batches with one sync.
-    fn write(&mut self, batches: &[DiskBatch]) -> Result<(), DiskError>;
+    /// Writes batches with one sync. Without room it waits, and is of no more use once it has given up.
+    fn write_patiently(
+        &mut self,
+        batches: &[DiskBatch],
+        wait: &mut Wait<'_>,
+    ) -> Result<(), DiskError>;
+
+    /// The same, but fails when there is no room.
+    fn write(&mut self, batches: &[DiskBatch]) -> Result<(), DiskError> {
+        self.write_patiently(batches, &mut |_| false)
+    }
 
     /// Goes on with what is done beside the writes; whether anything is left.
     fn rest(&mut self) -> Result<bool, DiskError>;
+
+    /// Why little more can be written soon, if so: what is under way has room for a while.
+    fn shortage(&mut self) -> Result<Option<Shortage>, DiskError>;
 }

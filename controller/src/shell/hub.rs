@@ -1,9 +1,9 @@
 //! What the Raft thread publishes: the state as of now for whoever reads, each change for whoever watches.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use tokio::sync::{mpsc, watch};
@@ -87,6 +87,16 @@ pub struct DiskWrites {
     pub count: AtomicU64,
     /// The microseconds that they took in all.
     pub micros: AtomicU64,
+}
+
+impl DiskWrites {
+    /// Counts one that took so long; answers with its microseconds.
+    pub fn note(&self, took: Duration) -> u64 {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+        micros
+    }
 }
 
 /// Publishes to readers and watchers.

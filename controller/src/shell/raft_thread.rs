@@ -12,7 +12,7 @@ use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use tokio::sync::{mpsc, oneshot};
 
 use super::disk::Store;
-use super::disk_thread::DiskThread;
+use super::disk_thread::{DiskThread, News};
 use super::fatal::{die, vital_thread};
 use super::hub::Hub;
 use crate::core::{
@@ -213,13 +213,25 @@ pub fn start(
     hub: Arc<Hub>,
 ) -> io::Result<JoinHandle<()>> {
     let publisher = Arc::clone(&hub);
-    let disk = DiskThread::start(store, move |batch, took| {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        publisher.writes.count.fetch_add(1, Ordering::Relaxed);
-        publisher.writes.micros.fetch_add(micros, Ordering::Relaxed);
+    let disk = DiskThread::start(store, move |news| {
         // Waits while the core is busy; the core never waits for this thread.
-        for input in [Input::Synced { micros }, Input::Persisted { batch }] {
+        let tell = |input| {
             let _ = handle.requests.blocking_send(Request::Input(input));
+        };
+        match news {
+            News::Persisted(batch, took) => {
+                let micros = publisher.writes.note(took);
+                tell(Input::Synced { micros });
+                tell(Input::Persisted { batch });
+            }
+            News::Room(shortage) => {
+                if let Some(shortage) = &shortage {
+                    tracing::error!("{shortage}: writes wait for room");
+                } else {
+                    tracing::info!("the disk has room again");
+                }
+                tell(Input::Room(shortage));
+            }
         }
     })?;
     hub.members(core.status().members);

@@ -68,6 +68,7 @@ impl From<CoreRefusal> for Refusal {
             RefusalKind::Conflict => Code::FailedPrecondition,
             RefusalKind::NotFound => Code::NotFound,
             RefusalKind::Unavailable => Code::Unavailable,
+            RefusalKind::Full => Code::ResourceExhausted,
         };
         Self { code, message: refusal.message, hint: refusal.hint }
     }

@@ -87,6 +87,9 @@ impl Controller {
             syncs: Some(self.hub.writes.count.load(Ordering::Relaxed)),
             knows: ClusterVersion::NEWEST.0,
             sync_time: Some(self.hub.writes.micros.load(Ordering::Relaxed)),
+            full_disk: status
+                .shortage
+                .map(|shortage| wire::FullDisk { path: shortage.path, free: shortage.free }),
         })
     }
 

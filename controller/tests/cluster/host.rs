@@ -26,6 +26,8 @@ pub(crate) struct Host {
     /// Where it is reached.
     pub(crate) address: String,
     child: Option<Child>,
+    /// The process that holds its mount namespace, when its disk is one of its own.
+    disk: Option<Child>,
 }
 
 impl Host {
@@ -43,12 +45,54 @@ impl Host {
             dir.path().display()
         );
         fs::write(dir.path().join("controller.toml"), text).unwrap();
-        Self { dir, address, child: None }
+        Self { dir, address, child: None, disk: None }
+    }
+
+    /// One whose state lies on a disk of its own with so many MiB, in a mount namespace of its own.
+    pub(crate) fn with_disk(mebibytes: u32) -> Self {
+        let mut host = Self::new();
+        let state = host.dir.path().join("state");
+        fs::create_dir(&state).unwrap();
+        let script = "mount -t tmpfs -o \"size=$1m,mode=700\" none \"$2\" && echo mounted && exec sleep 1000";
+        let mut holder = Command::new("unshare");
+        holder.args(["--mount", "--propagation", "private", "sh", "-c", script, "sh"]);
+        holder.arg(mebibytes.to_string()).arg(state);
+        let mut holder = holder.stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = [0; 8];
+        io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut said).unwrap();
+        assert_eq!(&said, b"mounted\n");
+        host.disk = Some(holder);
+        host
+    }
+
+    /// Takes all room on its own disk.
+    pub(crate) fn fill_disk(&self) {
+        let mut file = File::create(self.filler()).unwrap();
+        let zeros = vec![0; 64 << 10];
+        while io::Write::write_all(&mut file, &zeros).is_ok() {}
+    }
+
+    /// Gives it back.
+    pub(crate) fn empty_disk(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+
+    fn filler(&self) -> PathBuf {
+        let holder = self.disk.as_ref().unwrap().id();
+        let state = self.dir.path().join("state/filler");
+        PathBuf::from(format!("/proc/{holder}/root{}", state.display()))
     }
 
     /// The command line with this host's configuration.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
+        let mut command = match &self.disk {
+            Some(holder) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--mount=/proc/{}/ns/mnt", holder.id())).arg(PROGRAM);
+                command
+            }
+            None => Command::new(PROGRAM),
+        };
         command.arg("--config").arg(self.dir.path().join("controller.toml")).args(arguments);
         command.env("RUST_LOG", "swarm_controller=debug");
         command
@@ -146,6 +190,11 @@ impl Drop for Host {
             let _ = io::Write::write_all(&mut out, self.log().as_bytes());
         }
         self.kill();
+        if let Some(mut holder) = self.disk.take() {
+            // It may have ended by itself.
+            let _ = holder.kill();
+            let _ = holder.wait();
+        }
     }
 }
 
@@ -172,14 +221,22 @@ pub(crate) async fn cluster(size: usize) -> Vec<Host> {
 
 /// One with further lines of configuration.
 pub(crate) async fn cluster_with(settings: &str, size: usize) -> Vec<Host> {
-    let mut first = Host::with(settings);
-    first.expect(&["init"]);
-    first.start();
-    let mut hosts = vec![first];
-    for _ in 1..size {
-        let token = hosts[0].expect(&["token", "controller"]);
-        let mut host = Host::with(settings);
-        host.expect(&["join", "--token", token.trim(), &hosts[0].address.clone()]);
+    cluster_of((0..size).map(|_| Host::with(settings)).collect()).await
+}
+
+/// A started cluster of these hosts, all of them voters.
+pub(crate) async fn cluster_of(unused: Vec<Host>) -> Vec<Host> {
+    let size = unused.len();
+    let mut hosts: Vec<Host> = Vec::new();
+    for mut host in unused {
+        let Some(first) = hosts.first() else {
+            host.expect(&["init"]);
+            host.start();
+            hosts.push(host);
+            continue;
+        };
+        let token = first.expect(&["token", "controller"]);
+        host.expect(&["join", "--token", token.trim(), &first.address]);
         host.start();
         hosts.push(host);
     }

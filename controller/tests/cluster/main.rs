@@ -12,5 +12,6 @@ mod host;
 mod membership;
 mod released;
 mod renewal;
+mod room;
 mod secrets;
 mod status;

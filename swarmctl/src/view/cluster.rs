@@ -78,6 +78,10 @@ pub struct MemberView {
     pub certificate_from: Option<String>,
     /// When it ends.
     pub certificate_until: Option<String>,
+    /// The folder whose disk has no room, while that is so.
+    pub full_disk: Option<String>,
+    /// Bytes that are free there.
+    pub full_disk_free: Option<u64>,
     /// What its loss means, one sentence.
     pub loss: Option<String>,
     #[serde(skip)]
@@ -125,6 +129,9 @@ impl ClusterView {
         let losses = self.members.iter().filter_map(|member| member.loss.as_deref());
         for loss in losses {
             text.extend(["\n", loss]);
+        }
+        for line in self.members.iter().filter_map(MemberView::want_of_room) {
+            text.extend(["\n", &line]);
         }
         text + "\n"
     }
@@ -202,6 +209,7 @@ impl MemberView {
         let is_voter = votes(&member);
         let numbers = member.numbers.as_ref();
         let moment = |number: Option<u64>| number.filter(|number| *number != 0).map(Timestamp);
+        let full_disk = numbers.and_then(|numbers| numbers.full_disk.as_ref());
         let since_time = moment(Some(member.since));
         let certificate_end = moment(numbers.and_then(|numbers| numbers.certificate_until));
         let mut view = Self {
@@ -221,6 +229,8 @@ impl MemberView {
             certificate_from: moment(numbers.and_then(|numbers| numbers.certificate_from))
                 .map(time),
             certificate_until: certificate_end.map(time),
+            full_disk: full_disk.map(|full| full.path.clone()),
+            full_disk_free: full_disk.map(|full| full.free),
             loss: None,
             hostname: member.hostname,
             member: if leader == Some(member.raft_id) {
@@ -233,6 +243,13 @@ impl MemberView {
         };
         view.loss = is_voter.then(|| quorum.loss(&view.name(), view.reachable));
         view
+    }
+
+    /// What to do about its full disk.
+    fn want_of_room(&self) -> Option<String> {
+        let (path, free) = (self.full_disk.as_ref()?, self.full_disk_free? / 1024);
+        let name = self.name();
+        Some(format!("the disk of {name} is full ({path}, {free} KiB are free): make room there"))
     }
 
     fn contact(&self, now: Timestamp) -> String {

@@ -79,6 +79,8 @@ fn a_cluster() {
               "election_timeout_ms": 250,
               "certificate_from": "2023-11-13T22:13:20.000Z",
               "certificate_until": "2024-02-11T22:13:20.000Z",
+              "full_disk": null,
+              "full_disk_free": null,
               "loss": "losing n1 stops the cluster: 1 of 3 would be left"
             },
             {
@@ -99,6 +101,8 @@ fn a_cluster() {
               "election_timeout_ms": 250,
               "certificate_from": "2023-11-13T22:13:20.000Z",
               "certificate_until": "2024-02-11T22:13:20.000Z",
+              "full_disk": null,
+              "full_disk_free": null,
               "loss": "losing n2 stops the cluster: 1 of 3 would be left"
             },
             {
@@ -119,6 +123,8 @@ fn a_cluster() {
               "election_timeout_ms": null,
               "certificate_from": null,
               "certificate_until": null,
+              "full_disk": null,
+              "full_disk_free": null,
               "loss": "n3 is lost: 2 of 3 are a quorum"
             }
           ]

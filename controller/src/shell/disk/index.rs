@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use sled::{Batch, Db};
 
-use super::DiskError;
 use super::released::{self, Assembler};
 use super::snapshot::{SnapshotName, sync_dir};
+use super::{DiskError, room};
 use crate::core::DiskEntry;
 
 const SNAPSHOT: &[u8] = b"ms";
@@ -63,6 +63,11 @@ impl Index {
         let mut writes = Batch::default();
         writes.insert(SNAPSHOT, released::seal(SNAPSHOT, &name.encode()));
         self.write(writes)
+    }
+
+    /// Refuses while there is so little room that a write might fail in the middle, which sled would not survive.
+    pub(super) fn check_room(&self) -> Result<(), DiskError> {
+        room::check(&self.path, 2 * SEGMENT as u64)
     }
 
     /// The log of version 0.1.0, if one is here.

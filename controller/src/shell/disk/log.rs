@@ -13,7 +13,7 @@ use super::record::{Head, Record, encode_entry};
 use super::seal::Seal;
 use super::segment::{self, Segment};
 use super::spare::Spare;
-use crate::core::{DiskBatch, DiskEntry};
+use crate::core::{DiskBatch, DiskEntry, Shortage};
 
 /// See the module.
 pub(super) struct EntryLog {
@@ -56,8 +56,8 @@ impl EntryLog {
         reader.cut()?;
         let last = reader.segments.back().map_or(0, |segment| segment.number);
         let spare = match reader.spare {
-            Some(blank) => Spare::ready(blank),
-            None => Spare::ready(Segment::create(folder, last + 1)?),
+            Some(blank) => Spare::ready(folder, blank),
+            None => Spare::make(folder, last + 1)?,
         };
         let Loaded { head, entries } = &reader.loaded;
         let mut log = Self {
@@ -95,7 +95,7 @@ impl EntryLog {
         Ok(())
     }
 
-    /// Writes what is staged with one sync: wholly, or not at all.
+    /// Writes what is staged with one sync: wholly, or not at all. For want of room it may be tried again.
     pub(super) fn commit(&mut self) -> Result<(), DiskError> {
         if self.staged.is_empty() {
             return Ok(());
@@ -123,11 +123,20 @@ impl EntryLog {
 
     /// Takes the spare as the last segment, and has the next one made.
     fn roll(&mut self) -> Result<(), DiskError> {
-        let number = self.segments.back().map_or(0, |last| last.number) + 1;
-        let next = self.spare.take(&self.folder, number)?;
+        let next = self.spare.take()?;
+        self.spare = Spare::prepare(&self.folder, next.number + 1);
         self.segments.push_back(next);
-        self.spare = Spare::prepare(self.folder.clone(), number + 1);
         Ok(())
+    }
+
+    /// Goes on with the next segment; why there is none, while there is no room for it.
+    pub(super) fn look_for_room(&mut self) -> Result<Option<&Shortage>, DiskError> {
+        self.spare.look()
+    }
+
+    /// Whether the next segment is being made, or should be.
+    pub(super) fn is_making(&self) -> bool {
+        self.spare.is_busy()
     }
 
     /// Entries with this index or a higher one are gone.

@@ -1,11 +1,17 @@
-//! Files of this controller's own snapshots, made beside the writes: with a large state that takes seconds.
+//! Files of this controller's own snapshots, made beside the writes: with a large state that takes seconds. One for
+//! which there is no room is made again later; until then the log goes without.
 
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use super::DiskError;
 use super::snapshot::{SnapshotDir, SnapshotName};
 use crate::core::DiskSnapshot;
+
+/// Before another try when there was no room.
+const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 /// A snapshot, and up to which entry the log may go once its file is there.
 pub(super) struct Wanted {
@@ -15,25 +21,27 @@ pub(super) struct Wanted {
     pub(super) compact_to: Option<u64>,
 }
 
-/// What came of it.
+/// A snapshot whose file is there.
 pub(super) struct Made {
-    /// The name of the file, or why there is none.
-    pub(super) name: io::Result<SnapshotName>,
-    /// The entry up to which the log may go.
-    pub(super) compact_to: Option<u64>,
+    /// What was wanted.
+    pub(super) wanted: Wanted,
+    /// The name of the file.
+    pub(super) name: SnapshotName,
 }
 
 /// At most one file at a time. Of those that are wanted meanwhile only the last one counts.
 pub(super) struct Making {
     folder: Arc<SnapshotDir>,
-    maker: Option<JoinHandle<Made>>,
+    maker: Option<JoinHandle<(Wanted, Result<SnapshotName, DiskError>)>>,
     next: Option<Wanted>,
+    /// Not before then: there was no room.
+    not_before: Option<Instant>,
 }
 
 impl Making {
     /// Nothing is being made.
     pub(super) fn new(folder: Arc<SnapshotDir>) -> Self {
-        Self { folder, maker: None, next: None }
+        Self { folder, maker: None, next: None, not_before: None }
     }
 
     /// Wants a file.
@@ -42,29 +50,46 @@ impl Making {
         self.begin()
     }
 
-    /// Whether anything is being made.
+    /// Wants a file again for which there was no room, unless a later one is wanted by now.
+    pub(super) fn want_later(&mut self, wanted: Wanted) {
+        self.next.get_or_insert(wanted);
+        self.not_before = Some(Instant::now() + TRY_AGAIN);
+    }
+
+    /// Whether anything is being made, or wanted.
     pub(super) fn is_busy(&self) -> bool {
-        self.maker.is_some()
+        self.maker.is_some() || self.next.is_some()
     }
 
     /// What has been made, if that has ended. The next one begins once [`Self::begin`] is called: until then its file
     /// cannot be among those that are cleaned away.
-    pub(super) fn take(&mut self) -> io::Result<Option<Made>> {
+    pub(super) fn take(&mut self) -> Result<Option<Made>, DiskError> {
         let Some(maker) = self.maker.take_if(|maker| maker.is_finished()) else { return Ok(None) };
-        let made = maker.join().map_err(|_| io::Error::other("the thread panicked"))?;
-        Ok(Some(made))
+        let panicked = || self.folder.failed("make", io::Error::other("the thread panicked"));
+        let (wanted, made) = maker.join().map_err(|_| panicked())?;
+        match made {
+            Ok(name) => Ok(Some(Made { wanted, name })),
+            Err(DiskError::Full(shortage)) => {
+                tracing::warn!(%shortage, "a snapshot has to wait");
+                self.want_later(wanted);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Begins with the file that is wanted next.
     pub(super) fn begin(&mut self) -> io::Result<()> {
-        if self.maker.is_none()
-            && let Some(Wanted { snapshot, compact_to }) = self.next.take()
-        {
+        if self.maker.is_some() || self.not_before.is_some_and(|then| Instant::now() < then) {
+            return Ok(());
+        }
+        if let Some(wanted) = self.next.take() {
+            self.not_before = None;
             let folder = Arc::clone(&self.folder);
             let make = move || {
-                let (index, term) = (snapshot.index, snapshot.term);
-                let name = folder.write(index, term, &snapshot.encode());
-                Made { name, compact_to }
+                let (index, term) = (wanted.snapshot.index, wanted.snapshot.term);
+                let name = folder.write(index, term, &wanted.snapshot.encode());
+                (wanted, name)
             };
             let name = String::from("snapshot");
             self.maker = Some(std::thread::Builder::new().name(name).spawn(make)?);

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::DiskError;
 use super::frame::{self, Scan};
+use super::room;
 use super::snapshot::sync_dir;
 
 /// The size of a segment; one with a larger frame grows.
@@ -33,18 +34,29 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Makes an empty one, durable with its space on return.
+    /// Makes an empty one, durable with its space on return. Without room nothing is left of it.
     pub(super) fn create(folder: &Path, number: u64) -> Result<Self, DiskError> {
         let aside = folder.join(NEW);
-        let failed = |source| DiskError::File { action: "make", path: aside.clone(), source };
+        let made = Self::create_by(&aside, folder, number);
+        made.map_err(|source| {
+            if room::is_want(&source) {
+                // What was taken of the last room is given back; if that fails, the next try does it.
+                let _ = fs::remove_file(&aside);
+                return DiskError::Full(room::shortage(folder));
+            }
+            DiskError::File { action: "make", path: aside, source }
+        })
+    }
+
+    fn create_by(aside: &Path, folder: &Path, number: u64) -> io::Result<Self> {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        let file = options.open(&aside).map_err(failed)?;
-        reserve(&file).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
+        let file = options.open(aside)?;
+        reserve(&file)?;
+        file.sync_all()?;
         let path = folder.join(name(number));
-        fs::rename(&aside, &path).map_err(failed)?;
-        sync_dir(folder).map_err(failed)?;
+        fs::rename(aside, &path)?;
+        sync_dir(folder)?;
         Ok(Self { number, frames: 0, last_entry: 0, path, file, end: 0 })
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use sha2::Digest as _;
 
 use super::seal::{Context, Kind, Seal};
+use super::{DiskError, room};
 
 /// Which snapshot the log begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,22 +74,49 @@ impl SnapshotDir {
         Ok(Self { path, seal })
     }
 
-    /// Writes a snapshot so that it survives a power cut once this returns.
-    pub(super) fn write(&self, index: u64, term: u64, plain: &[u8]) -> io::Result<SnapshotName> {
+    /// Writes a snapshot so that it survives a power cut once this returns. Without room nothing is left of it.
+    pub(super) fn write(
+        &self,
+        index: u64,
+        term: u64,
+        plain: &[u8],
+    ) -> Result<SnapshotName, DiskError> {
+        let aside = self.path.join(format!("{NEW}{index}"));
+        self.write_by(&aside, index, term, plain).map_err(|source| {
+            if room::is_want(&source) {
+                // If that fails, the next start does it.
+                let _ = fs::remove_file(&aside);
+                return DiskError::Full(room::shortage(&self.path));
+            }
+            self.failed("write", source)
+        })
+    }
+
+    /// What went wrong here.
+    pub(super) fn failed(&self, action: &'static str, source: io::Error) -> DiskError {
+        DiskError::File { action, path: self.path.clone(), source }
+    }
+
+    fn write_by(
+        &self,
+        aside: &Path,
+        index: u64,
+        term: u64,
+        plain: &[u8],
+    ) -> io::Result<SnapshotName> {
         let mut content = Vec::with_capacity(plain.len());
         self.seal.seal(Context { kind: Kind::Snapshot, index, term }, plain, &mut content);
         let name = SnapshotName::of(index, term, &content);
-        let aside = self.path.join(format!("{NEW}{index}"));
         let mut options = File::options();
         options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file = options.open(&aside)?;
+        let mut file = options.open(aside)?;
         // Synced as it goes: a sync of the log that came meanwhile would wait for all that is not.
         for part in content.chunks(PART) {
             file.write_all(part)?;
             file.sync_data()?;
         }
         file.sync_all()?;
-        fs::rename(&aside, self.path.join(name.file()))?;
+        fs::rename(aside, self.path.join(name.file()))?;
         sync_dir(&self.path)?;
         Ok(name)
     }

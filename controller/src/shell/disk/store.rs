@@ -15,8 +15,8 @@ use super::log::{EntryLog, Loaded};
 use super::making::{Made, Making, Wanted};
 use super::seal::Seal;
 use super::snapshot::{SnapshotDir, SnapshotName, sync_dir};
-use super::{DiskError, Store};
-use crate::core::{DiskBatch, DiskEntry, DiskSnapshot, Recovered, SnapshotBody};
+use super::{DiskError, Store, Wait};
+use crate::core::{DiskBatch, DiskEntry, DiskSnapshot, Recovered, Shortage, SnapshotBody};
 use crate::shell::seal::DataKey;
 
 /// How long the lock of a dying process is waited for.
@@ -108,7 +108,7 @@ impl DiskStore {
         let snapshot = match &self.snapshot {
             Some(name) => {
                 let content = self.snapshots.read(name);
-                let content = content.map_err(|source| self.snapshot_error("read", source))?;
+                let content = content.map_err(|source| self.snapshots.failed("read", source))?;
                 Some((name.index, name.term, content))
             }
             None => None,
@@ -124,11 +124,12 @@ impl DiskStore {
     }
 
     /// Writes a snapshot's file and notes its name.
-    fn put(&mut self, snapshot: &DiskSnapshot) -> Result<(), DiskError> {
-        let name = self
-            .snapshots
-            .write(snapshot.index, snapshot.term, &snapshot.encode())
-            .map_err(|source| self.snapshot_error("write", source))?;
+    fn put(&mut self, snapshot: &DiskSnapshot, wait: &mut Wait<'_>) -> Result<(), DiskError> {
+        let content = snapshot.encode();
+        let name = until_there_is_room(wait, || {
+            self.index.check_room()?;
+            self.snapshots.write(snapshot.index, snapshot.term, &content)
+        })?;
         self.index.set_snapshot(&name)?;
         self.snapshot = Some(name);
         self.clean()
@@ -137,35 +138,32 @@ impl DiskStore {
     /// Has the file of a snapshot made that stands for entries which the log holds too.
     fn want(&mut self, snapshot: &DiskSnapshot, compact_to: Option<u64>) -> Result<(), DiskError> {
         let wanted = Wanted { snapshot: snapshot.clone(), compact_to };
-        self.making.want(wanted).map_err(|source| self.snapshot_error("make", source))
+        self.making.want(wanted).map_err(|source| self.snapshots.failed("make", source))
     }
 
-    /// Begins the log with a snapshot whose file has been made.
+    /// Begins the log with a snapshot whose file has been made; the log says so with the next commit.
     fn adopt(&mut self) -> Result<(), DiskError> {
-        let made = self.making.take().map_err(|source| self.snapshot_error("make", source))?;
-        let Some(Made { name, compact_to }) = made else { return Ok(()) };
-        let name = name.map_err(|source| self.snapshot_error("write", source))?;
-        // A leader's snapshot may have come meanwhile.
-        if self.snapshot.as_ref().is_none_or(|known| known.index < name.index) {
-            self.index.set_snapshot(&name)?;
-            self.log.snapshot(name.index, name.term);
-            if let Some(to) = compact_to {
-                self.log.compact(to);
+        if let Some(Made { wanted, name }) = self.making.take()? {
+            // A leader's snapshot may have come meanwhile.
+            let is_new = self.snapshot.as_ref().is_none_or(|known| known.index < name.index);
+            if is_new && self.index.check_room().is_err() {
+                self.making.want_later(wanted);
+            } else if is_new {
+                self.index.set_snapshot(&name)?;
+                self.log.snapshot(name.index, name.term);
+                if let Some(to) = wanted.compact_to {
+                    self.log.compact(to);
+                }
+                self.snapshot = Some(name);
             }
-            self.log.commit()?;
-            self.snapshot = Some(name);
+            self.clean()?;
         }
-        self.clean()?;
-        self.making.begin().map_err(|source| self.snapshot_error("make", source))
+        self.making.begin().map_err(|source| self.snapshots.failed("make", source))
     }
 
     fn clean(&self) -> Result<(), DiskError> {
         let cleaned = self.snapshots.retain(self.snapshot.as_ref());
-        cleaned.map_err(|source| self.snapshot_error("clean", source))
-    }
-
-    fn snapshot_error(&self, action: &'static str, source: io::Error) -> DiskError {
-        DiskError::File { action, path: self.path.join(SNAPSHOTS), source }
+        cleaned.map_err(|source| self.snapshots.failed("clean", source))
     }
 
     fn damage(&self, reason: String) -> DiskError {
@@ -174,7 +172,11 @@ impl DiskStore {
 }
 
 impl Store for DiskStore {
-    fn write(&mut self, batches: &[DiskBatch]) -> Result<(), DiskError> {
+    fn write_patiently(
+        &mut self,
+        batches: &[DiskBatch],
+        wait: &mut Wait<'_>,
+    ) -> Result<(), DiskError> {
         self.adopt()?;
         for batch in batches {
             match &batch.snapshot {
@@ -184,19 +186,41 @@ impl Store for DiskStore {
                     self.log.stage(&rest)?;
                 }
                 Some(snapshot) => {
-                    self.log.commit()?;
-                    self.put(snapshot)?;
+                    until_there_is_room(wait, || self.log.commit())?;
+                    self.put(snapshot, wait)?;
                     self.log.stage(batch)?;
                 }
                 None => self.log.stage(batch)?,
             }
         }
-        self.log.commit()
+        until_there_is_room(wait, || self.log.commit())
     }
 
     fn rest(&mut self) -> Result<bool, DiskError> {
         self.adopt()?;
-        Ok(self.making.is_busy())
+        match self.log.commit() {
+            // It stays staged for the next write.
+            Err(DiskError::Full(_)) => {}
+            committed => committed?,
+        }
+        Ok(self.making.is_busy() || self.log.is_making())
+    }
+
+    fn shortage(&mut self) -> Result<Option<Shortage>, DiskError> {
+        Ok(self.log.look_for_room()?.cloned())
+    }
+}
+
+/// Attempts something until there is room for it, or nobody waits any more.
+fn until_there_is_room<T>(
+    wait: &mut Wait<'_>,
+    mut attempt: impl FnMut() -> Result<T, DiskError>,
+) -> Result<T, DiskError> {
+    loop {
+        match attempt() {
+            Err(DiskError::Full(shortage)) if wait(&shortage) => {}
+            ended => return ended,
+        }
     }
 }
 
