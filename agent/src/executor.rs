@@ -8,6 +8,7 @@ mod capability;
 mod container;
 mod device;
 mod error;
+mod inspect;
 mod limit;
 mod merge;
 

@@ -10,6 +10,7 @@ mod durable;
 pub mod exec;
 pub mod executor;
 pub mod image;
+pub mod inspection;
 pub mod journal;
 pub mod log;
 pub mod names;

@@ -14,6 +14,7 @@
 
 mod flows;
 mod host;
+mod inspect;
 mod overlay;
 mod rules;
 mod task;
@@ -36,6 +37,7 @@ use swarm_runtime::kernel::nft::NftError;
 use tokio::sync::Mutex;
 use tokio::task::{AbortHandle, spawn_blocking};
 
+use crate::inspection::Difference;
 use crate::names::Names;
 use host::Host;
 pub(crate) use rules::{DNS_ADDRESS, LINK_GROUP, TABLE};
@@ -231,6 +233,11 @@ impl Networks {
         tasks: BTreeSet<TaskId>,
     ) -> Vec<NetworkError> {
         self.blocking(move |host| host.retain(&networks, &tasks)).await
+    }
+
+    /// Everything that is not as this host made it. Changes nothing.
+    pub async fn differences(&self) -> Vec<Difference> {
+        self.blocking(Host::differences).await
     }
 
     async fn blocking<T: Send + 'static>(

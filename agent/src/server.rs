@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::exec::{Outputs, Programs};
 use crate::executor::Executor;
 use crate::image::{ImageError, Images};
+use crate::journal::Progress;
 use crate::log;
 use crate::view;
 use crate::worker::{Worker, sentence};
@@ -99,6 +100,34 @@ impl Agent for AgentService {
     ) -> Result<Response<wire::StateView>, Status> {
         let contents = self.worker.contents();
         Ok(Response::new(view::state_view(&contents, self.node, &self.hostname)))
+    }
+
+    async fn inspect_host(
+        &self,
+        _: Request<wire::InspectHostRequest>,
+    ) -> Result<Response<wire::HostInspection>, Status> {
+        let contents = self.worker.contents();
+        let held = |(id, progress): (&TaskId, &Progress)| wire::HeldTask {
+            id: id.to_string(),
+            state: progress.status.state.into(),
+        };
+        let volumes = self.executor.volume_reports().await;
+        let volumes = volumes.map_err(|error| Status::internal(error.sentence()))?;
+        Ok(Response::new(wire::HostInspection {
+            node: self.node.0,
+            hostname: self.hostname.clone(),
+            error: String::new(),
+            tasks: contents.progress.iter().map(held).collect(),
+            networks: contents.networks.keys().map(|id| id.0).collect(),
+            volumes: volumes.iter().map(|volume| volume.id.0).collect(),
+            differences: self
+                .executor
+                .differences(contents)
+                .await
+                .into_iter()
+                .map(Into::into)
+                .collect(),
+        }))
     }
 
     type ExecStream = Outputs;

@@ -14,6 +14,7 @@ pub mod exec;
 pub mod fatal;
 pub mod hub;
 pub mod images;
+pub mod inspection;
 pub mod join_service;
 pub mod limiter;
 pub mod local_service;

@@ -3,6 +3,7 @@
 mod cluster;
 mod context;
 mod deploy;
+mod doctor;
 mod events;
 mod exec;
 mod host;
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     Image(storage::ImageCommand),
     /// Tells what happened lately
     Events(events::Events),
+    /// Compares what is wished, what the controllers hold and what the hosts hold
+    Doctor,
     /// Shows the versions of swarmctl and of the controller
     Version,
     /// Named clusters
@@ -163,6 +166,7 @@ async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
         Command::Network(command) => storage::network(command, call).await?,
         Command::Image(command) => storage::image(command, call).await?,
         Command::Events(events) => events::run(&events, call).await?,
+        Command::Doctor => return doctor::run(call).await,
         Command::Version => version::run(call).await?,
         Command::Context(_) => {}
     }

@@ -7,6 +7,7 @@ mod command;
 mod connect;
 pub mod context;
 pub mod convergence;
+pub mod doctor;
 pub mod failure;
 pub mod host;
 pub mod lab;

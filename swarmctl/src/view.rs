@@ -4,6 +4,7 @@
 //! UTC; what is not there is `null`; sizes are bytes.
 
 mod cluster;
+mod doctor;
 mod event;
 mod image;
 mod network;
@@ -15,6 +16,7 @@ mod version;
 mod volume;
 
 pub use cluster::{ClusterView, MemberView, QuorumView};
+pub use doctor::{DifferenceView, DoctorView};
 pub use event::EventView;
 pub use image::ImageView;
 pub use network::NetworkView;

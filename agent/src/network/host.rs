@@ -21,35 +21,37 @@ use crate::names::{Names, Zone};
 
 /// A network that this host knows.
 #[derive(Debug)]
-struct NetworkRecord {
+pub(super) struct NetworkRecord {
     overlay: Overlay,
-    assignment: NetworkAssignment,
+    pub(super) assignment: NetworkAssignment,
     /// Whether all of `assignment` is in place; else the next pass repeats it.
-    standing: bool,
+    pub(super) standing: bool,
 }
 
 /// A task that is connected.
 #[derive(Debug)]
-struct TaskRecord {
+pub(super) struct TaskRecord {
+    /// For people.
+    pub(super) name: String,
     rules: TaskRules,
-    attachments: Vec<Attachment>,
+    pub(super) attachments: Vec<Attachment>,
     host_ports: Vec<HostPort>,
-    dns: DnsSockets,
+    pub(super) dns: DnsSockets,
 }
 
 /// The networks and tasks of one host.
 #[derive(Debug)]
 pub(super) struct Host {
-    ground: Ground,
-    rules: nft::Socket,
+    pub(super) ground: Ground,
+    pub(super) rules: nft::Socket,
     /// What the host's table holds, and the generation right after it was put there.
-    table: Option<nft::Table>,
+    pub(super) table: Option<nft::Table>,
     generation: Option<u32>,
-    networks: BTreeMap<NetworkId, NetworkRecord>,
+    pub(super) networks: BTreeMap<NetworkId, NetworkRecord>,
     /// Those that the controller wants here, and those of which something may be here.
     wanted: BTreeSet<NetworkId>,
-    begun: BTreeSet<NetworkId>,
-    tasks: BTreeMap<TaskId, TaskRecord>,
+    pub(super) begun: BTreeSet<NetworkId>,
+    pub(super) tasks: BTreeMap<TaskId, TaskRecord>,
     names: Names,
     forwards: bool,
     /// Published UDP ports and the backends that they led to until now.
@@ -281,7 +283,8 @@ impl Host {
         };
         let vips = attached.map(|network| (network.id, network.vips.as_slice()));
         let rules = space.set_rules(&dns, vips)?;
-        Ok(TaskRecord { rules, attachments: task.attachments.clone(), host_ports, dns })
+        let (name, attachments) = (task.name.clone(), task.attachments.clone());
+        Ok(TaskRecord { name, rules, attachments, host_ports, dns })
     }
 
     /// The first half of a removal: nothing leads to the task any more. Its namespace is returned, to be removed

@@ -17,10 +17,10 @@ use swarm_runtime::kernel::{Namespace, namespace};
 use super::KernelError;
 use super::rules::{LINK_GROUP, gateway_link};
 
-const BRIDGE: &str = "br0";
-const TUNNEL: &str = "vx0";
+pub(super) const BRIDGE: &str = "br0";
+pub(super) const TUNNEL: &str = "vx0";
 /// The network's end of the host's link into it.
-const GATEWAY_PORT: &str = "gw0";
+pub(super) const GATEWAY_PORT: &str = "gw0";
 /// Outer Ethernet, IPv4, UDP and VXLAN headers.
 const TUNNEL_OVERHEAD: u32 = 50;
 

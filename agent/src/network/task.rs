@@ -55,7 +55,8 @@ impl DnsSockets {
         vec![self.udp.into(), self.tcp.into()]
     }
 
-    fn ports(&self) -> io::Result<(u16, u16)> {
+    /// Of UDP and TCP.
+    pub(super) fn ports(&self) -> io::Result<(u16, u16)> {
         Ok((self.udp.local_addr()?.port(), self.tcp.local_addr()?.port()))
     }
 }

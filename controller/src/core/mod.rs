@@ -78,6 +78,8 @@ pub struct Status {
     pub commit: u64,
     /// The last applied index.
     pub applied: u64,
+    /// The checksum of the state there.
+    pub checksum: u64,
     /// The group's members.
     pub members: Members,
     /// How long elections are waited for, and what that follows.
@@ -390,6 +392,7 @@ impl Core {
             term: self.member.term(),
             commit: self.member.commit(),
             applied: self.state.applied,
+            checksum: self.state.checksum,
             members: self.member.members(),
             timing: self.member.timing(),
             shortage: self.member.shortage().cloned(),

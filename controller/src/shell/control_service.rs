@@ -122,6 +122,14 @@ impl Control for ControlService {
         Ok(Response::new(self.0.list_images().await))
     }
 
+    async fn inspect_hosts(
+        &self,
+        _: Request<wire::InspectHostsRequest>,
+    ) -> Result<Response<wire::InspectHostsResponse>, Status> {
+        self.0.read_soon().await;
+        Ok(Response::new(self.0.inspect_hosts().await))
+    }
+
     async fn get_join_tokens(
         &self,
         request: Request<wire::GetJoinTokensRequest>,

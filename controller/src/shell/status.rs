@@ -86,6 +86,7 @@ impl Controller {
             certificate_until: validity.map(|(_, until)| milliseconds(until)),
             syncs: Some(self.hub.writes.count.load(Ordering::Relaxed)),
             knows: ClusterVersion::NEWEST.0,
+            checksum: status.checksum,
             sync_time: Some(self.hub.writes.micros.load(Ordering::Relaxed)),
             full_disk: status
                 .shortage

@@ -108,6 +108,7 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
     expect![[r"
         Agent/Exec                   - - x - - x
         Agent/GetState               - - - - - x
+        Agent/InspectHost            - - x - - x
         Agent/ListImages             - - x - - -
         Agent/Logs                   - - x - - x
         Agent/ResolveImage           - - x - - -
@@ -118,6 +119,7 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         Control/GetJoinTokens        - - - - x x
         Control/GetState             - - - x x x
         Control/GetVersion           - - x x x x
+        Control/InspectHosts         - - - x x x
         Control/ListImages           - - - x x x
         Control/Logs                 - - - x x x
         Control/RemoveNode           - - - - x x

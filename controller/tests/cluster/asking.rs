@@ -56,6 +56,13 @@ impl AgentRpc for FakeAgent {
         Ok(Response::new(wire::StateView::default()))
     }
 
+    async fn inspect_host(
+        &self,
+        _: Request<wire::InspectHostRequest>,
+    ) -> Result<Response<wire::HostInspection>, Status> {
+        Ok(Response::new(wire::HostInspection { networks: vec![7], ..Default::default() }))
+    }
+
     type ExecStream =
         std::pin::Pin<Box<dyn Stream<Item = Result<wire::ExecOutput, Status>> + Send>>;
 
@@ -132,7 +139,7 @@ async fn a_tag_becomes_a_digest_once_per_deploy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn logs_and_images_come_from_the_nodes() {
+async fn logs_images_and_inspections_come_from_the_nodes() {
     let hosts = cluster(1).await;
     let identity = agent_identity(&hosts[0]).await;
     let (mut agent, _fake) = serving(&hosts[0], &identity).await;
@@ -172,6 +179,12 @@ async fn logs_and_images_come_from_the_nodes() {
     let of_agent = images.nodes.iter().find(|node| node.node == "a1").unwrap();
     assert_eq!(of_agent.images[0].reference, "redis:alpine");
     let of_controller = images.nodes.iter().find(|node| node.node != "a1").unwrap();
+    assert!(of_controller.error.contains("has not reported yet"), "{of_controller:?}");
+
+    let asked = control.inspect_hosts(wire::InspectHostsRequest {}).await.unwrap().into_inner();
+    let of_agent = asked.hosts.iter().find(|host| host.hostname == "a1").unwrap();
+    assert_eq!((of_agent.networks.as_slice(), of_agent.error.as_str()), ([7].as_slice(), ""));
+    let of_controller = asked.hosts.iter().find(|host| host.hostname != "a1").unwrap();
     assert!(of_controller.error.contains("has not reported yet"), "{of_controller:?}");
 }
 

@@ -40,6 +40,7 @@ const NODES: Callers = Callers::Valid(&[PeerRole::Controller, PeerRole::Agent]);
 pub const ACCESS: &[(&str, Callers)] = &[
     ("Agent/Exec", CONTROLLERS_AND_ROOT),
     ("Agent/GetState", LOCAL),
+    ("Agent/InspectHost", CONTROLLERS_AND_ROOT),
     ("Agent/ListImages", CONTROLLERS),
     ("Agent/Logs", CONTROLLERS_AND_ROOT),
     ("Agent/ResolveImage", CONTROLLERS),
@@ -54,6 +55,7 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Control/GetState", READERS),
     // Controllers learn each other's raft ids by it.
     ("Control/GetVersion", READERS_AND_CONTROLLERS),
+    ("Control/InspectHosts", READERS),
     ("Control/ListImages", READERS),
     ("Control/Logs", READERS),
     ("Control/RemoveNode", WRITERS),

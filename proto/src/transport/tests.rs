@@ -98,6 +98,13 @@ impl agent_server::Agent for Front {
     ) -> Result<Response<wire::NodeImages>, Status> {
         Ok(Response::new(wire::NodeImages::default()))
     }
+
+    async fn inspect_host(
+        &self,
+        _: Request<wire::InspectHostRequest>,
+    ) -> Result<Response<wire::HostInspection>, Status> {
+        Ok(Response::new(wire::HostInspection::default()))
+    }
 }
 
 #[tonic::async_trait]

@@ -9,6 +9,7 @@ mod list;
 mod rule;
 mod write;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
@@ -132,6 +133,22 @@ impl Socket {
             list::note_rule(payload, &mut chains);
         })?;
         Ok(chains)
+    }
+
+    /// How many rules each chain of an `ip` table holds; empty when there is no such table.
+    pub fn rule_counts(&mut self, table: &str) -> Result<BTreeMap<String, usize>, NftError> {
+        let mut counts = BTreeMap::new();
+        self.ask(encode::GET_CHAINS, true, "list the chains of packet rules", |payload| {
+            if let Some(chain) = list::chain_of(payload, table, list::CHAIN_NAME) {
+                counts.insert(chain, 0);
+            }
+        })?;
+        self.ask(encode::GET_RULES, true, "list the packet rules", |payload| {
+            if let Some(chain) = list::chain_of(payload, table, list::RULE_CHAIN) {
+                *counts.entry(chain).or_default() += 1;
+            }
+        })?;
+        Ok(counts)
     }
 
     fn ask(

@@ -29,6 +29,8 @@ pub(crate) struct Script {
     pub(crate) refusals: Mutex<Vec<Status>>,
     pub(crate) deploy: Mutex<wire::DeployResponse>,
     pub(crate) logs: Mutex<Vec<wire::LogLine>>,
+    /// What hosts say of themselves.
+    pub(crate) hosts: Mutex<Vec<wire::HostInspection>>,
     /// A backup's bytes.
     pub(crate) backup: Mutex<Vec<u8>>,
     /// Whether nobody leads: then only what may be stale is answered.
@@ -51,6 +53,7 @@ impl Script {
                 changes: vec!["service web created".to_owned()],
             }),
             logs: Mutex::default(),
+            hosts: Mutex::default(),
             backup: Mutex::default(),
             leaderless: AtomicBool::new(false),
             seen: Mutex::default(),
@@ -199,6 +202,14 @@ impl Control for Served {
             images: Vec::new(),
         };
         Ok(Response::new(wire::ListImagesResponse { nodes: vec![lost] }))
+    }
+
+    async fn inspect_hosts(
+        &self,
+        _request: Request<wire::InspectHostsRequest>,
+    ) -> Answer<wire::InspectHostsResponse> {
+        let hosts = self.hosts.lock().unwrap().clone();
+        Ok(Response::new(wire::InspectHostsResponse { hosts }))
     }
 
     async fn exec(&self, request: Request<Streaming<wire::ExecInput>>) -> Answer<Self::ExecStream> {

@@ -7,6 +7,7 @@ mod cluster;
 mod commands;
 mod convergence;
 mod deploy;
+mod doctor;
 mod exec;
 mod fake;
 mod members;

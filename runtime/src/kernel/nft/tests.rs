@@ -118,6 +118,10 @@ fn the_kernel_holds_what_the_data_says() {
         }
     "#]]
     .assert_eq(&first);
+    let counts = socket.rule_counts("swarm").unwrap();
+    let written = everything().chains.into_iter().map(|chain| (chain.name, chain.rules.len()));
+    assert_eq!(counts, written.collect());
+    assert!(socket.rule_counts("other").unwrap().is_empty());
     // Twice is the same as once, and the text form agrees with nft's.
     socket.apply(&everything()).unwrap();
     assert_eq!(scratch.nft(&["list", "ruleset"]), first);
