@@ -253,13 +253,15 @@ fn place(
         protocol: if endpoint.plain { ClientProtocol::Http } else { ClientProtocol::Https },
         connect_timeout: Some(CONNECT_TIMEOUT),
         read_timeout: Some(READ_TIMEOUT),
-        // Who is asked without TLS is not known anyway; all content is compared with its digest. So the host's root
-        // certificates, which may be missing, are not even read.
+        // Who is asked without TLS is not known anyway; all content is compared with its digest.
         accept_invalid_certificates: endpoint.plain,
         user_agent: concat!("swarm-agent/", env!("CARGO_PKG_VERSION")),
         https_proxy: proxy.map(str::to_owned),
         ..ClientConfig::default()
     };
+    // The library makes such a client beside the one that it is asked for, and panics where the host has no root
+    // certificates: here it is an error.
+    reqwest::Client::builder().build()?;
     let client = oci_client::Client::try_from(config)?;
     Ok(Place { endpoint, client, base })
 }

@@ -44,6 +44,14 @@ const CONTROLLERS: [(&str, &str); 4] = [
     ("io", "accounting of disks"),
 ];
 
+/// Where distributions keep the root certificates of the web: Debian, Fedora, Alpine, SUSE.
+const ROOT_CERTIFICATES: [&str; 4] = [
+    "etc/ssl/certs/ca-certificates.crt",
+    "etc/pki/tls/certs/ca-bundle.crt",
+    "etc/ssl/cert.pem",
+    "etc/ssl/ca-bundle.pem",
+];
+
 /// Where to look.
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -74,7 +82,16 @@ impl Host {
             })
             .collect();
         lacks.extend(self.lacking_controllers());
+        lacks.extend(self.lacking_certificates());
         lacks
+    }
+
+    fn lacking_certificates(&self) -> Option<Lack> {
+        let found = ROOT_CERTIFICATES.iter().any(|place| self.root.join(place).exists());
+        (!found).then(|| Lack {
+            what: "no root certificates, which fetching images needs".to_owned(),
+            fix: "install them (Debian: ca-certificates)".to_owned(),
+        })
     }
 
     /// A kernel that came without its lists may have everything built in: the agent tries it.
@@ -235,7 +252,7 @@ mod tests {
         (folder, host)
     }
 
-    const WHOLE: [(&str, &str); 5] = [
+    const WHOLE: [(&str, &str); 6] = [
         ("proc/filesystems", "nodev\tsysfs\nnodev\toverlay\n"),
         ("proc/modules", "veth 1 0 - Live 0x0\nnf_nat 1 0 - Live 0x0\n"),
         ("lib/modules/6.1/modules.builtin", "kernel/net/bridge/bridge.ko\n"),
@@ -244,6 +261,7 @@ mod tests {
             "kernel/drivers/net/vxlan/vxlan.ko.xz: kernel/net/ipv4/udp_tunnel.ko.xz\nkernel/net/netfilter/nf_tables.ko:\n",
         ),
         ("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids\n"),
+        ("etc/ssl/certs/ca-certificates.crt", ""),
     ];
 
     #[test]
@@ -255,12 +273,13 @@ mod tests {
     #[test]
     fn each_missing_thing_is_named_with_its_fix() {
         let (_folder, silent) = host(&[]);
-        assert_eq!(silent.lacks().len(), 1, "{:?}", silent.lacks());
+        assert_eq!(silent.lacks().len(), 2, "{:?}", silent.lacks());
         let (_folder, bare) = host(&[("lib/modules/6.1/modules.builtin", "")]);
         let lacks = bare.lacks();
-        assert_eq!(lacks.len(), MODULES.len() + 1, "{lacks:?}");
+        assert_eq!(lacks.len(), MODULES.len() + 2, "{lacks:?}");
         assert!(lacks[3].what.contains("no `vxlan`, which networks between hosts need"));
         assert!(lacks[6].what.contains("cgroup v2"));
+        assert!(lacks[7].what.contains("root certificates"));
         assert!(lacks.iter().all(|lack| !lack.fix.is_empty()));
 
         let mut files = WHOLE;
