@@ -7,7 +7,8 @@ use std::{env, fs};
 use protox::prost_reflect::prost_types::FileDescriptorSet;
 
 /// Messages whose fields no Debug output may show; `wire` writes theirs by hand.
-const SECRET: [&str; 7] = [
+const SECRET: [&str; 8] = [
+    ".swarm.v1.AuthorityWish",
     ".swarm.v1.Backup",
     ".swarm.v1.BackupPiece",
     ".swarm.v1.ClientBundle",

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use swarm_proto::failure::sentence;
 use swarm_proto::transport::{self, Identity, IdentityError, JoinError, JoinToken};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError};
 use crate::run::{self, RunError};
 use crate::sys;
-use crate::worker::sentence;
 
 /// Threads that serve connections and loops. More would only hold memory: heavy work runs aside.
 const WORKERS: usize = 2;

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use swarm_proto::object::{Cluster, NodeDescription};
 use swarm_proto::spec::Protocol;
+use swarm_proto::transport::Tls;
 use swarm_runtime::kernel::Namespace;
 
 use crate::image::architecture;
@@ -20,6 +22,8 @@ pub struct Fixed {
     pub port: u16,
     /// Labels of this engine.
     pub labels: BTreeMap<String, String>,
+    /// The host's certificate.
+    pub tls: Arc<Tls>,
 }
 
 /// Describes the host, and notices when the description changes.
@@ -99,6 +103,7 @@ fn look(fixed: &Fixed, facts: Facts) -> NodeDescription {
         routed_prefixes: facts.routed_prefixes,
         listeners: facts.listeners,
         warnings: facts.warnings,
+        roots: fixed.tls.roots(),
     }
 }
 
@@ -112,12 +117,20 @@ fn memory() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
+    use swarm_proto::transport::{self, Authority};
+
     use super::*;
 
     #[tokio::test]
     async fn the_host_is_described() {
         let address = Ipv4Addr::new(10, 0, 0, 1);
-        let mut describer = Describer::new(Fixed { address, port: 1, labels: BTreeMap::new() });
+        transport::install_crypto_provider();
+        let authority = Authority::create("c1", SystemTime::now()).unwrap();
+        let tls = Tls::without_certificate(authority.certificate_pem()).unwrap();
+        let fixed = Fixed { address, port: 1, labels: BTreeMap::new(), tls };
+        let mut describer = Describer::new(fixed);
         let description = describer.describe().await;
         assert_eq!(description.address, Some(address));
         assert!(!description.hostname.is_empty());

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use swarm_proto::failure::sentence;
 use swarm_proto::id::TaskId;
 use swarm_proto::wire;
 use swarm_proto::wire::exec_input::Input;
@@ -23,7 +24,6 @@ use tonic::{Status, Streaming};
 
 use crate::executor::{Executor, TaskError};
 use crate::sys;
-use crate::worker::sentence;
 
 /// Programs at a time on this host.
 const PROGRAMS: usize = 64;

@@ -49,7 +49,7 @@ impl Difference {
 
     /// Something could not be looked at.
     pub fn unseen(what: &str, error: &dyn std::error::Error) -> Self {
-        let problem = format!("could not be looked at: {}", crate::worker::sentence(error));
+        let problem = format!("could not be looked at: {}", swarm_proto::failure::sentence(error));
         let hint = "see the agent's log";
         Self { kind: "host", object: what.to_owned(), problem, hint }
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use swarm_proto::failure::sentence;
 use swarm_proto::object::Role;
 use swarm_proto::transport::{self, Identity, IdentityError, Keeper, Peer, Tls, TlsError};
 use swarm_runtime::ShimProgram;
@@ -25,7 +26,7 @@ use crate::network::{NetworkConfig, NetworkError, Networks};
 use crate::server::AgentService;
 use crate::session::Sessions;
 use crate::volume::{VolumeError, Volumes};
-use crate::worker::{Worker, sentence};
+use crate::worker::Worker;
 
 /// Where root on this host asks the agent, in the folder of sockets.
 const SOCKET: &str = "agent.sock";
@@ -155,7 +156,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
         .await
         .map_err(|source| RunError::Socket { path: socket, source })?;
     tokio::spawn(until_error(transport::server().add_service(service).serve_with_incoming(local)));
-    let fixed = Fixed { address, port, labels: config.engine_labels.clone() };
+    let fixed =
+        Fixed { address, port, labels: config.engine_labels.clone(), tls: Arc::clone(&tls) };
     let describer = Describer::new(fixed);
     let state_dir = config.state_dir;
     Sessions { identity, state_dir, tls, controllers, worker, board, executor, describer, cut_off }

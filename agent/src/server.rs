@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::Stream;
 use futures_util::StreamExt;
+use swarm_proto::failure::sentence;
 use swarm_proto::id::{NodeId, TaskId};
 use swarm_proto::wire;
 use swarm_proto::wire::agent_server::{Agent, AgentServer};
@@ -18,7 +19,7 @@ use crate::image::{ImageError, Images};
 use crate::journal::Progress;
 use crate::log;
 use crate::view;
-use crate::worker::{Worker, sentence};
+use crate::worker::Worker;
 
 /// Batches of lines that wait for the network.
 const WAITING: usize = 4;

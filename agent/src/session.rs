@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use swarm_proto::assignment::AssignmentDiff;
 use swarm_proto::convert::ConvertError;
+use swarm_proto::failure::sentence;
 use swarm_proto::transport::{self, CONTROLLER_NAME, ConnectError, Identity, MAX_MESSAGE, Tls};
 use swarm_proto::wire;
 use swarm_proto::wire::agent_message::Message as Say;
@@ -28,7 +29,7 @@ use crate::description::Describer;
 use crate::executor::Executor;
 use crate::journal::JournalError;
 use crate::sys;
-use crate::worker::{Worker, sentence};
+use crate::worker::Worker;
 
 /// A controller that does not answer so long is passed over.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -176,6 +177,7 @@ impl Sessions {
         if let Some(port) = u16::try_from(welcome.vxlan_port).ok().filter(|port| *port != 0) {
             self.describer.expect_tunnels_on(port);
         }
+        self.tls.want_roots(&welcome.roots);
         // The session that was good is the first to try again.
         *preferred = Some(address);
         let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_milliseconds.max(50)));
@@ -275,7 +277,8 @@ impl Open<'_> {
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut describe =
             tokio::time::interval_at(Instant::now() + DESCRIBE_EVERY, DESCRIBE_EVERY);
-        let board = Arc::clone(&self.sessions.board);
+        let (board, tls) = (Arc::clone(&self.sessions.board), Arc::clone(&self.sessions.tls));
+        let mut roots = tls.roots();
         let mut report_at: Option<Instant> = None;
         let mut may_report = Instant::now();
         loop {
@@ -297,6 +300,10 @@ impl Open<'_> {
                     }
                     self.heartbeats += 1;
                     self.say(Say::Heartbeat(wire::Heartbeat {})).await?;
+                }
+                () = tls.roots_changed(&roots) => {
+                    roots = tls.roots();
+                    describe.reset_immediately();
                 }
                 _ = describe.tick() => {
                     sys::release_memory();
@@ -321,6 +328,7 @@ impl Open<'_> {
                 self.answered();
                 self.sessions.remember(&alive.controllers);
                 self.sessions.controllers.set(&alive.controller_nodes);
+                self.sessions.tls.want_roots(&alive.roots);
                 Ok(())
             }
             Heard::Assignments(assignments) => {

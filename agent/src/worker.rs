@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use swarm_proto::assignment::{AssignmentDiff, NetworkAssignment, TaskAssignment};
+use swarm_proto::failure::sentence;
 use swarm_proto::id::{NetworkId, TaskId};
 use swarm_proto::object::TaskState;
 use tokio::sync::watch;
@@ -269,20 +270,6 @@ async fn watch_volumes(shared: Arc<Shared>) {
         shared.executor.volume_made().await;
         shared.board.volumes_changed();
     }
-}
-
-/// An error with its causes.
-pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let next = cause.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 fn actual(progress: Progress) -> Actual {

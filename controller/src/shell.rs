@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod audit;
+pub mod authority;
 pub mod backup;
 pub mod cli;
 pub mod control_service;

@@ -230,6 +230,7 @@ impl Action {
         match self {
             // Only who knows the version itself can live with it.
             Self::SetClusterVersion(version) => *version,
+            Self::SetCluster(cluster) if cluster.former_authority.is_some() => ClusterVersion(2),
             Self::SetCluster(_)
             | Self::AddNode(_)
             | Self::SetNodeStatus { .. }

@@ -10,6 +10,7 @@ pub mod backup;
 pub mod convert;
 pub mod entry;
 pub mod exec;
+pub mod failure;
 pub mod id;
 pub mod object;
 pub mod spec;

@@ -8,7 +8,7 @@ mod stack;
 mod task;
 mod volume;
 
-pub use cluster::{Cluster, Secret};
+pub use cluster::{Cluster, FormerAuthority, Secret};
 pub use network::{Attachment, Network, NodeAttachment};
 pub use node::{Availability, Listener, Node, NodeDescription, NodeStatus, Role};
 pub use service::{AllocatedPort, Service, Vip};

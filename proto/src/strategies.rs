@@ -16,9 +16,9 @@ use crate::assignment::{
 };
 use crate::id::{Digest, NetworkId, NodeId, RaftId, ServiceId, Slot, TaskId, Timestamp, VolumeId};
 use crate::object::{
-    AllocatedPort, Attachment, Availability, Cluster, FilledFrom, Listener, Network, Node,
-    NodeAttachment, NodeDescription, NodeStatus, Role, Secret, Service, Stack, Task, TaskState,
-    TaskStatus, Vip, Volume, VolumeHolding,
+    AllocatedPort, Attachment, Availability, Cluster, FilledFrom, FormerAuthority, Listener,
+    Network, Node, NodeAttachment, NodeDescription, NodeStatus, Role, Secret, Service, Stack, Task,
+    TaskState, TaskStatus, Vip, Volume, VolumeHolding,
 };
 use crate::spec::{
     Constraint, ConstraintKey, ContainerSpec, EndpointMode, ImageSpec, Mount, MountSource,
@@ -265,6 +265,14 @@ strategy! {
         subnet_prefix_length: 0..=32_u8,
         vxlan_port: any::<u16>(),
         vni_base: 1..=u32::MAX,
+        former_authority: option::of(former_authority()),
+    }
+    fn former_authority -> FormerAuthority {
+        certificate: text(),
+        vouched: text(),
+        roots: text(),
+        controllers: vec(any::<u64>().prop_map(NodeId), 0..3),
+        since: time(),
     }
     fn attachment -> Attachment {
         network: any::<u64>().prop_map(NetworkId),
@@ -307,6 +315,7 @@ strategy! {
         routed_prefixes: vec(prefix(), 0..3),
         listeners: vec(listener(), 0..3),
         warnings: texts(),
+        roots: text(),
     }
     fn node -> Node {
         id: any::<u64>().prop_map(NodeId),

@@ -236,6 +236,7 @@ impl Script {
                     let alive = wire::Alive {
                         controllers: vec![self.address.to_string()],
                         controller_nodes: Vec::new(),
+                        roots: String::new(),
                     };
                     let message = wire::ControllerMessage { message: Some(Say::Alive(alive)) };
                     if sender.send(Ok(message)).await.is_err() {
@@ -267,6 +268,7 @@ impl Script {
             controllers: vec![self.address.to_string()],
             controller_nodes: Vec::new(),
             vxlan_port: 4789,
+            roots: String::new(),
         };
         let assignments = wire::Assignments { complete: true, sequence: 1, diff: Some(diff) };
         {

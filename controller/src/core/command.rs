@@ -84,6 +84,31 @@ pub enum Command {
         /// For agents.
         agent: Option<Secret>,
     },
+    /// Sign with another authority from now on. The shell has made it.
+    ReplaceAuthority {
+        /// The root that it takes the place of, PEM.
+        former: String,
+        /// Its root, PEM.
+        certificate: String,
+        /// Its key, PEM.
+        key: Secret,
+        /// Its root as an intermediate of the former one, PEM.
+        vouched: String,
+        /// The digest of both roots.
+        roots: String,
+    },
+    /// Let nobody rely on the former authority any more.
+    DropFormerAuthority {
+        /// Its root, PEM.
+        certificate: String,
+    },
+    /// A controller trusts these roots now, and shows a certificate of the first.
+    ReportRoots {
+        /// Its node.
+        node: NodeId,
+        /// The digest of the roots.
+        roots: String,
+    },
     /// A controller now answers at another address.
     SetControllerAddress {
         /// Which node.

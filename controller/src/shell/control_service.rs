@@ -149,6 +149,15 @@ impl Control for ControlService {
         audit.answer(local_service::rotate_tokens(&self.0, request.into_inner()).await)
     }
 
+    async fn rotate_authority(
+        &self,
+        request: Request<wire::RotateAuthorityRequest>,
+    ) -> Result<Response<wire::RotateAuthorityResponse>, Status> {
+        let object = if request.get_ref().force { "the former one dropped" } else { "a new one" };
+        let audit = Audit::of(&request, "RotateAuthority", object)?;
+        audit.answer(self.0.rotate_authority(request.into_inner()).await)
+    }
+
     /// Controllers ask it too, to learn each other's raft ids.
     async fn get_version(
         &self,

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::object::Cluster;
-use swarm_proto::transport::{Authority, CONTROLLER_NAME, Tls};
+use swarm_proto::transport::{CONTROLLER_NAME, Tls};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use super::disk_thread::chain;
 use super::hub::{Hub, View};
 use super::raft_thread::CoreHandle;
 use super::refusal::Refusal;
@@ -37,6 +36,8 @@ pub struct Controller {
     pub signing: Signing,
     /// The connection to the controller that was the leader last.
     leader_channel: Mutex<Option<(String, Channel)>>,
+    /// The digest of the cluster's roots, and of which cluster object.
+    pub(super) roots: Mutex<Option<(Arc<Cluster>, String)>>,
 }
 
 impl Controller {
@@ -57,6 +58,7 @@ impl Controller {
             tls,
             signing,
             leader_channel: Mutex::default(),
+            roots: Mutex::default(),
         }
     }
 
@@ -65,13 +67,6 @@ impl Controller {
         self.hub.view().state.cluster.ok_or_else(|| {
             Refusal::unavailable("this controller has not been let into the cluster yet").into()
         })
-    }
-
-    /// The cluster's certificate authority.
-    pub fn authority(&self, cluster: &Cluster) -> Result<Authority, Status> {
-        let authority = Authority::load(&cluster.id, &cluster.ca_certificate, &cluster.ca_key);
-        let authority = authority.map_err(|error| Status::internal(chain(&error)))?;
-        Ok(authority.with_life(self.signing.life))
     }
 
     /// A connection to the leader at this address, kept for the next request.

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::object::{Cluster, Role};
-use swarm_proto::transport::{Authority, AuthorityError, Identity, IdentityError, KeyAndRequest};
+use swarm_proto::transport::{Authority, AuthorityError, Identity, IdentityError};
 use tonic::Status;
 
 use super::hub::{Hub, View};
@@ -101,18 +101,9 @@ pub fn become_agent(
     cluster: &Cluster,
     identity: &Identity,
 ) -> Result<(), DepartureError> {
-    let authority = Authority::load(&cluster.id, &cluster.ca_certificate, &cluster.ca_key)?;
-    let key = KeyAndRequest::make()?;
-    let node = identity.node_id;
-    let certificate_pem =
-        authority.sign_node(&key.request_pem, node, Role::Agent, SystemTime::now())?;
-    let agent = Identity {
-        raft_id: None,
-        role: Role::Agent,
-        key_pem: key.key_pem,
-        certificate_pem,
-        ..identity.clone()
-    };
+    let authority = Authority::of(cluster)?.with_life(config.signing().life);
+    let made = authority.make_node(identity.node_id, Role::Agent, SystemTime::now())?;
+    let agent = Identity { raft_id: None, role: Role::Agent, ..identity.clone() }.renewed(made);
     agent.save(&config.state_dir)?;
     remove(&config.raft_dir())
 }

@@ -7,6 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use swarm_proto::failure::sentence;
+
 use super::disk::{DiskError, Store};
 use super::fatal::{die, vital_thread};
 use crate::core::{DiskBatch, Shortage};
@@ -47,7 +49,7 @@ impl DiskThread {
         let hurry = Arc::new(AtomicBool::new(false));
         let mut writer = Writer { store, tell, is_short: false, hurry: Arc::clone(&hurry) };
         let thread = vital_thread("disk", move || {
-            writer.run(&waiting).unwrap_or_else(|error| die(&chain(&error)));
+            writer.run(&waiting).unwrap_or_else(|error| die(&sentence(&error)));
         })?;
         Ok(Self { batches, thread, hurry })
     }
@@ -122,17 +124,6 @@ impl<S: Store, T: FnMut(News)> Writer<S, T> {
             (self.tell)(News::Room(shortage));
         }
     }
-}
-
-/// An error with all its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -217,6 +217,7 @@ fn to_wire(controller: &Controller, message: ToAgent) -> wire::ControllerMessage
                 controllers,
                 controller_nodes: nodes(),
                 vxlan_port: vxlan_port.into(),
+                roots: controller.roots(),
             })
         }
         ToAgent::Assignments { complete, sequence, diff } => {
@@ -224,7 +225,8 @@ fn to_wire(controller: &Controller, message: ToAgent) -> wire::ControllerMessage
             Said::Assignments(wire::Assignments { complete, sequence, diff })
         }
         ToAgent::Alive { controllers } => {
-            Said::Alive(wire::Alive { controllers, controller_nodes: nodes() })
+            let roots = controller.roots();
+            Said::Alive(wire::Alive { controllers, controller_nodes: nodes(), roots })
         }
     })
 }

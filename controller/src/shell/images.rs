@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use swarm_proto::failure::sentence;
 use swarm_proto::id::Digest;
 use swarm_proto::object::{Node, NodeStatus};
 use swarm_proto::transport::{AGENT_NAME, MAX_MESSAGE};
@@ -35,7 +36,7 @@ impl Controller {
         let address = agent_address(node)
             .ok_or_else(|| Refusal::unavailable(format!("node {name} has not reported yet")))?;
         let channel = self.tls.connect(&address, AGENT_NAME).await.map_err(|error| {
-            let error = super::disk_thread::chain(&error);
+            let error = sentence(&error);
             Refusal::unavailable(format!("agent of node {name}: {error}"))
         })?;
         Ok(AgentClient::new(channel).max_decoding_message_size(MAX_MESSAGE))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use sha2::Digest as _;
+use swarm_proto::failure::sentence;
 use swarm_proto::id::NodeId;
 use swarm_proto::object::{Cluster, Node, Role};
 use swarm_proto::transport::{PeerInfo, known_peer, same_secret};
@@ -21,14 +22,19 @@ use crate::core::state::Stored;
 /// Serves machines that want to join.
 pub struct JoinService {
     controller: Arc<Controller>,
-    root: String,
     limiter: Limiter,
 }
 
 impl JoinService {
-    /// Serves for the cluster with this root certificate.
-    pub fn new(controller: Arc<Controller>, root: String) -> Self {
-        Self { controller, root, limiter: Limiter::default() }
+    /// Serves at this controller.
+    pub fn new(controller: Arc<Controller>) -> Self {
+        Self { controller, limiter: Limiter::default() }
+    }
+
+    /// The cluster with the authority that signs now, which this controller may not have heard of yet.
+    async fn present_cluster(&self) -> Result<Arc<Cluster>, Status> {
+        self.controller.read(false).await?;
+        self.controller.cluster()
     }
 
     /// The node that asks, when it is a member already and shows its certificate.
@@ -83,7 +89,7 @@ impl Join for JoinService {
         &self,
         _: Request<wire::GetRootCertificateRequest>,
     ) -> Result<Response<wire::GetRootCertificateResponse>, Status> {
-        let certificate = self.root.clone();
+        let certificate = self.controller.tls.root_pem();
         Ok(Response::new(wire::GetRootCertificateResponse { certificate }))
     }
 
@@ -114,13 +120,14 @@ impl Join for JoinService {
         if role == Role::Controller {
             self.check_version(ClusterVersion::from_wire(request.knows))?;
         }
+        let cluster = self.present_cluster().await?;
         let authority = self.controller.authority(&cluster)?;
         // Before anything is changed: a request that cannot be signed lets nobody in.
         let sign = |node| {
             let request = &request.certificate_signing_request;
             authority.sign_node(request, node, role, SystemTime::now())
         };
-        sign(NodeId(0)).map_err(|error| Refusal::invalid(chain(&error)))?;
+        sign(NodeId(0)).map_err(|error| Refusal::invalid(sentence(&error)))?;
         let request_id = request_id(&request.certificate_signing_request);
         let joined = if let Some(node) = member.filter(|_| role == Role::Controller) {
             let (node, address) = (node.id.0, request.controller_address);
@@ -135,7 +142,7 @@ impl Join for JoinService {
             self.controller.write(wish).await?
         };
         let certificate =
-            sign(NodeId(joined.node_id)).map_err(|error| Status::internal(chain(&error)))?;
+            sign(NodeId(joined.node_id)).map_err(|error| Status::internal(sentence(&error)))?;
         tracing::info!(node = joined.node_id, %from, "a machine joined");
         Ok(Response::new(wire::JoinClusterResponse {
             node_id: joined.node_id,
@@ -144,6 +151,7 @@ impl Join for JoinService {
             root_certificate: cluster.ca_certificate.clone(),
             controllers: self.controller.hub.view().controller_addresses(),
             role: swarm_proto::transport::PeerRole::from(role).as_str().to_owned(),
+            roots: cluster.roots(),
         }))
     }
 
@@ -166,11 +174,11 @@ impl Join for JoinService {
             Refusal::unavailable(why).hint("try again, or at another controller")
         })?;
         let request = &request.get_ref().certificate_signing_request;
-        let authority = self.controller.authority(&*self.controller.cluster()?)?;
-        let signed = authority.sign_node(request, id, node.role, now);
-        let certificate = signed.map_err(|error| Refusal::invalid(chain(&error)))?;
+        let cluster = self.present_cluster().await?;
+        let signed = self.controller.authority(&cluster)?.sign_node(request, id, node.role, now);
+        let certificate = signed.map_err(|error| Refusal::invalid(sentence(&error)))?;
         tracing::info!(node = %id, had_expired = until < now, "renewed a node's certificate");
-        Ok(Response::new(wire::RenewCertificateResponse { certificate }))
+        Ok(Response::new(wire::RenewCertificateResponse { certificate, roots: cluster.roots() }))
     }
 }
 
@@ -213,8 +221,4 @@ fn check_names(request: &wire::JoinClusterRequest, role: Role) -> Result<(), Sta
 /// One machine's tries share an id, for they send the same key.
 fn request_id(signing_request: &str) -> String {
     format!("join-{:x}", sha2::Sha256::digest(signing_request))
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    super::disk_thread::chain(error)
 }

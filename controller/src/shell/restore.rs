@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use swarm_proto::backup::{self, BackupError};
 use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::object::{Cluster, Role};
-use swarm_proto::transport::{Authority, Identity, KeyAndRequest};
+use swarm_proto::transport::{Authority, Identity};
 use swarm_proto::wire;
 
 use super::disk::{DiskStore, Store as _};
@@ -113,7 +113,7 @@ pub fn restore(
     })?;
     let cluster = begun.state.cluster.clone();
     let cluster = cluster.ok_or_else(|| RestoreError::NoCluster(file.to_owned()))?;
-    let identity = identity(&cluster, begun.node, begun.raft_id, address)?;
+    let identity = identity(config, &cluster, (begun.node, begun.raft_id), address)?;
     let (mut store, _) = DiskStore::open(&raft_dir).map_err(SetupError::from)?;
     store.write(&[begun.batch]).map_err(SetupError::from)?;
     // Its lock must be free before the identity tells `run` to start.
@@ -150,23 +150,21 @@ fn restoring_host(config: &Config, backup: &wire::Backup) -> Result<RestoringHos
 
 /// A new identity of a controller, with a key of its own.
 fn identity(
+    config: &Config,
     cluster: &Cluster,
-    node: NodeId,
-    raft_id: RaftId,
+    (node, raft_id): (NodeId, RaftId),
     address: String,
 ) -> Result<Identity, SetupError> {
-    let authority = Authority::load(&cluster.id, &cluster.ca_certificate, &cluster.ca_key)?;
-    let key = KeyAndRequest::make()?;
-    let now = SystemTime::now();
-    let certificate = authority.sign_node(&key.request_pem, node, Role::Controller, now)?;
+    let authority = Authority::of(cluster)?.with_life(config.signing().life);
+    let made = authority.make_node(node, Role::Controller, SystemTime::now())?;
     Ok(Identity {
         cluster_id: cluster.id.clone(),
         node_id: node,
         raft_id: Some(raft_id),
         role: Role::Controller,
         controllers: vec![address],
-        certificate_pem: certificate,
-        key_pem: key.key_pem,
-        ca_pem: authority.certificate_pem().to_owned(),
+        certificate_pem: made.certificate_pem,
+        key_pem: made.key_pem,
+        ca_pem: made.ca_pem,
     })
 }

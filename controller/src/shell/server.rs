@@ -30,7 +30,7 @@ use super::join_service::JoinService;
 use super::local_service::LocalService;
 use super::peers::Peers;
 use super::raft_service::RaftService;
-use super::{address, membership, raft_thread, setup, upkeep};
+use super::{address, authority, membership, raft_thread, setup, upkeep};
 use crate::config::Config;
 use crate::core::{Core, CoreConfig, Recovered, StartError};
 
@@ -170,7 +170,7 @@ pub async fn run(config: &Config, wait: bool) -> Result<(), RunError> {
         config.signing(),
     ));
     // Listens before the core starts: a taken port must not disturb the cluster.
-    let mut servers = serve(config, &controller, &identity, tls).await?;
+    let mut servers = serve(config, &controller, tls).await?;
     let thread = raft_thread::start(core, config.tick(), queue, store, peers, hub)
         .map_err(|source| RunError::System { what: "thread", source })?;
     tracing::info!(
@@ -181,6 +181,7 @@ pub async fn run(config: &Config, wait: bool) -> Result<(), RunError> {
     );
     let own = identity.clone();
     servers.spawn(upkeep::keep_certificate(Arc::clone(&controller), config.clone(), own));
+    servers.spawn(authority::follow(Arc::clone(&controller)));
     servers.spawn(upkeep::run(Arc::clone(&controller), config.clone(), identity.clone()));
     let departed = departure::departed(&controller.hub, identity.node_id, raft_id);
     let departure = tokio::select! {
@@ -272,7 +273,6 @@ fn core_config(config: &Config, raft_id: RaftId, recovered: Recovered) -> CoreCo
 async fn serve(
     config: &Config,
     controller: &Arc<Controller>,
-    identity: &Identity,
     tls: Arc<Tls>,
 ) -> Result<JoinSet<()>, RunError> {
     let listen = |at: String| move |source| RunError::Listen { at, source };
@@ -289,7 +289,7 @@ async fn serve(
         .max_decoding_message_size(MAX_MESSAGE);
     let raft =
         RaftServer::new(RaftService(Arc::clone(controller))).max_decoding_message_size(MAX_MESSAGE);
-    let joining = JoinService::new(Arc::clone(controller), identity.ca_pem.clone());
+    let joining = JoinService::new(Arc::clone(controller));
     let hub = Arc::clone(&controller.hub);
     let members = Arc::new(move |call: &str, peer: &Peer| membership::check(&hub, call, peer));
     let connections = Arc::new(Connections::default());

@@ -9,7 +9,7 @@ use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Cluster, Role, Secret};
 use swarm_proto::transport::{
     self, Authority, AuthorityError, ClientRole, ConnectError, Identity, IdentityError, JoinError,
-    JoinToken, KeyAndRequest, ParseTokenError, connect_unix, random_hex,
+    JoinToken, ParseTokenError, connect_unix, random_hex,
 };
 use swarm_proto::wire;
 use swarm_proto::wire::local_client::LocalClient;
@@ -159,9 +159,8 @@ pub fn init(
     let now = SystemTime::now();
     let id = random_hex::<16>()?;
     let authority = Authority::create(&id, now)?.with_life(config.signing().life);
-    let key = KeyAndRequest::make()?;
     let node = NodeId(1);
-    let certificate = authority.sign_node(&key.request_pem, node, Role::Controller, now)?;
+    let made = authority.make_node(node, Role::Controller, now)?;
     let cluster = cluster(id.clone(), &authority, networking)?;
     let (controller, agent) = join_tokens(&cluster).map_err(SetupError::Refused)?;
 
@@ -175,9 +174,9 @@ pub fn init(
         raft_id: Some(RaftId(1)),
         role: Role::Controller,
         controllers: vec![address.clone()],
-        certificate_pem: certificate,
-        key_pem: key.key_pem,
-        ca_pem: authority.certificate_pem().to_owned(),
+        certificate_pem: made.certificate_pem,
+        key_pem: made.key_pem,
+        ca_pem: made.ca_pem,
     };
     identity.save(&config.state_dir)?;
     Ok(Tokens { controller: controller.to_string(), agent: agent.to_string(), address })
@@ -201,6 +200,7 @@ fn cluster(
         subnet_prefix_length: networking.subnet_prefix_length,
         vxlan_port: networking.vxlan_port,
         vni_base: networking.vni_base,
+        former_authority: None,
     })
 }
 
@@ -377,8 +377,7 @@ pub async fn admin_bundle(
             Ok(Secret::new(bundle.pem))
         }
         Source::Stored(cluster, _) => {
-            let authority = Authority::load(&cluster.id, &cluster.ca_certificate, &cluster.ca_key)?;
-            let authority = authority.with_life(config.signing().life);
+            let authority = Authority::of(&cluster)?.with_life(config.signing().life);
             Ok(authority.make_client(name, role, SystemTime::now())?.to_bundle())
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
+use swarm_proto::failure::sentence;
 use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::transport::node_name;
 use swarm_proto::version::ClusterVersion;
@@ -13,8 +14,8 @@ use swarm_proto::wire::control_client::ControlClient;
 use tokio::time::timeout;
 use tonic::Status;
 
+use super::authority;
 use super::controller::Controller;
-use super::disk_thread::chain;
 use super::hub::View;
 
 /// How long one controller may take to tell its numbers.
@@ -47,6 +48,8 @@ impl Controller {
             members,
             clock: milliseconds(SystemTime::now()),
             cluster_version: view.state.cluster_version.0,
+            rotation: authority::rotation(&view),
+            root: view.state.cluster.as_deref().map(authority::root).unwrap_or_default(),
         })
     }
 
@@ -104,7 +107,7 @@ impl Controller {
         let ask = async {
             let name = node_name(NodeId(member.node));
             let connected = self.tls.connect(&member.address, &name).await;
-            let channel = connected.map_err(|error| chain(&error))?;
+            let channel = connected.map_err(|error| sentence(&error))?;
             let request = wire::GetClusterStatusRequest { stale: true, own: true };
             let answer = ControlClient::new(channel).get_cluster_status(request).await;
             let mut members =

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use swarm_proto::failure::sentence;
 use swarm_proto::object::{Cluster, Role};
-use swarm_proto::transport::{self, Authority, Identity, Keeper, KeyAndRequest, RenewError};
+use swarm_proto::transport::{self, Authority, Identity, Keeper, RenewError, roots_digest};
 
 use super::controller::Controller;
-use super::disk_thread::chain;
 use super::server::address_wish;
 use crate::config::Config;
 
@@ -23,7 +23,7 @@ pub async fn run(controller: Arc<Controller>, config: Config, mut identity: Iden
         if !addresses.is_empty()
             && let Err(error) = identity.update_controllers(&config.state_dir, &addresses)
         {
-            tracing::warn!(error = chain(&error), "could not write the list of controllers");
+            tracing::warn!(error = sentence(&error), "could not write the list of controllers");
         }
         if let Some(advertise) = &config.advertise
             && let Some(wish) = address_wish(&controller, advertise)
@@ -35,15 +35,22 @@ pub async fn run(controller: Arc<Controller>, config: Config, mut identity: Iden
 }
 
 /// Keeps this host's certificate valid until the process stops. A controller has all that it takes to sign it by itself,
-/// unless it has not heard of the cluster's authority yet.
+/// unless it has not heard of the cluster's present authority yet.
 pub async fn keep_certificate(controller: Arc<Controller>, config: Config, identity: Identity) {
     let tls = Arc::clone(&controller.tls);
     let renew = move |identity: Identity| {
         let controller = Arc::clone(&controller);
         async move {
-            match controller.hub.view().state.cluster {
-                Some(cluster) => renewed_here(&cluster, &controller, identity),
-                None => transport::renew(identity).await,
+            // One that has just started may not know yet that another authority signs now. When nobody tells, what it
+            // knows must do, for all controllers may have slept past their certificates.
+            let (view, stale) = controller.read_soon().await;
+            let fits =
+                |cluster: &Cluster| roots_digest(&cluster.roots()).ok() == roots_of(&identity);
+            match view.state.cluster {
+                Some(cluster) if !stale || fits(&cluster) => {
+                    renewed_here(&cluster, &controller, identity)
+                }
+                _ => transport::renew(identity).await,
             }
         }
     };
@@ -51,15 +58,16 @@ pub async fn keep_certificate(controller: Arc<Controller>, config: Config, ident
         .await;
 }
 
+fn roots_of(identity: &Identity) -> Option<String> {
+    roots_digest(&identity.ca_pem).ok()
+}
+
 fn renewed_here(
     cluster: &Cluster,
     controller: &Controller,
     identity: Identity,
 ) -> Result<Identity, RenewError> {
-    let authority = Authority::load(&cluster.id, &cluster.ca_certificate, &cluster.ca_key)?;
-    let authority = authority.with_life(controller.signing.life);
-    let key = KeyAndRequest::make()?;
-    let (node, now) = (identity.node_id, SystemTime::now());
-    let certificate_pem = authority.sign_node(&key.request_pem, node, Role::Controller, now)?;
-    Ok(Identity { certificate_pem, key_pem: key.key_pem, ..identity })
+    let authority = Authority::of(cluster)?.with_life(controller.signing.life);
+    let made = authority.make_node(identity.node_id, Role::Controller, SystemTime::now())?;
+    Ok(identity.renewed(made))
 }

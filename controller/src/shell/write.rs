@@ -87,6 +87,11 @@ impl Controller {
             wire::PromoteWish::METHOD => self.write_here::<wire::PromoteWish>(bytes).await,
             wire::JoinWish::METHOD => self.write_here::<wire::JoinWish>(bytes).await,
             wire::TokensWish::METHOD => self.write_here::<wire::TokensWish>(bytes).await,
+            wire::AuthorityWish::METHOD => self.write_here::<wire::AuthorityWish>(bytes).await,
+            wire::DropAuthorityWish::METHOD => {
+                self.write_here::<wire::DropAuthorityWish>(bytes).await
+            }
+            wire::RootsWish::METHOD => self.write_here::<wire::RootsWish>(bytes).await,
             wire::AddressWish::METHOD => self.write_here::<wire::AddressWish>(bytes).await,
             _ => Err(Status::unimplemented(format!("`{method}` cannot be passed on"))),
         }
@@ -319,4 +324,19 @@ plain_write!(AddressWish, "SetControllerAddress", AddressSet,
 self: format!("node {} at {}", self.node, self.address) => Command::SetControllerAddress {
     node: swarm_proto::id::NodeId(self.node),
     address: self.address,
+});
+plain_write!(AuthorityWish, "ReplaceAuthority", AuthoritySet,
+self: String::from("certificate authority") => Command::ReplaceAuthority {
+    former: self.former,
+    certificate: self.certificate,
+    key: Secret::new(self.key),
+    vouched: self.vouched,
+    roots: self.roots,
+});
+plain_write!(DropAuthorityWish, "DropFormerAuthority", AuthoritySet,
+    self: String::from("former certificate authority") => Command::DropFormerAuthority { certificate: self.certificate });
+plain_write!(RootsWish, "ReportRoots", RootsSet,
+self: format!("node {}", self.node) => Command::ReportRoots {
+    node: swarm_proto::id::NodeId(self.node),
+    roots: self.roots,
 });

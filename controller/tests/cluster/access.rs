@@ -125,6 +125,7 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         Control/RemoveNode           - - - - x x
         Control/RemoveStack          - - - - x x
         Control/RemoveVolume         - - - - x x
+        Control/RotateAuthority      - - - - x x
         Control/RotateJoinTokens     - - - - x x
         Control/ScaleService         - - - - x x
         Control/UpdateNode           - - - - x x

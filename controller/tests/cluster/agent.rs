@@ -21,6 +21,19 @@ pub(crate) struct Agent {
     hear: Streaming<wire::ControllerMessage>,
 }
 
+fn description(agent_port: u16) -> NodeDescription {
+    NodeDescription {
+        hostname: String::from("a1"),
+        address: Some([127, 0, 0, 1].into()),
+        agent_port,
+        os: String::from("linux"),
+        arch: String::from("amd64"),
+        millicpus: 4000,
+        memory: 8 << 30,
+        ..NodeDescription::default()
+    }
+}
+
 impl Agent {
     pub(crate) async fn connect(identity: &Identity, address: &str) -> Self {
         Self::with_port(identity, address, 1).await
@@ -31,16 +44,7 @@ impl Agent {
         let tls: Arc<Tls> = Tls::new(&identity.credentials()).unwrap();
         let channel = tls.connect(address, CONTROLLER_NAME).await.unwrap();
         let (speak, stream) = mpsc::channel(16);
-        let description = NodeDescription {
-            hostname: String::from("a1"),
-            address: Some([127, 0, 0, 1].into()),
-            agent_port,
-            os: String::from("linux"),
-            arch: String::from("amd64"),
-            millicpus: 4000,
-            memory: 8 << 30,
-            ..NodeDescription::default()
-        };
+        let description = description(agent_port);
         let hello = wire::Hello {
             session: String::from("s1"),
             description: Some(wire::NodeDescription::from(&description)),
@@ -59,6 +63,26 @@ impl Agent {
         let heartbeat = Spoken::Heartbeat(wire::Heartbeat {});
         let message = wire::AgentMessage { message: Some(heartbeat), relayed_node: 0 };
         self.speak.send(message).await.unwrap();
+    }
+
+    /// Says which roots it trusts.
+    pub(crate) async fn describe(&self, roots: &str) {
+        let description = NodeDescription { roots: roots.to_owned(), ..description(1) };
+        let message = Some(Spoken::Description((&description).into()));
+        self.speak.send(wire::AgentMessage { message, relayed_node: 0 }).await.unwrap();
+    }
+
+    /// The next answer to a heartbeat.
+    pub(crate) async fn alive(&mut self) -> wire::Alive {
+        let next = async {
+            loop {
+                let said = self.hear.message().await.unwrap().unwrap().message.unwrap();
+                if let Said::Alive(alive) = said {
+                    return alive;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, next).await.expect("the controller answers")
     }
 
     /// Says how far a task is.

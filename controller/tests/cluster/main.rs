@@ -5,6 +5,7 @@
 mod access;
 mod agent;
 mod asking;
+mod authority;
 mod backup;
 mod faults;
 mod forming;

@@ -43,6 +43,7 @@ fn cluster() -> Cluster {
         subnet_prefix_length: 27,
         vxlan_port: Cluster::VXLAN_PORT,
         vni_base: Cluster::VNI_BASE,
+        former_authority: None,
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::fields::{ConvertError, Fields, each, mac_number, milliseconds, prefix};
 use crate::id::{NetworkId, NodeId, RaftId, ServiceId, Timestamp, VolumeId};
 use crate::object::{
-    AllocatedPort, Cluster, FilledFrom, Listener, Network, Node, NodeAttachment, NodeDescription,
-    Secret, Service, Stack, Vip, Volume, VolumeHolding,
+    AllocatedPort, Cluster, FilledFrom, FormerAuthority, Listener, Network, Node, NodeAttachment,
+    NodeDescription, Secret, Service, Stack, Vip, Volume, VolumeHolding,
 };
 use crate::wire;
 
@@ -25,6 +25,7 @@ impl From<&Cluster> for wire::Cluster {
             subnet_prefix_length: cluster.subnet_prefix_length.into(),
             vxlan_port: cluster.vxlan_port.into(),
             vni_base: cluster.vni_base,
+            former_authority: cluster.former_authority.as_ref().map(Into::into),
         }
     }
 }
@@ -54,7 +55,32 @@ impl TryFrom<wire::Cluster> for Cluster {
                 .prefix_length("subnet_prefix_length", cluster.subnet_prefix_length)?,
             vxlan_port: at.port("vxlan_port", cluster.vxlan_port)?,
             vni_base: Some(cluster.vni_base).filter(|vni| *vni != 0).unwrap_or(Self::VNI_BASE),
+            former_authority: cluster.former_authority.map(Into::into),
         })
+    }
+}
+
+impl From<&FormerAuthority> for wire::FormerAuthority {
+    fn from(former: &FormerAuthority) -> Self {
+        Self {
+            certificate: former.certificate.clone(),
+            vouched: former.vouched.clone(),
+            roots: former.roots.clone(),
+            controllers: former.controllers.iter().map(|node| node.0).collect(),
+            since: former.since.0,
+        }
+    }
+}
+
+impl From<wire::FormerAuthority> for FormerAuthority {
+    fn from(former: wire::FormerAuthority) -> Self {
+        Self {
+            certificate: former.certificate,
+            vouched: former.vouched,
+            roots: former.roots,
+            controllers: former.controllers.into_iter().map(NodeId).collect(),
+            since: Timestamp(former.since),
+        }
     }
 }
 
@@ -157,6 +183,7 @@ impl From<&NodeDescription> for wire::NodeDescription {
             routed_prefixes: node.routed_prefixes.iter().copied().map(prefix).collect(),
             listeners: each(&node.listeners),
             warnings: node.warnings.clone(),
+            roots: node.roots.clone(),
         }
     }
 }
@@ -182,6 +209,7 @@ impl TryFrom<wire::NodeDescription> for NodeDescription {
                 .collect::<Result<_, _>>()?,
             listeners: at.list("listeners", node.listeners)?,
             warnings: node.warnings,
+            roots: node.roots,
         })
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize as _;
 
+use crate::id::{NodeId, Timestamp};
+
 /// Text that no log, event, plan or debug output may show. Its memory is overwritten when it goes.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -61,6 +63,9 @@ pub struct Cluster {
     pub vxlan_port: u16,
     /// The first VXLAN network identifier: networks count up from it.
     pub vni_base: u32,
+    /// The authority before this one, while some node still relies on it.
+    #[serde(default)]
+    pub former_authority: Option<FormerAuthority>,
 }
 
 impl Cluster {
@@ -69,4 +74,32 @@ impl Cluster {
     pub const VXLAN_PORT: u16 = 4789;
     /// The first VXLAN network identifier where nobody chose another, far above Docker's, which count up from 4096.
     pub const VNI_BASE: u32 = 0x10_0000;
+
+    /// The root certificates that members trust, PEM: the authority's own first.
+    pub fn roots(&self) -> String {
+        let former = self.former_authority.as_ref().map(|former| former.certificate.as_str());
+        let mut roots = String::new();
+        for pem in [Some(self.ca_certificate.as_str()), former].into_iter().flatten() {
+            roots.push_str(pem.trim_end());
+            roots.push('\n');
+        }
+        roots
+    }
+}
+
+/// The authority that was replaced by the present one. Its key is gone; nodes that have not heard of the new one yet
+/// still trust it, and show certificates of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerAuthority {
+    /// Its root certificate, PEM.
+    pub certificate: String,
+    /// The present root as an intermediate of the former one, PEM: by it, who trusts only the former root trusts
+    /// certificates of the present one.
+    pub vouched: String,
+    /// The digest of both roots, which a node reports once it trusts both and shows a certificate of the new one.
+    pub roots: String,
+    /// The nodes whose controllers reported it, in order.
+    pub controllers: Vec<NodeId>,
+    /// When it was replaced.
+    pub since: Timestamp,
 }

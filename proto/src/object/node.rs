@@ -83,6 +83,9 @@ pub struct NodeDescription {
     pub listeners: Vec<Listener>,
     /// What on this host would get in our way, each a sentence for a person ("chain `FORWARD` of `filter` drops …").
     pub warnings: Vec<String>,
+    /// The digest of the root certificates that its agent trusts; empty when it tells none.
+    #[serde(default)]
+    pub roots: String,
 }
 
 /// A machine of the cluster.

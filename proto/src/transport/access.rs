@@ -61,6 +61,7 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Control/RemoveNode", WRITERS),
     ("Control/RemoveStack", WRITERS),
     ("Control/RemoveVolume", WRITERS),
+    ("Control/RotateAuthority", WRITERS),
     ("Control/RotateJoinTokens", WRITERS),
     ("Control/ScaleService", WRITERS),
     ("Control/UpdateNode", WRITERS),

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::{AGENT_NAME, CONTROLLER_NAME, ClientRole, PeerRole, node_name};
 use crate::id::NodeId;
-use crate::object::{Role, Secret};
+use crate::object::{Cluster, Role, Secret};
 
 const DAY: Duration = Duration::from_hours(24);
 const ROOT_LIFE: Duration = DAY.saturating_mul(365 * 20);
@@ -55,38 +55,38 @@ pub enum AuthorityError {
     },
 }
 
-/// A certificate, its key and the root it stems from, all PEM.
+/// A certificate, its key and the roots that its holder trusts, all PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The certificate.
+    /// The certificate; behind it the intermediate by which it stems from a former root, too.
     pub certificate_pem: String,
     /// Its private key.
     pub key_pem: Secret,
-    /// The cluster's root certificate.
+    /// The cluster's root certificates, the one that the certificate stems from first.
     pub ca_pem: String,
 }
 
 impl Credentials {
-    /// One text with certificate, key and root, as `swarm-controller admin-bundle` writes it.
+    /// One text with certificate, key and roots, as `swarm-controller admin-bundle` writes it.
     pub fn to_bundle(&self) -> Secret {
         let parts = [&self.certificate_pem, self.key_pem.reveal(), &self.ca_pem];
         Secret::new(parts.map(|part| format!("{}\n", part.trim_end())).concat())
     }
 
-    /// Reads such a text: first certificate, key, last certificate.
+    /// Reads such a text: the first certificate, the key, all further certificates.
     pub fn from_bundle(bundle: &str) -> Result<Self, AuthorityError> {
         let certificates = blocks(bundle, |label| label == "CERTIFICATE");
         let keys = blocks(bundle, |label| label.ends_with("PRIVATE KEY"));
         let missing = |part| AuthorityError::Bundle { part };
-        let [certificate, .., ca] = certificates.as_slice() else {
-            let part = if certificates.is_empty() { "certificate" } else { "root certificate" };
-            return Err(missing(part));
-        };
+        let (certificate, roots) = certificates.split_first().ok_or(missing("certificate"))?;
+        if roots.is_empty() {
+            return Err(missing("root certificate"));
+        }
         let key = keys.first().ok_or(missing("private key"))?;
         Ok(Self {
             certificate_pem: certificate.clone(),
             key_pem: Secret::new(key.clone()),
-            ca_pem: ca.clone(),
+            ca_pem: roots.concat(),
         })
     }
 }
@@ -139,43 +139,64 @@ impl KeyAndRequest {
 pub struct Authority {
     cluster_id: String,
     certificate_pem: String,
+    /// All roots that members trust; its own is the first.
+    roots_pem: String,
+    /// Its root as an intermediate of the one before, while members may trust only that one.
+    vouched_pem: Option<String>,
     issuer: Issuer<'static, KeyPair>,
     life: Duration,
+}
+
+/// A new authority, and what makes it known to members who trust only the former one.
+#[derive(Debug)]
+pub struct Successor {
+    /// The new one.
+    pub authority: Authority,
+    /// Its root as an intermediate of the former one, PEM.
+    pub vouched_pem: String,
 }
 
 impl Authority {
     /// Makes the root of a new cluster: ECDSA P-256, 20 years.
     pub fn create(cluster_id: &str, now: SystemTime) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate().map_err(AuthorityError::MakeKey)?;
-        let mut params = lasting(now, ROOT_LIFE)?;
-        params.distinguished_name.push(DnType::OrganizationName, cluster_id);
-        params.distinguished_name.push(DnType::CommonName, "swarm root");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = root(cluster_id, now)?;
         let certificate = params.self_signed(&key).map_err(AuthorityError::Sign)?;
         Ok(Self {
             cluster_id: cluster_id.to_owned(),
             certificate_pem: certificate.pem(),
+            roots_pem: certificate.pem(),
+            vouched_pem: None,
             issuer: Issuer::new(params, key),
             life: CERTIFICATE_LIFE,
         })
     }
 
     /// The authority of a cluster that exists.
-    pub fn load(
-        cluster_id: &str,
-        certificate_pem: &str,
-        key_pem: &Secret,
-    ) -> Result<Self, AuthorityError> {
-        let key = KeyPair::from_pem(key_pem.reveal()).map_err(AuthorityError::Key)?;
-        let issuer = Issuer::from_ca_cert_pem(certificate_pem, key)
+    pub fn of(cluster: &Cluster) -> Result<Self, AuthorityError> {
+        let key = KeyPair::from_pem(cluster.ca_key.reveal()).map_err(AuthorityError::Key)?;
+        let issuer = Issuer::from_ca_cert_pem(&cluster.ca_certificate, key)
             .map_err(|error| AuthorityError::Certificate { reason: error.to_string() })?;
         Ok(Self {
-            cluster_id: cluster_id.to_owned(),
-            certificate_pem: certificate_pem.to_owned(),
+            cluster_id: cluster.id.clone(),
+            certificate_pem: cluster.ca_certificate.clone(),
+            roots_pem: cluster.roots(),
+            vouched_pem: cluster.former_authority.as_ref().map(|former| former.vouched.clone()),
             issuer,
             life: CERTIFICATE_LIFE,
         })
+    }
+
+    /// Makes the one that takes its place, with a root and a key of its own, and vouches for it.
+    pub fn succeed(&self, now: SystemTime) -> Result<Successor, AuthorityError> {
+        let mut authority = Self::create(&self.cluster_id, now)?;
+        let intermediate = root(&self.cluster_id, now)?;
+        let vouched = intermediate.signed_by(authority.issuer.key(), &self.issuer);
+        let vouched_pem = vouched.map_err(AuthorityError::Sign)?.pem();
+        authority.roots_pem = format!("{}{}", authority.certificate_pem, self.certificate_pem);
+        authority.vouched_pem = Some(vouched_pem.clone());
+        authority.life = self.life;
+        Ok(Successor { authority, vouched_pem })
     }
 
     /// Signs certificates that are valid for so long, from now on.
@@ -190,12 +211,30 @@ impl Authority {
         &self.certificate_pem
     }
 
+    /// The roots that members trust, PEM: its own first.
+    pub fn roots_pem(&self) -> &str {
+        &self.roots_pem
+    }
+
     /// The root's private key, PEM.
     pub fn key_pem(&self) -> Secret {
         Secret::new(self.issuer.key().serialize_pem())
     }
 
-    /// Signs a node's public key. Nothing but the key is taken from the request. Returns PEM.
+    /// Makes a node's key, certificate and roots.
+    pub fn make_node(
+        &self,
+        node: NodeId,
+        role: Role,
+        now: SystemTime,
+    ) -> Result<Credentials, AuthorityError> {
+        let KeyAndRequest { key_pem, request_pem } = KeyAndRequest::make()?;
+        let certificate_pem = self.sign_node(&request_pem, node, role, now)?;
+        Ok(Credentials { certificate_pem, key_pem, ca_pem: self.roots_pem.clone() })
+    }
+
+    /// Signs a node's public key. Nothing but the key is taken from the request. Returns PEM: the certificate, and what
+    /// makes it known to peers who trust only the former root.
     pub fn sign_node(
         &self,
         request_pem: &str,
@@ -214,7 +253,8 @@ impl Authority {
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let alternative = CertificateParams::new(names).map_err(AuthorityError::Sign)?;
         params.subject_alt_names = alternative.subject_alt_names;
-        self.sign(params, &node.to_string(), role.into(), &request.public_key)
+        let certificate = self.sign(params, &node.to_string(), role.into(), &request.public_key)?;
+        Ok(certificate + self.vouched_pem.as_deref().unwrap_or_default())
     }
 
     /// Makes a key and a certificate for a person or program. It cannot serve.
@@ -230,7 +270,7 @@ impl Authority {
         Ok(Credentials {
             certificate_pem: self.sign(params, name, role.into(), &key)?,
             key_pem: Secret::new(key.serialize_pem()),
-            ca_pem: self.certificate_pem.clone(),
+            ca_pem: self.roots_pem.clone(),
         })
     }
 
@@ -256,6 +296,16 @@ impl Authority {
     }
 }
 
+/// Parameters of a root certificate: ECDSA P-256, 20 years, signs nothing but leaves.
+fn root(cluster_id: &str, now: SystemTime) -> Result<CertificateParams, AuthorityError> {
+    let mut params = lasting(now, ROOT_LIFE)?;
+    params.distinguished_name.push(DnType::OrganizationName, cluster_id);
+    params.distinguished_name.push(DnType::CommonName, "swarm root");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params)
+}
+
 /// Parameters of a certificate without a subject, valid from a little before `now`.
 fn lasting(now: SystemTime, life: Duration) -> Result<CertificateParams, AuthorityError> {
     let at = |time: SystemTime| {
@@ -277,6 +327,26 @@ pub fn certificate_digest(certificate_pem: &str) -> Result<String, AuthorityErro
     Ok(hex(&Sha256::digest(der(certificate_pem)?)))
 }
 
+/// The SHA-256 of several PEM certificates' DER forms in their order: 64 hexadecimal digits.
+pub fn roots_digest(pem: &str) -> Result<String, AuthorityError> {
+    let mut digest = Sha256::new();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        digest.update(certificate.map_err(|error| unreadable(&error))?);
+    }
+    Ok(hex(&digest.finalize()))
+}
+
+/// The first of several PEM certificates; empty when there is none.
+pub(super) fn first_certificate(pem: &str) -> String {
+    blocks(pem, |label| label == "CERTIFICATE").into_iter().next().unwrap_or_default()
+}
+
+/// Whether one of several PEM certificates has this digest.
+pub(super) fn holds_root(pem: &str, digest: &str) -> bool {
+    let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).flatten();
+    certificates.into_iter().any(|certificate| hex(&Sha256::digest(&certificate)) == digest)
+}
+
 /// From when until when a PEM certificate is valid.
 pub fn certificate_validity(pem: &str) -> Result<(SystemTime, SystemTime), AuthorityError> {
     let der = der(pem)?;
@@ -290,8 +360,11 @@ pub fn certificate_validity(pem: &str) -> Result<(SystemTime, SystemTime), Autho
 }
 
 fn der(pem: &str) -> Result<CertificateDer<'static>, AuthorityError> {
-    CertificateDer::from_pem_slice(pem.as_bytes())
-        .map_err(|error| AuthorityError::Certificate { reason: error.to_string() })
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| unreadable(&error))
+}
+
+fn unreadable(error: &rustls::pki_types::pem::Error) -> AuthorityError {
+    AuthorityError::Certificate { reason: error.to_string() }
 }
 
 /// Whether a given secret is the right one, in a time that tells nothing about where they differ.

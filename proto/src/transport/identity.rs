@@ -79,11 +79,11 @@ pub struct Identity {
     pub role: Role,
     /// `host:port` of the controllers that were known last.
     pub controllers: Vec<String>,
-    /// The node's certificate, PEM.
+    /// The node's certificate, PEM; behind it the intermediate by which it stems from a former root, too.
     pub certificate_pem: String,
     /// Its private key, PEM.
     pub key_pem: Secret,
-    /// The cluster's root certificate, PEM.
+    /// The cluster's root certificates, PEM; the one that the certificate stems from first.
     pub ca_pem: String,
 }
 
@@ -174,6 +174,13 @@ impl Identity {
             key_pem: self.key_pem.clone(),
             ca_pem: self.ca_pem.clone(),
         }
+    }
+
+    /// The same host with another certificate.
+    #[must_use]
+    pub fn renewed(self, credentials: Credentials) -> Self {
+        let Credentials { certificate_pem, key_pem, ca_pem } = credentials;
+        Self { certificate_pem, key_pem, ca_pem, ..self }
     }
 
     fn save_facts(&self, folder: &Path) -> Result<(), IdentityError> {

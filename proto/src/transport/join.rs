@@ -1,8 +1,10 @@
 //! How a machine becomes a member: fetch the root, compare it with the token, ask for a certificate.
 
+use std::sync::Arc;
+
 use tonic::Status;
 
-use super::authority::{AuthorityError, KeyAndRequest, certificate_digest};
+use super::authority::{AuthorityError, KeyAndRequest, certificate_digest, holds_root};
 use super::tls::fit;
 use super::{CONTROLLER_NAME, ConnectError, Identity, JoinToken, Peer, PeerRole, Tls, TlsError};
 use crate::id::{NodeId, RaftId};
@@ -89,18 +91,13 @@ pub async fn join(
     let root = fetch_root(address, token).await?;
     let tls = Tls::without_certificate(&root)
         .map_err(|source| JoinError::Root { address: address.to_owned(), source })?;
-    let channel = tls.connect(address, CONTROLLER_NAME).await?;
-    let key = KeyAndRequest::make()?;
-    let request = wire::JoinClusterRequest {
-        token: token.secret().reveal().to_owned(),
-        certificate_signing_request: key.request_pem.clone(),
-        hostname: hostname.to_owned(),
-        controller_address: controller_address.unwrap_or_default().to_owned(),
-        knows: ClusterVersion::NEWEST.to_wire(),
-    };
-    let answer = JoinClient::new(channel).join_cluster(request).await?.into_inner();
-    checked(answer, key, root)
-        .map_err(|reason| JoinError::Answer { address: address.to_owned(), reason })
+    let asking = Asking { token: Some(token), hostname, controller_address };
+    let identity = asking.ask(&tls, address).await?;
+    if certificate_digest(&identity.ca_pem)? != token.digest() {
+        let reason = "its root is another than a moment ago";
+        return Err(JoinError::Answer { address: address.to_owned(), reason });
+    }
+    Ok(identity)
 }
 
 /// Asks for a controller's certificate for a host that is a member already: an agent's with the controllers' token, or
@@ -113,35 +110,49 @@ pub async fn join_again(
     hostname: &str,
     controller_address: &str,
 ) -> Result<Identity, JoinError> {
-    let found = certificate_digest(&identity.ca_pem)?;
-    if let Some(token) = token.filter(|token| token.digest() != found) {
+    if let Some(token) = token.filter(|token| !holds_root(&identity.ca_pem, token.digest())) {
+        let found = certificate_digest(&identity.ca_pem)?;
         let (address, expected) = (address.to_owned(), token.digest().to_owned());
         return Err(JoinError::OtherCluster { address, expected, found });
     }
     let tls = Tls::new(&identity.credentials())
         .map_err(|source| JoinError::Root { address: address.to_owned(), source })?;
-    let channel = tls.connect(address, CONTROLLER_NAME).await?;
-    let key = KeyAndRequest::make()?;
-    let request = wire::JoinClusterRequest {
-        token: token.map(|token| token.secret().reveal().to_owned()).unwrap_or_default(),
-        certificate_signing_request: key.request_pem.clone(),
-        hostname: hostname.to_owned(),
-        controller_address: controller_address.to_owned(),
-        knows: ClusterVersion::NEWEST.to_wire(),
-    };
-    let answer = JoinClient::new(channel).join_cluster(request).await?.into_inner();
-    checked(answer, key, identity.ca_pem.clone())
-        .map_err(|reason| JoinError::Answer { address: address.to_owned(), reason })
+    let controller_address = Some(controller_address);
+    Asking { token, hostname, controller_address }.ask(&tls, address).await
+}
+
+/// What a machine says of itself when it asks for a certificate.
+struct Asking<'a> {
+    token: Option<&'a JoinToken>,
+    hostname: &'a str,
+    /// `None` for an agent.
+    controller_address: Option<&'a str>,
+}
+
+impl Asking<'_> {
+    /// Asks the controller at `address` with a new key.
+    async fn ask(&self, tls: &Arc<Tls>, address: &str) -> Result<Identity, JoinError> {
+        let channel = tls.connect(address, CONTROLLER_NAME).await?;
+        let key = KeyAndRequest::make()?;
+        let secret = self.token.map(|token| token.secret().reveal().to_owned());
+        let request = wire::JoinClusterRequest {
+            token: secret.unwrap_or_default(),
+            certificate_signing_request: key.request_pem.clone(),
+            hostname: self.hostname.to_owned(),
+            controller_address: self.controller_address.unwrap_or_default().to_owned(),
+            knows: ClusterVersion::NEWEST.to_wire(),
+        };
+        let answer = JoinClient::new(channel).join_cluster(request).await?.into_inner();
+        checked(answer, key)
+            .map_err(|reason| JoinError::Answer { address: address.to_owned(), reason })
+    }
 }
 
 fn checked(
     answer: wire::JoinClusterResponse,
     key: KeyAndRequest,
-    root: String,
 ) -> Result<Identity, &'static str> {
-    if answer.root_certificate.trim() != root.trim() {
-        return Err("its root is another than a moment ago");
-    }
+    let ca_pem = if answer.roots.is_empty() { answer.root_certificate } else { answer.roots };
     if !fit(&answer.certificate, key.key_pem.reveal()).map_err(|_| "it is damaged")? {
         return Err("it is not for the key that was made here");
     }
@@ -166,7 +177,7 @@ fn checked(
         controllers: answer.controllers,
         certificate_pem: answer.certificate,
         key_pem: key.key_pem,
-        ca_pem: root,
+        ca_pem,
     })
 }
 

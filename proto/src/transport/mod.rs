@@ -21,8 +21,8 @@ mod token;
 mod tests;
 
 pub use authority::{
-    Authority, AuthorityError, CERTIFICATE_LIFE, Credentials, KeyAndRequest, certificate_digest,
-    certificate_validity, random_hex, same_secret,
+    Authority, AuthorityError, CERTIFICATE_LIFE, Credentials, KeyAndRequest, Successor,
+    certificate_digest, certificate_validity, random_hex, roots_digest, same_secret,
 };
 pub use channel::{Guarded, MAX_MESSAGE, connect_unix, guarded_server, server};
 pub use connections::Connections;

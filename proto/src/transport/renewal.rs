@@ -13,6 +13,7 @@ use super::authority::{AuthorityError, KeyAndRequest, certificate_digest, certif
 use super::join::certificate_peer;
 use super::tls::fit;
 use super::{CONTROLLER_NAME, ConnectError, Credentials, Identity, IdentityError, Tls, TlsError};
+use crate::failure::sentence;
 use crate::wire;
 use crate::wire::join_client::JoinClient;
 
@@ -24,6 +25,8 @@ const INSTEAD_OF_CONTROLLER: u32 = 900;
 
 /// The longest pause between two looks at the certificate on disk, which another program of the host may renew.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// The longest while the cluster trusts other roots than this host.
+const ROOTS_RETRY: Duration = Duration::from_millis(500);
 /// The shortest, for certificates that live minutes.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(100);
 
@@ -119,8 +122,12 @@ async fn renew_at(
     if peer.node_id != Some(identity.node_id) || peer.cluster_id != identity.cluster_id {
         return Err(refuse("it is for another node"));
     }
-    let certificate_pem = answer.certificate;
-    Ok(Identity { certificate_pem, key_pem: key.key_pem, ..identity.clone() })
+    let ca_pem = if answer.roots.is_empty() { identity.ca_pem.clone() } else { answer.roots };
+    let (certificate_pem, key_pem) = (answer.certificate, key.key_pem);
+    let renewed = identity.clone().renewed(Credentials { certificate_pem, key_pem, ca_pem });
+    // What cannot be used must not take the place of what can.
+    Tls::new(&renewed.credentials())?;
+    Ok(renewed)
 }
 
 /// Keeps the certificate below `state_dir` valid, and `tls` up to date with it, without end. `renew` gets a new one.
@@ -135,13 +142,17 @@ pub async fn keep_valid<Renew, Renewed>(
     Renew: Fn(Identity) -> Renewed + Send + Sync,
     Renewed: Future<Output = Result<Identity, RenewError>> + Send,
 {
+    let mut wanted = tls.follow_wanted();
     loop {
         let looked = look(&state_dir, &tls, &mut used, keeper, &renew).await;
         let pause = looked.unwrap_or_else(|error| {
-            tracing::warn!(error = %sentence(&error), "could not renew this host's certificate");
-            LOOK_EVERY
+            tracing::warn!(error = sentence(&error), "could not renew this host's certificate");
+            if tls.lacks_roots() { ROOTS_RETRY } else { LOOK_EVERY }
         });
-        sleep(pause.min(pause_of(&used.certificate_pem))).await;
+        tokio::select! {
+            () = sleep(pause.min(pause_of(&used.certificate_pem))) => {}
+            _ = wanted.changed() => {}
+        }
     }
 }
 
@@ -162,11 +173,13 @@ where
     let mut current = identity.credentials();
     let due = renewal_due(&current.certificate_pem, keeper)?;
     let mut left = due.duration_since(SystemTime::now()).unwrap_or_default();
-    if left.is_zero() {
-        let Identity { certificate_pem, key_pem, .. } = renew(identity.clone()).await?;
+    // The other program may have been quicker.
+    let lacks_roots = tls.lacks_roots() && current == *used;
+    if left.is_zero() || (lacks_roots && keeper == Keeper::First) {
+        let renewed = renew(identity.clone()).await?.credentials();
         // What else stands in it may have changed meanwhile.
         let present = Identity::load(state_dir)?.unwrap_or(identity);
-        let newer = Identity { certificate_pem, key_pem, ..present };
+        let newer = present.renewed(renewed);
         newer.save(state_dir)?;
         current = newer.credentials();
         left = LOOK_EVERY;
@@ -178,7 +191,7 @@ where
         tracing::info!(days, "this host has a new certificate");
         *used = current;
     }
-    Ok(left)
+    Ok(if tls.lacks_roots() { left.min(ROOTS_RETRY) } else { left })
 }
 
 /// A twentieth of the certificate's life, within bounds.
@@ -187,17 +200,6 @@ fn pause_of(certificate_pem: &str) -> Duration {
         .ok()
         .and_then(|(from, until)| until.duration_since(from).ok());
     life.map_or(LOOK_EVERY, |life| (life / 20).clamp(LOOK_AT_MOST_EVERY, LOOK_EVERY))
-}
-
-/// An error with its causes in one line.
-fn sentence(error: &RenewError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }
 
 #[cfg(test)]

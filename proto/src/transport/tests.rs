@@ -16,8 +16,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use super::*;
-use crate::id::RaftId;
-use crate::object::{Role, Secret};
+use crate::id::{RaftId, Timestamp};
+use crate::object::{Cluster, FormerAuthority, Role, Secret};
 use crate::wire;
 use crate::wire::agent_client::AgentClient;
 use crate::wire::agent_server::{self, AgentServer};
@@ -137,6 +137,7 @@ impl join_server::Join for Front {
             root_certificate: self.authority.certificate_pem().to_owned(),
             controllers: vec!["10.0.0.1:2377".to_owned(), request.controller_address],
             role: "controller".to_owned(),
+            roots: String::new(),
         }))
     }
 
@@ -147,7 +148,10 @@ impl join_server::Join for Front {
         let id = known_peer(&request)?.node_id.unwrap();
         let request = request.into_inner().certificate_signing_request;
         let signed = self.authority.sign_node(&request, id, Role::Controller, SystemTime::now());
-        Ok(Response::new(wire::RenewCertificateResponse { certificate: signed.unwrap() }))
+        Ok(Response::new(wire::RenewCertificateResponse {
+            certificate: signed.unwrap(),
+            roots: self.authority.roots_pem().to_owned(),
+        }))
     }
 }
 
@@ -605,10 +609,96 @@ fn a_request_that_does_not_hold_its_key_is_refused() {
     }
 }
 
+/// The cluster object of an authority.
+fn stored(id: &str, authority: &Authority) -> Cluster {
+    Cluster {
+        id: id.to_owned(),
+        ca_certificate: authority.certificate_pem().to_owned(),
+        ca_key: authority.key_pem(),
+        controller_token: Secret::default(),
+        agent_token: Secret::default(),
+        heartbeat: Duration::from_secs(1),
+        node_down_after: Duration::from_secs(4),
+        task_history: 5,
+        address_pools: vec![([10, 0, 0, 0].into(), 8)],
+        subnet_prefix_length: 24,
+        vxlan_port: Cluster::VXLAN_PORT,
+        vni_base: Cluster::VNI_BASE,
+        former_authority: None,
+    }
+}
+
+#[tokio::test]
+async fn while_an_authority_is_replaced_old_and_new_certificates_take_each_other() {
+    let former = authority("c1");
+    let Successor { authority: new, vouched_pem } = former.succeed(SystemTime::now()).unwrap();
+    let mut cluster = stored("c1", &new);
+    cluster.former_authority = Some(FormerAuthority {
+        certificate: former.certificate_pem().to_owned(),
+        vouched: vouched_pem,
+        roots: String::new(),
+        controllers: Vec::new(),
+        since: Timestamp(1),
+    });
+    let during = Arc::new(Authority::of(&cluster).unwrap());
+    assert_eq!(roots_digest(&cluster.roots()).unwrap(), roots_digest(new.roots_pem()).unwrap());
+    let make = |authority: &Authority, id, role| {
+        authority.make_node(NodeId(id), role, SystemTime::now()).unwrap()
+    };
+    // One that has heard nothing, and one that has followed, on either side.
+    let (late, moved) = (controller(&former, 1), make(&during, 2, Role::Controller));
+    for server in [&late, &moved] {
+        let running = serve(&during, Tls::new(server).unwrap()).await;
+        for client in [&late, &moved] {
+            let channel = connect(client, &running.address).await.unwrap();
+            assert!(ask(channel).await.unwrap().starts_with("controller "));
+        }
+    }
+    let person = during.make_client("ada", ClientRole::Admin, SystemTime::now()).unwrap();
+    let read = Credentials::from_bundle(person.to_bundle().reveal()).unwrap();
+    assert_eq!(read.ca_pem.matches("BEGIN CERTIFICATE").count(), 2);
+
+    cluster.former_authority = None;
+    let after = Arc::new(Authority::of(&cluster).unwrap());
+    let done = make(&after, 3, Role::Controller);
+    let running = serve(&after, Tls::new(&done).unwrap()).await;
+    assert!(connect(&late, &running.address).await.is_err(), "the former root is worth nothing");
+    let trusting = Credentials { ca_pem: done.ca_pem.clone(), ..late };
+    assert!(refused(&trusting, &running.address).await);
+    assert!(ask(connect(&moved, &running.address).await.unwrap()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_host_that_hears_of_other_roots_gets_a_new_certificate_at_once() {
+    let former = authority("c1");
+    let state = tempfile::tempdir().unwrap();
+    let Successor { authority: new, .. } = former.succeed(SystemTime::now()).unwrap();
+    let new = Arc::new(new);
+    let server = new.make_node(NodeId(1), Role::Controller, SystemTime::now()).unwrap();
+    let running = serve(&new, Tls::new(&server).unwrap()).await;
+    let mut host = identity(&former, 3);
+    host.controllers = vec![running.address.clone()];
+    host.save(state.path()).unwrap();
+    let tls = Tls::new(&host.credentials()).unwrap();
+    let (folder, used) = (state.path().to_owned(), host.credentials());
+    let keeping = keep_valid(folder, Arc::clone(&tls), used, Keeper::First, renew);
+    let keeping = tokio::spawn(keeping);
+    let before = tls.roots();
+    tls.want_roots(&before);
+    tls.want_roots("");
+    tls.want_roots(&roots_digest(new.roots_pem()).unwrap());
+    tls.roots_changed(&before).await;
+    assert_eq!(tls.roots(), roots_digest(new.roots_pem()).unwrap());
+    let saved = Identity::load(state.path()).unwrap().unwrap();
+    assert_eq!(saved.ca_pem, new.roots_pem());
+    assert_ne!(saved.certificate_pem, host.certificate_pem);
+    keeping.abort();
+}
+
 #[test]
 fn an_authority_is_the_same_after_a_restart() {
     let made = authority("c1");
-    let loaded = Authority::load("c1", made.certificate_pem(), &made.key_pem()).unwrap();
+    let loaded = Authority::of(&stored("c1", &made)).unwrap();
     assert_eq!(loaded.certificate_pem(), made.certificate_pem());
     assert!(Tls::new(&controller(&loaded, 1)).is_ok());
     let (from, until) = certificate_validity(made.certificate_pem()).unwrap();

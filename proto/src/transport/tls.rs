@@ -1,6 +1,6 @@
 //! TLS configurations of one identity, exchangeable while connections are being made.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -11,9 +11,10 @@ use rustls::server::NoServerSessionStorage;
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use tokio::sync::watch;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::authority::certificate_validity;
+use super::authority::{certificate_validity, first_certificate, roots_digest};
 use super::expired::PerhapsExpired;
 use super::{Credentials, Peer};
 
@@ -45,12 +46,18 @@ pub enum TlsError {
 /// touching connections that stand.
 #[derive(Debug)]
 pub struct Tls {
-    configs: RwLock<Configs>,
+    configs: watch::Sender<Configs>,
+    /// The digest of the roots that the cluster trusts now, as a controller said last; empty until one did.
+    wanted: watch::Sender<String>,
 }
 
 #[derive(Debug, Clone)]
 struct Configs {
     cluster_id: Option<String>,
+    /// The root that the certificate stems from, PEM; empty without a certificate.
+    root_pem: String,
+    /// The digest of the roots that are trusted here; empty without a certificate.
+    roots: String,
     validity: Option<(SystemTime, SystemTime)>,
     server: Option<Arc<ServerConfig>>,
     client: Arc<ClientConfig>,
@@ -59,7 +66,11 @@ struct Configs {
 impl Tls {
     /// For a node, or an operator with a bundle.
     pub fn new(credentials: &Credentials) -> Result<Arc<Self>, TlsError> {
-        Ok(Arc::new(Self { configs: RwLock::new(Configs::new(credentials)?) }))
+        Ok(Self::of(Configs::new(credentials)?))
+    }
+
+    fn of(configs: Configs) -> Arc<Self> {
+        Arc::new(Self { configs: watch::Sender::new(configs), wanted: watch::Sender::default() })
     }
 
     /// For a machine that has no certificate yet: it can only connect, to servers of this root.
@@ -77,25 +88,63 @@ impl Tls {
 
     fn only_client(client: ClientConfig) -> Arc<Self> {
         let client = Arc::new(finish_client(client));
-        Arc::new(Self {
-            configs: RwLock::new(Configs {
-                cluster_id: None,
-                validity: None,
-                server: None,
-                client,
-            }),
+        Self::of(Configs {
+            cluster_id: None,
+            root_pem: String::new(),
+            roots: String::new(),
+            validity: None,
+            server: None,
+            client,
         })
     }
 
     /// Uses a renewed certificate for every handshake from now on.
     pub fn reload(&self, credentials: &Credentials) -> Result<(), TlsError> {
-        let configs = Configs::new(credentials)?;
-        *self.configs.write().unwrap_or_else(PoisonError::into_inner) = configs;
+        self.configs.send_replace(Configs::new(credentials)?);
         Ok(())
     }
 
     fn configs(&self) -> Configs {
-        self.configs.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.configs.borrow().clone()
+    }
+
+    /// The root that the certificate stems from, PEM.
+    pub fn root_pem(&self) -> String {
+        self.configs.borrow().root_pem.clone()
+    }
+
+    /// The digest of the root certificates that are trusted here.
+    pub fn roots(&self) -> String {
+        self.configs.borrow().roots.clone()
+    }
+
+    /// Waits until other roots than those with this digest are trusted here.
+    pub async fn roots_changed(&self, from: &str) {
+        // The sender lives as long as this does.
+        let _ = self.configs.subscribe().wait_for(|configs| configs.roots != from).await;
+    }
+
+    /// Notes the digest of the roots that the cluster trusts now. Where it is another than that of [`Tls::roots`],
+    /// [`super::keep_valid`] gets a new certificate and the roots at once. An empty text says nothing.
+    pub fn want_roots(&self, digest: &str) {
+        if !digest.is_empty() {
+            self.wanted.send_if_modified(|wanted| {
+                let other = *wanted != digest;
+                digest.clone_into(wanted);
+                other
+            });
+        }
+    }
+
+    /// Whether the cluster trusts other roots now than this host.
+    pub(super) fn lacks_roots(&self) -> bool {
+        let wanted = self.wanted.borrow();
+        !wanted.is_empty() && *wanted != self.configs.borrow().roots
+    }
+
+    /// Tells each time the cluster is said to trust other roots than before.
+    pub(super) fn follow_wanted(&self) -> watch::Receiver<String> {
+        self.wanted.subscribe()
     }
 
     /// From when until when the certificate is valid; `None` without one.
@@ -119,10 +168,9 @@ impl Tls {
 
 impl Configs {
     fn new(credentials: &Credentials) -> Result<Self, TlsError> {
-        let certificate = read_certificate("certificate", &credentials.certificate_pem)?;
-        let peer = Peer::of_certificate(&certificate).ok_or(TlsError::Identity)?;
+        let chain = read_certificates("certificate", &credentials.certificate_pem)?;
+        let peer = chain.first().and_then(Peer::of_certificate).ok_or(TlsError::Identity)?;
         let key = || read_key(credentials.key_pem.reveal());
-        let chain = vec![certificate];
         CertifiedKey::from_der(chain.clone(), key()?, &provider()).map_err(TlsError::Unusable)?;
         let root = root_store(&credentials.ca_pem)?;
         let client = client_builder()
@@ -142,6 +190,8 @@ impl Configs {
         server.send_tls13_tickets = 0;
         Ok(Self {
             cluster_id: Some(peer.cluster_id),
+            root_pem: first_certificate(&credentials.ca_pem),
+            roots: roots_digest(&credentials.ca_pem).unwrap_or_default(),
             validity: certificate_validity(&credentials.certificate_pem).ok(),
             server: Some(Arc::new(server)),
             client: Arc::new(finish_client(client)),
@@ -167,13 +217,24 @@ fn finish_client(mut client: ClientConfig) -> ClientConfig {
 
 fn root_store(ca_pem: &str) -> Result<Arc<RootCertStore>, TlsError> {
     let mut roots = RootCertStore::empty();
-    roots.add(read_certificate("root certificate", ca_pem)?).map_err(TlsError::Root)?;
+    for root in read_certificates("root certificate", ca_pem)? {
+        roots.add(root).map_err(TlsError::Root)?;
+    }
     Ok(Arc::new(roots))
 }
 
-fn read_certificate(part: &'static str, pem: &str) -> Result<CertificateDer<'static>, TlsError> {
-    CertificateDer::from_pem_slice(pem.as_bytes())
-        .map_err(|error| TlsError::Pem { part, reason: error.to_string() })
+/// At least one.
+fn read_certificates(
+    part: &'static str,
+    pem: &str,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let refuse = |reason| TlsError::Pem { part, reason };
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    match read {
+        Ok(certificates) if certificates.is_empty() => Err(refuse("it is empty".to_owned())),
+        Ok(certificates) => Ok(certificates),
+        Err(error) => Err(refuse(error.to_string())),
+    }
 }
 
 fn read_key(pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
@@ -183,7 +244,7 @@ fn read_key(pem: &str) -> Result<PrivateKeyDer<'static>, TlsError> {
 
 /// Whether certificate and key belong to each other.
 pub(super) fn fit(certificate_pem: &str, key_pem: &str) -> Result<bool, TlsError> {
-    let chain = vec![read_certificate("certificate", certificate_pem)?];
+    let chain = read_certificates("certificate", certificate_pem)?;
     Ok(CertifiedKey::from_der(chain, read_key(key_pem)?, &provider()).is_ok())
 }
 

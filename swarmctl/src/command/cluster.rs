@@ -1,6 +1,7 @@
 //! `cluster`: the controllers, and the cluster as a whole; one file for each verb.
 
 mod backup;
+mod ca;
 mod init;
 mod status;
 mod token;
@@ -15,6 +16,9 @@ pub(crate) enum ClusterCommand {
     Init(init::Init),
     /// Prints how further hosts join, or only a token, on a controller's host; or makes new tokens
     Token(token::Token),
+    /// Replaces the certificate authority
+    #[command(subcommand)]
+    Ca(ca::Ca),
     /// Shows the controllers: who leads, who lags, who can be lost
     Status,
     /// Writes the cluster's state into a file, while everything runs
@@ -36,6 +40,7 @@ pub(crate) async fn run(command: ClusterCommand, call: &Call) -> Result<(), Fail
     match command {
         ClusterCommand::Status => status::run(call).await,
         ClusterCommand::Backup(backup) => backup::run(&backup, call).await,
+        ClusterCommand::Ca(ca) => ca::run(ca, call).await,
         ClusterCommand::Token(token) => token::run(token, call).await,
         ClusterCommand::Init(_) => Ok(()),
     }

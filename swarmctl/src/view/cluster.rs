@@ -24,8 +24,23 @@ pub struct ClusterView {
     pub cluster_version: u32,
     /// What may be lost.
     pub quorum: QuorumView,
+    /// SHA-256 of the certificate authority's root, as in join tokens; null when it is not known.
+    pub root: Option<String>,
+    /// The replacement of the certificate authority; null when none is under way.
+    pub rotation: Option<RotationView>,
     /// Every controller.
     pub members: Vec<MemberView>,
+}
+
+/// The replacement of the certificate authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RotationView {
+    /// When it began.
+    pub since: String,
+    /// The nodes that rely on the former authority still: host names, or ids.
+    pub waiting: Vec<String>,
+    #[serde(skip)]
+    since_time: Timestamp,
 }
 
 /// How far the cluster is from standing still.
@@ -100,6 +115,10 @@ impl ClusterView {
         let leader = Some(status.leader).filter(|leader| *leader != 0);
         let members = status.members.into_iter();
         let members = members.map(|member| MemberView::of(member, leader, commit, &quorum));
+        let rotation = status.rotation.map(|rotation| {
+            let since_time = Timestamp(rotation.since);
+            RotationView { since: time(since_time), waiting: rotation.waiting, since_time }
+        });
         Self {
             id: status.cluster_id,
             stale: status.stale,
@@ -108,6 +127,8 @@ impl ClusterView {
             term,
             commit,
             cluster_version: ClusterVersion::from_wire(status.cluster_version).0,
+            root: text(&status.root),
+            rotation,
             members: members.collect(),
             quorum,
         }
@@ -118,13 +139,15 @@ impl ClusterView {
         let leader = self.members.iter().find(|member| Some(member.raft_id) == self.leader);
         let leader = leader.map_or_else(|| "none is known".to_owned(), View::name);
         let mut text = format!(
-            "cluster   {}\nleader    {leader}\nterm      {}\ncommit    {}\nversion   {}\nquorum    {}\n\n",
+            "cluster   {}\nleader    {leader}\nterm      {}\ncommit    {}\nversion   {}\nquorum    {}\n",
             self.id,
             self.term,
             self.commit,
             self.version_words(),
             self.quorum.words()
         );
+        text += &self.rotation.as_ref().map(|rotation| rotation.words(now)).unwrap_or_default();
+        text += "\n";
         text += &table(&self.members, now, is_wide);
         let losses = self.members.iter().filter_map(|member| member.loss.as_deref());
         for loss in losses {
@@ -151,6 +174,19 @@ impl ClusterView {
             return version.to_string();
         }
         format!("{version}, and {next} once every controller knows it: {}", late.join(", "))
+    }
+}
+
+impl RotationView {
+    fn words(&self, now: Timestamp) -> String {
+        let waiting = self.waiting.join(", ");
+        let rely = match self.waiting.len() {
+            0 => return "authority replaced: it is about to end\n".to_owned(),
+            1 => "relies",
+            _ => "rely",
+        };
+        let since = age(self.since_time, now);
+        format!("authority being replaced for {since}: {waiting} still {rely} on the former one\n")
     }
 }
 

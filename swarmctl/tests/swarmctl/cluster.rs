@@ -60,6 +60,8 @@ fn a_cluster() {
             "needed": 2,
             "margin": 0
           },
+          "root": "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e",
+          "rotation": null,
           "members": [
             {
               "raft_id": 1,

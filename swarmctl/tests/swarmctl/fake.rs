@@ -247,6 +247,20 @@ impl Control for Served {
         Ok(Response::new(tokens(of(request.controller), of(request.agent))))
     }
 
+    async fn rotate_authority(
+        &self,
+        request: Request<wire::RotateAuthorityRequest>,
+    ) -> Answer<wire::RotateAuthorityResponse> {
+        let force = request.into_inner().force;
+        self.write(format!("rotate authority {force}"))?;
+        let waiting = vec!["n2".to_owned(), "n3".to_owned()];
+        let rotation = wire::AuthorityRotation { since: 1, waiting };
+        Ok(Response::new(wire::RotateAuthorityResponse {
+            root: "5e".repeat(32),
+            rotation: (!force).then_some(rotation),
+        }))
+    }
+
     async fn get_version(
         &self,
         _request: Request<wire::GetVersionRequest>,

@@ -3,6 +3,7 @@
 #![expect(clippy::needless_raw_string_hashes, reason = "as expect-test writes them")]
 
 mod backup;
+mod ca;
 mod cluster;
 mod commands;
 mod convergence;

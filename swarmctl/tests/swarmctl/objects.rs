@@ -257,5 +257,7 @@ pub(crate) fn cluster_status(stale: bool) -> wire::ClusterStatus {
         members: vec![member(1, true), member(2, true), member(3, false)],
         clock: NOW.0,
         cluster_version: 2,
+        rotation: None,
+        root: "5e".repeat(32),
     }
 }

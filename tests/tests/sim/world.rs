@@ -148,6 +148,7 @@ fn cluster(subnet_prefix_length: u8) -> Cluster {
         subnet_prefix_length,
         vxlan_port: Cluster::VXLAN_PORT,
         vni_base: Cluster::VNI_BASE,
+        former_authority: None,
     }
 }
 

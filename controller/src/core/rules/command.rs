@@ -5,7 +5,7 @@ use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeDescription, NodeStatus, Role, Secret};
 use swarm_proto::spec::ServiceMode;
 
-use super::{Plan, deploy, node, volume};
+use super::{Plan, authority, deploy, node, volume};
 use crate::core::command::{Command, CommandDone, Refusal};
 use crate::core::state::State;
 
@@ -54,6 +54,12 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
         Command::RotateTokens { controller, agent } => {
             rotate_tokens(state, controller.as_ref(), agent.as_ref())
         }
+        Command::ReplaceAuthority { former, certificate, key, vouched, roots } => {
+            let successor = authority::Successor { certificate, key, vouched, roots };
+            authority::replace(state, former, &successor, now)
+        }
+        Command::DropFormerAuthority { certificate } => authority::drop_former(state, certificate),
+        Command::ReportRoots { node, roots } => authority::report(state, *node, roots),
         Command::SetControllerAddress { node, address } => node::set_address(state, *node, address),
     }
 }

@@ -2,6 +2,7 @@
 //! indexes, and on a state that it is content with it plans nothing.
 
 pub mod allocate;
+pub mod authority;
 pub mod command;
 pub mod deploy;
 pub mod drain;
@@ -40,7 +41,7 @@ pub struct Plan {
 pub type Rule = fn(&State, &Observed, Timestamp) -> Plan;
 
 /// The rules of a pass, in order.
-pub const RULES: [Rule; 10] = [
+pub const RULES: [Rule; 11] = [
     liveness::plan,
     drain::plan,
     teardown::plan,
@@ -51,6 +52,7 @@ pub const RULES: [Rule; 10] = [
     allocate::plan,
     schedule::plan,
     reap::plan,
+    authority::plan,
 ];
 
 impl Plan {

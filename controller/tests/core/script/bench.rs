@@ -44,6 +44,7 @@ fn cluster() -> Cluster {
         subnet_prefix_length: 24,
         vxlan_port: Cluster::VXLAN_PORT,
         vni_base: Cluster::VNI_BASE,
+        former_authority: None,
     }
 }
 
