@@ -7,7 +7,7 @@ use std::{env, fs};
 use protox::prost_reflect::prost_types::FileDescriptorSet;
 
 /// Messages whose fields no Debug output may show; `wire` writes theirs by hand.
-const SECRET: [&str; 8] = [
+const SECRET: [&str; 11] = [
     ".swarm.v1.AuthorityWish",
     ".swarm.v1.Backup",
     ".swarm.v1.BackupPiece",
@@ -15,7 +15,10 @@ const SECRET: [&str; 8] = [
     ".swarm.v1.Cluster",
     ".swarm.v1.JoinClusterRequest",
     ".swarm.v1.JoinTokens",
+    ".swarm.v1.LockWish",
+    ".swarm.v1.SetLockResponse",
     ".swarm.v1.TokensWish",
+    ".swarm.v1.UnlockRequest",
 ];
 
 /// The names of all calls as source: `&["Agent/Logs", …]`.

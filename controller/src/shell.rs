@@ -19,6 +19,7 @@ pub mod inspection;
 pub mod join_service;
 pub mod limiter;
 pub mod local_service;
+pub mod lock;
 pub mod logs;
 pub mod membership;
 pub mod networking;

@@ -230,7 +230,11 @@ impl Action {
         match self {
             // Only who knows the version itself can live with it.
             Self::SetClusterVersion(version) => *version,
-            Self::SetCluster(cluster) if cluster.former_authority.is_some() => ClusterVersion(2),
+            Self::SetCluster(cluster)
+                if cluster.former_authority.is_some() || cluster.unlock_key.is_some() =>
+            {
+                ClusterVersion(2)
+            }
             Self::SetCluster(_)
             | Self::AddNode(_)
             | Self::SetNodeStatus { .. }

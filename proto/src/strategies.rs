@@ -266,6 +266,7 @@ strategy! {
         vxlan_port: any::<u16>(),
         vni_base: 1..=u32::MAX,
         former_authority: option::of(former_authority()),
+        unlock_key: option::of(text().prop_map(Secret::new)),
     }
     fn former_authority -> FormerAuthority {
         certificate: text(),

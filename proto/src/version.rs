@@ -8,7 +8,7 @@
 //! | version | brought |
 //! | --- | --- |
 //! | 1 | everything of release 0.1.0 |
-//! | 2 | the cluster version itself, the certificate authority's replacement |
+//! | 2 | the cluster version itself, the certificate authority's replacement, locked clusters |
 
 use std::fmt;
 

@@ -63,6 +63,24 @@ impl fmt::Debug for JoinTokens {
     }
 }
 
+impl fmt::Debug for LockWish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockWish").field("request_id", &self.request_id).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SetLockResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SetLockResponse").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for UnlockRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnlockRequest").finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for TokensWish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokensWish").field("request_id", &self.request_id).finish_non_exhaustive()

@@ -243,6 +243,23 @@ impl Cluster {
         Ok(ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
     }
 
+    /// A connection to the controller on this host, which root alone has.
+    pub(crate) async fn local(&self) -> Result<Channel, Failure> {
+        let socket = self.addresses.iter().find_map(|address| match address {
+            Address::Socket(path) => Some(path),
+            Address::Network(_) => None,
+        });
+        let path = socket.ok_or_else(|| {
+            Failure::refused("this is asked of the controller on its own host")
+                .hint("run it as root on that host, without `--host` and `--context`")
+        })?;
+        connect_unix(path).await.map_err(|error| {
+            let why = explain(&error);
+            Failure::refused(format!("no controller can be reached on this host: {why}"))
+                .hint("run this as root on a host where swarm-controller runs")
+        })
+    }
+
     fn unreachable(&self, refusals: &[String]) -> Failure {
         let mut reasons: Vec<&str> = refusals.iter().map(String::as_str).collect();
         reasons.dedup();

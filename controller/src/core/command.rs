@@ -109,6 +109,13 @@ pub enum Command {
         /// The digest of the roots.
         roots: String,
     },
+    /// Lock the cluster, change its unlock key, or take the lock off.
+    SetLock {
+        /// The key from now on; `None` takes the lock off.
+        key: Option<Secret>,
+        /// In the place of another key.
+        rotate: bool,
+    },
     /// A controller now answers at another address.
     SetControllerAddress {
         /// Which node.

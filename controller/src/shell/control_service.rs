@@ -158,6 +158,19 @@ impl Control for ControlService {
         audit.answer(self.0.rotate_authority(request.into_inner()).await)
     }
 
+    async fn set_lock(
+        &self,
+        request: Request<wire::SetLockRequest>,
+    ) -> Result<Response<wire::SetLockResponse>, Status> {
+        let object = match request.get_ref() {
+            wire::SetLockRequest { off: true, .. } => "lock off",
+            wire::SetLockRequest { rotate: true, .. } => "another unlock key",
+            _ => "lock",
+        };
+        let audit = Audit::of(&request, "SetLock", object)?;
+        audit.answer(self.0.set_lock(request.into_inner()).await)
+    }
+
     /// Controllers ask it too, to learn each other's raft ids.
     async fn get_version(
         &self,

@@ -13,6 +13,7 @@ use tonic::transport::Channel;
 use super::hub::{Hub, View};
 use super::raft_thread::CoreHandle;
 use super::refusal::Refusal;
+use super::seal::DataKey;
 use crate::config::Signing;
 
 /// How long a request is held while no leader is known.
@@ -34,6 +35,8 @@ pub struct Controller {
     pub tls: Arc<Tls>,
     /// How it signs certificates.
     pub signing: Signing,
+    /// What its disk is wrapped with.
+    pub data_key: Arc<DataKey>,
     /// The connection to the controller that was the leader last.
     leader_channel: Mutex<Option<(String, Channel)>>,
     /// The digest of the cluster's roots, and of which cluster object.
@@ -48,6 +51,7 @@ impl Controller {
         hub: Arc<Hub>,
         tls: Arc<Tls>,
         signing: Signing,
+        data_key: Arc<DataKey>,
     ) -> Self {
         Self {
             node,
@@ -57,6 +61,7 @@ impl Controller {
             hub,
             tls,
             signing,
+            data_key,
             leader_channel: Mutex::default(),
             roots: Mutex::default(),
         }

@@ -97,4 +97,11 @@ impl Local for LocalService {
         let audit = Audit::of(&request, "CreateClientBundle", format!("{role} {name}"))?;
         audit.answer(self.bundle(name, role))
     }
+
+    async fn unlock(
+        &self,
+        _: Request<wire::UnlockRequest>,
+    ) -> Result<Response<wire::UnlockResponse>, Status> {
+        Err(Refusal::conflict("this controller is not locked").into())
+    }
 }

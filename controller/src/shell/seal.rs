@@ -1,4 +1,5 @@
 //! Secrets at rest: what the disk keeps of the state is wrapped with XChaCha20-Poly1305 under a key of this host alone.
+//! That key lies beside it; in a locked cluster wrapped itself, under a key that is on no disk but within what it opens.
 //!
 //! Wrapped bytes are a mark, the nonce, the wrapped bytes and their tag. Version 0.1.0 wrapped nothing: bytes without
 //! the mark are taken as they are, for no entry and no snapshot begins with it.
@@ -7,9 +8,11 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use chacha20poly1305::aead::{AeadInOut as _, Generate as _, KeyInit as _};
 use chacha20poly1305::{Key, Tag, XChaCha20Poly1305, XNonce};
+use swarm_proto::object::Secret;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::disk::seal::{Context, Seal};
@@ -23,6 +26,12 @@ const TAG: usize = 16;
 const FILE: &str = "data.key";
 /// What the key's text begins with: its form and version.
 const FORM: &str = "SWDATA-1-";
+/// The same of a key that is wrapped under the cluster's unlock key.
+const WRAPPED_FORM: &str = "SWDATA-2-";
+/// What the unlock key's text begins with.
+const UNLOCK_FORM: &str = "SWKEY-1-";
+/// The length of every key.
+const KEY: usize = 32;
 
 /// Why the key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,47 +55,80 @@ pub enum SealError {
         /// Which.
         path: PathBuf,
     },
+    /// The key is wrapped, and nobody has given the unlock key.
+    #[error(
+        "this controller is locked: the key in {} is wrapped\n\nhint: start the controller, and open it with `swarmctl cluster unlock` on its host",
+        path.display()
+    )]
+    Wrapped {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The key is wrapped under another unlock key.
+    #[error("this is not the unlock key that opens {}", path.display())]
+    WrongKey {
+        /// Which.
+        path: PathBuf,
+    },
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     Random,
 }
 
 /// Wraps what this host's disk keeps.
-pub struct DataKey(XChaCha20Poly1305);
+pub struct DataKey {
+    cipher: XChaCha20Poly1305,
+    key: Zeroizing<Vec<u8>>,
+    folder: PathBuf,
+    /// Under which unlock key its file keeps it; `None` when it lies there as it is.
+    unlock_key: Mutex<Option<Secret>>,
+}
 
 impl DataKey {
-    /// Reads the key of a log's folder; a folder without one gets a new key, durable on return.
+    /// Reads the key of a log's folder; a folder without one gets a new key, durable on return. One that is wrapped is
+    /// refused.
     pub fn open_or_make(folder: &Path) -> Result<Self, SealError> {
         let path = folder.join(FILE);
-        match fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&Zeroizing::new(text)).ok_or(SealError::Form { path }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::make(folder, path),
-            Err(source) => Err(SealError::File { action: "read", path, source }),
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let digits = text.trim_end().strip_prefix(FORM)?;
-        let mut key = Key::default();
-        if digits.len() != key.len() * 2 || !digits.is_ascii() {
-            return None;
-        }
-        for (byte, at) in key.iter_mut().zip((0..).step_by(2)) {
-            *byte = u8::from_str_radix(&digits[at..at + 2], 16).ok()?;
-        }
-        Some(Self::of(key))
-    }
-
-    fn make(folder: &Path, path: PathBuf) -> Result<Self, SealError> {
-        let key = Key::try_generate().map_err(|_| SealError::Random)?;
-        let mut text = Zeroizing::new(String::from(FORM));
-        for byte in &key {
-            for digit in [byte >> 4, byte & 0xf] {
-                text.extend(char::from_digit(digit.into(), 16));
+        match read(&path)? {
+            Some(text) if text.starts_with(WRAPPED_FORM) => Err(SealError::Wrapped { path }),
+            Some(text) => {
+                let key = text.trim_end().strip_prefix(FORM).and_then(from_hex);
+                let key = key.filter(|key| key.len() == KEY);
+                Ok(Self::of(folder, key.ok_or(SealError::Form { path })?, None))
+            }
+            None => {
+                let key = Self::of(folder, random_key()?, None);
+                key.keep(None)?;
+                Ok(key)
             }
         }
-        text.push('\n');
-        let aside = folder.join(format!("{FILE}.new"));
+    }
+
+    /// Whether the key of a log's folder is wrapped.
+    pub fn is_wrapped(folder: &Path) -> Result<bool, SealError> {
+        Ok(read(&folder.join(FILE))?.is_some_and(|text| text.starts_with(WRAPPED_FORM)))
+    }
+
+    /// Unwraps the key of a log's folder.
+    pub fn unwrap(folder: &Path, unlock: &UnlockKey) -> Result<Self, SealError> {
+        let path = folder.join(FILE);
+        let text = read(&path)?.unwrap_or_default();
+        let wrapped = text.trim_end().strip_prefix(WRAPPED_FORM).and_then(from_hex);
+        let wrapped = wrapped.filter(|bytes| bytes.len() == NONCE + KEY + TAG);
+        let wrapped = wrapped.ok_or_else(|| SealError::Form { path: path.clone() })?;
+        let key = unlock.unwrap(&wrapped).ok_or(SealError::WrongKey { path })?;
+        Ok(Self::of(folder, key, Some(unlock.secret())))
+    }
+
+    /// Keeps the key wrapped from now on, or as it is; durable on return.
+    pub fn keep(&self, unlock: Option<&UnlockKey>) -> Result<(), SealError> {
+        let mut kept = self.unlock_key.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = Zeroizing::new(match unlock {
+            None => format!("{FORM}{}\n", to_hex(&self.key).as_str()),
+            Some(unlock) => format!("{WRAPPED_FORM}{}\n", to_hex(&unlock.wrap(&self.key)).as_str()),
+        });
+        let path = self.folder.join(FILE);
+        let aside = self.folder.join(format!("{FILE}.new"));
         let write = || {
             let mut options = File::options();
             options.write(true).create(true).truncate(true).mode(0o600);
@@ -94,19 +136,108 @@ impl DataKey {
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             fs::rename(&aside, &path)?;
-            File::open(folder)?.sync_all()
+            File::open(&self.folder)?.sync_all()
         };
-        match write() {
-            Ok(()) => Ok(Self::of(key)),
-            Err(source) => Err(SealError::File { action: "make", path, source }),
-        }
+        write().map_err(|source| SealError::File { action: "write", path, source })?;
+        *kept = unlock.map(UnlockKey::secret);
+        Ok(())
     }
 
-    fn of(mut key: Key) -> Self {
-        let cipher = XChaCha20Poly1305::new(&key);
-        key.zeroize();
-        Self(cipher)
+    /// The unlock key under which the key is kept; `None` when it lies on the disk as it is.
+    pub fn unlock_key(&self) -> Option<Secret> {
+        self.unlock_key.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    fn of(folder: &Path, key: Zeroizing<Vec<u8>>, unlock_key: Option<Secret>) -> Self {
+        let (cipher, folder) = (cipher(&key), folder.to_owned());
+        Self { cipher, key, folder, unlock_key: Mutex::new(unlock_key) }
+    }
+}
+
+/// What opens the wrapped key of a controller's disk. A person keeps it.
+pub struct UnlockKey(Zeroizing<Vec<u8>>);
+
+impl UnlockKey {
+    /// A new one.
+    pub fn make() -> Result<Self, SealError> {
+        random_key().map(Self)
+    }
+
+    /// Reads its text: `SWKEY-1-` and 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let key = from_hex(text.trim().strip_prefix(UNLOCK_FORM)?)?;
+        (key.len() == KEY).then_some(Self(key))
+    }
+
+    /// Its text.
+    pub fn secret(&self) -> Secret {
+        Secret::new(format!("{UNLOCK_FORM}{}", to_hex(&self.0).as_str()))
+    }
+
+    /// Nonce, wrapped bytes and tag.
+    fn wrap(&self, key: &[u8]) -> Zeroizing<Vec<u8>> {
+        let nonce = XNonce::generate();
+        let mut wrapped = Zeroizing::new(nonce.to_vec());
+        wrapped.extend_from_slice(key);
+        let tag = cipher(&self.0)
+            .encrypt_inout_detached(&nonce, WRAPPED_FORM.as_bytes(), (&mut wrapped[NONCE..]).into())
+            .expect("a key is short");
+        wrapped.extend_from_slice(&tag);
+        wrapped
+    }
+
+    fn unwrap(&self, wrapped: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (nonce, rest) = wrapped.split_first_chunk::<NONCE>()?;
+        let (wrapped, tag) = rest.split_last_chunk::<TAG>()?;
+        let mut key = Zeroizing::new(wrapped.to_vec());
+        let (nonce, tag) = (XNonce::from(*nonce), Tag::from(*tag));
+        let buffer = key.as_mut_slice().into();
+        let opened =
+            cipher(&self.0).decrypt_inout_detached(&nonce, WRAPPED_FORM.as_bytes(), buffer, &tag);
+        opened.ok().map(|()| key)
+    }
+}
+
+fn cipher(key: &[u8]) -> XChaCha20Poly1305 {
+    XChaCha20Poly1305::new_from_slice(key).expect("every key has its length")
+}
+
+fn random_key() -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let mut key = Key::try_generate().map_err(|_| SealError::Random)?;
+    let kept = Zeroizing::new(key.to_vec());
+    key.zeroize();
+    Ok(kept)
+}
+
+/// A file's text; `None` when there is none.
+fn read(path: &Path) -> Result<Option<Zeroizing<String>>, SealError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(Zeroizing::new(text))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(SealError::File { action: "read", path: path.to_owned(), source }),
+    }
+}
+
+fn to_hex(bytes: &[u8]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2));
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 0xf] {
+            text.extend(char::from_digit(digit.into(), 16));
+        }
+    }
+    text
+}
+
+fn from_hex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
+    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
+        return None;
+    }
+    // As long as it will be from the start: nothing is left behind where it grew.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
+    for at in (0..digits.len()).step_by(2) {
+        bytes.push(u8::from_str_radix(&digits[at..at + 2], 16).ok()?);
+    }
+    Some(bytes)
 }
 
 impl Seal for DataKey {
@@ -118,7 +249,7 @@ impl Seal for DataKey {
         let start = out.len();
         out.extend_from_slice(plain);
         let tag = self
-            .0
+            .cipher
             .encrypt_inout_detached(&nonce, &context.to_bytes(), (&mut out[start..]).into())
             .expect("only more than 256 GiB are too much");
         out.extend_from_slice(&tag);
@@ -136,7 +267,7 @@ impl Seal for DataKey {
         out.extend_from_slice(wrapped);
         let (nonce, tag) = (XNonce::from(*nonce), Tag::from(*tag));
         let buffer = (&mut out[start..]).into();
-        let opened = self.0.decrypt_inout_detached(&nonce, &context.to_bytes(), buffer, &tag);
+        let opened = self.cipher.decrypt_inout_detached(&nonce, &context.to_bytes(), buffer, &tag);
         opened.map_err(|_| {
             out.truncate(start);
             format!("it is damaged, or was written under another key than that in `{FILE}`")
@@ -226,6 +357,34 @@ mod tests {
     }
 
     #[test]
+    fn a_wrapped_key_is_opened_by_its_unlock_key_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = || fs::read_to_string(folder.path().join(FILE)).unwrap();
+        let context = at(Kind::Entry, 7, 2);
+        let data_key = DataKey::open_or_make(folder.path()).unwrap();
+        let (plain, sealed) = (file(), sealed(&data_key, context, b"plain"));
+        let (unlock, other) = (UnlockKey::make().unwrap(), UnlockKey::make().unwrap());
+        data_key.keep(Some(&unlock)).unwrap();
+        let digits = plain.trim_end().strip_prefix(FORM).unwrap();
+        assert!(!file().contains(digits), "the key lies open");
+        assert!(DataKey::is_wrapped(folder.path()).unwrap());
+        let refused = DataKey::open_or_make(folder.path()).err().unwrap().to_string();
+        assert!(refused.starts_with("this controller is locked: "), "{refused}");
+        let wrong = DataKey::unwrap(folder.path(), &other).err().unwrap();
+        assert!(matches!(wrong, SealError::WrongKey { .. }), "{wrong}");
+        let text = unlock.secret();
+        let unlock = UnlockKey::parse(&format!(" {}\n", text.reveal())).unwrap();
+        let again = DataKey::unwrap(folder.path(), &unlock).unwrap();
+        assert_eq!(again.unlock_key(), Some(text));
+        assert_eq!(opened(&again, context, &sealed).unwrap(), b"plain");
+        again.keep(None).unwrap();
+        assert_eq!(file(), plain);
+        for wrong in ["", "SWKEY-1-", "SWKEY-1-00", "SWKEY-2-00"] {
+            assert!(UnlockKey::parse(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn the_key_stays_and_only_its_owner_may_read_it() {
         let folder = tempfile::tempdir().unwrap();
         let context = at(Kind::Entry, 7, 2);
@@ -235,7 +394,7 @@ mod tests {
         let mode = folder.path().join(FILE).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
-        for wrong in ["", "SWDATA-2-00", "SWDATA-1-0", "SWDATA-1-é"] {
+        for wrong in ["", "SWDATA-3-00", "SWDATA-1-0", "SWDATA-1-é"] {
             fs::write(folder.path().join(FILE), wrong).unwrap();
             let refused = DataKey::open_or_make(folder.path()).err().unwrap().to_string();
             assert!(refused.contains("data.key holds no key that this version knows\n\nhint: "));

@@ -30,7 +30,7 @@ use super::join_service::JoinService;
 use super::local_service::LocalService;
 use super::peers::Peers;
 use super::raft_service::RaftService;
-use super::{address, authority, membership, raft_thread, setup, upkeep};
+use super::{address, authority, lock, membership, raft_thread, setup, upkeep};
 use crate::config::Config;
 use crate::core::{Core, CoreConfig, Recovered, StartError};
 
@@ -153,7 +153,13 @@ pub async fn run(config: &Config, wait: bool) -> Result<(), RunError> {
     transport::install_crypto_provider();
     let tls = Tls::new(&identity.credentials())?;
     refuse_lost_log(config, raft_id)?;
-    let (store, recovered) = DiskStore::open_existing(&config.raft_dir(), LOCK_PATIENCE)?;
+    let (store, recovered) = tokio::select! {
+        opened = open(config) => opened?,
+        () = stop.received() => {
+            remove_socket(config);
+            return Ok(());
+        }
+    };
     let core = Core::new(core_config(config, raft_id, recovered))?;
     let queue = raft_thread::queue();
     let hub = Arc::new(Hub::default());
@@ -168,21 +174,13 @@ pub async fn run(config: &Config, wait: bool) -> Result<(), RunError> {
         Arc::clone(&hub),
         Arc::clone(&tls),
         config.signing(),
+        store.key(),
     ));
     // Listens before the core starts: a taken port must not disturb the cluster.
     let mut servers = serve(config, &controller, tls).await?;
     let thread = raft_thread::start(core, config.tick(), queue, store, peers, hub)
         .map_err(|source| RunError::System { what: "thread", source })?;
-    tracing::info!(
-        node = identity.node_id.0,
-        raft_id = raft_id.0,
-        listen = %config.listen,
-        "controller runs"
-    );
-    let own = identity.clone();
-    servers.spawn(upkeep::keep_certificate(Arc::clone(&controller), config.clone(), own));
-    servers.spawn(authority::follow(Arc::clone(&controller)));
-    servers.spawn(upkeep::run(Arc::clone(&controller), config.clone(), identity.clone()));
+    see_to(&mut servers, &controller, config, &identity);
     let departed = departure::departed(&controller.hub, identity.node_id, raft_id);
     let departure = tokio::select! {
         departure = departed => Some(departure),
@@ -200,6 +198,33 @@ pub async fn run(config: &Config, wait: bool) -> Result<(), RunError> {
         Some(departure) => Err(depart(config, &controller, &identity, departure)),
         None => Ok(()),
     }
+}
+
+/// Opens the disk, in a locked cluster once a person has unlocked it.
+async fn open(config: &Config) -> Result<(DiskStore, Recovered), RunError> {
+    let unlock = lock::unlocked(config).await?;
+    let opened = DiskStore::open_unlocked(&config.raft_dir(), LOCK_PATIENCE, unlock.as_ref());
+    Ok(opened?)
+}
+
+/// Starts what a running controller sees to by itself.
+fn see_to(
+    servers: &mut JoinSet<()>,
+    controller: &Arc<Controller>,
+    config: &Config,
+    identity: &Identity,
+) {
+    tracing::info!(
+        node = identity.node_id.0,
+        raft_id = controller.raft_id.0,
+        listen = %config.listen,
+        "controller runs"
+    );
+    let (controller, own) = (|| Arc::clone(controller), identity.clone());
+    servers.spawn(upkeep::keep_certificate(controller(), config.clone(), own));
+    servers.spawn(authority::follow(controller()));
+    servers.spawn(lock::follow(controller()));
+    servers.spawn(upkeep::run(controller(), config.clone(), identity.clone()));
 }
 
 /// What a controller that is none any more leaves behind, and says at last.
@@ -233,7 +258,7 @@ fn refuse_lost_log(config: &Config, raft_id: RaftId) -> Result<(), RunError> {
     Err(RunError::LostLog { folder, raft_id, command })
 }
 
-fn remove_socket(config: &Config) {
+pub(super) fn remove_socket(config: &Config) {
     let socket = config.socket();
     if let Err(error) = std::fs::remove_file(&socket) {
         tracing::debug!(socket = %socket.display(), %error, "could not remove the socket");
@@ -310,7 +335,7 @@ async fn serve(
     Ok(servers)
 }
 
-async fn until_error(
+pub(super) async fn until_error(
     what: &'static str,
     server: impl Future<Output = Result<(), tonic::transport::Error>>,
 ) {

@@ -201,6 +201,7 @@ fn cluster(
         vxlan_port: networking.vxlan_port,
         vni_base: networking.vni_base,
         former_authority: None,
+        unlock_key: None,
     })
 }
 

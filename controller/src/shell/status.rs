@@ -49,6 +49,7 @@ impl Controller {
             clock: milliseconds(SystemTime::now()),
             cluster_version: view.state.cluster_version.0,
             rotation: authority::rotation(&view),
+            locked: view.state.cluster.as_ref().is_some_and(|known| known.unlock_key.is_some()),
             root: view.state.cluster.as_deref().map(authority::root).unwrap_or_default(),
         })
     }
@@ -90,6 +91,7 @@ impl Controller {
             syncs: Some(self.hub.writes.count.load(Ordering::Relaxed)),
             knows: ClusterVersion::NEWEST.0,
             checksum: status.checksum,
+            key_wrapped: self.data_key.unlock_key().is_some(),
             sync_time: Some(self.hub.writes.micros.load(Ordering::Relaxed)),
             full_disk: status
                 .shortage

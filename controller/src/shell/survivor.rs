@@ -8,8 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use swarm_proto::id::Timestamp;
 use swarm_proto::object::Role;
 use swarm_proto::transport::{Identity, IdentityError, connect_unix};
+use zeroize::Zeroizing;
 
 use super::disk::{DiskError, DiskStore, Store as _};
+use super::seal::{DataKey, UnlockKey};
 use crate::config::Config;
 use crate::core::{StartError, survive};
 
@@ -39,6 +41,9 @@ pub enum SurvivorError {
         /// Why.
         source: io::Error,
     },
+    /// The cluster is locked.
+    #[error("this controller is locked\n\nhint: give the cluster's unlock key on standard input")]
+    UnlockKey,
     /// The identity could not be read or written.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -76,7 +81,8 @@ pub async fn force_new_cluster(
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
     let raft_dir = config.raft_dir();
-    let opened = DiskStore::open_existing(&raft_dir, Duration::ZERO);
+    let unlock = unlock_key(&raft_dir)?;
+    let opened = DiskStore::open_unlocked(&raft_dir, Duration::ZERO, unlock.as_ref());
     let (store, recovered) = opened.map_err(|error| match error {
         DiskError::Locked { .. } => SurvivorError::Running,
         other => other.into(),
@@ -86,12 +92,24 @@ pub async fn force_new_cluster(
     drop(store);
     let backup = config.state_dir.join(format!("controller.before-{}", since.as_secs()));
     copy(&raft_dir, &backup)?;
-    let (mut store, _) = DiskStore::open_existing(&raft_dir, super::disk::LOCK_PATIENCE)?;
+    let opened = DiskStore::open_unlocked(&raft_dir, super::disk::LOCK_PATIENCE, unlock.as_ref());
+    let (mut store, _) = opened?;
     store.write(&[survivor.batch])?;
     drop(store);
     identity.raft_id = Some(survivor.raft_id);
     identity.save(&config.state_dir)?;
     Ok(NewCluster { backup, given_up: survivor.given_up })
+}
+
+/// The unlock key of a locked cluster, from standard input.
+fn unlock_key(raft_dir: &Path) -> Result<Option<UnlockKey>, SurvivorError> {
+    if !DataKey::is_wrapped(raft_dir).map_err(DiskError::from)? {
+        return Ok(None);
+    }
+    let mut text = Zeroizing::new(String::new());
+    let read = io::stdin().read_line(&mut text);
+    let key = read.ok().and_then(|_| UnlockKey::parse(&text));
+    key.map(Some).ok_or(SurvivorError::UnlockKey)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), SurvivorError> {

@@ -91,6 +91,7 @@ impl Controller {
             wire::DropAuthorityWish::METHOD => {
                 self.write_here::<wire::DropAuthorityWish>(bytes).await
             }
+            wire::LockWish::METHOD => self.write_here::<wire::LockWish>(bytes).await,
             wire::RootsWish::METHOD => self.write_here::<wire::RootsWish>(bytes).await,
             wire::AddressWish::METHOD => self.write_here::<wire::AddressWish>(bytes).await,
             _ => Err(Status::unimplemented(format!("`{method}` cannot be passed on"))),
@@ -340,3 +341,5 @@ self: format!("node {}", self.node) => Command::ReportRoots {
     node: swarm_proto::id::NodeId(self.node),
     roots: self.roots,
 });
+plain_write!(LockWish, "SetLock", LockSet,
+    self: String::from("lock") => Command::SetLock { key: secret(self.key), rotate: self.rotate });

@@ -128,6 +128,7 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         Control/RotateAuthority      - - - - x x
         Control/RotateJoinTokens     - - - - x x
         Control/ScaleService         - - - - x x
+        Control/SetLock              - - - - x x
         Control/UpdateNode           - - - - x x
         Control/Watch                - - - x x x
         Dispatcher/Session           - x x - - -
@@ -136,6 +137,7 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         Join/RenewCertificate        - x x - - -
         Local/CreateClientBundle     - - - - - x
         Local/GetJoinTokens          - - - - - x
+        Local/Unlock                 - - - - - x
         Raft/Forward                 - - x - - -
         Raft/Messages                - - x - - -
         Raft/RelaySession            - - x - - -

@@ -18,7 +18,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The files below the log's folder in which a text stands.
-fn shown(host: &Host, text: &str) -> Vec<PathBuf> {
+pub(crate) fn shown(host: &Host, text: &str) -> Vec<PathBuf> {
     let holds = |path: &PathBuf| {
         let content = fs::read(path).unwrap();
         content.windows(text.len()).any(|part| part == text.as_bytes())

@@ -34,6 +34,7 @@ fn cluster() -> Cluster {
         vxlan_port: Cluster::VXLAN_PORT,
         vni_base: Cluster::VNI_BASE,
         former_authority: None,
+        unlock_key: None,
     }
 }
 

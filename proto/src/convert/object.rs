@@ -26,6 +26,7 @@ impl From<&Cluster> for wire::Cluster {
             vxlan_port: cluster.vxlan_port.into(),
             vni_base: cluster.vni_base,
             former_authority: cluster.former_authority.as_ref().map(Into::into),
+            unlock_key: cluster.unlock_key.as_ref().map(|key| key.reveal().to_owned()),
         }
     }
 }
@@ -56,6 +57,7 @@ impl TryFrom<wire::Cluster> for Cluster {
             vxlan_port: at.port("vxlan_port", cluster.vxlan_port)?,
             vni_base: Some(cluster.vni_base).filter(|vni| *vni != 0).unwrap_or(Self::VNI_BASE),
             former_authority: cluster.former_authority.map(Into::into),
+            unlock_key: cluster.unlock_key.map(Secret::new),
         })
     }
 }

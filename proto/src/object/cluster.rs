@@ -66,6 +66,9 @@ pub struct Cluster {
     /// The authority before this one, while some node still relies on it.
     #[serde(default)]
     pub former_authority: Option<FormerAuthority>,
+    /// Under which controllers wrap the keys of their disks; `None` unless the cluster is locked.
+    #[serde(default)]
+    pub unlock_key: Option<Secret>,
 }
 
 impl Cluster {

@@ -625,6 +625,7 @@ fn stored(id: &str, authority: &Authority) -> Cluster {
         vxlan_port: Cluster::VXLAN_PORT,
         vni_base: Cluster::VNI_BASE,
         former_authority: None,
+        unlock_key: None,
     }
 }
 

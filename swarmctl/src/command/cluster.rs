@@ -3,6 +3,7 @@
 mod backup;
 mod ca;
 mod init;
+mod lock;
 mod status;
 mod token;
 
@@ -19,6 +20,9 @@ pub(crate) enum ClusterCommand {
     /// Replaces the certificate authority
     #[command(subcommand)]
     Ca(ca::Ca),
+    Lock(lock::Lock),
+    /// Opens the locked controller of this host; the unlock key is read from standard input
+    Unlock,
     /// Shows the controllers: who leads, who lags, who can be lost
     Status,
     /// Writes the cluster's state into a file, while everything runs
@@ -41,6 +45,8 @@ pub(crate) async fn run(command: ClusterCommand, call: &Call) -> Result<(), Fail
         ClusterCommand::Status => status::run(call).await,
         ClusterCommand::Backup(backup) => backup::run(&backup, call).await,
         ClusterCommand::Ca(ca) => ca::run(ca, call).await,
+        ClusterCommand::Lock(lock) => lock::lock(&lock, call).await,
+        ClusterCommand::Unlock => lock::unlock(call).await,
         ClusterCommand::Token(token) => token::run(token, call).await,
         ClusterCommand::Init(_) => Ok(()),
     }

@@ -28,6 +28,8 @@ pub struct ClusterView {
     pub root: Option<String>,
     /// The replacement of the certificate authority; null when none is under way.
     pub rotation: Option<RotationView>,
+    /// Whether controllers keep the keys of their disks wrapped under the cluster's unlock key.
+    pub locked: bool,
     /// Every controller.
     pub members: Vec<MemberView>,
 }
@@ -97,6 +99,8 @@ pub struct MemberView {
     pub full_disk: Option<String>,
     /// Bytes that are free there.
     pub full_disk_free: Option<u64>,
+    /// Whether the key of its disk is wrapped; null when it could not be asked.
+    pub key_wrapped: Option<bool>,
     /// What its loss means, one sentence.
     pub loss: Option<String>,
     #[serde(skip)]
@@ -129,6 +133,7 @@ impl ClusterView {
             cluster_version: ClusterVersion::from_wire(status.cluster_version).0,
             root: text(&status.root),
             rotation,
+            locked: status.locked,
             members: members.collect(),
             quorum,
         }
@@ -147,6 +152,7 @@ impl ClusterView {
             self.quorum.words()
         );
         text += &self.rotation.as_ref().map(|rotation| rotation.words(now)).unwrap_or_default();
+        text += &self.lock_words();
         text += "\n";
         text += &table(&self.members, now, is_wide);
         let losses = self.members.iter().filter_map(|member| member.loss.as_deref());
@@ -157,6 +163,19 @@ impl ClusterView {
             text.extend(["\n", &line]);
         }
         text + "\n"
+    }
+
+    /// That the cluster is locked, and whose disk is not yet. Nothing about one that never was.
+    fn lock_words(&self) -> String {
+        let unlike =
+            |member: &&MemberView| member.key_wrapped.is_some_and(|wrapped| wrapped != self.locked);
+        let unlike: Vec<String> = self.members.iter().filter(unlike).map(View::name).collect();
+        match (self.locked, unlike.is_empty()) {
+            (true, true) => "lock      on\n".to_owned(),
+            (true, false) => format!("lock      on, but not yet at {}\n", unlike.join(", ")),
+            (false, true) => String::new(),
+            (false, false) => format!("lock      off, but still on at {}\n", unlike.join(", ")),
+        }
     }
 
     /// The cluster version, and who keeps it from rising.
@@ -267,6 +286,7 @@ impl MemberView {
             certificate_until: certificate_end.map(time),
             full_disk: full_disk.map(|full| full.path.clone()),
             full_disk_free: full_disk.map(|full| full.free),
+            key_wrapped: numbers.map(|numbers| numbers.key_wrapped),
             loss: None,
             hostname: member.hostname,
             member: if leader == Some(member.raft_id) {

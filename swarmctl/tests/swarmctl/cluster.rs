@@ -62,6 +62,7 @@ fn a_cluster() {
           },
           "root": "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e",
           "rotation": null,
+          "locked": false,
           "members": [
             {
               "raft_id": 1,
@@ -83,6 +84,7 @@ fn a_cluster() {
               "certificate_until": "2024-02-11T22:13:20.000Z",
               "full_disk": null,
               "full_disk_free": null,
+              "key_wrapped": false,
               "loss": "losing n1 stops the cluster: 1 of 3 would be left"
             },
             {
@@ -105,6 +107,7 @@ fn a_cluster() {
               "certificate_until": "2024-02-11T22:13:20.000Z",
               "full_disk": null,
               "full_disk_free": null,
+              "key_wrapped": false,
               "loss": "losing n2 stops the cluster: 1 of 3 would be left"
             },
             {
@@ -127,6 +130,7 @@ fn a_cluster() {
               "certificate_until": null,
               "full_disk": null,
               "full_disk_free": null,
+              "key_wrapped": null,
               "loss": "n3 is lost: 2 of 3 are a quorum"
             }
           ]

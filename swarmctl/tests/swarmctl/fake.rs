@@ -247,6 +247,16 @@ impl Control for Served {
         Ok(Response::new(tokens(of(request.controller), of(request.agent))))
     }
 
+    async fn set_lock(
+        &self,
+        request: Request<wire::SetLockRequest>,
+    ) -> Answer<wire::SetLockResponse> {
+        let request = request.into_inner();
+        self.write(format!("lock rotate {} off {}", request.rotate, request.off))?;
+        let unlock_key = if request.off { "" } else { "SWKEY-1-ab" };
+        Ok(Response::new(wire::SetLockResponse { unlock_key: unlock_key.to_owned() }))
+    }
+
     async fn rotate_authority(
         &self,
         request: Request<wire::RotateAuthorityRequest>,

@@ -11,6 +11,7 @@ mod deploy;
 mod doctor;
 mod exec;
 mod fake;
+mod lock;
 mod members;
 mod objects;
 mod remote;

@@ -258,6 +258,7 @@ pub(crate) fn cluster_status(stale: bool) -> wire::ClusterStatus {
         clock: NOW.0,
         cluster_version: 2,
         rotation: None,
+        locked: false,
         root: "5e".repeat(32),
     }
 }

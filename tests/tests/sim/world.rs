@@ -149,6 +149,7 @@ fn cluster(subnet_prefix_length: u8) -> Cluster {
         vxlan_port: Cluster::VXLAN_PORT,
         vni_base: Cluster::VNI_BASE,
         former_authority: None,
+        unlock_key: None,
     }
 }
 

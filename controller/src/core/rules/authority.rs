@@ -163,6 +163,7 @@ mod tests {
             vxlan_port: Cluster::VXLAN_PORT,
             vni_base: Cluster::VNI_BASE,
             former_authority: None,
+            unlock_key: None,
         };
         let mut state = State { cluster: Some(Arc::new(cluster)), ..State::default() };
         for (hostname, role) in [("n1", Role::Controller), ("n2", Role::Agent)] {

@@ -60,6 +60,7 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
         }
         Command::DropFormerAuthority { certificate } => authority::drop_former(state, certificate),
         Command::ReportRoots { node, roots } => authority::report(state, *node, roots),
+        Command::SetLock { key, rotate } => set_lock(state, key.as_ref(), *rotate),
         Command::SetControllerAddress { node, address } => node::set_address(state, *node, address),
     }
 }
@@ -125,6 +126,31 @@ fn rotate_tokens(
     if let Some(secret) = agent {
         cluster.agent_token = secret.clone();
     }
+    Ok(Decision::new(vec![Action::SetCluster(Box::new(cluster))], Vec::new()))
+}
+
+fn set_lock(state: &State, key: Option<&Secret>, rotate: bool) -> Result<Decision, Refusal> {
+    let Some(cluster) = &state.cluster else {
+        return Err(Refusal::unavailable("the cluster is not known yet"));
+    };
+    let locked = cluster.unlock_key.is_some();
+    match (locked, key, rotate) {
+        (true, Some(_), false) => {
+            return Err(Refusal::conflict(
+                "the cluster is locked already",
+                "`swarmctl cluster lock --rotate` changes its unlock key",
+            ));
+        }
+        (false, None, _) | (false, _, true) => {
+            return Err(Refusal::conflict(
+                "the cluster is not locked",
+                "`swarmctl cluster lock` locks it",
+            ));
+        }
+        _ => {}
+    }
+    let mut cluster = cluster.as_ref().clone();
+    cluster.unlock_key = key.cloned();
     Ok(Decision::new(vec![Action::SetCluster(Box::new(cluster))], Vec::new()))
 }
 

@@ -17,7 +17,7 @@ use super::seal::Seal;
 use super::snapshot::{SnapshotDir, SnapshotName, sync_dir};
 use super::{DiskError, Store, Wait};
 use crate::core::{DiskBatch, DiskEntry, DiskSnapshot, Recovered, Shortage, SnapshotBody};
-use crate::shell::seal::DataKey;
+use crate::shell::seal::{DataKey, UnlockKey};
 
 /// How long the lock of a dying process is waited for.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -31,6 +31,7 @@ const SNAPSHOTS: &str = "snapshots";
 /// See the module.
 pub struct DiskStore {
     path: PathBuf,
+    key: Arc<DataKey>,
     index: Index,
     log: EntryLog,
     snapshots: Arc<SnapshotDir>,
@@ -41,14 +42,23 @@ pub struct DiskStore {
 impl DiskStore {
     /// Opens or makes the disk in `path`, checks all of it and reads it.
     pub fn open(path: &Path) -> Result<(Self, Recovered), DiskError> {
-        Self::open_within(path, LOCK_PATIENCE)
+        Self::open_within(path, LOCK_PATIENCE, None)
     }
 
     /// Opens a disk that `init` or `join` has made. One that has gone must not begin anew under the same raft id: it
     /// has promised things that are forgotten now.
     pub fn open_existing(path: &Path, patience: Duration) -> Result<(Self, Recovered), DiskError> {
+        Self::open_unlocked(path, patience, None)
+    }
+
+    /// The same with the unlock key of a locked cluster.
+    pub fn open_unlocked(
+        path: &Path,
+        patience: Duration,
+        unlock: Option<&UnlockKey>,
+    ) -> Result<(Self, Recovered), DiskError> {
         if [INDEX, LOG].iter().any(|folder| path.join(folder).join("db").exists()) {
-            return Self::open_within(path, patience);
+            return Self::open_within(path, patience, unlock);
         }
         Err(DiskError::Damaged {
             path: path.to_owned(),
@@ -56,7 +66,16 @@ impl DiskStore {
         })
     }
 
-    fn open_within(path: &Path, patience: Duration) -> Result<(Self, Recovered), DiskError> {
+    /// The key of what it wraps.
+    pub fn key(&self) -> Arc<DataKey> {
+        Arc::clone(&self.key)
+    }
+
+    fn open_within(
+        path: &Path,
+        patience: Duration,
+        unlock: Option<&UnlockKey>,
+    ) -> Result<(Self, Recovered), DiskError> {
         let failed = |action, path: &Path| {
             let path = path.to_owned();
             move |source| DiskError::File { action, path, source }
@@ -65,7 +84,11 @@ impl DiskStore {
         rename_released(path).map_err(failed("rename", &path.join(LOG)))?;
         // Its lock is held from here on: nobody else makes a key.
         let index = Index::open(&path.join(INDEX), patience)?;
-        let seal: Arc<dyn Seal> = Arc::new(DataKey::open_or_make(path)?);
+        let key = Arc::new(match unlock {
+            Some(unlock) => DataKey::unwrap(path, unlock)?,
+            None => DataKey::open_or_make(path)?,
+        });
+        let seal: Arc<dyn Seal> = Arc::<DataKey>::clone(&key);
         let folder = path.join(SNAPSHOTS);
         let snapshots = SnapshotDir::open(folder.clone(), Arc::clone(&seal));
         let snapshots = Arc::new(snapshots.map_err(failed("make", &folder))?);
@@ -75,7 +98,8 @@ impl DiskStore {
         }
         let snapshot = index.snapshot()?;
         let making = Making::new(Arc::clone(&snapshots));
-        let mut store = Self { path: path.to_owned(), index, log, snapshots, snapshot, making };
+        let path = path.to_owned();
+        let mut store = Self { path, key, index, log, snapshots, snapshot, making };
         store.agree(&mut loaded)?;
         let recovered = store.recover(loaded)?;
         Ok((store, recovered))

@@ -1,0 +1,66 @@
+//! `cluster lock` and `cluster unlock`: whether the disk of a controller says nothing without a person.
+
+use std::io::{self, IsTerminal as _};
+
+use swarm_proto::object::Secret;
+use swarm_proto::wire;
+use swarm_proto::wire::local_client::LocalClient;
+
+use crate::command::Call;
+use crate::connect::{self, Client, request_id};
+use crate::failure::Failure;
+use crate::output;
+
+/// Locks the cluster: after a start each controller waits for the unlock key, which is printed once
+///
+/// Each controller keeps the key of its log and snapshots wrapped under the unlock key, which is on no disk. Without it a
+/// controller that was stopped cannot be started again: keep it where the hosts are not.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Lock {
+    /// Change the unlock key of a locked cluster
+    #[arg(long, conflicts_with = "off")]
+    rotate: bool,
+    /// Take the lock off
+    #[arg(long)]
+    off: bool,
+}
+
+pub(super) async fn lock(lock: &Lock, call: &Call) -> Result<(), Failure> {
+    let Lock { rotate, off } = *lock;
+    let request = wire::SetLockRequest { request_id: request_id()?, rotate, off };
+    let ask = async |mut client: Client| client.set_lock(request.clone()).await;
+    let key = Secret::new(call.cluster.call(ask).await?.unlock_key);
+    if off {
+        output::talk("the cluster is not locked any more: its controllers start by themselves");
+        return Ok(());
+    }
+    output::data(&format!("{}\n", key.reveal()));
+    output::talk(if rotate {
+        "this is the unlock key now; it is not shown again. Controllers that are away ask for the one before"
+    } else {
+        "this is the unlock key; it is not shown again. After a start each controller waits for \
+         `swarmctl cluster unlock` on its host"
+    });
+    Ok(())
+}
+
+/// Reads the key from standard input: an argument could be seen by everybody on the host.
+pub(super) async fn unlock(call: &Call) -> Result<(), Failure> {
+    let channel = call.cluster.local().await?;
+    if io::stdin().is_terminal() {
+        output::talk("unlock key:");
+    }
+    let mut key = String::new();
+    let read = io::stdin().read_line(&mut key);
+    let key = Secret::new(key);
+    read.map_err(|error| Failure::because("cannot read standard input", &error))?;
+    let unlock_key = key.reveal().trim().to_owned();
+    if unlock_key.is_empty() {
+        return Err(Failure::refused("no unlock key came on standard input")
+            .hint("`swarmctl cluster lock` printed it: give it in one line"));
+    }
+    let asked = LocalClient::new(channel).unlock(wire::UnlockRequest { unlock_key }).await;
+    asked.map_err(|status| connect::refusal(&status))?;
+    output::talk("this controller is unlocked and starts");
+    Ok(())
+}
