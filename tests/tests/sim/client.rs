@@ -161,7 +161,9 @@ impl World {
                 self.acknowledged += 1;
                 self.done(who, &done);
             }
-            Answer::Refused(refusal) if refusal.kind == RefusalKind::Unavailable => {
+            Answer::Refused(Refusal {
+                kind: RefusalKind::Unavailable | RefusalKind::Full, ..
+            }) => {
                 call.ask_at = now + 60;
             }
             Answer::Refused(refusal) => {

@@ -59,6 +59,8 @@ pub(crate) struct Disk {
     queued: VecDeque<DiskBatch>,
     /// No byte more fits on it.
     pub(crate) full: bool,
+    /// Writes that there is room for all the same.
+    pub(crate) reserve: u64,
     /// The next sync fails.
     pub(crate) fails: bool,
     /// Milliseconds that a sync may take longer than usual.

@@ -1,5 +1,7 @@
 //! What goes wrong, and when it is put right.
 
+use swarm_controller::core::{Input, Shortage};
+
 use crate::machine::Stop;
 use crate::world::{Happening, World};
 
@@ -30,7 +32,7 @@ pub(crate) enum Kind {
     FailedSync,
     /// Syncs take long.
     SlowSync,
-    /// A disk is full, and the controller stops at each write.
+    /// A disk is full: some writes still have room, and then they wait.
     FullDisk,
     /// A stored bit flips: the controller does not start again and is replaced.
     BitFlip,
@@ -215,7 +217,10 @@ impl World {
             }
             Kind::FullDisk => {
                 controller.disk.full = true;
+                controller.disk.reserve = self.random.between(0, 20);
+                self.tell_of_room(id);
                 self.mend_after(500, 8_000, Repair::Space(id));
+                self.fired(kind);
             }
             _ => self.flip_bit(id),
         }
@@ -248,6 +253,13 @@ impl World {
         }
     }
 
+    /// A controller hears whether its disk has room.
+    pub(crate) fn tell_of_room(&mut self, id: u64) {
+        let full = self.controllers[&id].disk.full;
+        let shortage = full.then(|| Shortage { path: "/disk".to_owned(), free: 0 });
+        self.input(id, Input::Room(shortage));
+    }
+
     /// Ends a fault.
     pub(crate) fn repair(&mut self, repair: Repair) {
         let now = self.now;
@@ -265,7 +277,10 @@ impl World {
             }
             Repair::Controller(controller) => self.start_controller(controller),
             Repair::FastSync(id) => self.controllers.get_mut(&id).unwrap().disk.slow = 0,
-            Repair::Space(id) => self.controllers.get_mut(&id).unwrap().disk.full = false,
+            Repair::Space(id) => {
+                self.controllers.get_mut(&id).unwrap().disk.full = false;
+                self.tell_of_room(id);
+            }
             Repair::Drift(id) => {
                 self.controllers.get_mut(&id).unwrap().clock.drift(now, 1_000);
             }
@@ -275,8 +290,11 @@ impl World {
     /// Ends all faults.
     pub(crate) fn heal(&mut self) {
         self.network = crate::network::Network::default();
+        let full = self.controllers.iter().filter(|(_, controller)| controller.disk.full);
+        for id in full.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.repair(Repair::Space(id));
+        }
         for controller in self.controllers.values_mut() {
-            controller.disk.full = false;
             controller.disk.fails = false;
             controller.disk.slow = 0;
             controller.trap = None;

@@ -201,6 +201,7 @@ impl World {
         self.promises.starts(status.term, id);
         controller.core = Some(core);
         self.tell(|| format!("{id} starts: {status:?}"));
+        self.tell_of_room(id);
         self.at(1, Happening::Tick { controller: id, run });
     }
 
@@ -271,8 +272,8 @@ impl World {
     }
 
     /// A controller's sync ended badly: its process stops, and is started again.
-    pub(crate) fn fail_disk(&mut self, id: u64, kind: Kind) {
-        self.fired(kind);
+    pub(crate) fn fail_disk(&mut self, id: u64) {
+        self.fired(Kind::FailedSync);
         let controller = self.controllers.get_mut(&id).unwrap();
         controller.disk.fails = false;
         // What a failed sync left is as good as lost.

@@ -4,12 +4,14 @@ use swarm_controller::core::{DiskBatch, FromAgent, Input, Output, SnapshotMessag
 use swarm_proto::id::RaftId;
 
 use crate::client::Answer;
-use crate::fault::{Kind, Repair};
+use crate::fault::Repair;
 use crate::violation::{demand, violated};
 use crate::world::{Happening, World};
 
 /// Milliseconds that a sync takes at least.
 const QUICKEST_SYNC: u64 = 1;
+/// Milliseconds between two tries to write on a full disk.
+const NO_ROOM: u64 = 200;
 
 impl World {
     /// An input of a core, which takes it at once or, in a busy process, with all that come before it wakes.
@@ -206,10 +208,14 @@ impl World {
             return self.at(lasts, Happening::Repair(Repair::Machine(machine)));
         }
         if controller.disk.fails {
-            return self.fail_disk(id, Kind::FailedSync);
+            return self.fail_disk(id);
         }
         if controller.disk.full {
-            return self.fail_disk(id, Kind::FullDisk);
+            if controller.disk.reserve == 0 {
+                controller.sync_begun += NO_ROOM;
+                return self.at(NO_ROOM, Happening::Synced { controller: id, run });
+            }
+            controller.disk.reserve -= 1;
         }
         if let Some(batch) = controller.disk.sync() {
             let micros = (self.now - controller.sync_begun) * 1_000;
