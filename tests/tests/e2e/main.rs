@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod counter;
+mod doctor;
 mod exec;
 mod faults;
 mod lab;
