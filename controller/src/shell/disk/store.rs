@@ -227,6 +227,7 @@ impl Store for DiskStore {
             Err(DiskError::Full(_)) => {}
             committed => committed?,
         }
+        self.log.look_for_room()?;
         Ok(self.making.is_busy() || self.log.is_making())
     }
 
