@@ -59,7 +59,7 @@ fn what_was_changed_by_hand_is_named_until_it_is_put_right() {
     }
     // As the hints say.
     lab.exec(host, &["rmdir", &cgroup]);
-    lab.kill_program(host, "swarm-agent");
+    lab.kill_program(host, "agent");
     healthy(&lab);
     let other = if host == "n1" { "n2" } else { "n1" };
     lab.lab("kill", &[other]);
