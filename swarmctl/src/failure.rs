@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use swarm_proto::failure::sentence;
+
 /// Why a command ends, as the user reads it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -49,17 +51,7 @@ impl Failure {
 
     /// An error with its causes, in one line.
     pub fn because(message: impl fmt::Display, error: &dyn std::error::Error) -> Self {
-        let mut text = format!("{message}: {error}");
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let cause_text = cause.to_string();
-            if !text.ends_with(&cause_text) {
-                text.push_str(": ");
-                text.push_str(&cause_text);
-            }
-            source = cause.source();
-        }
-        Self::refused(text)
+        Self::refused(format!("{message}: {}", sentence(error)))
     }
 }
 

@@ -1,7 +1,6 @@
 //! Why a task cannot be run, and whether trying again could help.
 
-use std::error::Error;
-
+use swarm_proto::failure::sentence;
 use swarm_runtime::ContainerError;
 
 use crate::image::ImageError;
@@ -57,16 +56,6 @@ impl TaskError {
 
     /// The whole story in one sentence, causes included.
     pub fn sentence(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = self.source();
-        while let Some(cause) = source {
-            let next = cause.to_string();
-            // A transparent error repeats itself.
-            if !text.ends_with(&next) {
-                text = format!("{text}: {next}");
-            }
-            source = cause.source();
-        }
-        text
+        sentence(self)
     }
 }
