@@ -30,7 +30,7 @@ pub struct Networking {
     #[arg(long = "address-pool", value_name = "CIDR", default_value = "10.0.0.0/8", value_parser = prefix)]
     pub address_pools: Vec<Prefix>,
     /// The prefix length of a network's subnet, 8 to 29.
-    #[arg(long, value_name = "LENGTH", default_value_t = 24)]
+    #[arg(long, value_name = "LENGTH", default_value_t = Cluster::SUBNET_PREFIX_LENGTH)]
     pub subnet_prefix_length: u8,
 }
 
@@ -39,8 +39,8 @@ impl Default for Networking {
         Self {
             vxlan_port: Cluster::VXLAN_PORT,
             vni_base: Cluster::VNI_BASE,
-            address_pools: vec![(Ipv4Addr::new(10, 0, 0, 0), 8)],
-            subnet_prefix_length: 24,
+            address_pools: vec![Cluster::ADDRESS_POOL],
+            subnet_prefix_length: Cluster::SUBNET_PREFIX_LENGTH,
         }
     }
 }

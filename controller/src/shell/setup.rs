@@ -187,21 +187,15 @@ fn cluster(
     authority: &Authority,
     networking: &Networking,
 ) -> Result<Cluster, SetupError> {
+    let certificate = authority.certificate_pem().to_owned();
     Ok(Cluster {
-        id,
-        ca_certificate: authority.certificate_pem().to_owned(),
-        ca_key: authority.key_pem(),
         controller_token: Secret::new(random_hex::<16>()?),
         agent_token: Secret::new(random_hex::<16>()?),
-        heartbeat: Duration::from_secs(1),
-        node_down_after: Duration::from_secs(4),
-        task_history: 5,
         address_pools: networking.address_pools.clone(),
         subnet_prefix_length: networking.subnet_prefix_length,
         vxlan_port: networking.vxlan_port,
         vni_base: networking.vni_base,
-        former_authority: None,
-        unlock_key: None,
+        ..Cluster::new(id, certificate, authority.key_pem())
     })
 }
 

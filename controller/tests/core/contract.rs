@@ -1,7 +1,6 @@
 //! What a core promises to its surroundings, input by input.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use prost_for_raft::Message as _;
 use raft::eraftpb::{
@@ -21,20 +20,9 @@ pub(crate) const START: u64 = 1_700_000_000_000;
 
 fn cluster() -> Cluster {
     Cluster {
-        id: "0".repeat(32),
-        ca_certificate: String::new(),
-        ca_key: Secret::default(),
-        controller_token: Secret::default(),
-        agent_token: Secret::default(),
-        heartbeat: Duration::from_secs(1),
-        node_down_after: Duration::from_secs(4),
         task_history: 2,
         address_pools: vec![([10, 200, 0, 0].into(), 16)],
-        subnet_prefix_length: 24,
-        vxlan_port: Cluster::VXLAN_PORT,
-        vni_base: Cluster::VNI_BASE,
-        former_authority: None,
-        unlock_key: None,
+        ..Cluster::new("0".repeat(32), String::new(), Secret::default())
     }
 }
 

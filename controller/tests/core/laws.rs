@@ -1,7 +1,6 @@
 //! Laws of the rules, on made-up histories.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use proptest::prelude::*;
 use swarm_controller::core::Command;
@@ -31,20 +30,10 @@ enum Step {
 
 fn cluster() -> Cluster {
     Cluster {
-        id: "0".repeat(32),
-        ca_certificate: String::new(),
-        ca_key: Secret::default(),
-        controller_token: Secret::default(),
-        agent_token: Secret::default(),
-        heartbeat: Duration::from_secs(1),
-        node_down_after: Duration::from_secs(4),
         task_history: 2,
         address_pools: vec![([10, 200, 0, 0].into(), 16)],
         subnet_prefix_length: 27,
-        vxlan_port: Cluster::VXLAN_PORT,
-        vni_base: Cluster::VNI_BASE,
-        former_authority: None,
-        unlock_key: None,
+        ..Cluster::new("0".repeat(32), String::new(), Secret::default())
     }
 }
 

@@ -75,8 +75,32 @@ impl Cluster {
     /// The UDP port of VXLAN tunnels where nobody chose another: IANA's, which the kernel shares with the tunnels of a
     /// Docker Swarm beside this one.
     pub const VXLAN_PORT: u16 = 4789;
+    /// Where networks' subnets come from where nobody chose another prefix.
+    pub const ADDRESS_POOL: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 0, 0, 0), 8);
+    /// The size of a network's subnet where nobody chose another.
+    pub const SUBNET_PREFIX_LENGTH: u8 = 24;
     /// The first VXLAN network identifier where nobody chose another, far above Docker's, which count up from 4096.
     pub const VNI_BASE: u32 = 0x10_0000;
+
+    /// A cluster of this authority with everything else as it is where nobody chose otherwise. It has no tokens yet.
+    pub fn new(id: String, ca_certificate: String, ca_key: Secret) -> Self {
+        Self {
+            id,
+            ca_certificate,
+            ca_key,
+            controller_token: Secret::default(),
+            agent_token: Secret::default(),
+            heartbeat: Duration::from_secs(1),
+            node_down_after: Duration::from_secs(4),
+            task_history: 5,
+            address_pools: vec![Self::ADDRESS_POOL],
+            subnet_prefix_length: Self::SUBNET_PREFIX_LENGTH,
+            vxlan_port: Self::VXLAN_PORT,
+            vni_base: Self::VNI_BASE,
+            former_authority: None,
+            unlock_key: None,
+        }
+    }
 
     /// The root certificates that members trust, PEM: the authority's own first.
     pub fn roots(&self) -> String {

@@ -611,22 +611,8 @@ fn a_request_that_does_not_hold_its_key_is_refused() {
 
 /// The cluster object of an authority.
 fn stored(id: &str, authority: &Authority) -> Cluster {
-    Cluster {
-        id: id.to_owned(),
-        ca_certificate: authority.certificate_pem().to_owned(),
-        ca_key: authority.key_pem(),
-        controller_token: Secret::default(),
-        agent_token: Secret::default(),
-        heartbeat: Duration::from_secs(1),
-        node_down_after: Duration::from_secs(4),
-        task_history: 5,
-        address_pools: vec![([10, 0, 0, 0].into(), 8)],
-        subnet_prefix_length: 24,
-        vxlan_port: Cluster::VXLAN_PORT,
-        vni_base: Cluster::VNI_BASE,
-        former_authority: None,
-        unlock_key: None,
-    }
+    let certificate = authority.certificate_pem().to_owned();
+    Cluster::new(id.to_owned(), certificate, authority.key_pem())
 }
 
 #[tokio::test]

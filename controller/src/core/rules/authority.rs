@@ -133,7 +133,6 @@ fn without_former(cluster: &Cluster) -> Action {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::core::command::Command;
@@ -148,23 +147,7 @@ mod tests {
 
     /// Node 1 with a controller and no agent, node 2 with an agent.
     fn cluster() -> State {
-        let secret = || Secret::new(String::from("s"));
-        let cluster = Cluster {
-            id: String::from("c1"),
-            ca_certificate: String::from("old"),
-            ca_key: secret(),
-            controller_token: secret(),
-            agent_token: secret(),
-            heartbeat: Duration::from_secs(1),
-            node_down_after: Duration::from_secs(4),
-            task_history: 5,
-            address_pools: vec![([10, 0, 0, 0].into(), 8)],
-            subnet_prefix_length: 24,
-            vxlan_port: Cluster::VXLAN_PORT,
-            vni_base: Cluster::VNI_BASE,
-            former_authority: None,
-            unlock_key: None,
-        };
+        let cluster = Cluster::new("c1".to_owned(), "old".to_owned(), Secret::new("s".to_owned()));
         let mut state = State { cluster: Some(Arc::new(cluster)), ..State::default() };
         for (hostname, role) in [("n1", Role::Controller), ("n2", Role::Agent)] {
             let address = (role == Role::Controller).then(|| String::from("n1:2377"));

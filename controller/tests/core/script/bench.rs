@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use swarm_controller::core::{
     Command, CommandDone, Core, CoreConfig, FromAgent, Input, Output, Recovered, Refusal, State,
@@ -32,20 +31,9 @@ pub(super) struct Bench {
 
 fn cluster() -> Cluster {
     Cluster {
-        id: "0".repeat(32),
-        ca_certificate: String::new(),
-        ca_key: Secret::default(),
-        controller_token: Secret::default(),
-        agent_token: Secret::default(),
-        heartbeat: Duration::from_secs(1),
-        node_down_after: Duration::from_secs(4),
         task_history: 2,
         address_pools: vec![([10, 200, 0, 0].into(), 16)],
-        subnet_prefix_length: 24,
-        vxlan_port: Cluster::VXLAN_PORT,
-        vni_base: Cluster::VNI_BASE,
-        former_authority: None,
-        unlock_key: None,
+        ..Cluster::new("0".repeat(32), String::new(), Secret::default())
     }
 }
 
