@@ -13,6 +13,10 @@ use super::record::Record;
 
 const BRIDGE: &str = "br0";
 
+/// The bridge's own link address. Without one it takes the lowest of its ports', and the hosts ask for registry and
+/// relay at an address that went away with another host's cable until they forget it, half a minute later.
+const SWITCH_MAC: Mac = [0x02, 0x4d, 0, 0, 0, 254];
+
 /// Where frames for a host that must not be heard go: to nobody.
 const NOBODY: Mac = [0x02, 0x4d, 0xff, 0xff, 0xff, 0xff];
 
@@ -25,7 +29,8 @@ pub(super) fn namespace(process: Pid) -> Result<Namespace, Error> {
 pub(super) fn make_switch(switch: &Namespace) -> Result<(), Error> {
     let mut socket = Socket::open_in(switch).map_err(Error::link(SWITCH))?;
     up(&mut socket, "lo", SWITCH)?;
-    let bridge = NewLink { up: true, ..NewLink::new(BRIDGE, LinkKind::Bridge) };
+    let bridge =
+        NewLink { mac: Some(SWITCH_MAC), up: true, ..NewLink::new(BRIDGE, LinkKind::Bridge) };
     socket.add_link(&bridge).map_err(Error::link(SWITCH))?;
     give_address(&mut socket, BRIDGE, SWITCH_ADDRESS, SWITCH)
 }
@@ -110,4 +115,45 @@ fn give_address(
 ) -> Result<(), Error> {
     let link = socket.link(link).map_err(Error::link(host))?.index;
     socket.add_address(Address { link, address, prefix_length: PREFIX }).map_err(Error::link(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use swarm_runtime::kernel::namespace;
+
+    use super::*;
+
+    #[test]
+    fn the_switch_keeps_its_link_address_whoever_comes_and_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["switch", "n1", "n2", "n3"].map(|name| folder.path().join(name));
+        let [switch, hosts @ ..] = names.each_ref().map(|path| {
+            namespace::create(path).unwrap();
+            Namespace::open(path).unwrap()
+        });
+        make_switch(&switch).unwrap();
+        let address = || Socket::open_in(&switch).unwrap().link(BRIDGE).unwrap().mac;
+        let before = address();
+        let record = Record {
+            hosts: 3,
+            controllers: 1,
+            programs: folder.path().to_owned(),
+            registry: None,
+            relay: Vec::new(),
+            cuts: BTreeSet::new(),
+        };
+        for (host, number) in hosts.iter().zip(1..) {
+            lay_cable(&switch, host, &format!("n{number}"), number, &record).unwrap();
+            assert_eq!(address(), before, "n{number} came");
+        }
+        for number in 1..=3 {
+            take_cable(&switch, &format!("n{number}")).unwrap();
+            assert_eq!(address(), before, "n{number} went");
+        }
+        for path in &names {
+            namespace::delete(path).unwrap();
+        }
+    }
 }
