@@ -7,38 +7,15 @@ use std::time::Duration;
 use swarm_proto::assignment::{NetworkAssignment, TaskAssignment};
 use swarm_proto::id::{NetworkId, Timestamp};
 use swarm_proto::object::{TaskState, TaskStatus};
-use swarm_proto::spec::{ContainerSpec, ImageSpec, PullPolicy, Resources, RestartPolicy};
+use swarm_proto::spec::{ContainerSpec, ImageSpec, RestartPolicy};
 
 use crate::journal::Progress;
 
 /// A container of an image, with nothing special.
 pub(crate) fn container(reference: &str) -> ContainerSpec {
     ContainerSpec {
-        image: ImageSpec {
-            reference: reference.to_owned(),
-            digest: None,
-            pull_policy: PullPolicy::Missing,
-        },
-        entrypoint: None,
-        command: None,
-        environment: BTreeMap::new(),
-        user: None,
-        working_dir: None,
-        hostname: None,
-        labels: BTreeMap::new(),
-        mounts: Vec::new(),
-        extra_hosts: BTreeMap::new(),
-        cap_add: Vec::new(),
-        cap_drop: Vec::new(),
-        privileged: false,
-        read_only: false,
-        init: false,
-        tty: false,
-        sysctls: BTreeMap::new(),
-        ulimits: Vec::new(),
-        stop_signal: None,
         stop_grace_period: Duration::from_secs(1),
-        resources: Resources::default(),
+        ..ContainerSpec::new(ImageSpec::new(reference))
     }
 }
 

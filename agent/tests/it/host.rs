@@ -12,9 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
 use swarm_proto::assignment::TaskAssignment;
 use swarm_proto::object::TaskState;
-use swarm_proto::spec::{
-    ContainerSpec, ImageSpec, PullPolicy, Resources, RestartCondition, RestartPolicy,
-};
+use swarm_proto::spec::{ContainerSpec, ImageSpec, RestartCondition, RestartPolicy};
 use swarm_proto::transport::install_crypto_provider;
 use swarm_runtime::Container;
 use swarm_runtime::kernel::Namespace;
@@ -158,9 +156,8 @@ impl Host {
             start_after: None,
             container: ContainerSpec {
                 image: ImageSpec {
-                    reference: "docker.io/library/busybox:1".into(),
                     digest: Some(self.busybox.parse().unwrap()),
-                    pull_policy: PullPolicy::Missing,
+                    ..ImageSpec::new("docker.io/library/busybox:1")
                 },
                 command: Some(command),
                 ..container()
@@ -210,31 +207,8 @@ fn list(folder: &Path) -> Vec<String> {
 /// A container with nothing special.
 pub(crate) fn container() -> ContainerSpec {
     ContainerSpec {
-        image: ImageSpec {
-            reference: String::new(),
-            digest: None,
-            pull_policy: PullPolicy::Missing,
-        },
-        entrypoint: None,
-        command: None,
-        environment: std::collections::BTreeMap::new(),
-        user: None,
-        working_dir: None,
-        hostname: None,
-        labels: std::collections::BTreeMap::new(),
-        mounts: Vec::new(),
-        extra_hosts: std::collections::BTreeMap::new(),
-        cap_add: Vec::new(),
-        cap_drop: Vec::new(),
-        privileged: false,
-        read_only: false,
-        init: false,
-        tty: false,
-        sysctls: std::collections::BTreeMap::new(),
-        ulimits: Vec::new(),
-        stop_signal: None,
         stop_grace_period: std::time::Duration::from_secs(1),
-        resources: Resources::default(),
+        ..ContainerSpec::new(ImageSpec::new(""))
     }
 }
 

@@ -271,36 +271,14 @@ pub(crate) async fn leader(hosts: &[Host]) -> usize {
 /// A stack of one service that needs no registry.
 pub(crate) fn stack(name: &str, replicas: u32) -> wire::StackSpec {
     use swarm_proto::spec::{
-        ContainerSpec, EndpointMode, ImageSpec, Placement, PullPolicy, Resources, RestartPolicy,
-        ServiceMode, ServiceSpec, StackSpec, UpdatePolicy, VolumeNodeLost,
+        ContainerSpec, EndpointMode, ImageSpec, Placement, RestartPolicy, ServiceMode, ServiceSpec,
+        StackSpec, UpdatePolicy, VolumeNodeLost,
     };
     let digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
+    let image = ImageSpec { digest: Some(digest), ..ImageSpec::new("docker.io/library/sleep:1") };
     let container = ContainerSpec {
-        image: ImageSpec {
-            reference: String::from("docker.io/library/sleep:1"),
-            digest: Some(digest),
-            pull_policy: PullPolicy::Missing,
-        },
-        entrypoint: None,
-        command: None,
         environment: [(String::from("PASSWORD"), Some(String::from("hunter2")))].into(),
-        user: None,
-        working_dir: None,
-        hostname: None,
-        labels: [].into(),
-        mounts: Vec::new(),
-        extra_hosts: [].into(),
-        cap_add: Vec::new(),
-        cap_drop: Vec::new(),
-        privileged: false,
-        read_only: false,
-        init: false,
-        tty: false,
-        sysctls: [].into(),
-        ulimits: Vec::new(),
-        stop_signal: None,
-        stop_grace_period: Duration::from_secs(10),
-        resources: Resources::default(),
+        ..ContainerSpec::new(image)
     };
     let service = ServiceSpec {
         mode: ServiceMode::Replicated { replicas },

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use swarm_proto::spec::{
     Constraint, ConstraintKey, ContainerSpec, EndpointMode, ImageSpec, Mount, MountSource,
-    NetworkAttachmentSpec, NetworkSpec, Placement, PortMode, PortSpec, Protocol, PullPolicy,
-    Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, StackSpec, UpdateOrder,
-    UpdatePolicy, VolumeNodeLost, VolumeSpec,
+    NetworkAttachmentSpec, NetworkSpec, Placement, PortMode, PortSpec, Protocol, RestartCondition,
+    RestartPolicy, ServiceMode, ServiceSpec, StackSpec, UpdateOrder, UpdatePolicy, VolumeNodeLost,
+    VolumeSpec,
 };
 
 /// A digest that is easy to tell from others.
@@ -142,31 +142,8 @@ fn plain() -> ServiceSpec {
 }
 
 fn container() -> ContainerSpec {
-    ContainerSpec {
-        image: ImageSpec {
-            reference: "docker.io/library/app:1".to_owned(),
-            digest: Some(digest("1").parse().unwrap()),
-            pull_policy: PullPolicy::Missing,
-        },
-        entrypoint: None,
-        command: None,
-        environment: BTreeMap::new(),
-        user: None,
-        working_dir: None,
-        hostname: None,
-        labels: BTreeMap::new(),
-        mounts: Vec::new(),
-        extra_hosts: BTreeMap::new(),
-        cap_add: Vec::new(),
-        cap_drop: Vec::new(),
-        privileged: false,
-        read_only: false,
-        init: false,
-        tty: false,
-        sysctls: BTreeMap::new(),
-        ulimits: Vec::new(),
-        stop_signal: None,
-        stop_grace_period: Duration::from_secs(10),
-        resources: Resources::default(),
-    }
+    ContainerSpec::new(ImageSpec {
+        digest: Some(digest("1").parse().unwrap()),
+        ..ImageSpec::new("docker.io/library/app:1")
+    })
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use swarm_proto::spec::{ContainerSpec, ImageSpec, PullPolicy, Resources};
 
@@ -11,8 +10,6 @@ use super::{Decoder, Fields, environment, limits, mounts};
 use crate::image::ImageReference;
 use crate::tree::{Data, Key, Node, shorten};
 
-/// Docker's: how long after the stop signal the kill comes.
-const STOP_GRACE_PERIOD: Duration = Duration::from_secs(10);
 const PULL_POLICIES: [(&str, PullPolicy); 3] = [
     ("missing", PullPolicy::Missing),
     ("if_not_present", PullPolicy::Missing),
@@ -55,7 +52,7 @@ pub(super) fn container(
         stop_signal: fields.get("stop_signal").and_then(|node| limits::signal(d, node)),
         stop_grace_period: grace
             .and_then(|node| d.duration(node, "stop_grace_period"))
-            .unwrap_or(STOP_GRACE_PERIOD),
+            .unwrap_or(ContainerSpec::STOP_GRACE_PERIOD),
         resources,
         image: image?,
     })

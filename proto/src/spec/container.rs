@@ -28,6 +28,13 @@ pub struct ImageSpec {
     pub pull_policy: PullPolicy,
 }
 
+impl ImageSpec {
+    /// An image by its name alone.
+    pub fn new(reference: impl Into<String>) -> Self {
+        Self { reference: reference.into(), digest: None, pull_policy: PullPolicy::default() }
+    }
+}
+
 /// Where a mount's content lies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -136,4 +143,36 @@ pub struct ContainerSpec {
     pub stop_grace_period: Duration,
     /// Limits and reservations.
     pub resources: Resources,
+}
+
+impl ContainerSpec {
+    /// How long a container may take to stop when nothing else is said, as Docker Swarm has it.
+    pub const STOP_GRACE_PERIOD: Duration = Duration::from_secs(10);
+
+    /// A container of this image, with nothing else said.
+    pub fn new(image: ImageSpec) -> Self {
+        Self {
+            image,
+            entrypoint: None,
+            command: None,
+            environment: BTreeMap::new(),
+            user: None,
+            working_dir: None,
+            hostname: None,
+            labels: BTreeMap::new(),
+            mounts: Vec::new(),
+            extra_hosts: BTreeMap::new(),
+            cap_add: Vec::new(),
+            cap_drop: Vec::new(),
+            privileged: false,
+            read_only: false,
+            init: false,
+            tty: false,
+            sysctls: BTreeMap::new(),
+            ulimits: Vec::new(),
+            stop_signal: None,
+            stop_grace_period: Self::STOP_GRACE_PERIOD,
+            resources: Resources::default(),
+        }
+    }
 }

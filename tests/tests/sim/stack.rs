@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use swarm_proto::spec::{
     ContainerSpec, EndpointMode, ImageSpec, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec,
-    Placement, PortMode, PortSpec, Protocol, PullPolicy, Resources, RestartPolicy, ServiceMode,
-    ServiceSpec, StackSpec, UpdatePolicy, VolumeNodeLost, VolumeSpec,
+    Placement, PortMode, PortSpec, Protocol, Resources, RestartPolicy, ServiceMode, ServiceSpec,
+    StackSpec, UpdatePolicy, VolumeNodeLost, VolumeSpec,
 };
 use swarm_tests::random::Random;
 
@@ -55,31 +55,13 @@ fn service(mode: ServiceMode, version: u64) -> ServiceSpec {
 }
 
 fn container(version: u64) -> ContainerSpec {
+    let image = ImageSpec {
+        digest: Some(format!("sha256:{}", "a".repeat(64)).parse().unwrap()),
+        ..ImageSpec::new("docker.io/library/web:1")
+    };
     ContainerSpec {
-        image: ImageSpec {
-            reference: "docker.io/library/web:1".to_owned(),
-            digest: Some(format!("sha256:{}", "a".repeat(64)).parse().unwrap()),
-            pull_policy: PullPolicy::Missing,
-        },
-        entrypoint: None,
         command: Some(vec![format!("v{version}")]),
-        environment: BTreeMap::new(),
-        user: None,
-        working_dir: None,
-        hostname: None,
-        labels: BTreeMap::new(),
-        mounts: Vec::new(),
-        extra_hosts: BTreeMap::new(),
-        cap_add: Vec::new(),
-        cap_drop: Vec::new(),
-        privileged: false,
-        read_only: false,
-        init: false,
-        tty: false,
-        sysctls: BTreeMap::new(),
-        ulimits: Vec::new(),
-        stop_signal: None,
-        stop_grace_period: Duration::from_secs(10),
         resources: Resources { reserve_millicpus: 50, ..Resources::default() },
+        ..ContainerSpec::new(image)
     }
 }

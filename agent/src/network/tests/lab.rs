@@ -16,9 +16,7 @@ use swarm_proto::assignment::{
 };
 use swarm_proto::id::{NetworkId, ServiceId, Slot, TaskId};
 use swarm_proto::object::{AllocatedPort, Attachment, TaskState};
-use swarm_proto::spec::{
-    ContainerSpec, ImageSpec, PortMode, Protocol, PullPolicy, Resources, RestartPolicy,
-};
+use swarm_proto::spec::{ContainerSpec, ImageSpec, PortMode, Protocol, RestartPolicy};
 use swarm_runtime::kernel::netlink::{Address, LinkKind, NewLink, Socket};
 use swarm_runtime::kernel::{Namespace, namespace};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
@@ -422,30 +420,7 @@ pub(super) fn task(service: u64, attachments: Vec<Attachment>) -> TaskAssignment
 
 fn container() -> ContainerSpec {
     ContainerSpec {
-        image: ImageSpec {
-            reference: "docker.io/library/none:latest".to_owned(),
-            digest: None,
-            pull_policy: PullPolicy::Never,
-        },
-        entrypoint: None,
-        command: None,
-        environment: BTreeMap::new(),
-        user: None,
-        working_dir: None,
-        hostname: None,
-        labels: BTreeMap::new(),
-        mounts: Vec::new(),
         extra_hosts: BTreeMap::from([("printer".to_owned(), Ipv4Addr::new(192, 0, 2, 7))]),
-        cap_add: Vec::new(),
-        cap_drop: Vec::new(),
-        privileged: false,
-        read_only: false,
-        init: false,
-        tty: false,
-        sysctls: BTreeMap::new(),
-        ulimits: Vec::new(),
-        stop_signal: None,
-        stop_grace_period: Duration::from_secs(10),
-        resources: Resources::default(),
+        ..ContainerSpec::new(ImageSpec::new("docker.io/library/none:latest"))
     }
 }
