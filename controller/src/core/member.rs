@@ -29,8 +29,8 @@ struct Waiting {
     batch: Option<u64>,
     /// The number raft-rs gave it; `None` for a batch of our own.
     ready: Option<u64>,
-    /// Whether the batch holds a vote or a term.
-    vote: bool,
+    /// Whether the batch holds a vote, a term, or that new members were agreed on.
+    promise: bool,
     /// A leader's snapshot in the batch: applied only once it is on disk.
     snapshot: Option<u64>,
     messages: Vec<Message>,
@@ -207,18 +207,26 @@ impl Member {
         self.raw.raft.apply_to_current_term() || self.planted.has(Fault::LeadTooEarly)
     }
 
+    /// Whether the group goes on without this member. That it has no vote is not enough: as the last leader it may be the
+    /// only one to know, and whoever leads next still needs it. What a leader commits in its own term, it knows all before.
+    pub(super) fn is_spared(&self) -> bool {
+        let follows = self.leader().is_some_and(|leader| leader.0 != self.id());
+        let votes = self.raw.store().conf_state().voters.contains(&self.id());
+        !votes && follows && self.raw.raft.apply_to_current_term()
+    }
+
     pub(super) fn members(&self) -> Members {
         let conf = self.raw.store().conf_state();
         let ids = |ids: &[u64]| ids.iter().copied().map(RaftId).collect();
         Members { voters: ids(&conf.voters), learners: ids(&conf.learners) }
     }
 
-    /// A tick. It does not count for elections while a vote or a snapshot is on its way to the disk.
+    /// A tick. It does not count for elections while a promise or a snapshot is on its way to the disk.
     pub(super) fn tick(&mut self) {
         let oldest = self.waiting.iter().find(|waiting| waiting.batch.is_some());
         let voters = &self.raw.store().conf_state().voters;
         self.pace.tick(oldest.map(|waiting| waiting.since), |id| voters.contains(&id));
-        if !self.is_leader() && (self.awaits_vote() || self.awaits_snapshot()) {
+        if !self.is_leader() && (self.awaits_promise() || self.awaits_snapshot()) {
             return;
         }
         let was_leader = self.is_leader();
@@ -228,8 +236,8 @@ impl Member {
         self.set_timeout();
     }
 
-    fn awaits_vote(&self) -> bool {
-        self.waiting.iter().any(|waiting| waiting.vote)
+    fn awaits_promise(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.promise)
     }
 
     /// Whether a leader's snapshot is in the log but not applied yet. An election would look at the entries between,
@@ -378,7 +386,10 @@ impl Member {
         happened.extend(states.into_iter().map(|s| Happening::ReadState(s.request_ctx, s.index)));
         let snapshot = (!ready.snapshot().is_empty()).then(|| ready.snapshot().clone());
         let entries = ready.take_entries();
+        let members_agreed = ready.committed_entries().iter().any(changes_members)
+            && !self.planted.has(Fault::ForgetAgreedMembers);
         let hard_state = ready.hs().cloned().filter(|_| ready.must_sync());
+        let hard_state = hard_state.or_else(|| members_agreed.then(|| self.raw.raft.hard_state()));
         let hard_state = hard_state.filter(|_| !self.planted.has(Fault::ForgetHardState));
         let mut messages = ready.take_persisted_messages();
         if self.planted.has(Fault::SendBeforePersisted) {
@@ -386,7 +397,7 @@ impl Member {
         }
         let number = ready.number();
         let promised = hard_state.as_ref().map_or(self.promised, |state| (state.term, state.vote));
-        let vote = promised != self.promised;
+        let promise = promised != self.promised || members_agreed;
         self.promised = promised;
         let index = snapshot.as_ref().map(|snapshot| snapshot.get_metadata().index);
         let arrived = self.arrived.take().filter(|state| Some(state.applied) == index);
@@ -395,8 +406,9 @@ impl Member {
             self.raw.mut_store().restore(snapshot);
         }
         let batch = self.write(taken, &entries, hard_state, out);
-        if vote || self.awaits_vote() {
-            // Not even a leader speaks in a term that its disk may forget: a group's only voter leads at once.
+        if promise || self.awaits_promise() {
+            // Not even a leader speaks in a term that its disk may forget: a group's only voter leads at once. And a
+            // member that hears of its removal goes away: who then forgets it would wait for its vote for ever.
             at_once.append(&mut messages);
             messages = at_once;
         } else {
@@ -408,7 +420,7 @@ impl Member {
         self.waiting.push_back(Waiting {
             batch,
             ready: Some(number),
-            vote,
+            promise,
             snapshot: index,
             messages,
             since: self.now,
@@ -489,7 +501,7 @@ impl Member {
         self.waiting.push_back(Waiting {
             batch,
             ready: None,
-            vote: false,
+            promise: false,
             snapshot: None,
             messages,
             since: self.now,
@@ -581,6 +593,10 @@ pub(super) fn with_data(message: &[u8], data: Vec<u8>) -> Vec<u8> {
 pub(super) fn encode_snapshot(state: &State, term: u64, conf_state: &[u8]) -> Vec<u8> {
     let conf_state = ConfState::decode(conf_state).unwrap_or_default();
     make_snapshot(state, term, conf_state).encode_to_vec()
+}
+
+fn changes_members(entry: &Entry) -> bool {
+    entry.get_entry_type() != EntryType::EntryNormal
 }
 
 /// Answers that promise nothing about the disk, so that a slow disk does not cost the leadership.

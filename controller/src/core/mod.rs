@@ -84,6 +84,8 @@ pub struct Status {
     pub members: Members,
     /// How long elections are waited for, and what that follows.
     pub timing: Timing,
+    /// Whether the group goes on without this member: it has no vote, and another one leads that knows so.
+    pub spared: bool,
     /// While this member's disk has no room.
     pub shortage: Option<Shortage>,
 }
@@ -102,6 +104,7 @@ pub struct Core {
     snapshot_every: u64,
     snapshot_trailing: u64,
     known_leader: Option<RaftId>,
+    spared: bool,
     events: Vec<Event>,
     /// The version of the state that was given out last.
     published: u64,
@@ -130,6 +133,7 @@ impl Core {
             snapshot_every: config.snapshot_every,
             snapshot_trailing: config.snapshot_trailing,
             known_leader: None,
+            spared: false,
             events: Vec::new(),
             published: 0,
             stopped: false,
@@ -282,6 +286,11 @@ impl Core {
             self.known_leader = leader;
             out.push(Output::LeaderChanged { leader });
         }
+        let spared = self.member.is_spared();
+        if spared != self.spared {
+            self.spared = spared;
+            out.push(Output::Spared(spared));
+        }
     }
 
     fn happen(&mut self, happening: Happening, out: &mut Vec<Output>, replies: &mut Vec<Output>) {
@@ -395,6 +404,7 @@ impl Core {
             checksum: self.state.checksum,
             members: self.member.members(),
             timing: self.member.timing(),
+            spared: self.member.is_spared(),
             shortage: self.member.shortage().cloned(),
         }
     }

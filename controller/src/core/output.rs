@@ -71,6 +71,8 @@ pub enum Output {
     },
     /// The members of the Raft group changed.
     MembersChanged(Members),
+    /// Whether the group goes on without this member: it has no vote, and another one leads that knows so.
+    Spared(bool),
     /// The core must not go on: stop the process at once.
     Fatal(String),
 }

@@ -31,6 +31,8 @@ pub enum Fault {
     ApplyTwice,
     /// Some members do not take in a change of the members.
     LoseConfChange,
+    /// That a change of the members is committed reaches the disk only with the next entry.
+    ForgetAgreedMembers,
     /// Some assignments never reach their agents.
     DropAssignment,
     /// Addresses leave quarantine before the nodes have forgotten them.
@@ -49,7 +51,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::SendBeforePersisted,
         Self::ForgetHardState,
         Self::VoteTwice,
@@ -60,6 +62,7 @@ impl Fault {
         Self::ReuseRaftId,
         Self::ApplyTwice,
         Self::LoseConfChange,
+        Self::ForgetAgreedMembers,
         Self::DropAssignment,
         Self::ReuseAddressEarly,
         Self::ForgetQuarantineOfLostNode,

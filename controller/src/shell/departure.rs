@@ -80,12 +80,13 @@ pub async fn departed(hub: &Hub, node: NodeId, raft_id: RaftId) -> Departure {
     }
 }
 
-/// One that has a vote stays, so that the group can let it go. One that the state has never known has not been let in.
+/// One that the group still needs stays, so that it can be let go. One that the state has never known has not been let
+/// in.
 fn departure(view: &View, node: NodeId, raft_id: RaftId) -> Option<Departure> {
     if view.dismissed.is_some() {
         return view.dismissed;
     }
-    if raft_id.0 >= view.state.next.raft || view.members.voters.contains(&raft_id) {
+    if raft_id.0 >= view.state.next.raft || !view.spared {
         return None;
     }
     match view.state.nodes.get(&node) {
@@ -120,7 +121,7 @@ fn remove(path: &Path) -> Result<(), DepartureError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::{Members, State};
+    use crate::core::State;
 
     #[test]
     fn a_refusal_carries_what_it_means() {
@@ -132,16 +133,15 @@ mod tests {
     }
 
     #[test]
-    fn only_who_was_a_member_and_has_no_vote_departs() {
+    fn only_who_was_a_member_and_is_not_needed_departs() {
         let mut view = View::default();
         // It has just joined, and knows nothing yet.
         assert_eq!(departure(&view, NodeId(2), RaftId(2)), None);
         let mut state = State::default();
         state.next.raft = 3;
         view.state = state;
-        view.members = Members { voters: vec![RaftId(1), RaftId(2)], learners: Vec::new() };
         assert_eq!(departure(&view, NodeId(2), RaftId(2)), None);
-        view.members.voters.pop();
+        view.spared = true;
         assert_eq!(departure(&view, NodeId(2), RaftId(2)), Some(Departure::Removed));
     }
 }

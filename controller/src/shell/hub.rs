@@ -26,6 +26,8 @@ pub struct View {
     pub leaderless_since: Option<Timestamp>,
     /// The members of the Raft group.
     pub members: Members,
+    /// Whether the group goes on without this controller.
+    pub spared: bool,
     /// The connections to other controllers.
     pub contacts: BTreeMap<RaftId, Contact>,
     /// How another controller said that this one is none any more.
@@ -166,6 +168,11 @@ impl Hub {
     /// Publishes the members of the Raft group.
     pub fn members(&self, members: Members) {
         self.view.send_modify(|view| view.members = members);
+    }
+
+    /// Publishes whether the group goes on without this controller.
+    pub fn spared(&self, spared: bool) {
+        self.view.send_modify(|view| view.spared = spared);
     }
 
     /// Notes whether the connection to a controller stands.

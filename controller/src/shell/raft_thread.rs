@@ -386,6 +386,7 @@ impl<T: Transmit> RaftThread<T> {
                 tracing::info!(?members, "members changed");
                 self.hub.members(members);
             }
+            Output::Spared(spared) => self.hub.spared(spared),
             Output::Fatal(reason) => die(&reason),
         }
     }

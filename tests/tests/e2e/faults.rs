@@ -203,3 +203,25 @@ fn a_frozen_host_is_replaced_and_gives_way_when_it_thaws() {
             .then_some(())
     });
 }
+
+#[test]
+fn one_of_two_controllers_leaves_and_is_switched_off_at_once() {
+    let lab = Lab::with("leave", &["--hosts", "2", "--controllers", "2"]);
+    eventually(20, "both have a vote", || {
+        let status = lab.json(&["cluster", "status"]);
+        let members = status["members"].as_array()?;
+        let words: BTreeSet<_> = members.iter().filter_map(|it| it["member"].as_str()).collect();
+        (words == ["leader", "voter"].into()).then_some(())
+    });
+    // Without the lab's context: as on any host, it is asked of the controller there.
+    let leave = ["env", "XDG_CONFIG_HOME=/nowhere", "swarmctl", "host", "leave"];
+    let said = lab.try_exec("n2", &leave);
+    assert_eq!(said.code, 0, "{said:#?}");
+    assert!(said.stderr.contains("belongs to no cluster any more"), "{said:#?}");
+    lab.lab("kill", &["n2"]);
+    // One that forgot the change would wait for the vote of the one that is gone.
+    lab.kill_program("n1", "controller");
+    eventually(20, "the one that stays goes on alone", || {
+        (lab.try_run(&["node", "label", "n1", "alone=yes"]).code == 0).then_some(())
+    });
+}

@@ -135,15 +135,10 @@ impl World {
     /// members may need its vote.
     pub(crate) fn let_go(&mut self, machine: u64) {
         let controller = self.machines.get(&machine).and_then(|machine| machine.controller);
-        let votes = controller.is_some_and(|id| {
-            self.leading_core().is_none_or(|core| {
-                let members = core.status().members;
-                members.voters.iter().chain(&members.learners).any(|member| member.0 == id)
-            })
-        });
+        let stays = controller.is_some_and(|id| !self.departs(RaftId(id)));
         let Some(host) = self.machines.get_mut(&machine) else { return };
-        if votes {
-            self.at(500, Happening::LetGo(machine));
+        if stays {
+            self.at(10, Happening::LetGo(machine));
         } else if host.demoted && host.wanted {
             host.demoted = false;
             host.controller = None;
@@ -153,6 +148,22 @@ impl World {
         } else {
             self.scrap_machine(machine);
         }
+    }
+
+    /// Whether a controller that was taken out knows that it may go: the group goes on without it, or who leads turns it
+    /// away. So do the real ones.
+    fn departs(&self, id: RaftId) -> bool {
+        let turned_away = self.leading_core().is_some_and(|core| {
+            let members = core.status().members;
+            !members.voters.contains(&id) && !members.learners.contains(&id)
+        });
+        let own = self.controllers.get(&id.0).and_then(|controller| controller.core.as_ref());
+        turned_away
+            || own.is_some_and(|core| {
+                let state = core.state();
+                let wanted = state.nodes.values().any(|node| node.raft_id == Some(id));
+                id.0 < state.next.raft && !wanted && core.status().spared
+            })
     }
 
     pub(crate) fn start_controller(&mut self, id: u64) {

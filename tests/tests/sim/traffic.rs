@@ -130,6 +130,7 @@ impl World {
                     format!("{id} at {applied:?}: voters {voters:?}, learners {learners:?}")
                 });
             }
+            Output::Spared(spared) => self.tell(|| format!("{id} is spared: {spared}")),
             Output::LeaderChanged { leader } => {
                 let term = self.controllers[&id].core.as_ref().map(|c| c.status().term);
                 self.tell(|| format!("{id} in term {term:?} follows {leader:?}"));

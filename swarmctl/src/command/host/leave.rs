@@ -5,14 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use swarm_proto::id::NodeId;
+use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::object::TaskState;
 use swarm_proto::transport::Identity;
 use swarm_proto::wire;
 use tokio::time::{Instant, sleep};
 
 use crate::command::{Call, duration};
-use crate::connect::request_id;
+use crate::connect::{Client, request_id};
 use crate::failure::Failure;
 use crate::host::unit;
 use crate::output;
@@ -20,6 +20,12 @@ use crate::state::State;
 
 /// Between two looks at the tasks.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How long the other controllers may take to go on without this host's.
+const PARTING: Duration = Duration::from_secs(30);
+
+/// Between two looks at the controllers.
+const PARTING_LOOK: Duration = Duration::from_millis(50);
 
 /// How to leave.
 #[derive(Debug, clap::Args)]
@@ -61,9 +67,34 @@ pub(super) async fn run(leave: &Leave, call: &Call) -> Result<(), Failure> {
         call.cluster.call(async |mut client| client.remove_node(request.clone()).await).await?;
         output::talk(&format!("node {node} is removed from the cluster"));
     }
+    if let Some(raft_id) = identity.raft_id {
+        part(raft_id, call).await?;
+    }
     unit::stop()?;
     forget(&leave.state_dir)?;
     output::talk("this host belongs to no cluster any more; its volumes and images are kept");
+    Ok(())
+}
+
+/// Waits until the group goes on without this host's controller. Stopped before, it could be missing: until its removal
+/// is agreed on, it counts for a majority.
+async fn part(raft_id: RaftId, call: &Call) -> Result<(), Failure> {
+    let end = Instant::now() + PARTING;
+    let request = wire::GetClusterStatusRequest { stale: true, own: false };
+    let ask = async |mut client: Client| client.get_cluster_status(request).await;
+    // No answer: this host's controller has stopped by itself, or is turned away.
+    while let Ok(status) = call.cluster.call(ask).await {
+        if !status.members.iter().any(|member| member.raft_id == raft_id.0) {
+            break;
+        }
+        if Instant::now() >= end {
+            let hint = "see `swarmctl cluster status`: a majority of the other controllers must be \
+                        reachable; then run this again";
+            let what = "the other controllers still count on this host's controller";
+            return Err(Failure::not_converged(what).hint(hint));
+        }
+        sleep(PARTING_LOOK).await;
+    }
     Ok(())
 }
 
