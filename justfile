@@ -60,9 +60,9 @@ e2e filter="": build images
 deb: build
     packaging/deb
 
-# A real host under QEMU: packages, units, cgroup v2, reboot, power cut, wrong clock, other address (not in CI: slow)
-vm: build
-    tests/vm/run
+# Real hosts under QEMU: packages, units, cgroup v2, reboots, clock, address, joining; from this STAGE on (not in CI: slow)
+vm stage="install": build
+    tests/vm/run {{ stage }}
 
 # Reads and writes at five controllers under kills, freezes and cuts; their history must be linearizable
 jepsen minutes="30": build
