@@ -1,6 +1,7 @@
 //! One member of the Raft group: drives raft-rs, keeps the log in memory, and says what goes to disk and to peers.
 
 mod room;
+pub(super) mod snapshot;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,7 +15,7 @@ use swarm_proto::id::{RaftId, Timestamp};
 
 use super::config::CoreConfig;
 use super::log::Log;
-use super::output::{DiskBatch, DiskEntry, DiskSnapshot, Output, SnapshotBody, SnapshotMessage};
+use super::output::{DiskBatch, DiskEntry, DiskSnapshot, Output};
 use super::planted::{Fault, Planted};
 use super::timing::{Pace, Timing};
 use super::{Members, Shortage, StartError, State, append};
@@ -401,7 +402,7 @@ impl Member {
         self.promised = promised;
         let index = snapshot.as_ref().map(|snapshot| snapshot.get_metadata().index);
         let arrived = self.arrived.take().filter(|state| Some(state.applied) == index);
-        let taken = snapshot.as_ref().map(|snapshot| on_disk(snapshot, arrived.clone()));
+        let taken = snapshot.as_ref().map(|snapshot| snapshot::on_disk(snapshot, arrived.clone()));
         if let Some(snapshot) = &snapshot {
             self.raw.mut_store().restore(snapshot);
         }
@@ -476,38 +477,6 @@ impl Member {
         Some(self.batches)
     }
 
-    /// Writes a snapshot of our own and forgets what lies far behind it.
-    pub(super) fn compact(&mut self, state: &State, trailing: u64, out: &mut Vec<Output>) {
-        let index = state.applied;
-        let Ok(term) = self.raw.raft.raft_log.term(index) else { return };
-        self.snapshot_index = index;
-        let compact_to = index.saturating_sub(trailing);
-        self.raw.mut_store().compact(compact_to);
-        self.batches += 1;
-        let conf_state = self.raw.store().conf_state().encode_to_vec();
-        let body = SnapshotBody::State { state: Box::new(state.clone()), conf_state };
-        let mut hard_state = self.raw.raft.hard_state();
-        hard_state.commit = hard_state.commit.max(index);
-        out.push(Output::Persist(DiskBatch {
-            number: self.batches,
-            truncate_from: None,
-            snapshot: Some(DiskSnapshot { index, term, body }),
-            compact_to: Some(compact_to),
-            entries: Vec::new(),
-            hard_state: Some(hard_state.encode_to_vec()),
-        }));
-        let batch = Some(self.batches);
-        let messages = Vec::new();
-        self.waiting.push_back(Waiting {
-            batch,
-            ready: None,
-            promise: false,
-            snapshot: None,
-            messages,
-            since: self.now,
-        });
-    }
-
     fn send(&mut self, messages: Vec<Message>, out: &mut Vec<Output>) {
         let mut by_peer: BTreeMap<u64, Vec<Vec<u8>>> = BTreeMap::new();
         for message in append::join(messages, MAX_MESSAGE) {
@@ -522,77 +491,6 @@ impl Member {
             out.push(Output::Send { to: RaftId(to), messages });
         }
     }
-
-    fn send_snapshot(&mut self, message: &Message, bytes: Vec<u8>, out: &mut Vec<Output>) {
-        let index = message.get_snapshot().get_metadata().index;
-        match self.offered.as_ref().filter(|state| state.applied == index) {
-            Some(state) => out.push(Output::SendSnapshot {
-                to: RaftId(message.to),
-                snapshot: SnapshotMessage { message: bytes, state: Box::new(state.clone()) },
-            }),
-            // A later one was offered meanwhile; raft-rs sends that.
-            None => self.raw.report_snapshot(message.to, SnapshotStatus::Failure),
-        }
-    }
-
-    pub(super) fn entries_since_snapshot(&self, applied: u64) -> u64 {
-        applied.saturating_sub(self.snapshot_index)
-    }
-
-    /// Offers a snapshot to a member that lags behind the log, when raft-rs has asked for one.
-    pub(super) fn offer_snapshot(&mut self, state: &State) {
-        if !self.raw.store().snapshot_wanted() {
-            return;
-        }
-        let Ok(term) = self.raw.raft.raft_log.term(state.applied) else { return };
-        let conf_state = self.raw.store().conf_state().clone();
-        let snapshot = describe_snapshot(state.applied, term, conf_state);
-        self.raw.mut_store().offer_snapshot(snapshot);
-        self.offered = Some(state.clone());
-    }
-}
-
-/// The snapshot that stands for a state.
-pub(super) fn make_snapshot(state: &State, term: u64, conf_state: ConfState) -> Snapshot {
-    let mut snapshot = describe_snapshot(state.applied, term, conf_state);
-    snapshot.data = state.to_bytes();
-    snapshot
-}
-
-/// A snapshot without its data.
-fn describe_snapshot(index: u64, term: u64, conf_state: ConfState) -> Snapshot {
-    let mut snapshot = Snapshot::default();
-    let metadata = snapshot.mut_metadata();
-    metadata.index = index;
-    metadata.term = term;
-    metadata.set_conf_state(conf_state);
-    snapshot
-}
-
-/// A leader's snapshot for the disk, which encodes its state anew when the data was read outside.
-fn on_disk(snapshot: &Snapshot, state: Option<Box<State>>) -> DiskSnapshot {
-    let metadata = snapshot.get_metadata();
-    let conf_state = || metadata.get_conf_state().encode_to_vec();
-    let body = match state {
-        Some(state) => SnapshotBody::State { state, conf_state: conf_state() },
-        None => SnapshotBody::Encoded(snapshot.encode_to_vec()),
-    };
-    DiskSnapshot { index: metadata.index, term: metadata.term, body }
-}
-
-/// An encoded message, with the data that its snapshot lacks: fields of one message that are written apart are merged
-/// by whoever reads them.
-pub(super) fn with_data(message: &[u8], data: Vec<u8>) -> Vec<u8> {
-    let snapshot = Some(Snapshot { data, ..Snapshot::default() });
-    let mut whole = message.to_vec();
-    whole.extend(Message { snapshot, ..Message::default() }.encode_to_vec());
-    whole
-}
-
-/// The encoded snapshot that stands for a state, with an encoded `ConfState`.
-pub(super) fn encode_snapshot(state: &State, term: u64, conf_state: &[u8]) -> Vec<u8> {
-    let conf_state = ConfState::decode(conf_state).unwrap_or_default();
-    make_snapshot(state, term, conf_state).encode_to_vec()
 }
 
 fn changes_members(entry: &Entry) -> bool {

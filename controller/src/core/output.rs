@@ -94,7 +94,7 @@ impl SnapshotMessage {
 
     /// The whole message, as `Input::PeerMessage` takes it.
     pub fn encode(&self) -> Vec<u8> {
-        super::member::with_data(&self.message, self.data())
+        super::member::snapshot::with_data(&self.message, self.data())
     }
 }
 
@@ -167,7 +167,7 @@ impl DiskSnapshot {
         match &self.body {
             SnapshotBody::Encoded(bytes) => bytes.clone(),
             SnapshotBody::State { state, conf_state } => {
-                super::member::encode_snapshot(state, self.term, conf_state)
+                super::member::snapshot::encode(state, self.term, conf_state)
             }
         }
     }

@@ -93,7 +93,7 @@ fn last_term(recovered: &Recovered) -> Result<u64, StartError> {
 pub(super) fn whole(state: &State, term: u64, voter: RaftId) -> DiskBatch {
     let conf_state = ConfState { voters: vec![voter.0], ..ConfState::default() };
     let hard_state = HardState { term, vote: 0, commit: state.applied };
-    let snapshot = member::make_snapshot(state, term, conf_state);
+    let snapshot = member::snapshot::make(state, term, conf_state);
     DiskBatch {
         number: 1,
         truncate_from: Some(0),
