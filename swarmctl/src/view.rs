@@ -15,7 +15,7 @@ mod task;
 mod version;
 mod volume;
 
-pub use cluster::{ClusterView, MemberView, QuorumView};
+pub use cluster::{ClusterView, MemberView, NetworkingView, QuorumView};
 pub use doctor::{DifferenceView, DoctorView};
 pub use event::EventView;
 pub use image::ImageView;

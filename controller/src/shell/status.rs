@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
+use swarm_proto::convert::prefix;
 use swarm_proto::failure::sentence;
 use swarm_proto::id::{NodeId, RaftId};
+use swarm_proto::object::Cluster;
 use swarm_proto::transport::node_name;
 use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
@@ -51,6 +53,7 @@ impl Controller {
             rotation: authority::rotation(&view),
             locked: view.state.cluster.as_ref().is_some_and(|known| known.unlock_key.is_some()),
             root: view.state.cluster.as_deref().map(authority::root).unwrap_or_default(),
+            networking: view.state.cluster.as_deref().map(networking),
         })
     }
 
@@ -153,6 +156,16 @@ fn kind(view: &View, raft_id: RaftId) -> Option<&'static str> {
         return Some("voter");
     }
     view.members.learners.contains(&raft_id).then_some("learner")
+}
+
+/// What was chosen for the networks when the cluster was made.
+fn networking(cluster: &Cluster) -> wire::ClusterNetworking {
+    wire::ClusterNetworking {
+        address_pools: cluster.address_pools.iter().copied().map(prefix).collect(),
+        subnet_prefix_length: cluster.subnet_prefix_length.into(),
+        vxlan_port: cluster.vxlan_port.into(),
+        vni_base: cluster.vni_base,
+    }
 }
 
 /// Since the epoch.

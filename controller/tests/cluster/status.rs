@@ -27,6 +27,11 @@ async fn each_controller_tells_of_all_and_names_who_is_lost() {
         assert!(terms.iter().all(|term| *term == terms[0]), "{terms:?}");
     }
 
+    let pool = wire::Prefix { address: 0x0a00_0000, length: 8 };
+    let networking = ask(&hosts[0], false).await.networking.unwrap();
+    assert_eq!(networking.address_pools, [pool]);
+    assert_eq!((networking.vxlan_port, networking.vni_base), (4789, 0x10_0000));
+
     let gone = (leads + 1) % 3;
     hosts[gone].kill();
     let status = ask(&hosts[leads], false).await;

@@ -1,9 +1,12 @@
+mod networking;
+
 use serde::Serialize;
 use swarm_proto::id::Timestamp;
 use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
 
 use super::{View, age, table, time};
+pub use networking::NetworkingView;
 
 /// The controllers, as `cluster status` shows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,6 +33,8 @@ pub struct ClusterView {
     pub rotation: Option<RotationView>,
     /// Whether controllers keep the keys of their disks wrapped under the cluster's unlock key.
     pub locked: bool,
+    /// How networks are made; null when the asked controller does not know it.
+    pub networking: Option<NetworkingView>,
     /// Every controller.
     pub members: Vec<MemberView>,
 }
@@ -134,6 +139,7 @@ impl ClusterView {
             root: text(&status.root),
             rotation,
             locked: status.locked,
+            networking: status.networking.as_ref().map(NetworkingView::of),
             members: members.collect(),
             quorum,
         }
@@ -151,6 +157,7 @@ impl ClusterView {
             self.version_words(),
             self.quorum.words()
         );
+        text += &self.networking.as_ref().map(NetworkingView::words).unwrap_or_default();
         text += &self.rotation.as_ref().map(|rotation| rotation.words(now)).unwrap_or_default();
         text += &self.lock_words();
         text += "\n";

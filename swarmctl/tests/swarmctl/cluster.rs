@@ -17,6 +17,7 @@ fn a_cluster() {
         commit    92
         version   2
         quorum    2 of 3 reachable, 2 needed: none may be lost
+        networks  /24 out of 10.0.0.0/8, 172.16.0.0/12, VXLAN on UDP port 4789, VNIs from 1048576
 
         ID   HOSTNAME   MEMBER   CONTACT           LAG   SYNC P50/P99   ELECTION   CERTIFICATE
         1    n1         voter    reachable         1     1.2/8.0 ms     250 ms     89d left
@@ -35,6 +36,7 @@ fn a_cluster() {
         commit    92
         version   2
         quorum    2 of 3 reachable, 2 needed: none may be lost
+        networks  /24 out of 10.0.0.0/8, 172.16.0.0/12, VXLAN on UDP port 4789, VNIs from 1048576
 
         ID   HOSTNAME   MEMBER   CONTACT           LAG   SYNC P50/P99   ELECTION   CERTIFICATE   NODE   ADDRESS         VERSION   ERROR
         1    n1         voter    reachable         1     1.2/8.0 ms     250 ms     89d left      1      10.9.0.1:2377   0.1.0
@@ -63,6 +65,15 @@ fn a_cluster() {
           "root": "5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e",
           "rotation": null,
           "locked": false,
+          "networking": {
+            "address_pools": [
+              "10.0.0.0/8",
+              "172.16.0.0/12"
+            ],
+            "subnet_prefix_length": 24,
+            "vxlan_port": 4789,
+            "vni_base": 1048576
+          },
           "members": [
             {
               "raft_id": 1,

@@ -260,5 +260,14 @@ pub(crate) fn cluster_status(stale: bool) -> wire::ClusterStatus {
         rotation: None,
         locked: false,
         root: "5e".repeat(32),
+        networking: Some(wire::ClusterNetworking {
+            address_pools: vec![
+                wire::Prefix { address: 0x0a00_0000, length: 8 },
+                wire::Prefix { address: 0xac10_0000, length: 12 },
+            ],
+            subnet_prefix_length: 24,
+            vxlan_port: 4789,
+            vni_base: 0x10_0000,
+        }),
     }
 }
