@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, ConfigError};
 use crate::run::{self, RunError};
+use crate::simulation;
 use crate::sys;
 
 /// Threads that serve connections and loops. More would only hold memory: heavy work runs aside.
@@ -39,6 +40,9 @@ struct Arguments {
 enum Command {
     /// Run until told to stop; containers go on without the agent.
     Run,
+    /// Play this host's nodes of a backup, in a lab.
+    #[command(hide = true)]
+    Simulate,
     /// Make this host a member of a cluster.
     Join {
         /// The token that `swarm-controller token` shows.
@@ -116,6 +120,7 @@ fn start(arguments: Arguments) -> Result<(), CliError> {
         .map_err(CliError::Threads)?;
     let done = match arguments.command {
         Command::Run => runtime.block_on(run::run(config)).map_err(CliError::from),
+        Command::Simulate => runtime.block_on(simulation::run(config)).map_err(CliError::from),
         Command::Join { token, address } => runtime.block_on(join(&config, &token, &address)),
     };
     // Work that still runs aside is repeated by the next start.

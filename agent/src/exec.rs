@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::executor::{Executor, TaskError};
+use crate::executor::{HostExecutor, TaskError};
 use crate::sys;
 
 /// Programs at a time on this host.
@@ -38,7 +38,7 @@ type Sender = mpsc::Sender<Result<wire::ExecOutput, Status>>;
 
 /// Runs programs in tasks' containers.
 pub struct Programs {
-    executor: Arc<Executor>,
+    executor: Arc<HostExecutor>,
     places: Arc<Semaphore>,
 }
 
@@ -54,7 +54,7 @@ struct Running {
 
 impl Programs {
     /// On this host's containers.
-    pub fn new(executor: Arc<Executor>) -> Self {
+    pub fn new(executor: Arc<HostExecutor>) -> Self {
         Self { executor, places: Arc::new(Semaphore::new(PROGRAMS)) }
     }
 

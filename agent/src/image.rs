@@ -25,6 +25,8 @@ pub use manifest::{ImageConfig, architecture};
 pub use reference::{ParseReferenceError, Reference};
 pub use registry::{Endpoint, Registries};
 
+pub(crate) use store::digest_of;
+
 use flight::Flights;
 use manifest::{Descriptor, Document, Manifest};
 use pull::blocking;

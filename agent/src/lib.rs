@@ -19,6 +19,7 @@ pub mod preflight;
 pub mod run;
 pub mod server;
 pub mod session;
+pub mod simulation;
 pub mod step;
 mod sys;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use swarm_proto::failure::sentence;
 use swarm_proto::object::Role;
+use swarm_proto::rehearsal::SimulatedNodeError;
 use swarm_proto::transport::{self, Identity, IdentityError, Keeper, Peer, Tls, TlsError};
 use swarm_runtime::ShimProgram;
 use swarm_runtime::kernel::Namespace;
@@ -19,7 +20,7 @@ use crate::board::Board;
 use crate::config::Config;
 use crate::controllers::Controllers;
 use crate::description::{Describer, Fixed};
-use crate::executor::{Executor, ExecutorConfig, TaskError};
+use crate::executor::{Executor, ExecutorConfig, HostExecutor, TaskError};
 use crate::image::{ImageError, Images};
 use crate::journal::{Journal, JournalError};
 use crate::network::{NetworkConfig, NetworkError, Networks};
@@ -95,6 +96,9 @@ pub enum RunError {
     /// A mirror in the configuration is wrong.
     #[error("{0}")]
     Mirrors(String),
+    /// What a simulated node begins with cannot be read.
+    #[error(transparent)]
+    Simulated(#[from] SimulatedNodeError),
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] io::Error),
@@ -102,10 +106,17 @@ pub enum RunError {
 
 /// Runs until told to stop. Containers, networks and names go on without the agent.
 pub async fn run(config: Config) -> Result<(), RunError> {
+    until_told(serve(config)).await
+}
+
+/// Does its work until the program is told to stop.
+pub(crate) async fn until_told(
+    work: impl Future<Output = Result<(), RunError>>,
+) -> Result<(), RunError> {
     let mut stop = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     tokio::select! {
-        result = serve(config) => result,
+        result = work => result,
         _ = stop.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }
@@ -116,10 +127,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     std::fs::create_dir_all(&agent)
         .map_err(|source| RunError::Folder { path: agent.clone(), source })?;
     let identity = wait_for_identity(&config.state_dir).await?;
-    let address = match config.advertise_address {
-        Some(address) => address,
-        None => own_address(&identity.controllers).ok_or(RunError::NoAddress)?,
-    };
+    let address = advertised(&config, &identity)?;
     tracing::info!(node = %identity.node_id, %address, "starting");
     let tls = Tls::new(&identity.credentials())?;
     tokio::spawn(keep_certificate(config.state_dir.clone(), Arc::clone(&tls), &identity));
@@ -129,7 +137,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let board = Arc::new(Board::default());
     let (cut_off, in_reach) = watch::channel(false);
     let journal = Journal::open(&agent.join("journal"))?;
-    let worker = Worker::start(journal, Arc::clone(&executor), Arc::clone(&board), in_reach).await;
+    let means = Arc::clone(&executor) as Arc<dyn Executor>;
+    let worker = Worker::start(journal, Arc::clone(&means), Arc::clone(&board), in_reach).await;
     let worker = Arc::new(worker);
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let service = AgentService::server(
@@ -160,6 +169,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         Fixed { address, port, labels: config.engine_labels.clone(), tls: Arc::clone(&tls) };
     let describer = Describer::new(fixed);
     let state_dir = config.state_dir;
+    let executor = means;
     Sessions { identity, state_dir, tls, controllers, worker, board, executor, describer, cut_off }
         .run()
         .await;
@@ -171,7 +181,7 @@ async fn executor(
     agent: &Path,
     underlay: Ipv4Addr,
     images: &Arc<Images>,
-) -> Result<Executor, RunError> {
+) -> Result<HostExecutor, RunError> {
     let volumes = Volumes::open(&agent.join("volumes"))?;
     let program = ShimProgram::seal(&config.runtime_program())?;
     let networks = networks(config, underlay).await?;
@@ -182,10 +192,10 @@ async fn executor(
         starts: starts.clamp(2, 8),
     };
     let (images, volumes, networks) = (Arc::clone(images), Arc::new(volumes), Arc::new(networks));
-    Ok(Executor::new(config, images, volumes, networks, program)?)
+    Ok(HostExecutor::new(config, images, volumes, networks, program)?)
 }
 
-async fn until_error(server: impl Future<Output = Result<(), tonic::transport::Error>>) {
+pub(crate) async fn until_error(server: impl Future<Output = Result<(), tonic::transport::Error>>) {
     if let Err(error) = server.await {
         tracing::error!(error = %sentence(&error), "the agent's own service ended");
     }
@@ -210,13 +220,13 @@ async fn networks(config: &Config, underlay: Ipv4Addr) -> Result<Networks, RunEr
     }
 }
 
-async fn listen(port: u16) -> Result<TcpListener, RunError> {
+pub(crate) async fn listen(port: u16) -> Result<TcpListener, RunError> {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     TcpListener::bind(address).await.map_err(|source| RunError::Listen { port, source })
 }
 
 /// A host gets its identity from `swarm-agent join`, or from its own controller.
-async fn wait_for_identity(state_dir: &Path) -> Result<Identity, RunError> {
+pub(crate) async fn wait_for_identity(state_dir: &Path) -> Result<Identity, RunError> {
     let mut told = false;
     loop {
         if let Some(identity) = Identity::load(state_dir)? {
@@ -230,7 +240,7 @@ async fn wait_for_identity(state_dir: &Path) -> Result<Identity, RunError> {
 }
 
 /// Keeps the host's certificate valid. Where a controller runs, too, the certificate is that one's to renew.
-fn keep_certificate(
+pub(crate) fn keep_certificate(
     state_dir: PathBuf,
     tls: Arc<Tls>,
     identity: &Identity,
@@ -240,6 +250,14 @@ fn keep_certificate(
         Role::Agent => Keeper::First,
     };
     transport::keep_valid(state_dir, tls, identity.credentials(), keeper, transport::renew)
+}
+
+/// The address at which other hosts reach this one.
+pub(crate) fn advertised(config: &Config, identity: &Identity) -> Result<Ipv4Addr, RunError> {
+    config
+        .advertise_address
+        .or_else(|| own_address(&identity.controllers))
+        .ok_or(RunError::NoAddress)
 }
 
 /// The address from which packets to the controllers leave.

@@ -14,9 +14,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::exec::{Outputs, Programs};
-use crate::executor::Executor;
+use crate::executor::HostExecutor;
 use crate::image::{ImageError, Images};
-use crate::journal::Progress;
 use crate::log;
 use crate::view;
 use crate::worker::Worker;
@@ -29,7 +28,7 @@ const MILLISECOND: u64 = 1_000_000;
 /// The service.
 pub struct AgentService {
     images: Arc<Images>,
-    executor: Arc<Executor>,
+    executor: Arc<HostExecutor>,
     worker: Arc<Worker>,
     programs: Programs,
     node: NodeId,
@@ -40,7 +39,7 @@ impl AgentService {
     /// The service of this host.
     pub fn server(
         images: Arc<Images>,
-        executor: Arc<Executor>,
+        executor: Arc<HostExecutor>,
         worker: Arc<Worker>,
         (node, hostname): (NodeId, String),
     ) -> AgentServer<Self> {
@@ -108,26 +107,14 @@ impl Agent for AgentService {
         _: Request<wire::InspectHostRequest>,
     ) -> Result<Response<wire::HostInspection>, Status> {
         let contents = self.worker.contents();
-        let held = |(id, progress): (&TaskId, &Progress)| wire::HeldTask {
-            id: id.to_string(),
-            state: progress.status.state.into(),
-        };
-        let volumes = self.executor.volume_reports().await;
+        let inspection = view::inspection(&contents, self.node, &self.hostname);
+        let volumes = self.worker.volume_reports().await;
         let volumes = volumes.map_err(|error| Status::internal(error.sentence()))?;
+        let differences = self.executor.differences(contents).await;
         Ok(Response::new(wire::HostInspection {
-            node: self.node.0,
-            hostname: self.hostname.clone(),
-            error: String::new(),
-            tasks: contents.progress.iter().map(held).collect(),
-            networks: contents.networks.keys().map(|id| id.0).collect(),
             volumes: volumes.iter().map(|volume| volume.id.0).collect(),
-            differences: self
-                .executor
-                .differences(contents)
-                .await
-                .into_iter()
-                .map(Into::into)
-                .collect(),
+            differences: differences.into_iter().map(Into::into).collect(),
+            ..inspection
         }))
     }
 

@@ -102,7 +102,7 @@ pub struct Sessions {
     /// What to report.
     pub board: Arc<Board>,
     /// Knows the volumes.
-    pub executor: Arc<Executor>,
+    pub executor: Arc<dyn Executor>,
     /// Looks at the host.
     pub describer: Describer,
     /// Told whether a controller is in reach.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use swarm_proto::assignment::TaskAssignment;
-use swarm_proto::id::{NodeId, ServiceId, Timestamp};
+use swarm_proto::id::{NodeId, ServiceId, TaskId, Timestamp};
 use swarm_proto::object::{
     Availability, Node, NodeDescription, NodeStatus, Role, Service, Task, TaskState, TaskStatus,
 };
@@ -13,7 +13,7 @@ use swarm_proto::spec::{
 use swarm_proto::wire;
 
 use crate::clock;
-use crate::journal::Contents;
+use crate::journal::{Contents, Progress};
 
 /// The tasks assigned to this host with their services, as far as a host knows them. Values of environment variables
 /// stay out.
@@ -40,6 +40,21 @@ pub fn state_view(contents: &Contents, node: NodeId, hostname: &str) -> wire::St
         node: hostname.to_owned(),
         known_at: clock::now().0,
         ..wire::StateView::default()
+    }
+}
+
+/// The tasks and networks that this host was told of, with how far each task is. Volumes and differences stay out.
+pub fn inspection(contents: &Contents, node: NodeId, hostname: &str) -> wire::HostInspection {
+    let held = |(id, progress): (&TaskId, &Progress)| wire::HeldTask {
+        id: id.to_string(),
+        state: progress.status.state.into(),
+    };
+    wire::HostInspection {
+        node: node.0,
+        hostname: hostname.to_owned(),
+        tasks: contents.progress.iter().map(held).collect(),
+        networks: contents.networks.keys().map(|id| id.0).collect(),
+        ..wire::HostInspection::default()
     }
 }
 

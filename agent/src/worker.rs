@@ -6,14 +6,14 @@ mod task;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use swarm_proto::assignment::{AssignmentDiff, NetworkAssignment, TaskAssignment};
+use swarm_proto::assignment::{AssignmentDiff, NetworkAssignment, TaskAssignment, VolumeReport};
 use swarm_proto::failure::sentence;
 use swarm_proto::id::{NetworkId, TaskId};
 use swarm_proto::object::TaskState;
 use tokio::sync::watch;
 
 use crate::board::Board;
-use crate::executor::Executor;
+use crate::executor::{Executor, TaskError};
 use crate::journal::{Contents, Journal, JournalError, Progress, Record};
 use crate::step::{Actual, Presence};
 use networks::Applying;
@@ -22,7 +22,7 @@ use task::TaskLoop;
 /// What all loops share.
 struct Shared {
     journal: Mutex<Journal>,
-    executor: Arc<Executor>,
+    executor: Arc<dyn Executor>,
     board: Arc<Board>,
     /// True while no controller has been in reach for some time.
     cut_off: watch::Receiver<bool>,
@@ -56,7 +56,7 @@ impl Worker {
     /// Takes over what an earlier agent left: networks, then running containers, then removes what nobody owns.
     pub async fn start(
         journal: Journal,
-        executor: Arc<Executor>,
+        executor: Arc<dyn Executor>,
         board: Arc<Board>,
         cut_off: watch::Receiver<bool>,
     ) -> Self {
@@ -70,7 +70,7 @@ impl Worker {
             networks,
             loops: Mutex::default(),
         });
-        set_assigned(&shared.executor, &contents);
+        set_assigned(shared.executor.as_ref(), &contents);
         networks::apply(&shared).await;
         let mut loops = Vec::new();
         for task in contents.tasks.values() {
@@ -109,7 +109,7 @@ impl Worker {
             }
         }
         let contents = self.shared.journal().contents().clone();
-        set_assigned(&self.shared.executor, &contents);
+        set_assigned(self.shared.executor.as_ref(), &contents);
         self.act(&records, &contents);
         for task in gone.tasks {
             self.shared.board.task_gone(task);
@@ -121,6 +121,11 @@ impl Worker {
     /// What this host was told, and how far it is.
     pub fn contents(&self) -> Contents {
         self.shared.journal().contents().clone()
+    }
+
+    /// All named volumes that are on this host.
+    pub async fn volume_reports(&self) -> Result<Vec<VolumeReport>, TaskError> {
+        self.shared.executor.volume_reports().await
     }
 
     /// A task's name for people.
@@ -247,11 +252,11 @@ fn absent<K: Ord + Copy, V>(known: &BTreeMap<K, V>, wanted: impl Iterator<Item =
     known.keys().filter(|id| !wanted.contains(id)).copied().collect()
 }
 
-fn set_assigned(executor: &Executor, contents: &Contents) {
+fn set_assigned(executor: &dyn Executor, contents: &Contents) {
     let networks: BTreeMap<NetworkId, NetworkAssignment> =
         contents.networks.iter().map(|(id, network)| (*id, (**network).clone())).collect();
     let volumes = contents.volumes.values().map(|volume| (volume.id, volume.name.clone()));
-    executor.set_assigned(networks, volumes.collect());
+    executor.assigned().set(networks, volumes.collect());
 }
 
 fn run(shared: &Arc<Shared>, task: (TaskLoop, watch::Sender<Arc<TaskAssignment>>)) {

@@ -13,6 +13,8 @@ pub mod exec;
 pub mod failure;
 pub mod id;
 pub mod object;
+#[cfg(feature = "transport")]
+pub mod rehearsal;
 pub mod spec;
 #[cfg(test)]
 mod strategies;

@@ -16,6 +16,7 @@ mod observe;
 mod pause;
 mod ready;
 mod record;
+mod rehearsal;
 mod relay;
 mod supervise;
 mod up;

@@ -41,7 +41,7 @@ impl Look {
                 };
                 let end = end.map(watch).transpose();
                 let end = end.map_err(|error| TaskError::Stopped(error.to_string()))?;
-                Found::Running { pid, started_at, end: EndWatch(end) }
+                Found::Running { pid, started_at, end: EndWatch::companion(end) }
             }
         })
     }
@@ -55,11 +55,14 @@ pub(super) fn create(
     image: &Image,
     built: Built,
 ) -> Result<Container, TaskError> {
+    let Some(parts) = built.0 else {
+        return Err(TaskError::Stopped("a simulated task has no container".to_owned()));
+    };
     let folder = options.dir.clone();
     fs::create_dir_all(&folder).map_err(disk("make", &folder))?;
-    bundle::write(&folder, task, &image.config, &built.around, capability::available())?;
+    bundle::write(&folder, task, &image.config, &parts.around, capability::available())?;
     let names = DNS_NAMES.into_iter().map(str::to_owned);
-    let passed_fds = names.zip(built.dns_sockets).collect();
+    let passed_fds = names.zip(parts.dns_sockets).collect();
     match Container::create(program, CreateOptions { passed_fds, ..options }) {
         Ok(container) => Ok(container),
         // A killed agent's own try may have come first by a moment.

@@ -10,14 +10,14 @@ use swarm_runtime::cgroup::Layout;
 use swarm_runtime::{Container, ContainerError, ContainerStatus};
 
 use super::container::{disk, names};
-use super::{Executor, TaskError, blocking};
+use super::{HostExecutor, TaskError, blocking};
 use crate::inspection::Difference;
 use crate::journal::Contents;
 
 /// Where this process's mounts are listed.
 const MOUNTS: &str = "/proc/self/mountinfo";
 
-impl Executor {
+impl HostExecutor {
     /// Everything of networks and containers that is not as this host was told.
     pub async fn differences(&self, contents: Contents) -> Vec<Difference> {
         let mut found = self.networks.differences().await;

@@ -233,7 +233,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> Digest {
 }
 
 /// A finished hash as a digest.
-pub(super) fn digest_of(hash: Sha256) -> Digest {
+pub(crate) fn digest_of(hash: Sha256) -> Digest {
     use std::fmt::Write;
     let mut text = String::from("sha256:");
     for byte in hash.finalize() {

@@ -68,13 +68,13 @@ pub(super) async fn apply(shared: &Shared) -> bool {
         }
     }
     shared.board.set_standing(applied.standing);
-    let assigned = shared.executor.networks();
+    let assigned = shared.executor.assigned().networks();
     let mut leaving = shared.networks.leaving.lock().unwrap_or_else(PoisonError::into_inner);
     leaving.retain(|id| {
         if assigned.contains_key(id) {
             return false;
         }
-        let stays = stuck.contains(id) || shared.executor.uses(*id);
+        let stays = stuck.contains(id) || shared.executor.assigned().uses(*id);
         if !stays {
             shared.board.network_gone(*id);
         }

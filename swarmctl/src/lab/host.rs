@@ -268,14 +268,15 @@ fn registry_program(layout: &Layout, registry: &Registry) -> Result<Program, Err
 
 fn host_programs(record: &Record, number: u8) -> Vec<Program> {
     let path = |name: &str| record.programs.join(name).display().to_string();
-    let run = |name: &str, program: &str| Program {
+    let run = |name: &str, program: &str, verb: &str| Program {
         name: name.to_owned(),
-        command: vec![path(program), "run".to_owned()],
+        command: vec![path(program), verb.to_owned()],
         environment: vec![("PATH".to_owned(), search_path(record))],
     };
-    let mut programs = vec![run("agent", "swarm-agent")];
+    let verb = if record.simulated.is_empty() { "run" } else { "simulate" };
+    let mut programs = vec![run("agent", "swarm-agent", verb)];
     if number <= record.controllers {
-        programs.push(run("controller", "swarm-controller"));
+        programs.push(run("controller", "swarm-controller", "run"));
     }
     programs
 }

@@ -143,6 +143,7 @@ mod tests {
             registry: None,
             relay: Vec::new(),
             cuts: BTreeSet::new(),
+            simulated: Vec::new(),
         };
         for (host, number) in hosts.iter().zip(1..) {
             lay_cable(&switch, host, &format!("n{number}"), number, &record).unwrap();

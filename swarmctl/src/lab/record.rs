@@ -27,6 +27,9 @@ pub(super) struct Record {
     /// of them the other.
     #[serde(default)]
     pub(super) cuts: BTreeSet<Cut>,
+    /// The names of a backup's nodes that the hosts play, one after the other; empty in a lab of its own.
+    #[serde(default)]
+    pub(super) simulated: Vec<String>,
 }
 
 /// A registry over a folder.
@@ -97,6 +100,11 @@ impl Record {
     /// The hosts' names, in order.
     pub(super) fn host_names(&self) -> impl Iterator<Item = String> + use<> {
         (1..=self.hosts).map(host_name)
+    }
+
+    /// The names of the nodes that the hosts make together.
+    pub(super) fn node_names(&self) -> Vec<String> {
+        if self.simulated.is_empty() { self.host_names().collect() } else { self.simulated.clone() }
     }
 
     /// Refuses a name that is no host of this lab.
@@ -171,6 +179,7 @@ mod tests {
             registry: None,
             relay: Vec::new(),
             cuts: BTreeSet::new(),
+            simulated: Vec::new(),
         };
         record.cuts.insert(Cut::Pair("n1".into(), "n2".into()));
         record.cuts.insert(Cut::Host("n3".into()));

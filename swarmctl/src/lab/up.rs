@@ -1,5 +1,6 @@
 //! `lab up` and `lab down`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -9,6 +10,7 @@ use super::error::Error;
 use super::host::{self, make_folder, remove_folder};
 use super::layout::{Layout, MOST_HOSTS, SWITCH, host_address, host_name};
 use super::record::{Record, find_registry};
+use super::rehearsal::Backup;
 use super::{cgroup, control, enter, ready, relay};
 use crate::context::{Context, Contexts};
 use crate::output;
@@ -40,31 +42,46 @@ pub struct UpOptions {
     /// Throw away what a lab of this name has on its disks
     #[arg(long)]
     fresh: bool,
+    /// Play a cluster as this backup holds it: no containers run, nodes and tasks are simulated, jobs until stopped.
+    /// Hosts may play several nodes [default of --hosts: one for each node, 5 at most]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["registry", "relay"])]
+    from_backup: Option<PathBuf>,
 }
 
 /// Brings a lab up, from nothing, from its disks, or from whatever state it is in.
 pub(super) fn up(options: &UpOptions) -> Result<(), Error> {
     let begun = Instant::now();
     let layout = Layout::new(&options.name)?;
+    // Refused before anything is thrown away.
+    let backup = options.from_backup.as_deref().map(Backup::read).transpose()?;
     if options.fresh {
         remove(&layout)?;
     }
-    let record = plan(&layout, options)?;
+    let record = plan(&layout, options, backup.as_ref())?;
     make_folder(&layout.state())?;
     make_folder(&layout.run())?;
     let _turn = take_turn(&layout)?;
     record.save(&layout)?;
     output::talk(&describe(&layout, &record));
+    if let Some(backup) = &backup {
+        tell_of(backup, &record);
+    }
     host::boot_switch(&layout, &record)?;
     relay::start(&layout, &record)?;
     for name in record.host_names() {
         host::boot(&layout, &record, &name)?;
     }
-    form_cluster(&layout, &record)?;
+    match &backup {
+        None => form_cluster(&layout, &record)?,
+        // Half of a played cluster is good for nothing.
+        Some(backup) => backup.begin(&layout, &record).or_else(|error| {
+            remove(&layout)?;
+            Err(error)
+        })?,
+    }
     let sockets = (1..=record.controllers).map(host_name).map(|n| layout.controller_socket(&n));
     let sockets: Vec<PathBuf> = sockets.collect();
-    let names: Vec<String> = record.host_names().collect();
-    ready::wait(&sockets, &names, FORM_TIME)?;
+    ready::wait(&sockets, &record.node_names(), FORM_TIME)?;
     select_context(&layout, &sockets)?;
     output::talk(&format!(
         "{} hosts are ready after {:.1} s; context `{}` is selected",
@@ -73,6 +90,17 @@ pub(super) fn up(options: &UpOptions) -> Result<(), Error> {
         layout.lab
     ));
     Ok(())
+}
+
+/// Says what is played, and what to think of.
+fn tell_of(backup: &Backup, record: &Record) {
+    output::talk(&backup.describe(record));
+    if backup.is_locked() {
+        output::talk(
+            "it is locked: controllers that start again wait for `swarmctl cluster unlock`",
+        );
+    }
+    output::warn("its disks hold that cluster's secrets until `swarmctl lab down`");
 }
 
 /// Takes a lab down and leaves nothing of it, whatever state it is in.
@@ -106,7 +134,7 @@ fn take_turn(layout: &Layout) -> Result<File, Error> {
 }
 
 /// What the lab shall be: as asked, else as it was, else the defaults.
-fn plan(layout: &Layout, options: &UpOptions) -> Result<Record, Error> {
+fn plan(layout: &Layout, options: &UpOptions, backup: Option<&Backup>) -> Result<Record, Error> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::refused(
             "a lab needs root: it makes namespaces",
@@ -119,6 +147,9 @@ fn plan(layout: &Layout, options: &UpOptions) -> Result<Record, Error> {
         None => own_folder()?,
     };
     check_programs(&programs)?;
+    if let Some(backup) = backup {
+        return plan_rehearsal(layout, options, backup, programs);
+    }
     let hosts = options.hosts.or(present.as_ref().map(|record| record.hosts)).unwrap_or(3);
     let controllers = options.controllers.or(present.as_ref().map(|record| record.controllers));
     let controllers = controllers.unwrap_or(3.min(hosts));
@@ -129,8 +160,12 @@ fn plan(layout: &Layout, options: &UpOptions) -> Result<Record, Error> {
         programs,
         relay: options.relay.clone(),
         cuts: present.as_ref().map(|record| record.cuts.clone()).unwrap_or_default(),
+        simulated: Vec::new(),
     };
     if let Some(present) = present {
+        if !present.simulated.is_empty() {
+            return check_same_size(layout, &record, present);
+        }
         if options.registry.is_none() && record.registry.is_none() {
             record.registry = present.registry;
         }
@@ -141,6 +176,56 @@ fn plan(layout: &Layout, options: &UpOptions) -> Result<Record, Error> {
     }
     check_size(&record)?;
     Ok(record)
+}
+
+/// What a lab shall be that plays a backup: always a new one.
+fn plan_rehearsal(
+    layout: &Layout,
+    options: &UpOptions,
+    backup: &Backup,
+    programs: PathBuf,
+) -> Result<Record, Error> {
+    if Record::load(layout)?.is_some() {
+        return Err(Error::refused(
+            format!("there is a lab `{}` already", layout.lab),
+            "a backup is played from its beginning: choose another --name, or throw that lab away with --fresh",
+        ));
+    }
+    let (hosts, controllers) = backup.size();
+    let simulated = backup.node_names();
+    let hosts = options.hosts.unwrap_or(hosts);
+    if usize::from(hosts) > simulated.len() {
+        return Err(Error::refused(
+            format!("{hosts} hosts cannot play {} nodes", simulated.len()),
+            "each host plays at least one node of the backup: fewer --hosts",
+        ));
+    }
+    let record = Record {
+        hosts,
+        controllers: options.controllers.unwrap_or(controllers.min(hosts)),
+        programs,
+        registry: None,
+        relay: Vec::new(),
+        cuts: BTreeSet::new(),
+        simulated,
+    };
+    check_size(&record)?;
+    Ok(record)
+}
+
+/// A lab that plays a backup stays as it was made: its nodes have their hosts.
+fn check_same_size(layout: &Layout, asked: &Record, present: Record) -> Result<Record, Error> {
+    if (asked.hosts, asked.controllers) == (present.hosts, present.controllers) {
+        return Ok(Record { programs: asked.programs.clone(), ..present });
+    }
+    let Record { hosts, controllers, .. } = present;
+    Err(Error::refused(
+        format!(
+            "the lab `{}` plays a backup with {hosts} hosts and {controllers} controllers",
+            layout.lab
+        ),
+        "play it anew with other numbers: swarmctl lab up --from-backup FILE --fresh",
+    ))
 }
 
 fn check_size(record: &Record) -> Result<(), Error> {
@@ -235,7 +320,7 @@ fn belongs(layout: &Layout, host: &str) -> bool {
     layout.host(host, "lib").join("identity/identity.json").is_file()
 }
 
-fn program(record: &Record, name: &str) -> String {
+pub(super) fn program(record: &Record, name: &str) -> String {
     record.programs.join(name).display().to_string()
 }
 
@@ -248,7 +333,7 @@ pub(super) fn start_programs(layout: &Layout, name: &str) -> Result<(), Error> {
 }
 
 /// Asks the first controller for a token, as soon as it answers.
-fn token(layout: &Layout, record: &Record, role: &str) -> Result<String, Error> {
+pub(super) fn token(layout: &Layout, record: &Record, role: &str) -> Result<String, Error> {
     let command = [program(record, "swarm-controller"), "token".to_owned(), role.to_owned()];
     let first = host_name(1);
     let process = host::require_on(layout, &first)?;
@@ -278,7 +363,7 @@ fn join(layout: &Layout, record: &Record, number: u8, token: &str) -> Result<(),
 }
 
 /// A token opens the cluster, so it is shown nowhere.
-fn without_token(error: Error, token: &str) -> Error {
+pub(super) fn without_token(error: Error, token: &str) -> Error {
     match error {
         Error::Program { command, host, output } => Error::Program {
             command: command.replace(token, "TOKEN"),
@@ -290,7 +375,7 @@ fn without_token(error: Error, token: &str) -> Error {
 }
 
 /// Tries again while the cluster is still finding itself.
-fn persist<T>(attempt: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
+pub(super) fn persist<T>(attempt: impl Fn() -> Result<T, Error>) -> Result<T, Error> {
     let end = Instant::now() + FORM_TIME;
     loop {
         match attempt() {

@@ -12,6 +12,7 @@ mod leftovers;
 mod linearizability;
 mod network;
 mod packaging;
+mod rehearsal;
 mod snapshot;
 mod tasks;
 mod volumes;

@@ -1,0 +1,66 @@
+//! What a host's tasks may use, as it was told last, and the networks that they do use.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use swarm_proto::assignment::{NetworkAssignment, TaskAssignment};
+use swarm_proto::id::{NetworkId, TaskId, VolumeId};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Assigned {
+    told: Mutex<Told>,
+    /// Networks that tasks are connected to.
+    attached: Mutex<BTreeMap<TaskId, BTreeSet<NetworkId>>>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    networks: Arc<BTreeMap<NetworkId, NetworkAssignment>>,
+    volumes: Arc<BTreeMap<VolumeId, String>>,
+}
+
+impl Assigned {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn attached(&self) -> MutexGuard<'_, BTreeMap<TaskId, BTreeSet<NetworkId>>> {
+        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The networks and volumes (with their names) that tasks may use from now on.
+    pub fn set(
+        &self,
+        networks: BTreeMap<NetworkId, NetworkAssignment>,
+        volumes: BTreeMap<VolumeId, String>,
+    ) {
+        *self.told() = Told { networks: Arc::new(networks), volumes: Arc::new(volumes) };
+    }
+
+    /// The networks that tasks may be connected to.
+    pub fn networks(&self) -> Arc<BTreeMap<NetworkId, NetworkAssignment>> {
+        Arc::clone(&self.told().networks)
+    }
+
+    /// The names of the volumes that tasks may use.
+    pub fn volumes(&self) -> Arc<BTreeMap<VolumeId, String>> {
+        Arc::clone(&self.told().volumes)
+    }
+
+    /// Whether some task of this host is connected to a network.
+    pub fn uses(&self, network: NetworkId) -> bool {
+        self.attached().values().any(|networks| networks.contains(&network))
+    }
+
+    /// A task is being connected to its networks.
+    pub fn attach(&self, task: &TaskAssignment) {
+        let networks = task.attachments.iter().map(|attachment| attachment.network).collect();
+        self.attached().insert(task.id, networks);
+    }
+
+    /// A task is connected to none any more.
+    pub fn detach(&self, task: TaskId) {
+        self.attached().remove(&task);
+    }
+}
