@@ -1,10 +1,11 @@
 //! Compiles every `.proto` file of `proto/` without protoc.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use protox::prost_reflect::prost_types::FileDescriptorSet;
+use protox::prost_reflect::prost_types::{DescriptorProto, FileDescriptorSet, MessageOptions};
 
 /// Messages whose fields no Debug output may show; `wire` writes theirs by hand.
 const SECRET: [&str; 11] = [
@@ -20,6 +21,48 @@ const SECRET: [&str; 11] = [
     ".swarm.v1.TokensWish",
     ".swarm.v1.UnlockRequest",
 ];
+
+/// Where what is replicated begins: entries of the log, and the state that they lead to.
+const REPLICATED: [&str; 2] = [".swarm.v1.Entry", ".swarm.v1.StateSnapshot"];
+
+/// Puts a message and those declared in it under their full names.
+fn declare<'a>(
+    messages: &mut BTreeMap<String, &'a DescriptorProto>,
+    scope: &str,
+    message: &'a DescriptorProto,
+) {
+    let name = format!("{scope}.{}", message.name());
+    for inner in &message.nested_type {
+        declare(messages, &name, inner);
+    }
+    messages.insert(name, message);
+}
+
+/// The names of all fields that are replicated as source: `["Cluster.id", …]`.
+fn replicated_fields(descriptors: &FileDescriptorSet) -> String {
+    let mut messages = BTreeMap::new();
+    for file in &descriptors.file {
+        for message in &file.message_type {
+            declare(&mut messages, ".swarm.v1", message);
+        }
+    }
+    let mut waiting: Vec<String> = REPLICATED.map(str::to_owned).into();
+    let (mut seen, mut fields) = (BTreeSet::new(), BTreeSet::new());
+    while let Some(name) = waiting.pop() {
+        // What is no message is an enumeration.
+        let Some(message) = messages.get(&name).filter(|_| seen.insert(name.clone())) else {
+            continue;
+        };
+        let is_entry_of_map = message.options.as_ref().is_some_and(MessageOptions::map_entry);
+        for field in &message.field {
+            waiting.extend(field.type_name.clone());
+            if !is_entry_of_map {
+                fields.insert(format!("{}.{}", message.name(), field.name()));
+            }
+        }
+    }
+    format!("&{:?}", fields.into_iter().collect::<Vec<String>>())
+}
 
 /// The names of all calls as source: `&["Agent/Logs", …]`.
 fn calls(descriptors: &FileDescriptorSet) -> String {
@@ -47,6 +90,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(&files, [folder])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("calls.rs"), calls(&descriptors))?;
+    fs::write(out.join("replicated_fields.rs"), replicated_fields(&descriptors))?;
     tonic_prost_build::configure()
         .btree_map(".")
         .skip_debug(SECRET)

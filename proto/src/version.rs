@@ -8,7 +8,9 @@
 //! | version | brought |
 //! | --- | --- |
 //! | 1 | everything of release 0.1.0 |
-//! | 2 | the cluster version itself, the certificate authority's replacement, locked clusters |
+//! | 2 | the cluster version itself, the certificate authority's replacement, locked clusters, the choice of pools and VNIs |
+//!
+//! `versions.txt` beside the .proto files says the same of each field.
 
 use std::fmt;
 
@@ -42,5 +44,35 @@ impl Default for ClusterVersion {
 impl fmt::Display for ClusterVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Every field that is replicated, with the version that brought it, as `versions.txt` says.
+#[cfg(test)]
+pub(crate) fn replicated_fields() -> std::collections::BTreeMap<&'static str, ClusterVersion> {
+    let lines = include_str!("../versions.txt").lines().filter(|line| !line.starts_with('#'));
+    let read = |line: &'static str| {
+        let (version, field) = line.split_once(' ').unwrap();
+        (field, ClusterVersion(version.parse().unwrap()))
+    };
+    lines.map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELDS: &[&str] = include!(concat!(env!("OUT_DIR"), "/replicated_fields.rs"));
+
+    #[test]
+    fn each_replicated_field_names_the_version_that_brought_it() {
+        let known = replicated_fields();
+        let unnamed: Vec<_> = FIELDS.iter().filter(|field| !known.contains_key(*field)).collect();
+        assert!(unnamed.is_empty(), "not in versions.txt: {unnamed:?}");
+        let gone: Vec<_> = known.keys().filter(|field| !FIELDS.contains(field)).collect();
+        assert!(gone.is_empty(), "in versions.txt, but in no .proto file: {gone:?}");
+        let versions = ClusterVersion::FIRST..=ClusterVersion::NEWEST;
+        let unknown: Vec<_> = known.iter().filter(|(_, one)| !versions.contains(one)).collect();
+        assert!(unknown.is_empty(), "versions that nobody knows: {unknown:?}");
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize as _;
 
 use crate::id::{NodeId, Timestamp};
+use crate::version::ClusterVersion;
 
 /// Text that no log, event, plan or debug output may show. Its memory is overwritten when it goes.
 #[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -99,6 +100,16 @@ impl Cluster {
             vni_base: Self::VNI_BASE,
             former_authority: None,
             unlock_key: None,
+        }
+    }
+
+    /// The cluster version that brought all that this cluster makes use of. A controller of an older one would drop it.
+    pub fn needs(&self) -> ClusterVersion {
+        let chosen = self.address_pools.len() != 1 || self.vni_base != Self::VNI_BASE;
+        if chosen || self.former_authority.is_some() || self.unlock_key.is_some() {
+            ClusterVersion(2)
+        } else {
+            ClusterVersion::FIRST
         }
     }
 
