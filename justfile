@@ -102,6 +102,10 @@ bench-failover: build images
 bench-raft: build
     target/release/bench-raft
 
+# How long writes are held up while a snapshot of 500,000 tasks is made, or sent to controllers that join or lag
+bench-snapshot: build
+    target/release/bench-snapshot
+
 # The demo once everything is built, from nothing running to the prompt
 bench-demo: build images
     target/release/bench-demo

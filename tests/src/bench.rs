@@ -1,6 +1,8 @@
 //! What the benches share: programs to run, medians, the table and its file.
 #![expect(clippy::print_stdout, reason = "benches print their table")]
 
+pub mod members;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;

@@ -10,11 +10,11 @@ use swarm_proto::id::NodeId;
 use swarm_proto::transport::{CONTROLLER_NAME, Credentials, Tls};
 use swarm_proto::wire;
 use swarm_proto::wire::control_client::ControlClient;
+use swarm_tests::bench::members::{Members, eventually, folders, free_ports};
 use swarm_tests::bench::{Outcome, output, programs};
 use tonic::transport::Channel;
 
 use crate::load::{CONNECTIONS, Target, VALUE};
-use crate::members::{Members, eventually, folders, free_ports};
 use crate::{Syncs, System};
 
 /// Three controllers that run.

@@ -12,6 +12,7 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair};
 use swarm_proto::id::NodeId;
 use swarm_proto::object::Role;
 use swarm_proto::transport::{Authority, Credentials, KeyAndRequest, Tls};
+use swarm_tests::bench::members::{Members, eventually, folders, free_ports};
 use swarm_tests::bench::{Outcome, output, root};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
@@ -19,7 +20,6 @@ use tonic::transport::Channel;
 use tonic_prost::ProstCodec;
 
 use crate::load::{CONNECTIONS, Target, VALUE};
-use crate::members::{Members, eventually, folders, free_ports};
 use crate::{Syncs, System};
 
 /// The name in the members' certificates, beside their address.

@@ -7,7 +7,6 @@ mod controllers;
 mod disk;
 mod etcd;
 mod load;
-mod members;
 
 use std::time::Duration;
 

@@ -1,0 +1,185 @@
+//! How long a light stream of writes is held up while a snapshot of a state with 500,000 tasks is made, compacted
+//! behind, and sent to controllers that join or lag. All of it runs on this machine: what the others use, the leader
+//! lacks. `BENCH_TASKS` sets the number of tasks, `BENCH_ROUNDS` the number of rounds (1).
+#![expect(clippy::print_stderr, reason = "a program that says how far it is")]
+
+mod host;
+mod state;
+mod stream;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use swarm_proto::wire;
+use swarm_tests::bench::members::{Members, eventually, folders};
+use swarm_tests::bench::{Case, Figures, Outcome, output, report, rounds};
+
+use host::{Host, TRAILING};
+use stream::{Measured, Stream};
+
+/// What is measured of the writes during one thing.
+type Cases = [Case; 4];
+
+const QUIET: Cases = [
+    Case { name: "write, nothing else happens, p50", unit: "ms" },
+    Case { name: "write, nothing else happens, p99", unit: "ms" },
+    Case { name: "write, nothing else happens, slowest", unit: "ms" },
+    Case { name: "longest gap, nothing else happens", unit: "ms" },
+];
+const MADE: Cases = [
+    Case { name: "write, a snapshot is made, p50", unit: "ms" },
+    Case { name: "write, a snapshot is made, p99", unit: "ms" },
+    Case { name: "write, a snapshot is made, slowest", unit: "ms" },
+    Case { name: "longest gap, a snapshot is made", unit: "ms" },
+];
+const JOINED: Cases = [
+    Case { name: "write, two controllers join, p50", unit: "ms" },
+    Case { name: "write, two controllers join, p99", unit: "ms" },
+    Case { name: "write, two controllers join, slowest", unit: "ms" },
+    Case { name: "longest gap, two controllers join", unit: "ms" },
+];
+const BEHIND: Cases = [
+    Case { name: "write, one that lags catches up, p50", unit: "ms" },
+    Case { name: "write, one that lags catches up, p99", unit: "ms" },
+    Case { name: "write, one that lags catches up, slowest", unit: "ms" },
+    Case { name: "longest gap, one that lags catches up", unit: "ms" },
+];
+const TIME: Case = Case { name: "making of a snapshot", unit: "s" };
+const SIZE: Case = Case { name: "size of a snapshot", unit: "MiB" };
+const CAUGHT: Case = Case { name: "one that lags, from its start to caught up", unit: "s" };
+const MEMORY: [Case; 2] = [
+    Case { name: "resident memory of the leader", unit: "MiB" },
+    Case { name: "highest resident memory of the leader", unit: "MiB" },
+];
+
+/// How long the writes are watched while nothing happens, and after something happened.
+const QUIET_FOR: Duration = Duration::from_secs(4);
+const AFTER: Duration = Duration::from_millis(500);
+/// Between two looks at a controller's threads.
+const LOOK: Duration = Duration::from_millis(10);
+
+fn main() -> Outcome<()> {
+    let rounds = rounds(1)?;
+    let tasks = std::env::var("BENCH_TASKS").ok().and_then(|text| text.parse().ok());
+    swarm_proto::transport::install_crypto_provider();
+    let runtime = tokio::runtime::Runtime::new()?;
+    let figures = (0..rounds).map(|_| runtime.block_on(measure(tasks.unwrap_or(500_000))));
+    let figures: Vec<Figures> = figures.collect::<Outcome<_>>()?;
+    let cases = [&QUIET[..], &MADE, &JOINED, &BEHIND, &[TIME, SIZE, CAUGHT], &MEMORY].concat();
+    report("snapshot", &cases, &figures, None)
+}
+
+/// A leader with so many tasks: alone, then as the others join, then as one of them comes back that lags.
+async fn measure(tasks: u32) -> Outcome<Figures> {
+    let [first, second, third] = hosts(tasks).await?;
+    let mut members = Members::default();
+    first.run(&mut members)?;
+    eventually(async || first.leads().await).await?;
+    let mut figures = Figures::new();
+    made(&first, &members, &mut figures).await?;
+
+    let stream = Stream::start(&first).await?;
+    let begun = Instant::now();
+    for (host, voters) in [(&second, 2), (&third, 3)] {
+        first.join(host)?;
+        host.run(&mut members)?;
+        eventually(async || first.has_voters(voters).await).await?;
+    }
+    let writes = stream.end().await?;
+    note(&mut figures, JOINED, writes.within(begun, Instant::now())?);
+
+    members.stop(2)?;
+    let lost = first.applied().await?;
+    write_until(&first, async || Ok(first.snapshot()?.0 > lost + TRAILING)).await?;
+    let stream = Stream::start(&first).await?;
+    let begun = Instant::now();
+    third.run(&mut members)?;
+    let goal = first.applied().await?;
+    eventually(
+        async || if third.applied().await? >= goal { Ok(()) } else { Err("it lags".into()) },
+    )
+    .await?;
+    figures.insert(CAUGHT.name, begun.elapsed().as_secs_f64());
+    tokio::time::sleep(AFTER).await;
+    let writes = stream.end().await?;
+    note(&mut figures, BEHIND, writes.within(begun, Instant::now())?);
+    first.leads().await?;
+    figures.insert(MEMORY[0].name, members.memory_of(0, "VmRSS")?);
+    figures.insert(MEMORY[1].name, members.memory_of(0, "VmHWM")?);
+    Ok(figures)
+}
+
+/// A snapshot of a controller that is alone.
+async fn made(host: &Host, members: &Members, figures: &mut Figures) -> Outcome<()> {
+    let stream = Stream::start(host).await?;
+    let quiet = Instant::now();
+    tokio::time::sleep(QUIET_FOR).await;
+    let until = Instant::now();
+    if members.has_thread(0, MAKER)? {
+        return Err("a snapshot was begun too early to see the writes without one".into());
+    }
+    let look = async |making: bool| {
+        while members.has_thread(0, MAKER)? != making {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok::<_, Box<dyn std::error::Error>>(Instant::now())
+    };
+    let begun = look(true).await?;
+    let ended = look(false).await?;
+    tokio::time::sleep(AFTER).await;
+    let writes = stream.end().await?;
+    note(figures, QUIET, writes.within(quiet, until)?);
+    note(figures, MADE, writes.within(begun.checked_sub(AFTER).unwrap_or(begun), Instant::now())?);
+    figures.insert(TIME.name, (ended - begun).as_secs_f64());
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    figures.insert(SIZE.name, host.snapshot()?.1 as f64 / 1_048_576.0);
+    Ok(())
+}
+
+/// The name of the controller's thread that makes a snapshot's file.
+const MAKER: &str = "snapshot";
+
+fn note(figures: &mut Figures, cases: Cases, measured: Measured) {
+    let Measured { p50, p99, slowest, gap } = measured;
+    for (case, figure) in cases.iter().zip([p50, p99, slowest, gap]) {
+        figures.insert(case.name, figure);
+        eprintln!("  {}: {figure:.1} ms", case.name);
+    }
+}
+
+async fn write_until(host: &Host, mut holds: impl AsyncFnMut() -> Outcome<bool>) -> Outcome<()> {
+    while !holds().await? {
+        let stream = Stream::start(host).await?;
+        tokio::time::sleep(AFTER).await;
+        stream.end().await?;
+    }
+    Ok(())
+}
+
+/// Three hosts, the first of which has a cluster with so many tasks.
+async fn hosts(tasks: u32) -> Outcome<[Host; 3]> {
+    let folders = <[PathBuf; 3]>::try_from(folders("snapshot")?).map_err(|_| "three folders")?;
+    let maker = folders[0].join("maker");
+    fs::create_dir(&maker)?;
+    let maker = Host::new(maker)?;
+    let [first, second, third] = folders;
+    let hosts = [Host::new(first)?, Host::new(second)?, Host::new(third)?];
+    output(maker.command()?.arg("init"))?;
+    let mut members = Members::default();
+    maker.run(&mut members)?;
+    eventually(async || maker.leads().await).await?;
+    let mut pieces =
+        maker.client().await?.backup(wire::BackupRequest { stale: false }).await?.into_inner();
+    let mut backup = Vec::new();
+    while let Some(piece) = pieces.message().await? {
+        backup.extend(piece.data);
+    }
+    drop(members);
+    eprintln!("making {tasks} tasks");
+    let file = hosts[0].folder.join("backup");
+    fs::write(&file, state::fill(&backup, tasks)?)?;
+    output(hosts[0].command()?.arg("restore").arg(&file))?;
+    fs::remove_file(file)?;
+    Ok(hosts)
+}
