@@ -39,6 +39,14 @@ pub(super) struct TaskRecord {
     pub(super) dns: DnsSockets,
 }
 
+/// The gateway by which a task on these networks reaches everything else.
+pub(super) fn way_out<'a>(
+    networks: impl Iterator<Item = &'a NetworkAssignment>,
+) -> Option<Ipv4Addr> {
+    let mut outward = networks.filter(|network| !network.internal);
+    outward.find_map(|network| network.gateway).map(|(gateway, _)| gateway)
+}
+
 /// The networks and tasks of one host.
 #[derive(Debug)]
 pub(super) struct Host {
@@ -273,8 +281,7 @@ impl Host {
         let attached = task.attachments.iter().filter_map(|attachment| {
             networks.get(&attachment.network).map(|record| &record.assignment)
         });
-        let mut way_out = attached.clone().filter(|network| !network.internal);
-        if let Some((gateway, _)) = way_out.find_map(|network| network.gateway) {
+        if let Some(gateway) = way_out(attached.clone()) {
             space.set_default_route(gateway)?;
         }
         let dns = match DnsSockets::from_kept(kept) {

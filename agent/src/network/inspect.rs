@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use swarm_runtime::kernel::netlink::{Link, Socket};
+use swarm_proto::assignment::NetworkPeer;
+use swarm_proto::object::Attachment;
+use swarm_runtime::kernel::netlink::{Link, Mac, Socket};
 use swarm_runtime::kernel::{Namespace, namespace, nft};
 
-use super::host::{Host, NetworkRecord, TaskRecord};
+use super::host::{Host, NetworkRecord, TaskRecord, way_out};
 use super::overlay::{BRIDGE, GATEWAY_PORT, TUNNEL, port_name};
 use super::rules::{self, LINK_GROUP, gateway_link};
 use super::{KernelError, task};
@@ -95,7 +97,8 @@ impl Host {
         if !namespace::is_namespace(&path)? {
             return Ok(vec![Difference::lacking("namespace", name, "its namespace is gone")]);
         }
-        let links = by_name(Socket::open_in(&Namespace::open(&path)?)?.links()?);
+        let mut socket = Socket::open_in(&Namespace::open(&path)?)?;
+        let links = by_name(socket.links()?);
         let attachments = self.tasks.values().flat_map(|task| &task.attachments);
         let ours = attachments.filter(|place| place.network == record.assignment.id);
         let ports: BTreeSet<String> = ours.map(|place| port_name(place.address)).collect();
@@ -109,7 +112,49 @@ impl Host {
         found.extend(strays.map(|link| {
             Difference::stray("link", link, format!("on {name} leads to no task of this host"))
         }));
+        if let Some(tunnel) = links.get(TUNNEL) {
+            found.extend(self.tunnel_entries(&mut socket, tunnel.index, name, record)?);
+        }
         Ok(found)
+    }
+
+    /// What a network's tunnel knows of its members on other hosts.
+    fn tunnel_entries(
+        &self,
+        socket: &mut Socket,
+        tunnel: u32,
+        name: &str,
+        record: &NetworkRecord,
+    ) -> Result<Vec<Difference>, KernelError> {
+        let peers = record.assignment.peers.iter();
+        let remote: Vec<&NetworkPeer> =
+            peers.filter(|peer| peer.host != self.ground.underlay).collect();
+        let neighbours = socket.neighbours(tunnel)?.into_iter();
+        let forwardings = socket.forwardings(tunnel)?.into_iter();
+        let found = peer_differences(
+            name,
+            &remote,
+            &neighbours.map(|entry| (entry.address, entry.mac)).collect(),
+            &forwardings.map(|entry| (entry.mac, entry.host)).collect(),
+        );
+        Ok(found)
+    }
+
+    /// Whether a task's default route leads where it should.
+    fn task_route(
+        &self,
+        name: &str,
+        socket: &mut Socket,
+        attachments: &[Attachment],
+    ) -> Result<Option<Difference>, KernelError> {
+        let networks = attachments
+            .iter()
+            .filter_map(|place| self.networks.get(&place.network).map(|record| &record.assignment));
+        let Some(gateway) = way_out(networks) else { return Ok(None) };
+        let mut defaults = socket.routes()?.into_iter().filter(|route| route.prefix_length == 0);
+        let is_there = defaults.any(|route| route.gateway == Some(gateway));
+        let problem = || format!("has no default route by {gateway}");
+        Ok((!is_there).then(|| Difference::lacking("route", name, problem())))
     }
 
     fn task_space(
@@ -151,6 +196,7 @@ impl Host {
                 )
             }));
         }
+        found.extend(self.task_route(name, &mut socket, &record.attachments)?);
         let networks = record.attachments.iter().filter_map(|place| {
             let network = self.networks.get(&place.network)?;
             Some((place.network, network.assignment.vips.as_slice()))
@@ -179,6 +225,43 @@ fn link_difference(links: &BTreeMap<String, Link>, name: &str, of: &str) -> Opti
         Some(link) if !link.up => Some(Difference::lacking("link", name, format!("{of} is down"))),
         Some(_) => None,
     }
+}
+
+/// What a tunnel knows wrongly, or not, of a network's members on other hosts: their link addresses, and where these are.
+fn peer_differences(
+    name: &str,
+    peers: &[&NetworkPeer],
+    neighbours: &BTreeMap<Ipv4Addr, Mac>,
+    forwardings: &BTreeMap<Mac, Ipv4Addr>,
+) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut lacks = |kind, problem: String| found.push(Difference::lacking(kind, name, problem));
+    for NetworkPeer { address, mac, host } in peers {
+        match neighbours.get(address) {
+            Some(held) if held == mac => {}
+            Some(_) => lacks("neighbour", format!("has a wrong link address for {address}")),
+            None => lacks("neighbour", format!("does not know the link address of {address}")),
+        }
+        match forwardings.get(mac) {
+            Some(held) if held == host => {}
+            Some(held) => {
+                lacks(
+                    "forwarding",
+                    format!("sends what is for {address} to {held}, not to {host}"),
+                );
+            }
+            None => lacks("forwarding", format!("does not know that {address} is on host {host}")),
+        }
+    }
+    let mut strays = |kind, problem: String| found.push(Difference::stray(kind, name, problem));
+    for address in neighbours.keys().filter(|held| peers.iter().all(|peer| peer.address != **held))
+    {
+        strays("neighbour", format!("knows {address}, which nobody on another host has"));
+    }
+    for (_, host) in forwardings.iter().filter(|(held, _)| peers.iter().all(|p| p.mac != **held)) {
+        strays("forwarding", format!("sends frames to {host} for a link address that nobody has"));
+    }
+    found
 }
 
 /// Chains that are gone, are nobody's, or hold another number of rules.
@@ -239,6 +322,41 @@ mod tests {
         assert_eq!(problem("vx0").as_deref(), Some("of network a is down"));
         assert_eq!(problem("gw0").as_deref(), Some("of network a is gone"));
         assert!(is_port("p0a000002") && !is_port("peer0") && !is_port("p0a00000g"));
+    }
+
+    #[test]
+    fn what_a_tunnel_knows_is_compared_with_the_members_elsewhere() {
+        let host = Ipv4Addr::new(192, 0, 2, 2);
+        let peer = |last: u8| NetworkPeer {
+            address: Ipv4Addr::new(10, 0, 1, last),
+            mac: [2, 0, 0, 0, 0, last],
+            host,
+        };
+        let all = [peer(1), peer(2), peer(3)];
+        let peers: Vec<&NetworkPeer> = all.iter().collect();
+        let mut neighbours = all.iter().map(|one| (one.address, one.mac)).collect();
+        let mut forwardings = all.iter().map(|one| (one.mac, one.host)).collect();
+        assert_eq!(peer_differences("n", &peers, &neighbours, &forwardings), []);
+        let elsewhere = Ipv4Addr::new(192, 0, 2, 9);
+        neighbours.remove(&all[0].address);
+        neighbours.insert(all[1].address, all[0].mac);
+        neighbours.insert(peer(9).address, peer(9).mac);
+        forwardings.remove(&all[2].mac);
+        forwardings.insert(all[1].mac, elsewhere);
+        forwardings.insert(peer(9).mac, elsewhere);
+        let found = peer_differences("n", &peers, &neighbours, &forwardings);
+        let problems: Vec<&str> = found.iter().map(|one| one.problem.as_str()).collect();
+        assert_eq!(
+            problems,
+            [
+                "does not know the link address of 10.0.1.1",
+                "has a wrong link address for 10.0.1.2",
+                "sends what is for 10.0.1.2 to 192.0.2.9, not to 192.0.2.2",
+                "does not know that 10.0.1.3 is on host 192.0.2.2",
+                "knows 10.0.1.9, which nobody on another host has",
+                "sends frames to 192.0.2.9 for a link address that nobody has",
+            ]
+        );
     }
 
     #[test]

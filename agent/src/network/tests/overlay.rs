@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use swarm_proto::object::AllocatedPort;
 use swarm_proto::spec::Protocol;
+use swarm_runtime::kernel::Namespace;
+use swarm_runtime::kernel::netlink::Socket;
 
 use super::lab::*;
 
@@ -183,6 +185,50 @@ async fn flushed_rules_come_back_at_once() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(host.run("nft", &["list", "tables"]).lines().count(), 2);
     host.run("nft", &["delete table ip other"]);
+    host.remove_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_kernel_forgot_of_other_hosts_is_named() {
+    let lab = Lab::new(2).await;
+    let plan = Plan::new(1, 2, &[(11, 1), (12, 2)]);
+    let host = &lab.hosts[0];
+    host.apply(&[plan.for_host(1)]).await;
+    let a = host.attach(&plan.task(11), &[plan.for_host(1)]).await;
+    assert_eq!(host.networks().differences().await, []);
+
+    let inside = Namespace::open(&host.run_dir.join("netns/net-1")).unwrap();
+    let mut socket = Socket::open_in(&inside).unwrap();
+    let tunnel = socket.link("vx0").unwrap().index;
+    let neighbours = socket.neighbours(tunnel).unwrap();
+    let forwardings = socket.forwardings(tunnel).unwrap();
+    assert!(neighbours.iter().any(|entry| entry.address == plan.address(12)), "{neighbours:?}");
+    socket.delete_neighbours(tunnel, &neighbours).unwrap();
+    socket.delete_forwardings(tunnel, &forwardings).unwrap();
+    let mut of_task = Socket::open_in(&a).unwrap();
+    let mut routes = of_task.routes().unwrap().into_iter();
+    let default = routes.find(|route| route.prefix_length == 0).unwrap();
+    of_task.delete_route(&default).unwrap();
+
+    let found = host.networks().differences().await;
+    let named = |kind: &str, problem: String| {
+        assert!(found.iter().any(|d| d.kind == kind && d.problem == problem), "{found:#?}");
+    };
+    let address = plan.address(12);
+    named("neighbour", format!("does not know the link address of {address}"));
+    named(
+        "forwarding",
+        format!("does not know that {address} is on host {}", lab.hosts[1].address),
+    );
+    named("route", format!("has no default route by {}", default.gateway.unwrap()));
+
+    // As the hint says: an agent that starts puts all in its place again.
+    let mut lab = lab;
+    lab.hosts[0].start().await;
+    let host = &lab.hosts[0];
+    host.apply(&[plan.for_host(1)]).await;
+    host.attach(&plan.task(11), &[plan.for_host(1)]).await;
+    assert_eq!(host.networks().differences().await, []);
     host.remove_all().await;
 }
 
