@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use swarm_proto::transport::{
-    CONTROLLER_NAME, ConnectError, Credentials, MAX_MESSAGE, Tls, connect_unix,
+    CONTROLLER_NAME, ConnectError, Credentials, Identity, MAX_MESSAGE, Tls, connect_unix,
 };
 use swarm_proto::wire;
 use swarm_proto::wire::control_client::ControlClient;
@@ -113,11 +113,32 @@ impl Cluster {
         Ok(Self { addresses, tls, name, good: AtomicUsize::new(0) })
     }
 
+    /// This host's own cluster, asked in the host's own name.
+    pub(crate) fn of_host(identity: &Identity) -> Result<Self, Failure> {
+        let addresses = identity.controllers.iter().map(|address| parse_address(address));
+        let tls = Tls::new(&identity.credentials())
+            .map_err(|error| Failure::because("this host's identity is not valid", &error))?;
+        Ok(Self {
+            addresses: addresses.collect::<Result<_, _>>()?,
+            tls: Some(tls),
+            name: Some(String::from("this host's cluster")),
+            good: AtomicUsize::new(0),
+        })
+    }
+
     /// Asks the controllers until one answers: in turn, and not waiting long for one before asking the next as well.
     /// Requests carry an id where a repetition would matter.
     pub(crate) async fn call<T>(
         &self,
         ask: impl AsyncFn(Client) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        self.call_service(async |channel| ask(control(channel)).await).await
+    }
+
+    /// As [`Cluster::call`], for another service than that of people.
+    pub(crate) async fn call_service<T>(
+        &self,
+        ask: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
         let start = Instant::now();
         loop {
@@ -168,7 +189,7 @@ impl Cluster {
         let mut known = None;
         for address in &self.addresses {
             let asked = async {
-                let mut client = self.connect(address).await.ok()?;
+                let mut client = control(self.connect(address).await.ok()?);
                 let version = client.get_version(wire::GetVersionRequest {}).await.ok()?;
                 Some(version.into_inner().leader != 0)
             };
@@ -183,12 +204,12 @@ impl Cluster {
 
     async fn ask_one<T>(
         &self,
-        ask: &impl AsyncFn(Client) -> Result<Response<T>, Status>,
+        ask: &impl AsyncFn(Channel) -> Result<Response<T>, Status>,
         at: usize,
     ) -> Result<T, Attempt> {
         let address = &self.addresses[at];
-        let client = self.connect(address).await.map_err(Attempt::Connect)?;
-        match timeout(ANSWER_WITHIN, ask(client)).await {
+        let channel = self.connect(address).await.map_err(Attempt::Connect)?;
+        match timeout(ANSWER_WITHIN, ask(channel)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) if is_passing(&status) => Err(Attempt::Busy(status)),
             Ok(Err(status)) => Err(Attempt::Refused(status)),
@@ -202,7 +223,7 @@ impl Cluster {
     /// Asks each controller once, until one says yes or no.
     async fn ask_all<T>(
         &self,
-        ask: &impl AsyncFn(Client) -> Result<Response<T>, Status>,
+        ask: &impl AsyncFn(Channel) -> Result<Response<T>, Status>,
     ) -> Result<T, Missed> {
         let count = self.addresses.len();
         let first = self.good.load(Ordering::Relaxed);
@@ -231,7 +252,7 @@ impl Cluster {
         Err(busy.map_or(Missed::Unreachable(refusals), Missed::Busy))
     }
 
-    async fn connect(&self, address: &Address) -> Result<Client, String> {
+    async fn connect(&self, address: &Address) -> Result<Channel, String> {
         let channel = match (address, &self.tls) {
             (Address::Socket(path), _) => connect_unix(path).await,
             (Address::Network(address), Some(tls)) => tls.connect(address, CONTROLLER_NAME).await,
@@ -239,8 +260,7 @@ impl Cluster {
                 return Err(format!("`{address}` wants a client certificate"));
             }
         };
-        let channel = channel.map_err(|error| explain(&error))?;
-        Ok(ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+        channel.map_err(|error| explain(&error))
     }
 
     /// A connection to the controller on this host, which root alone has.
@@ -281,6 +301,10 @@ impl Cluster {
         };
         Failure::refused(message).hint(hint)
     }
+}
+
+fn control(channel: Channel) -> Client {
+    ControlClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
 }
 
 /// Why one controller gave no answer.

@@ -1,4 +1,4 @@
-//! How a machine gets into the cluster: the only service that asks for no certificate.
+//! How a machine gets into the cluster, and out again by itself: the only service that asks for no certificate.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -7,16 +7,18 @@ use std::time::{Duration, Instant, SystemTime};
 use sha2::Digest as _;
 use swarm_proto::failure::sentence;
 use swarm_proto::id::NodeId;
-use swarm_proto::object::{Cluster, Node, Role};
-use swarm_proto::transport::{PeerInfo, known_peer, same_secret};
+use swarm_proto::object::{Availability, Cluster, Node, Role};
+use swarm_proto::transport::{Peer, PeerInfo, known_peer, same_secret};
 use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
 use swarm_proto::wire::join_server::Join;
 use tonic::{Request, Response, Status};
 
+use super::audit::Audit;
 use super::controller::Controller;
 use super::limiter::Limiter;
 use super::refusal::Refusal;
+use super::write::Write;
 use crate::core::state::Stored;
 
 /// Serves machines that want to join.
@@ -179,6 +181,55 @@ impl Join for JoinService {
         let certificate = signed.map_err(|error| Refusal::invalid(sentence(&error)))?;
         tracing::info!(node = %id, had_expired = until < now, "renewed a node's certificate");
         Ok(Response::new(wire::RenewCertificateResponse { certificate, roots: cluster.roots() }))
+    }
+
+    async fn leave_cluster(
+        &self,
+        request: Request<wire::LeaveClusterRequest>,
+    ) -> Result<Response<wire::LeaveClusterResponse>, Status> {
+        let by = known_peer(&request)?.clone();
+        let id = by.node_id.ok_or_else(|| Refusal::denied("only nodes leave a cluster"))?;
+        self.leave(id, &by, request.into_inner()).await.map(Response::new)
+    }
+}
+
+impl JoinService {
+    /// One look at a node that wants to leave: what has to come next is begun.
+    async fn leave(
+        &self,
+        id: NodeId,
+        by: &Peer,
+        request: wire::LeaveClusterRequest,
+    ) -> Result<wire::LeaveClusterResponse, Status> {
+        let state = self.controller.read(false).await?.state;
+        // A removed one was turned away before.
+        let node = state.nodes.get(&id).ok_or_else(|| {
+            Refusal::unavailable(format!("this controller does not know node {id} yet"))
+        })?;
+        let tasks = state.index.loads.get(&id).map_or(0, |load| load.tasks);
+        if !request.force && node.availability != Availability::Drain {
+            let drain = wire::UpdateNodeRequest {
+                request_id: format!("{}-drain", request.request_id),
+                node: id.to_string(),
+                availability: wire::Availability::Drain.into(),
+                ..wire::UpdateNodeRequest::default()
+            };
+            self.audited(by, drain).await?;
+        } else if request.force || tasks == 0 {
+            let remove = wire::RemoveNodeRequest {
+                request_id: format!("{}-remove", request.request_id),
+                node: id.to_string(),
+                force: true,
+            };
+            self.audited(by, remove).await?;
+            return Ok(wire::LeaveClusterResponse { removed: true, tasks });
+        }
+        Ok(wire::LeaveClusterResponse { removed: false, tasks })
+    }
+
+    async fn audited<W: Write>(&self, by: &Peer, request: W) -> Result<(), Status> {
+        let audit = Audit::by(by, W::METHOD, request.object());
+        audit.answer(self.controller.write(request).await).map(drop)
     }
 }
 

@@ -134,6 +134,7 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         Dispatcher/Session           - x x - - -
         Join/GetRootCertificate      x x x x x x
         Join/JoinCluster             x x x x x x
+        Join/LeaveCluster            - x - - - -
         Join/RenewCertificate        - x x - - -
         Local/CreateClientBundle     - - - - - x
         Local/GetJoinTokens          - - - - - x

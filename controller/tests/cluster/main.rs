@@ -10,6 +10,7 @@ mod backup;
 mod faults;
 mod forming;
 mod host;
+mod leaving;
 mod lock;
 mod membership;
 mod released;

@@ -70,6 +70,8 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Dispatcher/Session", NODES),
     ("Join/GetRootCertificate", Callers::Anybody),
     ("Join/JoinCluster", Callers::Anybody),
+    // A controller's host asks its own controller, as root.
+    ("Join/LeaveCluster", Callers::Valid(&[PeerRole::Agent])),
     ("Join/RenewCertificate", Callers::EvenExpired(&[PeerRole::Controller, PeerRole::Agent])),
     ("Local/CreateClientBundle", LOCAL),
     ("Local/GetJoinTokens", LOCAL),

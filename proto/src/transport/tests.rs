@@ -159,6 +159,13 @@ impl join_server::Join for Front {
             roots: self.authority.roots_pem().to_owned(),
         }))
     }
+
+    async fn leave_cluster(
+        &self,
+        _: Request<wire::LeaveClusterRequest>,
+    ) -> Result<Response<wire::LeaveClusterResponse>, Status> {
+        Err(Status::unimplemented("nobody leaves here"))
+    }
 }
 
 struct Running {

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use swarm_proto::id::{NodeId, RaftId};
-use swarm_proto::object::TaskState;
+use swarm_proto::object::{Role, TaskState};
 use swarm_proto::transport::Identity;
 use swarm_proto::wire;
+use swarm_proto::wire::join_client::JoinClient;
 use tokio::time::{Instant, sleep};
 
 use crate::command::{Call, duration};
-use crate::connect::{Client, request_id};
+use crate::connect::{Client, Cluster, request_id};
 use crate::failure::Failure;
 use crate::host::unit;
 use crate::output;
@@ -47,6 +48,50 @@ pub(super) async fn run(leave: &Leave, call: &Call) -> Result<(), Failure> {
     let Some(identity) = identity else {
         return Err(Failure::refused("this host belongs to no cluster"));
     };
+    match identity.role {
+        Role::Agent => leave_as_agent(leave, &identity).await?,
+        Role::Controller => leave_as_controller(leave, &identity, call).await?,
+    }
+    output::talk(&format!("node {} is removed from the cluster", identity.node_id));
+    unit::stop()?;
+    forget(&leave.state_dir)?;
+    output::talk("this host belongs to no cluster any more; its volumes and images are kept");
+    Ok(())
+}
+
+/// A host without a controller asks the others in its own name, which may do no more than that.
+async fn leave_as_agent(leave: &Leave, identity: &Identity) -> Result<(), Failure> {
+    let cluster = Cluster::of_host(identity)?;
+    let request = wire::LeaveClusterRequest { request_id: request_id()?, force: leave.force };
+    let end = Instant::now() + leave.timeout;
+    loop {
+        let ask = async |channel| JoinClient::new(channel).leave_cluster(request.clone()).await;
+        match cluster.call_service(ask).await {
+            Ok(answer) if answer.removed => return Ok(()),
+            Ok(answer) if Instant::now() >= end => return Err(still_run(answer.tasks)),
+            Ok(_) => sleep(LOOK).await,
+            // By somebody else, or the answer that said so was lost.
+            Err(failure) if says_removed(&failure, identity.node_id) => return Ok(()),
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Whether a refusal is that the node is no member: the controllers say it to each call of a removed one.
+fn says_removed(failure: &Failure, node: NodeId) -> bool {
+    failure.message == format!("node {node} was removed from the cluster")
+}
+
+fn still_run(tasks: impl std::fmt::Display) -> Failure {
+    let hint = "the host stays drained; try again, or leave with --force: they are lost";
+    Failure::not_converged(format!("{tasks} tasks still run on this host")).hint(hint)
+}
+
+async fn leave_as_controller(
+    leave: &Leave,
+    identity: &Identity,
+    call: &Call,
+) -> Result<(), Failure> {
     let node = identity.node_id;
     let state = State::get(&call.cluster, false).await?;
     if state.cluster_id != identity.cluster_id {
@@ -65,14 +110,10 @@ pub(super) async fn run(leave: &Leave, call: &Call) -> Result<(), Failure> {
             force: true,
         };
         call.cluster.call(async |mut client| client.remove_node(request.clone()).await).await?;
-        output::talk(&format!("node {node} is removed from the cluster"));
     }
     if let Some(raft_id) = identity.raft_id {
         part(raft_id, call).await?;
     }
-    unit::stop()?;
-    forget(&leave.state_dir)?;
-    output::talk("this host belongs to no cluster any more; its volumes and images are kept");
     Ok(())
 }
 
@@ -117,10 +158,7 @@ async fn drain(node: NodeId, timeout: Duration, call: &Call) -> Result<(), Failu
             return Ok(());
         }
         if Instant::now() >= end {
-            let hint = "the host stays drained; try again, or leave with --force: they are lost";
-            return Err(
-                Failure::not_converged(format!("{left} tasks still run on this host")).hint(hint)
-            );
+            return Err(still_run(left));
         }
         sleep(LOOK).await;
     }
