@@ -9,7 +9,8 @@ use swarm_proto::object::{Node, NodeStatus, TaskState, TaskStatus};
 use super::{Observed, Plan};
 use crate::core::state::{State, tasks_on};
 
-/// Agents that vanish together are more likely cut off than dead: their tasks are replaced only after this time.
+/// Agents that vanish together are more likely cut off than dead: their tasks are replaced only after this time. So is
+/// the last one, whose tasks no other host could run: while its agent is replaced by the next release, they stay.
 const TOGETHER: Duration = Duration::from_secs(30);
 
 /// See the module.
@@ -39,7 +40,8 @@ pub fn plan(state: &State, observed: &Observed, now: Timestamp) -> Plan {
     plan
 }
 
-/// When a down node's tasks count as lost: at once, unless others went down with it, in all more than a third.
+/// When a down node's tasks count as lost: at once, unless others went down with it, in all more than a third, or no
+/// node is left for them.
 fn lost_at(state: &State, node: &Node) -> Timestamp {
     let together = |other: &Node| {
         let apart = other
@@ -49,7 +51,8 @@ fn lost_at(state: &State, node: &Node) -> Timestamp {
         other.status == NodeStatus::Down && apart <= TOGETHER
     };
     let vanished = state.nodes.values().filter(|other| together(other)).count();
-    if vanished > 1 && vanished * 3 > state.nodes.len() {
+    let none_left = state.nodes.values().all(|other| other.status != NodeStatus::Ready);
+    if none_left || (vanished > 1 && vanished * 3 > state.nodes.len()) {
         node.status_since.after(TOGETHER)
     } else {
         node.status_since
