@@ -322,7 +322,7 @@ impl Container {
             oom_killed: false,
             started_at_ms: None,
             finished_at_ms: u64::try_from(sys::wall_clock().as_millis()).unwrap_or(u64::MAX),
-            message: Some("its shim was killed, or the host lost power".into()),
+            message: Some("its shim was killed, or the host went down".into()),
         };
         record::write(&path, &lost, true)?;
         Ok(lost)

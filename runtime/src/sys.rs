@@ -7,6 +7,9 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
 use crate::cgroup::bpf::Instruction;
 use crate::message::MAX_FDS;
 use crate::seccomp::Filter;
@@ -410,6 +413,14 @@ pub(crate) fn ignore_signals(signals: &[libc::c_int]) {
         // SAFETY: SIG_IGN is valid for every signal.
         unsafe { libc::signal(*signal, libc::SIG_IGN) };
     }
+}
+
+/// Makes a signal readable, instead of having it delivered; also one that is ignored.
+pub(crate) fn signal_source(signal: Signal) -> io::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    mask.add(signal);
+    mask.thread_block()?;
+    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
 }
 
 /// Blocks all signals, so that they wait for [`next_signal`].

@@ -11,6 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::log::Log;
 use super::serve::{Held, Shim};
+use super::shutdown::Shutdown;
 use crate::cgroup::{Cgroup, CgroupError, Layout};
 use crate::init::{self, Setup};
 use crate::message::{self, CreateRequest, Reply};
@@ -115,6 +116,7 @@ pub(super) fn create(request: CreateRequest, fds: Vec<OwnedFd>) -> Result<Shim, 
         user: request.user,
         seccomp: request.seccomp,
     };
+    let shutdown = Shutdown::watch().map_err(step("watch for the host's shutdown"))?;
     record::write(&request.dir.join(record::CONTAINER_FILE), &record, false)?;
     undo.forget();
     let streams = match terminal {
@@ -126,8 +128,16 @@ pub(super) fn create(request: CreateRequest, fds: Vec<OwnedFd>) -> Result<Shim, 
         let _ = rustix::io::ioctl_fionbio(stream, true);
     }
     let passed = request.fd_names.into_iter().zip(fds).collect();
-    let held =
-        Held { pidfd: born.pidfd, channel: born.channel, streams, listener, log, passed, lock };
+    let held = Held {
+        pidfd: born.pidfd,
+        channel: born.channel,
+        streams,
+        listener,
+        log,
+        passed,
+        lock,
+        shutdown,
+    };
     Ok(Shim::new(request.dir, record, held))
 }
 

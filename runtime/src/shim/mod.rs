@@ -7,6 +7,7 @@
 mod create;
 mod log;
 mod serve;
+mod shutdown;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -63,8 +64,10 @@ fn leave_caller() -> std::io::Result<UnixStream> {
     }
     rustix::process::setsid()?;
     rustix::process::chdir("/")?;
-    // A signal meant for the caller's group or a host that shuts down its services one by one: the
-    // container decides when this process ends.
+    // It was run from a descriptor, whose number would be its name.
+    rustix::thread::set_name(c"swarm-shim")?;
+    // Signals meant for the caller's group: the container decides when this process ends. SIGTERM is
+    // read from a descriptor instead, once the container stands.
     sys::ignore_signals(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE]);
     Ok(socket)
 }

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use super::log::{Log, Stream};
+use super::shutdown::Shutdown;
 use crate::cgroup::Cgroup;
 use crate::message::{self, MAX_FRAME, Reply, Request};
 use crate::record::{self, ContainerRecord, ContainerStatus, ExitRecord};
@@ -51,6 +52,7 @@ pub(super) struct Held {
     pub(super) log: Log,
     pub(super) passed: Vec<(String, OwnedFd)>,
     pub(super) lock: File,
+    pub(super) shutdown: Shutdown,
 }
 
 /// A shim whose container is created.
@@ -69,6 +71,7 @@ pub(super) struct Shim {
     clients: Vec<Client>,
     start: Start,
     failure: Option<String>,
+    shutdown: Shutdown,
 }
 
 /// Which descriptor an event is about.
@@ -76,6 +79,7 @@ pub(super) struct Shim {
 enum Source {
     End,
     Listener,
+    Shutdown,
     Channel,
     Stream(Stream),
     Client(usize),
@@ -96,6 +100,7 @@ impl Shim {
             clients: Vec::new(),
             start: Start::Waiting,
             failure: None,
+            shutdown: held.shutdown,
         }
     }
 
@@ -117,6 +122,7 @@ impl Shim {
                 match source {
                     Source::End => ended = true,
                     Source::Listener => self.accept(),
+                    Source::Shutdown => drop(self.shutdown.has_begun()),
                     Source::Channel => self.hear_first_process(),
                     Source::Stream(stream) => drop(self.read_stream(stream)),
                     Source::Client(index) => self.serve_client(index),
@@ -125,15 +131,19 @@ impl Shim {
             if ended {
                 break;
             }
+            if self.shutdown.is_over() {
+                drop(self.kill(libc::SIGKILL, true));
+            }
         }
         self.end()
     }
 
     fn wait(&self) -> rustix::io::Result<Vec<Source>> {
-        let mut sources = vec![Source::End, Source::Listener];
+        let mut sources = vec![Source::End, Source::Listener, Source::Shutdown];
         let mut fds = vec![
             PollFd::new(&self.pidfd, PollFlags::IN),
             PollFd::new(&self.listener, PollFlags::IN),
+            PollFd::new(&self.shutdown, PollFlags::IN),
         ];
         if let Some(channel) = &self.channel {
             sources.push(Source::Channel);
@@ -149,7 +159,7 @@ impl Shim {
             sources.push(Source::Client(index));
             fds.push(PollFd::new(&client.socket, PollFlags::IN));
         }
-        poll(&mut fds, None)?;
+        poll(&mut fds, self.shutdown.left().as_ref())?;
         let ready = fds.iter().map(|fd| !fd.revents().is_empty());
         Ok(sources.into_iter().zip(ready).filter(|(_, ready)| *ready).map(|(s, _)| s).collect())
     }
@@ -302,7 +312,13 @@ impl Shim {
             self.failure.get_or_insert_with(|| "it was killed before its start".into());
         }
         let record = self.exit_record(status);
-        let written = record::write(&self.dir.join(record::EXIT_FILE), &record, true);
+        // What the host ended, whatever the program made of it, counts as lost with the host: it did not end by itself.
+        let lost = self.shutdown.has_begun();
+        let written = if lost {
+            Ok(())
+        } else {
+            record::write(&self.dir.join(record::EXIT_FILE), &record, true)
+        };
         let start = match &self.failure {
             Some(message) => Reply::Failed { message: message.clone() },
             None => Reply::Done,
@@ -317,8 +333,8 @@ impl Shim {
                 Some(Request::Start) => start.clone(),
                 Some(Request::Kill { .. }) => Reply::Done,
                 Some(Request::Fds) => Reply::Fds { names: Vec::new() },
-                Some(Request::Wait | Request::Status) => Reply::Exited(record.clone()),
-                None => continue,
+                Some(Request::Wait | Request::Status) if !lost => Reply::Exited(record.clone()),
+                Some(Request::Wait | Request::Status) | None => continue,
             };
             let _ = message::send(&self.clients[index].socket, &reply, &[]);
         }

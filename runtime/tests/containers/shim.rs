@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use swarm_runtime::{Container, ContainerStatus};
@@ -47,11 +48,37 @@ fn the_shim_belongs_to_nobody() {
     let stat = fs::read_to_string(format!("/proc/{}/stat", container.shim_pid())).unwrap();
     let fields: Vec<_> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     assert_eq!(fields[3], container.shim_pid().to_string(), "it leads its own session");
-    // A signal to the caller's group, or a host that stops services, is not its end.
-    for signal in [Signal::HUP, Signal::INT, Signal::TERM] {
+    // A signal to the caller's group is not its end.
+    for signal in [Signal::HUP, Signal::INT, Signal::QUIT] {
         kill_process(shim(&container), signal).unwrap();
     }
     assert!(matches!(container.status().unwrap(), ContainerStatus::Running { .. }));
+}
+
+#[test]
+fn what_the_host_ends_when_it_shuts_down_counts_as_lost_with_it() {
+    let mut fixture = Fixture::script("trap 'exit 0' TERM; echo ready; while :; do sleep 1; done");
+    let container = fixture.start();
+    eventually("the program is ready", || fixture.said().contains("ready"));
+    kill_process(shim(&container), Signal::TERM).unwrap();
+    kill_process(Pid::from_raw(first_pid(&container)).unwrap(), Signal::TERM).unwrap();
+    let record = container.wait().unwrap();
+    assert_eq!((record.code, record.signal), (137, Some(9)), "not 0: it did not end by itself");
+    assert!(record.message.unwrap().contains("the host went down"));
+}
+
+#[test]
+fn a_program_that_ignores_the_hosts_shutdown_is_killed() {
+    let mut fixture = Fixture::script("trap '' TERM; echo ready; sleep 1000 & sleep 1000");
+    let container = fixture.start();
+    eventually("the program is ready", || fixture.said().contains("ready"));
+    kill_process(shim(&container), Signal::TERM).unwrap();
+    assert!(matches!(container.status().unwrap(), ContainerStatus::Running { .. }));
+    let begun = Instant::now();
+    assert_eq!(container.wait().unwrap().signal, Some(9));
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(8) && took < Duration::from_secs(40), "{took:?}");
+    assert!(container.cgroup().processes().unwrap().is_empty());
 }
 
 #[test]
