@@ -17,8 +17,6 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 pub struct Wish {
     /// How far it shall come: `Ready`, `Running`, `Shutdown` or `Remove`.
     pub desired: TaskState,
-    /// Not to be started before.
-    pub start_after: Option<Timestamp>,
     /// How long after the stop signal the kill comes.
     pub grace: Duration,
     /// For restarts without a controller.
@@ -30,7 +28,6 @@ impl Wish {
     pub fn of(task: &TaskAssignment) -> Self {
         Self {
             desired: task.desired,
-            start_after: task.start_after,
             grace: task.container.stop_grace_period,
             restart: task.restart,
         }
@@ -115,13 +112,13 @@ pub fn next(wish: &Wish, actual: &Actual, now: Timestamp, cut_off: bool) -> Step
         Presence::Exited => Step::Settle,
         Presence::Running if actual.status.state < TaskState::Running => Step::BecomeRunning,
         Presence::Running => Step::Await(None),
-        // It ran, and is gone without a record: the host lost power.
+        // It ran, and is gone without a record: the host went down.
         Presence::Absent if actual.status.state == TaskState::Running => Step::Settle,
-        Presence::Absent | Presence::Created => towards_start(wish, actual, now),
+        Presence::Absent | Presence::Created => towards_start(wish, actual),
     }
 }
 
-fn towards_start(wish: &Wish, actual: &Actual, now: Timestamp) -> Step {
+fn towards_start(wish: &Wish, actual: &Actual) -> Step {
     let state = actual.status.state;
     if state < TaskState::Accepted {
         return Step::Accept;
@@ -138,10 +135,8 @@ fn towards_start(wish: &Wish, actual: &Actual, now: Timestamp) -> Step {
     if wish.desired < TaskState::Running {
         return Step::Await(None);
     }
-    match wish.start_after {
-        Some(time) if time > now => Step::Await(Some(time)),
-        _ => Step::Start,
-    }
+    // A pause before a restart is the controller's to keep, who then wishes it to run: this host's clock may be wrong.
+    Step::Start
 }
 
 fn towards_end(wish: &Wish, actual: &Actual, now: Timestamp) -> Step {
@@ -169,7 +164,8 @@ fn after_end(wish: &Wish, actual: &Actual, now: Timestamp, cut_off: bool) -> Ste
     }
     match restart_at(&wish.restart, actual) {
         None => Step::Await(None),
-        Some(time) if time > now => Step::Await(Some(time)),
+        // One that ended in the future was noted before the clock was set back, perhaps by years.
+        Some(time) if time > now && actual.status.since <= now => Step::Await(Some(time)),
         Some(_) => Step::Restart,
     }
 }
@@ -199,12 +195,7 @@ mod tests {
     use TaskState as S;
 
     fn wish(desired: TaskState) -> Wish {
-        Wish {
-            desired,
-            start_after: None,
-            grace: Duration::from_secs(10),
-            restart: RestartPolicy::default(),
-        }
+        Wish { desired, grace: Duration::from_secs(10), restart: RestartPolicy::default() }
     }
 
     fn actual(state: TaskState, container: Presence) -> Actual {
@@ -257,13 +248,10 @@ mod tests {
     }
 
     #[test]
-    fn a_ready_task_waits_for_its_time() {
+    fn a_ready_task_waits_until_it_shall_run() {
         let ready = actual(S::Ready, Absent);
         assert_eq!(next(&wish(S::Ready), &ready, NOW, false), Step::Await(None));
-        let later = Wish { start_after: Some(Timestamp(60_000)), ..wish(S::Running) };
-        let expected = Step::Await(Some(Timestamp(60_000)));
-        assert_eq!(next(&later, &ready, NOW, false), expected);
-        assert_eq!(next(&later, &ready, Timestamp(60_000), false), Step::Start);
+        assert_eq!(next(&wish(S::Running), &ready, NOW, false), Step::Start);
     }
 
     #[test]
@@ -315,6 +303,7 @@ mod tests {
         assert_eq!(next(&any, &complete, NOW, true), Step::Restart);
         let early = Timestamp(2_000);
         assert_eq!(next(&any, &failed, early, true), Step::Await(Some(Timestamp(6_000))));
+        assert_eq!(next(&any, &failed, Timestamp(999), true), Step::Restart, "set back");
         let heard = Actual { reported: true, ..failed.clone() };
         assert_eq!(next(&any, &heard, NOW, true), Step::Await(None), "the controller replaces it");
 
