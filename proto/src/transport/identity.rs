@@ -114,14 +114,7 @@ impl Identity {
             Err(source) => return Err(IdentityError::Read { path: folder, source }),
         };
         // Written last: without it there is no identity yet.
-        let path = folder.join(FACTS);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(IdentityError::Read { path, source }),
-        };
-        let facts: Facts = serde_json::from_str(&text)
-            .map_err(|source| IdentityError::Damaged { path, source })?;
+        let Some(facts) = Facts::read(&folder)? else { return Ok(None) };
         let certificate_pem = read(&folder, CERTIFICATE)?;
         let key_pem = fitting_key(&folder, &certificate_pem)?;
         Ok(Some(Self {
@@ -142,18 +135,18 @@ impl Identity {
         let failed = |source| IdentityError::Write { path: folder.clone(), source };
         fs::create_dir_all(&folder).map_err(failed)?;
         // Controller and agent of a host may renew at once: the files of one write belong together.
-        let _alone =
-            File::open(&folder).and_then(|open| open.lock().map(|()| open)).map_err(failed)?;
+        let _alone = alone(&folder)?;
         write(&folder, ROOT, &self.ca_pem, 0o644)?;
         write(&folder, NEXT_KEY, self.key_pem.reveal(), 0o600)?;
         write(&folder, CERTIFICATE, &self.certificate_pem, 0o644)?;
         fs::rename(folder.join(NEXT_KEY), folder.join(KEY))
             .and_then(|()| sync_folder(&folder))
             .map_err(failed)?;
-        self.save_facts(&folder)
+        self.facts().write(&folder)
     }
 
-    /// Remembers another list of controllers, in memory and on disk. Says whether it was another.
+    /// Remembers another list of controllers, in memory and on disk. Says whether it was another. The rest stays on disk as
+    /// it is: another program of the host may have made it another since this identity was read.
     pub fn update_controllers(
         &mut self,
         state_dir: &Path,
@@ -163,7 +156,10 @@ impl Identity {
             return Ok(false);
         }
         self.controllers = controllers.to_vec();
-        self.save_facts(&Self::folder(state_dir))?;
+        let folder = Self::folder(state_dir);
+        let _alone = alone(&folder)?;
+        let present = Facts::read(&folder)?.unwrap_or_else(|| self.facts());
+        Facts { controllers: controllers.to_vec(), ..present }.write(&folder)?;
         Ok(true)
     }
 
@@ -183,17 +179,40 @@ impl Identity {
         Self { certificate_pem, key_pem, ca_pem, ..self }
     }
 
-    fn save_facts(&self, folder: &Path) -> Result<(), IdentityError> {
-        let facts = Facts {
+    fn facts(&self) -> Facts {
+        Facts {
             cluster_id: self.cluster_id.clone(),
             node_id: self.node_id,
             raft_id: self.raft_id,
             role: self.role,
             controllers: self.controllers.clone(),
+        }
+    }
+}
+
+impl Facts {
+    /// What is on disk; `None` when there is no identity.
+    fn read(folder: &Path) -> Result<Option<Self>, IdentityError> {
+        let path = folder.join(FACTS);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(IdentityError::Read { path, source }),
         };
-        let text = serde_json::to_string_pretty(&facts).expect("plain fields become JSON");
+        let facts = serde_json::from_str(&text);
+        facts.map(Some).map_err(|source| IdentityError::Damaged { path, source })
+    }
+
+    fn write(&self, folder: &Path) -> Result<(), IdentityError> {
+        let text = serde_json::to_string_pretty(self).expect("plain fields become JSON");
         write(folder, FACTS, &format!("{text}\n"), 0o644)
     }
+}
+
+/// Keeps other programs of the host from reading and writing an identity while the file that is answered stays open.
+fn alone(folder: &Path) -> Result<File, IdentityError> {
+    let locked = File::open(folder).and_then(|open| open.lock().map(|()| open));
+    locked.map_err(|source| IdentityError::Write { path: folder.to_owned(), source })
 }
 
 fn fitting_key(folder: &Path, certificate_pem: &str) -> Result<Secret, IdentityError> {

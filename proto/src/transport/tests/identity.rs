@@ -86,7 +86,15 @@ fn an_identity_comes_back_from_disk() {
     assert!(!saved.update_controllers(state.path(), &same).unwrap());
     let more = ["10.0.0.1:2377".to_owned(), "10.0.0.2:2377".to_owned()];
     assert!(saved.update_controllers(state.path(), &more).unwrap());
-    assert_eq!(Identity::load(state.path()).unwrap(), Some(saved));
+    assert_eq!(Identity::load(state.path()).unwrap(), Some(saved.clone()));
+
+    // What another program has made of it meanwhile is not taken back.
+    let restored = Identity { raft_id: Some(RaftId(1004)), ..saved.clone() };
+    restored.save(state.path()).unwrap();
+    let one = ["10.0.0.1:2377".to_owned()];
+    assert!(saved.update_controllers(state.path(), &one).unwrap());
+    let expected = Identity { controllers: one.to_vec(), ..restored };
+    assert_eq!(Identity::load(state.path()).unwrap(), Some(expected));
 
     let folder = Identity::folder(state.path());
     let mode = folder.join("node.key").metadata().unwrap().permissions().mode();
