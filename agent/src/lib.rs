@@ -10,6 +10,7 @@ mod durable;
 pub mod exec;
 pub mod executor;
 pub mod image;
+pub mod incarnation;
 pub mod inspection;
 pub mod journal;
 pub mod log;

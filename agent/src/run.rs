@@ -1,5 +1,6 @@
 //! Puts the agent together and runs it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use swarm_proto::failure::sentence;
 use swarm_proto::object::Role;
 use swarm_proto::rehearsal::SimulatedNodeError;
 use swarm_proto::transport::{self, Identity, IdentityError, Keeper, Peer, Tls, TlsError};
+use swarm_proto::wire::agent_server::AgentServer;
 use swarm_runtime::ShimProgram;
 use swarm_runtime::kernel::Namespace;
 use tokio::net::TcpListener;
@@ -22,6 +24,7 @@ use crate::controllers::Controllers;
 use crate::description::{Describer, Fixed};
 use crate::executor::{Executor, ExecutorConfig, HostExecutor, TaskError};
 use crate::image::{ImageError, Images};
+use crate::incarnation::{IncarnationError, Latest};
 use crate::journal::{Journal, JournalError};
 use crate::network::{NetworkConfig, NetworkError, Networks};
 use crate::server::AgentService;
@@ -81,6 +84,9 @@ pub enum RunError {
     /// The volumes cannot be used.
     #[error(transparent)]
     Volumes(#[from] VolumeError),
+    /// It cannot be told which controllers to believe.
+    #[error(transparent)]
+    Incarnation(#[from] IncarnationError),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -136,6 +142,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let executor = Arc::new(executor(&config, &agent, address, &images).await?);
     let board = Arc::new(Board::default());
     let (cut_off, in_reach) = watch::channel(false);
+    let latest = Latest::open(&agent, &identity.cluster_id)?;
     let journal = Journal::open(&agent.join("journal"))?;
     let means = Arc::clone(&executor) as Arc<dyn Executor>;
     let worker = Worker::start(journal, Arc::clone(&means), Arc::clone(&board), in_reach).await;
@@ -148,10 +155,38 @@ async fn serve(config: Config) -> Result<(), RunError> {
         (identity.node_id, hostname),
     );
     let port = config.port;
-    let listener = listen(port).await?;
     let controllers = Arc::new(Controllers::default());
-    let incoming = controllers.connections().accept(listener, Arc::clone(&tls));
-    let members = Arc::clone(&controllers);
+    answer(&config, service, &controllers, &tls).await?;
+    let fixed =
+        Fixed { address, port, labels: config.engine_labels.clone(), tls: Arc::clone(&tls) };
+    let describer = Describer::new(fixed);
+    let sessions = Sessions {
+        identity,
+        state_dir: config.state_dir,
+        tls,
+        controllers,
+        worker,
+        board,
+        executor: means,
+        describer,
+        latest,
+        turned_away: BTreeSet::new(),
+        cut_off,
+    };
+    sessions.run().await;
+    Ok(())
+}
+
+/// Answers controllers on the network, and who is root on this host on a socket.
+async fn answer(
+    config: &Config,
+    service: AgentServer<AgentService>,
+    controllers: &Arc<Controllers>,
+    tls: &Arc<Tls>,
+) -> Result<(), RunError> {
+    let listener = listen(config.port).await?;
+    let incoming = controllers.connections().accept(listener, Arc::clone(tls));
+    let members = Arc::clone(controllers);
     let members = Arc::new(move |_: &str, peer: &Peer| members.check(peer));
     let server = transport::guarded_server(members)
         .add_service(service.clone())
@@ -165,14 +200,6 @@ async fn serve(config: Config) -> Result<(), RunError> {
         .await
         .map_err(|source| RunError::Socket { path: socket, source })?;
     tokio::spawn(until_error(transport::server().add_service(service).serve_with_incoming(local)));
-    let fixed =
-        Fixed { address, port, labels: config.engine_labels.clone(), tls: Arc::clone(&tls) };
-    let describer = Describer::new(fixed);
-    let state_dir = config.state_dir;
-    let executor = means;
-    Sessions { identity, state_dir, tls, controllers, worker, board, executor, describer, cut_off }
-        .run()
-        .await;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! Any controller will do, for followers relay. A session that falls silent, loses a message or is told goodbye is
 //! ended, and the next begins with a complete picture of both sides.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,10 @@ use futures_util::stream::FuturesUnordered;
 use swarm_proto::assignment::AssignmentDiff;
 use swarm_proto::convert::ConvertError;
 use swarm_proto::failure::sentence;
-use swarm_proto::transport::{self, CONTROLLER_NAME, ConnectError, Identity, MAX_MESSAGE, Tls};
+use swarm_proto::object::Incarnation;
+use swarm_proto::transport::{
+    self, CONTROLLER_NAME, ConnectError, Identity, MAX_MESSAGE, Tls, tell_incarnation,
+};
 use swarm_proto::wire;
 use swarm_proto::wire::agent_message::Message as Say;
 use swarm_proto::wire::controller_message::Message as Heard;
@@ -20,13 +24,14 @@ use swarm_proto::wire::dispatcher_client::DispatcherClient;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
 use tonic::transport::Channel;
+use tonic::{Request, Streaming};
 
 use crate::board::Board;
 use crate::controllers::Controllers;
 use crate::description::Describer;
 use crate::executor::Executor;
+use crate::incarnation::{IncarnationError, Latest};
 use crate::journal::JournalError;
 use crate::sys;
 use crate::worker::Worker;
@@ -77,6 +82,8 @@ enum SessionError {
     Unexpected(&'static str),
     #[error(transparent)]
     Journal(#[from] JournalError),
+    #[error(transparent)]
+    Incarnation(#[from] IncarnationError),
     #[error("the stream to the controller is stuck")]
     Stuck,
 }
@@ -105,6 +112,10 @@ pub struct Sessions {
     pub executor: Arc<dyn Executor>,
     /// Looks at the host.
     pub describer: Describer,
+    /// Which controllers are to be believed.
+    pub latest: Latest,
+    /// `host:port` of controllers that gave no session since the last one: others are tried first.
+    pub turned_away: BTreeSet<String>,
     /// Told whether a controller is in reach.
     pub cut_off: watch::Sender<bool>,
 }
@@ -158,16 +169,11 @@ impl Sessions {
         let hello = self.hello().await;
         // Nothing waits in a new channel.
         sender.try_send(message(Say::Hello(hello))).map_err(|_| SessionError::Stuck)?;
-        let mut client = DispatcherClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        let open = client.session(ReceiverStream::new(receiver));
-        let slow = |_| SessionError::Slow(address.clone());
-        let mut stream = timeout(WELCOME_LIMIT, open).await.map_err(slow)??.into_inner();
-        let welcome = timeout(WELCOME_LIMIT, next(&mut stream)).await.map_err(slow)??;
-        let welcome = match welcome {
-            Heard::Welcome(welcome) => welcome,
-            Heard::Goodbye(goodbye) => return Err(said_goodbye(goodbye, preferred)),
-            _ => return Err(SessionError::Unexpected("something else than a welcome")),
-        };
+        let opened = self.open(&address, channel, receiver, preferred).await;
+        let (stream, welcome) = opened.inspect_err(|_| {
+            self.turned_away.insert(address.clone());
+        })?;
+        self.turned_away.clear();
         tracing::info!(controller = %address, "in session");
         *heard = Instant::now();
         *welcomed = Some(*heard);
@@ -186,6 +192,30 @@ impl Sessions {
         open.talk(stream, heartbeat, preferred, heard).await
     }
 
+    /// Asks for a session, of a controller that is to be believed.
+    async fn open(
+        &mut self,
+        address: &str,
+        channel: Channel,
+        outgoing: mpsc::Receiver<wire::AgentMessage>,
+        preferred: &mut Option<String>,
+    ) -> Result<(Streaming<wire::ControllerMessage>, wire::Welcome), SessionError> {
+        let mut client = DispatcherClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let mut request = Request::new(ReceiverStream::new(outgoing));
+        tell_incarnation(request.metadata_mut(), self.latest.incarnation());
+        let slow = |_| SessionError::Slow(address.to_owned());
+        let open = timeout(WELCOME_LIMIT, client.session(request));
+        let mut stream = open.await.map_err(slow)??.into_inner();
+        match timeout(WELCOME_LIMIT, next(&mut stream)).await.map_err(slow)?? {
+            Heard::Welcome(welcome) => {
+                self.latest.hear(Incarnation::from_wire(welcome.incarnation))?;
+                Ok((stream, welcome))
+            }
+            Heard::Goodbye(goodbye) => Err(said_goodbye(goodbye, preferred)),
+            _ => Err(SessionError::Unexpected("something else than a welcome")),
+        }
+    }
+
     /// Connects to whichever controller answers first, in the order of preference.
     async fn connect(&self, preferred: Option<String>) -> Result<(String, Channel), SessionError> {
         let mut addresses: Vec<String> = preferred.into_iter().collect();
@@ -197,6 +227,8 @@ impl Sessions {
         if addresses.is_empty() {
             return Err(SessionError::NoController);
         }
+        // One of an earlier incarnation may be the quickest to answer, each time.
+        addresses.sort_by_key(|address| self.turned_away.contains(address));
         let mut waiting = addresses.into_iter();
         let mut running = FuturesUnordered::new();
         let mut last = SessionError::NoController;

@@ -15,6 +15,7 @@ pub mod exec;
 pub mod fatal;
 pub mod hub;
 pub mod images;
+pub mod incarnation;
 pub mod inspection;
 pub mod join_service;
 pub mod limiter;

@@ -282,7 +282,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::{FormerAuthority, Secret};
+    use crate::object::{FormerAuthority, Incarnation, Secret};
     use crate::version::replicated_fields;
 
     /// Later fields that an older controller may pass over, each for a reason.
@@ -310,6 +310,9 @@ mod tests {
         let cluster = match field {
             "Action.set_cluster_version" => return Action::SetClusterVersion(ClusterVersion(2)),
             "Cluster.vni_base" => Cluster { vni_base: 5000, ..cluster() },
+            "Cluster.incarnation" | "Incarnation.number" | "Incarnation.mark" => {
+                Cluster { incarnation: Incarnation::first(7), ..cluster() }
+            }
             "Cluster.unlock_key" => Cluster { unlock_key: Some(Secret::default()), ..cluster() },
             field
                 if field == "Cluster.former_authority" || field.starts_with("FormerAuthority.") =>

@@ -1,6 +1,7 @@
 //! What the replicated state holds. Spec is the user's, status is the agent's, desired is the controller's.
 
 mod cluster;
+mod incarnation;
 mod network;
 mod node;
 mod service;
@@ -9,6 +10,7 @@ mod task;
 mod volume;
 
 pub use cluster::{Cluster, FormerAuthority, Secret};
+pub use incarnation::{Incarnation, ParseIncarnationError};
 pub use network::{Attachment, Network, NodeAttachment};
 pub use node::{Availability, Listener, Node, NodeDescription, NodeStatus, Role};
 pub use service::{AllocatedPort, Service, Vip};

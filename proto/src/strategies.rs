@@ -16,9 +16,9 @@ use crate::assignment::{
 };
 use crate::id::{Digest, NetworkId, NodeId, RaftId, ServiceId, Slot, TaskId, Timestamp, VolumeId};
 use crate::object::{
-    AllocatedPort, Attachment, Availability, Cluster, FilledFrom, FormerAuthority, Listener,
-    Network, Node, NodeAttachment, NodeDescription, NodeStatus, Role, Secret, Service, Stack, Task,
-    TaskState, TaskStatus, Vip, Volume, VolumeHolding,
+    AllocatedPort, Attachment, Availability, Cluster, FilledFrom, FormerAuthority, Incarnation,
+    Listener, Network, Node, NodeAttachment, NodeDescription, NodeStatus, Role, Secret, Service,
+    Stack, Task, TaskState, TaskStatus, Vip, Volume, VolumeHolding,
 };
 use crate::spec::{
     Constraint, ConstraintKey, ContainerSpec, EndpointMode, ImageSpec, Mount, MountSource,
@@ -267,6 +267,11 @@ strategy! {
         vni_base: 1..=u32::MAX,
         former_authority: option::of(former_authority()),
         unlock_key: option::of(text().prop_map(Secret::new)),
+        incarnation: incarnation(),
+    }
+    fn incarnation -> Incarnation {
+        number: any::<u64>(),
+        mark: any::<u64>(),
     }
     fn former_authority -> FormerAuthority {
         certificate: text(),

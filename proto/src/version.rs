@@ -8,7 +8,7 @@
 //! | version | brought |
 //! | --- | --- |
 //! | 1 | everything of release 0.1.0 |
-//! | 2 | the cluster version itself, the certificate authority's replacement, locked clusters, the choice of pools and VNIs |
+//! | 2 | the cluster version itself, the certificate authority's replacement, locked clusters, the choice of pools and VNIs, incarnations |
 //!
 //! `versions.txt` beside the .proto files says the same of each field.
 

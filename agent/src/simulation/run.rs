@@ -1,6 +1,6 @@
 //! Runs the nodes that one host of a lab plays: its own, and those in `simulated/` of its state folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::controllers::Controllers;
 use crate::description::{Describer, Fixed};
 use crate::executor::Executor;
+use crate::incarnation::Latest;
 use crate::journal::Journal;
 use crate::run::{
     RunError, advertised, keep_certificate, listen, until_error, until_told, wait_for_identity,
@@ -90,9 +91,21 @@ async fn play(config: &Config, state_dir: PathBuf, port: u16) -> Result<(), RunE
     serve(port, service, &controllers, &tls).await?;
     let fixed = Fixed { address, port, labels: BTreeMap::new(), tls: Arc::clone(&tls) };
     let describer = Describer::simulated(fixed, node.description);
-    Sessions { identity, state_dir, tls, controllers, worker, board, executor, describer, cut_off }
-        .run()
-        .await;
+    let latest = Latest::open(&agent, &identity.cluster_id)?;
+    let sessions = Sessions {
+        identity,
+        state_dir,
+        tls,
+        controllers,
+        worker,
+        board,
+        executor,
+        describer,
+        latest,
+        turned_away: BTreeSet::new(),
+        cut_off,
+    };
+    sessions.run().await;
     Ok(())
 }
 

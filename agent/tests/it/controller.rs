@@ -269,6 +269,7 @@ impl Script {
             controller_nodes: Vec::new(),
             vxlan_port: 4789,
             roots: String::new(),
+            incarnation: None,
         };
         let assignments = wire::Assignments { complete: true, sequence: 1, diff: Some(diff) };
         {

@@ -489,16 +489,16 @@ pub struct Restored {
     pub raft_id: RaftId,
 }
 
-/// Makes a new cluster with one controller out of a backup's state (a `StateSnapshot`) and term. `None` when the host
-/// is a node that the backup does not know.
+/// Makes a new cluster with one controller out of a backup's state (a `StateSnapshot`) and term; `mark` is random, for
+/// its incarnation. `None` when the host is a node that the backup does not know.
 pub fn restore(
     backup: &[u8],
     term: u64,
     host: &RestoringHost,
     controller_address: &str,
-    now: Timestamp,
+    (now, mark): (Timestamp, u64),
 ) -> Result<Option<Restored>, StartError> {
-    let mut state = State::from_bytes(backup)?.restored(now);
+    let mut state = State::from_bytes(backup)?.restored(now, mark);
     let joined = match host {
         RestoringHost::Known(node) => {
             state.make_first_controller(*node, controller_address).map(|raft_id| (*node, raft_id))

@@ -23,14 +23,17 @@ pub struct Survivor {
 }
 
 /// Keeps everything that the survivor's log holds, also what it does not know to be committed: that may have been
-/// acknowledged. The nodes of the other controllers stay as agents'.
+/// acknowledged. The nodes of the other controllers stay as agents'. `mark` is random, for the cluster's new incarnation.
 pub fn survive(
     recovered: &Recovered,
     node: NodeId,
     now: Timestamp,
+    mark: u64,
 ) -> Result<Survivor, StartError> {
     let mut state = replay(recovered)?;
     let unknown = |what: &str| StartError::Recovered(format!("the log does not know {what}"));
+    let mut cluster = state.cluster.as_deref().cloned().ok_or_else(|| unknown("a cluster"))?;
+    cluster.incarnation = cluster.incarnation.next(state.clock.max(now), mark);
     let own = state.nodes.get(&node).ok_or_else(|| unknown("this host's node"))?;
     let address = own.controller_address.clone();
     let address = address.ok_or_else(|| unknown("this host as a controller"))?;
@@ -39,7 +42,12 @@ pub fn survive(
         || state.nodes.values().filter(|other| other.id != node && other.raft_id.is_some());
     let given_up = others().map(|other| other.description.hostname.clone()).collect();
     let give_up = |id: NodeId| Action::SetNodeController { node: id, controller: None };
-    let mut actions: Vec<Action> = others().map(|other| give_up(other.id)).collect();
+    let mut actions = vec![Action::SetCluster(Box::new(cluster))];
+    if state.cluster_version < ClusterVersion::NEWEST {
+        // Its only controller is this program.
+        actions.push(Action::SetClusterVersion(ClusterVersion::NEWEST));
+    }
+    actions.extend(others().map(|other| give_up(other.id)));
     actions.push(Action::SetNodeController { node, controller: Some((raft_id, address)) });
     let groups = vec![Group { actions, ..Group::default() }];
     let applied = state::apply(&mut state, &Entry { time: now, checksum: 0, groups });

@@ -3,11 +3,11 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use swarm_proto::id::{NodeId, RaftId};
-use swarm_proto::object::{Cluster, Role};
+use swarm_proto::object::{Cluster, Incarnation, Role};
 use swarm_proto::transport::{Authority, AuthorityError, Identity, IdentityError};
 use tonic::Status;
 
@@ -16,6 +16,10 @@ use crate::config::Config;
 
 /// The header of a refusal that says how the caller ended.
 const HEADER: &str = "swarm-departure";
+const DEMOTED: &str = "demoted";
+const REMOVED: &str = "removed";
+/// Before the incarnation.
+const SUPERSEDED: &str = "superseded ";
 
 /// How a controller came to be none any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub enum Departure {
     Demoted,
     /// Its node is no member of the cluster any more.
     Removed,
+    /// Its cluster was restored or forced anew, and is this incarnation now.
+    Superseded(Incarnation),
 }
 
 /// Why a demoted controller's host could not be made an agent's.
@@ -39,7 +45,17 @@ pub enum DepartureError {
     #[error("cannot remove {}", path.display())]
     Remove {
         /// Which folder.
-        path: std::path::PathBuf,
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The log could not be put aside.
+    #[error("cannot rename {} to {}", from.display(), to.display())]
+    PutAside {
+        /// Which folder.
+        from: PathBuf,
+        /// Its new name.
+        to: PathBuf,
         /// Why.
         source: io::Error,
     },
@@ -48,20 +64,22 @@ pub enum DepartureError {
 impl Departure {
     /// Says so in a refusal, for the caller's program.
     pub fn mark(self, mut status: Status) -> Status {
-        let word = match self {
-            Self::Demoted => "demoted",
-            Self::Removed => "removed",
+        let text = match self {
+            Self::Demoted => String::from(DEMOTED),
+            Self::Removed => String::from(REMOVED),
+            Self::Superseded(by) => format!("{SUPERSEDED}{by}"),
         };
-        status.metadata_mut().insert(HEADER, tonic::metadata::MetadataValue::from_static(word));
+        let text = text.try_into().expect("words and digits may stand in a header");
+        status.metadata_mut().insert(HEADER, text);
         status
     }
 
     /// What a refusal says of this controller.
     pub fn told(status: &Status) -> Option<Self> {
         match status.metadata().get(HEADER)?.to_str().ok()? {
-            "demoted" => Some(Self::Demoted),
-            "removed" => Some(Self::Removed),
-            _ => None,
+            DEMOTED => Some(Self::Demoted),
+            REMOVED => Some(Self::Removed),
+            text => text.strip_prefix(SUPERSEDED)?.parse().ok().map(Self::Superseded),
         }
     }
 }
@@ -109,6 +127,24 @@ pub fn become_agent(
     remove(&config.raft_dir())
 }
 
+/// Puts the log of a superseded controller aside and makes its host an agent's. Answers with where the log is kept: it may
+/// be the better one, if the cluster was restored by mistake.
+pub fn put_aside(
+    config: &Config,
+    cluster: &Cluster,
+    identity: &Identity,
+) -> Result<PathBuf, DepartureError> {
+    let from = config.raft_dir();
+    let to = config.state_dir.join(format!("controller.of-{}", cluster.incarnation));
+    fs::rename(&from, &to).map_err(|source| DepartureError::PutAside {
+        from,
+        to: to.clone(),
+        source,
+    })?;
+    become_agent(config, cluster, identity)?;
+    Ok(to)
+}
+
 fn remove(path: &Path) -> Result<(), DepartureError> {
     match fs::remove_dir_all(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -127,7 +163,8 @@ mod tests {
     fn a_refusal_carries_what_it_means() {
         let plain = Status::permission_denied("no");
         assert_eq!(Departure::told(&plain), None);
-        for departure in [Departure::Demoted, Departure::Removed] {
+        let by = Incarnation { number: 2, mark: 10 };
+        for departure in [Departure::Demoted, Departure::Removed, Departure::Superseded(by)] {
             assert_eq!(Departure::told(&departure.mark(plain.clone())), Some(departure));
         }
     }

@@ -9,7 +9,7 @@ use futures_util::{Stream, StreamExt as _};
 use swarm_proto::assignment::VolumeReport;
 use swarm_proto::convert::{ConvertError, Fields};
 use swarm_proto::id::{NetworkId, NodeId, TaskId};
-use swarm_proto::object::TaskStatus;
+use swarm_proto::object::{Incarnation, TaskStatus};
 use swarm_proto::transport::{MAX_MESSAGE, known_peer};
 use swarm_proto::wire;
 use swarm_proto::wire::agent_message::Message as Spoken;
@@ -23,6 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::controller::{Controller, LEADER_PATIENCE, Leader};
+use super::incarnation;
 use super::raft_thread::{Session, ToSession};
 use super::refusal::Refusal;
 use crate::core::{FromAgent, ToAgent};
@@ -48,6 +49,7 @@ impl Dispatcher for DispatcherService {
     ) -> Result<Response<Messages>, Status> {
         let peer = known_peer(&request)?;
         let node = peer.node_id.ok_or_else(|| Refusal::denied("no node's certificate"))?;
+        incarnation::check_agent(&self.0.hub, request.metadata())?;
         let spoken = request.into_inner();
         let leader = reachable_leader(&self.0).await?;
         let messages: Messages = match leader {
@@ -177,7 +179,8 @@ async fn relay(
     });
     let mut leader =
         RaftClient::new(controller.leader_channel(&address)).max_decoding_message_size(MAX_MESSAGE);
-    let answer = leader.relay_session(marked).await.map_err(|status| {
+    let request = incarnation::stamp(&controller.hub, marked);
+    let answer = leader.relay_session(request).await.map_err(|status| {
         let why = format!("the leader at {address} does not take sessions: {}", status.message());
         Status::from(Refusal::unavailable(why))
     })?;
@@ -218,6 +221,8 @@ fn to_wire(controller: &Controller, message: ToAgent) -> wire::ControllerMessage
                 controller_nodes: nodes(),
                 vxlan_port: vxlan_port.into(),
                 roots: controller.roots(),
+                incarnation: incarnation::own(&controller.hub.view())
+                    .and_then(Incarnation::to_wire),
             })
         }
         ToAgent::Assignments { complete, sequence, diff } => {

@@ -22,6 +22,7 @@ use tonic::metadata::MetadataValue;
 
 use super::departure::Departure;
 use super::hub::{Hub, View};
+use super::incarnation;
 use super::raft_service::{KNOWS, RAFT_ID, RELEASE};
 use super::raft_thread::{CoreHandle, Transmit};
 use crate::core::SnapshotMessage;
@@ -187,7 +188,7 @@ impl Peers {
         &self,
         messages: mpsc::Receiver<Vec<u8>>,
     ) -> Request<impl Stream<Item = wire::RaftMessages> + use<>> {
-        let mut request = Request::new(pieces(messages));
+        let mut request = incarnation::stamp(&self.hub, pieces(messages));
         let headers = request.metadata_mut();
         headers.insert(RAFT_ID, self.own.0.into());
         headers.insert(KNOWS, ClusterVersion::NEWEST.0.into());
@@ -220,7 +221,7 @@ impl Peers {
             }
         };
         let mut client = RaftClient::new(channel);
-        let send = client.snapshot(ReceiverStream::new(stream));
+        let send = client.snapshot(incarnation::stamp(&self.hub, ReceiverStream::new(stream)));
         let (answer, ()) = tokio::join!(timeout(SNAPSHOT_PATIENCE, send), feed);
         match answer {
             Ok(Ok(_)) => Ok(()),

@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::controller::Controller;
 use super::departure::Departure;
 use super::dispatcher;
+use super::incarnation;
 use super::membership::{leaving, was_removed};
 use super::peers::receive_snapshot;
 use super::refusal::Refusal;
@@ -41,6 +42,7 @@ impl Raft for RaftService {
         request: Request<Streaming<wire::RaftMessages>>,
     ) -> Result<Response<wire::RaftMessagesEnd>, Status> {
         let caller = known_peer(&request)?.clone();
+        incarnation::check_controller(&self.0.hub, request.metadata())?;
         // Also one that has nothing to say to this controller must learn that it is none any more.
         let raft_id = request.metadata().get(RAFT_ID).and_then(|id| id.to_str().ok()?.parse().ok());
         if let Some(raft_id) = raft_id.map(RaftId) {
@@ -64,6 +66,7 @@ impl Raft for RaftService {
         request: Request<Streaming<wire::SnapshotChunk>>,
     ) -> Result<Response<wire::SnapshotEnd>, Status> {
         let sender = self.sender(known_peer(&request)?)?;
+        incarnation::check_controller(&self.0.hub, request.metadata())?;
         let received = receive_snapshot(request.into_inner()).await;
         let (message, data) = received.map_err(Status::data_loss)?;
         self.check(&sender, &message)?;
@@ -133,9 +136,10 @@ impl RaftService {
         Ok(Sender { raft_ids, departure })
     }
 
-    /// Refuses one that is no controller, and is not on its way out either.
+    /// Refuses one that is no controller of this cluster, and is not on its way out either.
     fn check_controller<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let sender = self.sender(known_peer(request)?)?;
+        incarnation::check_controller(&self.0.hub, request.metadata())?;
         match sender.departure.filter(|_| sender.raft_ids.is_some_and(|ids| ids.is_empty())) {
             Some(_) => Err(Refusal::denied("this node is no controller of the cluster").into()),
             None => Ok(()),

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use swarm_proto::backup::{self, BackupError};
 use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::object::{Cluster, Role};
-use swarm_proto::transport::{Authority, Identity};
+use swarm_proto::transport::{Authority, Identity, random_number};
 use swarm_proto::wire;
 
 use super::disk::{DiskStore, Store as _};
@@ -105,7 +105,8 @@ pub fn restore(
     }
     let host = restoring_host(config, &backup)?;
     let address = setup::advertised(config, advertise)?;
-    let begun = core::restore(&backup.state, backup.term, &host, &address, setup::now());
+    let when = (setup::now(), random_number().map_err(SetupError::from)?);
+    let begun = core::restore(&backup.state, backup.term, &host, &address, when);
     let begun = begun.map_err(|source| RestoreError::State { path: file.to_owned(), source })?;
     let begun = begun.ok_or_else(|| RestoreError::UnknownNode {
         node: if let RestoringHost::Known(node) = host { node } else { NodeId(0) },

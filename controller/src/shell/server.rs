@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_proto::id::{NodeId, RaftId};
-use swarm_proto::object::Role;
+use swarm_proto::object::{Incarnation, Role};
 use swarm_proto::transport::{
     self, Connections, Identity, IdentityError, MAX_MESSAGE, Peer, Tls, TlsError, accept_unix,
 };
@@ -85,6 +85,21 @@ pub enum RunError {
         /// What holds its identity and log.
         state_dir: PathBuf,
     },
+    /// Its cluster was restored or forced anew without it.
+    #[error(
+        "this controller belongs to incarnation {own} of its cluster, which was restored from a backup, or forced anew, as {by}: it stops for good, and the host's agent goes on; the log is kept in {}\n\nhint: to make the host a controller again: {command} --token TOKEN, with what `swarmctl cluster token controller` prints on a controller's host",
+        kept.display()
+    )]
+    Superseded {
+        /// The controller's incarnation.
+        own: Incarnation,
+        /// The cluster's.
+        by: Incarnation,
+        /// Where the log is.
+        kept: PathBuf,
+        /// What to run, but for the token.
+        command: String,
+    },
     /// A demoted controller's host could not be made an agent's.
     #[error(transparent)]
     Departure(#[from] DepartureError),
@@ -136,6 +151,7 @@ impl RunError {
                 | Self::LostLog { .. }
                 | Self::Demoted
                 | Self::Removed { .. }
+                | Self::Superseded { .. }
         )
     }
 }
@@ -234,14 +250,23 @@ fn depart(
     identity: &Identity,
     departure: Departure,
 ) -> RunError {
-    if departure == Departure::Removed {
-        let state_dir = config.state_dir.clone();
-        return RunError::Removed { node: identity.node_id, state_dir };
-    }
     let cluster = controller.hub.view().state.cluster;
-    match cluster.map(|cluster| departure::become_agent(config, &cluster, identity)) {
-        Some(Err(error)) => error.into(),
-        _ => RunError::Demoted,
+    match (departure, cluster) {
+        (Departure::Removed, _) => {
+            let state_dir = config.state_dir.clone();
+            RunError::Removed { node: identity.node_id, state_dir }
+        }
+        (Departure::Demoted, Some(cluster)) => {
+            let done = departure::become_agent(config, &cluster, identity);
+            done.map_or_else(RunError::from, |()| RunError::Demoted)
+        }
+        (Departure::Superseded(by), Some(cluster)) => {
+            let (own, command) = (cluster.incarnation, join_command(config));
+            let kept = departure::put_aside(config, &cluster, identity);
+            kept.map_or_else(RunError::from, |kept| RunError::Superseded { own, by, kept, command })
+        }
+        // It has not been let in: there is nothing to put in order.
+        (Departure::Demoted | Departure::Superseded(_), None) => RunError::Demoted,
     }
 }
 
@@ -251,11 +276,15 @@ fn refuse_lost_log(config: &Config, raft_id: RaftId) -> Result<(), RunError> {
     if !setup::is_lost(&folder) {
         return Ok(());
     }
-    let command = match &config.source {
+    Err(RunError::LostLog { folder, raft_id, command: join_command(config) })
+}
+
+/// How this host's controller is let in anew.
+fn join_command(config: &Config) -> String {
+    match &config.source {
         Some(file) => format!("swarm-controller --config {} join", file.display()),
         None => String::from("swarm-controller join"),
-    };
-    Err(RunError::LostLog { folder, raft_id, command })
+    }
 }
 
 pub(super) fn remove_socket(config: &Config) {

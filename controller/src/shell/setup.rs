@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
-use swarm_proto::object::{Cluster, Role, Secret};
+use swarm_proto::object::{Cluster, Incarnation, Role, Secret};
 use swarm_proto::transport::{
     self, Authority, AuthorityError, ClientRole, ConnectError, Identity, IdentityError, JoinError,
-    JoinToken, ParseTokenError, connect_unix, random_hex,
+    JoinToken, ParseTokenError, connect_unix, random_hex, random_number,
 };
 use swarm_proto::wire;
 use swarm_proto::wire::local_client::LocalClient;
@@ -195,6 +195,7 @@ fn cluster(
         subnet_prefix_length: networking.subnet_prefix_length,
         vxlan_port: networking.vxlan_port,
         vni_base: networking.vni_base,
+        incarnation: Incarnation::first(random_number()?),
         ..Cluster::new(id, certificate, authority.key_pem())
     })
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use swarm_proto::id::Timestamp;
 use swarm_proto::object::Role;
-use swarm_proto::transport::{Identity, IdentityError, connect_unix};
+use swarm_proto::transport::{
+    AuthorityError, Identity, IdentityError, connect_unix, random_number,
+};
 use zeroize::Zeroizing;
 
 use super::disk::{DiskError, DiskStore, Store as _};
@@ -44,6 +46,9 @@ pub enum SurvivorError {
     /// The cluster is locked.
     #[error("this controller is locked\n\nhint: give the cluster's unlock key on standard input")]
     UnlockKey,
+    /// The system gives no random numbers.
+    #[error(transparent)]
+    Random(#[from] AuthorityError),
     /// The identity could not be read or written.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -87,7 +92,7 @@ pub async fn force_new_cluster(
         DiskError::Locked { .. } => SurvivorError::Running,
         other => other.into(),
     })?;
-    let survivor = survive(&recovered, identity.node_id, now)?;
+    let survivor = survive(&recovered, identity.node_id, now, random_number()?)?;
     // Copied while nobody has it open, and opened again for the change.
     drop(store);
     let backup = config.state_dir.join(format!("controller.before-{}", since.as_secs()));

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
 
 use super::controller::{Controller, LEADER_PATIENCE, Leader};
+use super::incarnation;
 use super::refusal::Refusal;
 use crate::core::{Command, CommandDone};
 
@@ -124,6 +125,7 @@ impl Controller {
     ) -> Result<Vec<u8>, Status> {
         let mut leader = RaftClient::new(self.leader_channel(address));
         let request = wire::ForwardRequest { method: method.to_owned(), request: request.to_vec() };
+        let request = incarnation::stamp(&self.hub, request);
         match timeout(TRY, leader.forward(request)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner().response),
             // How a broken connection shows itself.

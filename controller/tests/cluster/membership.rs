@@ -262,11 +262,12 @@ async fn a_new_cluster_begins_from_one_survivor() {
     assert!(message.contains("\n\nhint: where the others are lost for good"), "{message}");
     let printed = hosts[2].expect(&["force-new-cluster", "--i-know-the-others-are-lost"]);
     assert!(printed.contains("The old log is kept in "), "{printed}");
-    let kept = fs::read_dir(hosts[2].dir.path().join("state")).unwrap();
-    let kept = kept.filter(|entry| {
-        entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("controller.before-")
-    });
-    assert_eq!(kept.count(), 1);
+    let kept = |host: &Host, prefix: &str| {
+        let folders = fs::read_dir(host.dir.path().join("state")).unwrap();
+        let names = folders.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with(prefix)).count()
+    };
+    assert_eq!(kept(&hosts[2], "controller.before-"), 1);
 
     hosts[2].start();
     votes(&hosts[2], 1).await;
@@ -278,6 +279,9 @@ async fn a_new_cluster_begins_from_one_survivor() {
     // One of the others comes back after all: it is turned away, and stops for good.
     hosts[1].start();
     assert_eq!(hosts[1].wait(), FINAL, "{}", hosts[1].log());
+    let said = hosts[1].log();
+    assert!(said.contains("or forced anew, as "), "{said}");
+    assert_eq!(kept(&hosts[1], "controller.of-1-"), 1, "its log is not lost");
     let token = hosts[2].expect(&["token", "controller"]);
     hosts[1].expect(&["join", "--token", token.trim(), &hosts[2].address.clone()]);
     hosts[1].start();

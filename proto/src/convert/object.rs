@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::fields::{ConvertError, Fields, each, mac_number, milliseconds, prefix};
 use crate::id::{NetworkId, NodeId, RaftId, ServiceId, Timestamp, VolumeId};
 use crate::object::{
-    AllocatedPort, Cluster, FilledFrom, FormerAuthority, Listener, Network, Node, NodeAttachment,
-    NodeDescription, Secret, Service, Stack, Vip, Volume, VolumeHolding,
+    AllocatedPort, Cluster, FilledFrom, FormerAuthority, Incarnation, Listener, Network, Node,
+    NodeAttachment, NodeDescription, Secret, Service, Stack, Vip, Volume, VolumeHolding,
 };
 use crate::wire;
 
@@ -27,6 +27,7 @@ impl From<&Cluster> for wire::Cluster {
             vni_base: cluster.vni_base,
             former_authority: cluster.former_authority.as_ref().map(Into::into),
             unlock_key: cluster.unlock_key.as_ref().map(|key| key.reveal().to_owned()),
+            incarnation: cluster.incarnation.to_wire(),
         }
     }
 }
@@ -58,7 +59,21 @@ impl TryFrom<wire::Cluster> for Cluster {
             vni_base: Some(cluster.vni_base).filter(|vni| *vni != 0).unwrap_or(Self::VNI_BASE),
             former_authority: cluster.former_authority.map(Into::into),
             unlock_key: cluster.unlock_key.map(Secret::new),
+            incarnation: Incarnation::from_wire(cluster.incarnation),
         })
+    }
+}
+
+impl Incarnation {
+    /// A message's field, which version 0.1.0 did not write.
+    pub fn to_wire(self) -> Option<wire::Incarnation> {
+        let Self { number, mark } = self;
+        (self != Self::default()).then_some(wire::Incarnation { number, mark })
+    }
+
+    /// Reads a message's field.
+    pub fn from_wire(field: Option<wire::Incarnation>) -> Self {
+        field.map_or_else(Self::default, |field| Self { number: field.number, mark: field.mark })
     }
 }
 

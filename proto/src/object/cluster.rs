@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize as _;
 
+use super::Incarnation;
 use crate::id::{NodeId, Timestamp};
 use crate::version::ClusterVersion;
 
@@ -70,6 +71,9 @@ pub struct Cluster {
     /// Under which controllers wrap the keys of their disks; `None` unless the cluster is locked.
     #[serde(default)]
     pub unlock_key: Option<Secret>,
+    /// Which of the clusters with this `id` it is.
+    #[serde(default)]
+    pub incarnation: Incarnation,
 }
 
 impl Cluster {
@@ -100,13 +104,15 @@ impl Cluster {
             vni_base: Self::VNI_BASE,
             former_authority: None,
             unlock_key: None,
+            incarnation: Incarnation::default(),
         }
     }
 
     /// The cluster version that brought all that this cluster makes use of. A controller of an older one would drop it.
     pub fn needs(&self) -> ClusterVersion {
         let chosen = self.address_pools.len() != 1 || self.vni_base != Self::VNI_BASE;
-        if chosen || self.former_authority.is_some() || self.unlock_key.is_some() {
+        let later = self.incarnation != Incarnation::default();
+        if chosen || later || self.former_authority.is_some() || self.unlock_key.is_some() {
             ClusterVersion(2)
         } else {
             ClusterVersion::FIRST

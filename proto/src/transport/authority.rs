@@ -377,6 +377,11 @@ pub fn random_hex<const BYTES: usize>() -> Result<String, AuthorityError> {
     Ok(hex(&random::<BYTES>()?))
 }
 
+/// A random number of 64 bits.
+pub fn random_number() -> Result<u64, AuthorityError> {
+    random().map(u64::from_le_bytes)
+}
+
 fn random<const BYTES: usize>() -> Result<[u8; BYTES], AuthorityError> {
     let mut bytes = [0; BYTES];
     SystemRandom::new().fill(&mut bytes).map_err(|_| AuthorityError::Random)?;

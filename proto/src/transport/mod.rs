@@ -10,6 +10,7 @@ mod connections;
 mod dial;
 mod expired;
 mod identity;
+mod incarnation;
 mod incoming;
 mod join;
 mod peer;
@@ -22,12 +23,13 @@ mod tests;
 
 pub use authority::{
     Authority, AuthorityError, CERTIFICATE_LIFE, Credentials, KeyAndRequest, Successor,
-    certificate_digest, certificate_validity, random_hex, roots_digest, same_secret,
+    certificate_digest, certificate_validity, random_hex, random_number, roots_digest, same_secret,
 };
 pub use channel::{Guarded, MAX_MESSAGE, connect_unix, guarded_server, server};
 pub use connections::Connections;
 pub use dial::ConnectError;
 pub use identity::{Identity, IdentityError};
+pub use incarnation::{tell_incarnation, told_incarnation};
 pub use incoming::{PeerStream, accept_tls, accept_unix};
 pub use join::{JoinError, fetch_root, join, join_again};
 pub use peer::{ClientRole, ParseRoleError, Peer, PeerInfo, PeerRole, known_peer, peer};

@@ -13,6 +13,7 @@ mod linearizability;
 mod network;
 mod packaging;
 mod rehearsal;
+mod restore;
 mod snapshot;
 mod tasks;
 mod volumes;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::Role;
+use swarm_proto::version::ClusterVersion;
 
 use super::State;
 
@@ -18,11 +19,17 @@ const VERSION_LEAP: u64 = 1 << 32;
 
 impl State {
     /// The state with which a restored cluster begins: no node runs a controller any more, and all nodes are told
-    /// everything anew.
-    pub(crate) fn restored(mut self, now: Timestamp) -> Self {
+    /// everything anew. `mark` is random.
+    pub(crate) fn restored(mut self, now: Timestamp, mark: u64) -> Self {
         self.version += VERSION_LEAP;
         self.applied += 1;
         self.clock = self.clock.max(now);
+        if let Some(cluster) = &mut self.cluster {
+            let cluster = Arc::make_mut(cluster);
+            cluster.incarnation = cluster.incarnation.next(self.clock, mark);
+        }
+        // Its only controller is this program.
+        self.cluster_version = ClusterVersion::NEWEST;
         let next = &mut self.next;
         for counter in [
             &mut next.node,
