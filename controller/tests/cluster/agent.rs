@@ -113,6 +113,18 @@ impl Agent {
         }
     }
 
+    /// Waits for the end of the session, with a goodbye or without.
+    pub(crate) async fn ended(&mut self) {
+        let ended = async {
+            while let Ok(Some(message)) = self.hear.message().await {
+                if matches!(message.message, Some(Said::Goodbye(_))) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(15), ended).await.expect("the session ends");
+    }
+
     /// The next message that is no answer to a heartbeat.
     async fn next(&mut self) -> Said {
         let next = async {
@@ -192,19 +204,7 @@ async fn a_session_ends_with_its_leader_and_begins_at_the_next() {
     let mut agent = Agent::connect(&identity, &hosts[follower].address).await;
     agent.welcomed().await;
     hosts[first].kill();
-    let ended = async {
-        loop {
-            match agent.hear.message().await {
-                Ok(Some(message)) => {
-                    if matches!(message.message, Some(Said::Goodbye(_))) {
-                        return;
-                    }
-                }
-                Ok(None) | Err(_) => return,
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(15), ended).await.expect("the session ends");
+    agent.ended().await;
     let mut agent = Agent::connect(&identity, &hosts[follower].address).await;
     assert_eq!(agent.welcomed().await.node_id, identity.node_id.0);
 }

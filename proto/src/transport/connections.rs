@@ -1,10 +1,12 @@
-//! The connections that nodes hold open to a server, so that those of a removed node can be cut.
+//! The connections that peers hold open to a server, so that those can be cut of a removed node, and of whoever shows a
+//! certificate of an authority that counts no more.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio_rustls::server::TlsStream;
@@ -14,11 +16,19 @@ use super::incoming::{PeerStream, accept_into};
 use super::{Peer, Tls};
 use crate::id::NodeId;
 
-/// Standing connections by node.
+/// Standing connections by node; those of people under `None`.
 #[derive(Debug, Default)]
 pub struct Connections {
-    /// Dropping a sender cuts its connection.
-    standing: Mutex<BTreeMap<NodeId, Vec<oneshot::Sender<()>>>>,
+    standing: Mutex<BTreeMap<Option<NodeId>, Vec<Standing>>>,
+}
+
+/// A connection that stands.
+#[derive(Debug)]
+struct Standing {
+    /// The peer's certificate and what came with it.
+    chain: Vec<CertificateDer<'static>>,
+    /// Dropping it cuts the connection.
+    alive: oneshot::Sender<()>,
 }
 
 /// Tells one connection that it is cut.
@@ -51,23 +61,40 @@ impl Connections {
 
     /// The nodes that hold connections, or did until a moment ago.
     pub fn nodes(&self) -> Vec<NodeId> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        let standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.keys().copied().flatten().collect()
     }
 
     /// Cuts every connection of a node.
     pub fn cut(&self, node: NodeId) {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner).remove(&node);
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).remove(&Some(node));
     }
 
-    /// Remembers a connection of a peer; a person's is not.
-    pub(super) fn remember(&self, peer: Option<&Peer>) -> Cut {
-        let Some(node) = peer.and_then(|peer| peer.node_id) else { return Cut::never() };
-        let (sender, receiver) = oneshot::channel();
+    /// Cuts every connection whose certificate `tls` does not trust any more.
+    pub(super) fn cut_untrusted(&self, tls: &Tls) {
         let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_node = standing.entry(node).or_default();
+        let mut count = 0;
+        for connections in standing.values_mut() {
+            connections.retain(|connection| {
+                let stays = tls.trusts(&connection.chain);
+                count += usize::from(!stays && !connection.alive.is_closed());
+                stays
+            });
+        }
+        if count > 0 {
+            tracing::info!(count, "cut connections whose certificates count no more");
+        }
+    }
+
+    /// Remembers the connection of a peer with its certificate and what came with it.
+    pub(super) fn remember(&self, peer: &Peer, chain: &[CertificateDer<'_>]) -> Cut {
+        let (alive, receiver) = oneshot::channel();
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_peer = standing.entry(peer.node_id).or_default();
         // Those that have ended by themselves.
-        of_node.retain(|sender| !sender.is_closed());
-        of_node.push(sender);
+        of_peer.retain(|connection| !connection.alive.is_closed());
+        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        of_peer.push(Standing { chain, alive });
         Cut(Some(receiver))
     }
 }

@@ -107,6 +107,7 @@ pub(super) fn accept_into(
     let (sender, receiver) = mpsc::channel(ACCEPTED);
     tokio::spawn(async move {
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+        let mut roots = tls.roots();
         loop {
             let accept = async {
                 let permit = Arc::clone(&handshakes).acquire_owned().await;
@@ -114,6 +115,11 @@ pub(super) fn accept_into(
             };
             let (permit, accepted) = tokio::select! {
                 () = sender.closed() => return,
+                () = tls.roots_changed(&roots) => {
+                    roots = tls.roots();
+                    connections.cut_untrusted(&tls);
+                    continue;
+                }
                 accepted = accept => accepted,
             };
             let (stream, remote) = match accepted {
@@ -172,6 +178,7 @@ async fn secure(
     connections: &Connections,
 ) -> io::Result<PeerStream<TlsStream<TcpStream>>> {
     stream.set_nodelay(true)?;
+    let roots = tls.roots();
     let stream = tls.acceptor().accept(stream).await?;
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let peer = match certificates.first() {
@@ -184,7 +191,14 @@ async fn secure(
     };
     let until = peer.as_ref().and_then(|peer| peer.valid_until);
     let expired = until.is_some_and(|until| until < SystemTime::now());
-    let cut = connections.remember(peer.as_ref());
+    let cut = match &peer {
+        None => Cut::never(),
+        Some(peer) => connections.remember(peer, certificates),
+    };
+    // It was not among those that were looked at when other roots came during the handshake.
+    if peer.is_some() && tls.roots() != roots && !tls.trusts(certificates) {
+        return Err(io::Error::other(OTHER_CLUSTER));
+    }
     let info = PeerInfo { peer, remote: Some(remote), expired };
     Ok(PeerStream { stream, info, cut })
 }

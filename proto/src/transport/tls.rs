@@ -8,6 +8,7 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
@@ -59,6 +60,8 @@ struct Configs {
     /// The digest of the roots that are trusted here; empty without a certificate.
     roots: String,
     validity: Option<(SystemTime, SystemTime)>,
+    /// Judges clients; `None` without a certificate.
+    clients: Option<Arc<PerhapsExpired>>,
     server: Option<Arc<ServerConfig>>,
     client: Arc<ClientConfig>,
 }
@@ -93,6 +96,7 @@ impl Tls {
             root_pem: String::new(),
             roots: String::new(),
             validity: None,
+            clients: None,
             server: None,
             client,
         })
@@ -152,6 +156,14 @@ impl Tls {
         self.configs().validity
     }
 
+    /// Whether a client's certificate, with what came with it, stems from a root that is trusted here now.
+    pub(super) fn trusts(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let clients = self.configs.borrow().clients.clone();
+        clients.zip(chain.split_first()).is_some_and(|(clients, (certificate, intermediates))| {
+            clients.verify_client_cert(certificate, intermediates, UnixTime::now()).is_ok()
+        })
+    }
+
     pub(super) fn cluster_id(&self) -> Option<String> {
         self.configs().cluster_id
     }
@@ -177,11 +189,12 @@ impl Configs {
             .with_root_certificates(Arc::clone(&root))
             .with_client_auth_cert(chain.clone(), key()?)
             .map_err(TlsError::Unusable)?;
-        let verifier = PerhapsExpired::of(root, provider())?;
+        let clients = Arc::new(PerhapsExpired::of(root, provider())?);
+        let verifier: Arc<dyn ClientCertVerifier> = Arc::clone(&clients) as _;
         let mut server = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
             .expect("ring knows TLS 1.3")
-            .with_client_cert_verifier(Arc::new(verifier))
+            .with_client_cert_verifier(verifier)
             .with_single_cert(chain, key()?)
             .map_err(TlsError::Unusable)?;
         server.alpn_protocols = vec![HTTP2.to_vec()];
@@ -193,6 +206,7 @@ impl Configs {
             root_pem: first_certificate(&credentials.ca_pem),
             roots: roots_digest(&credentials.ca_pem).unwrap_or_default(),
             validity: certificate_validity(&credentials.certificate_pem).ok(),
+            clients: Some(clients),
             server: Some(Arc::new(server)),
             client: Arc::new(finish_client(client)),
         })

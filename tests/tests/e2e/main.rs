@@ -2,6 +2,7 @@
 //! `tests/images/make`. `just e2e` does all of it.
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking")]
 
+mod authority;
 mod bad_input;
 mod counter;
 mod doctor;

@@ -85,7 +85,12 @@ fn controllers_from_before_a_restore_get_no_agents_and_no_votes() {
     lab.lab("start", &["n1"]);
     for host in ["n2", "n3"] {
         logs(&lab, host, "controller", "was restored from a backup, or forced anew, as");
-        logs(&lab, host, "controller", "hint: to make the host a controller again: swarm-controller");
+        logs(
+            &lab,
+            host,
+            "controller",
+            "hint: to make the host a controller again: swarm-controller",
+        );
         eventually(10, "the old controller has ended", || {
             lab.program(host, "controller").is_none().then_some(())
         });

@@ -98,12 +98,26 @@ fn under_way(state: &State) -> Refusal {
     )
 }
 
+/// Refused while fewer controllers than a quorum have left it: the others will not be heard any more.
 pub(super) fn drop_former(state: &State, certificate: &str) -> Result<Decision, Refusal> {
     let cluster = known(state)?;
     let former = cluster.former_authority.as_ref();
-    let wanted = former.filter(|former| former.certificate == certificate);
-    let actions = wanted.map(|_| without_former(cluster));
-    Ok(Decision::new(actions.into_iter().collect(), Vec::new()))
+    let Some(former) = former.filter(|former| former.certificate == certificate) else {
+        return Ok(Decision::new(Vec::new(), Vec::new()));
+    };
+    let controllers = || state.nodes.values().filter(|node| node.role == Role::Controller);
+    let followed = controllers().filter(|node| former.controllers.contains(&node.id)).count();
+    let quorum = controllers().count() / 2 + 1;
+    if followed < quorum {
+        return Err(Refusal::conflict(
+            format!(
+                "only {followed} of {} controllers have left the former certificate authority, and {quorum} must",
+                controllers().count()
+            ),
+            "those that run do so within seconds: try again; start the others that are needed for a quorum",
+        ));
+    }
+    Ok(Decision::new(vec![without_former(cluster)], Vec::new()))
 }
 
 /// What a controller reports that is none any more, or of other roots, says nothing.
@@ -235,6 +249,12 @@ mod tests {
         };
         carry_out(&mut state, &drop("another"));
         assert_eq!(waiting(&state).len(), 2, "it speaks of a former authority that is gone");
+        let early = decide(&state, &drop("old"), NOW).unwrap_err();
+        assert_eq!(
+            early.message,
+            "only 0 of 1 controllers have left the former certificate authority, and 1 must"
+        );
+        carry_out(&mut state, &report(1, "both"));
         carry_out(&mut state, &drop("old"));
         assert_eq!(waiting(&state).len(), 0);
         let late = decide(&state, &replace("old", "newer"), NOW).unwrap_err();

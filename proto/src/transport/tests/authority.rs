@@ -49,6 +49,33 @@ async fn while_an_authority_is_replaced_old_and_new_certificates_take_each_other
 }
 
 #[tokio::test]
+async fn connections_that_stand_end_with_the_root_of_their_certificates() {
+    let former = authority("c1");
+    let Successor { authority: new, .. } = former.succeed(SystemTime::now()).unwrap();
+    let new = Arc::new(new);
+    let make = |id| new.make_node(NodeId(id), Role::Controller, SystemTime::now()).unwrap();
+    let during = make(1);
+    let tls = Tls::new(&during).unwrap();
+    let running = serve(&new, Arc::clone(&tls)).await;
+    let late = connect(&controller(&former, 2), &running.address).await.unwrap();
+    let moved = connect(&make(3), &running.address).await.unwrap();
+    for channel in [&late, &moved] {
+        assert!(ask(channel.clone()).await.is_ok());
+    }
+    let former_root = former.certificate_pem().trim_end();
+    let ca_pem = during.ca_pem.replace(former_root, "");
+    assert_ne!(ca_pem, during.ca_pem);
+    tls.reload(&Credentials { ca_pem, ..during }).unwrap();
+    let cut = async {
+        while ask(late.clone()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), cut).await.expect("it is cut");
+    assert!(ask(moved).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_host_that_hears_of_other_roots_gets_a_new_certificate_at_once() {
     let former = authority("c1");
     let state = tempfile::tempdir().unwrap();
