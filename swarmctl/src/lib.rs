@@ -9,6 +9,7 @@ pub mod context;
 pub mod convergence;
 pub mod doctor;
 pub mod failure;
+mod hidden;
 pub mod host;
 pub mod lab;
 mod local;

@@ -1,7 +1,5 @@
 //! `cluster lock` and `cluster unlock`: whether the disk of a controller says nothing without a person.
 
-use std::io::{self, IsTerminal as _};
-
 use swarm_proto::object::Secret;
 use swarm_proto::wire;
 use swarm_proto::wire::local_client::LocalClient;
@@ -9,6 +7,7 @@ use swarm_proto::wire::local_client::LocalClient;
 use crate::command::Call;
 use crate::connect::{self, Client, request_id};
 use crate::failure::Failure;
+use crate::hidden;
 use crate::output;
 
 /// Locks the cluster: after a start each controller waits for the unlock key, which is printed once
@@ -47,19 +46,13 @@ pub(super) async fn lock(lock: &Lock, call: &Call) -> Result<(), Failure> {
 /// Reads the key from standard input: an argument could be seen by everybody on the host.
 pub(super) async fn unlock(call: &Call) -> Result<(), Failure> {
     let channel = call.cluster.local().await?;
-    if io::stdin().is_terminal() {
-        output::talk("unlock key:");
-    }
-    let mut key = String::new();
-    let read = io::stdin().read_line(&mut key);
-    let key = Secret::new(key);
-    read.map_err(|error| Failure::because("cannot read standard input", &error))?;
-    let unlock_key = key.reveal().trim().to_owned();
-    if unlock_key.is_empty() {
+    let key = hidden::read_line("unlock key:").await?;
+    if key.reveal().is_empty() {
         return Err(Failure::refused("no unlock key came on standard input")
             .hint("`swarmctl cluster lock` printed it: give it in one line"));
     }
-    let asked = LocalClient::new(channel).unlock(wire::UnlockRequest { unlock_key }).await;
+    let request = wire::UnlockRequest { unlock_key: key.reveal().to_owned() };
+    let asked = LocalClient::new(channel).unlock(request).await;
     asked.map_err(|status| connect::refusal(&status))?;
     output::talk("this controller is unlocked and starts");
     Ok(())
