@@ -5,6 +5,8 @@ pub use generated::*;
 
 use std::fmt;
 
+use zeroize::Zeroize as _;
+
 #[expect(missing_docs, reason = "generated; the .proto files carry the comments")]
 #[expect(
     clippy::pedantic,
@@ -18,6 +20,29 @@ mod generated {
 
 /// Every call of every service: `Control/Deploy`.
 pub const CALLS: &[&str] = include!(concat!(env!("OUT_DIR"), "/calls.rs"));
+
+/// Overwrites the secrets of messages in memory when they go.
+macro_rules! forget {
+    ($($message:ident { $($secret:ident),+ })+) => {$(
+        impl Drop for $message {
+            fn drop(&mut self) {
+                $(self.$secret.zeroize();)+
+            }
+        }
+    )+};
+}
+
+forget! {
+    AuthorityWish { key }
+    ClientBundle { pem }
+    Cluster { ca_key, controller_token, agent_token, unlock_key }
+    JoinClusterRequest { token }
+    JoinTokens { controller_token, agent_token }
+    LockWish { key }
+    SetLockResponse { unlock_key }
+    TokensWish { controller, agent }
+    UnlockRequest { unlock_key }
+}
 
 impl fmt::Debug for AuthorityWish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -132,14 +132,14 @@ impl Join for JoinService {
         sign(NodeId(0)).map_err(|error| Refusal::invalid(sentence(&error)))?;
         let request_id = request_id(&request.certificate_signing_request);
         let joined = if let Some(node) = member.filter(|_| role == Role::Controller) {
-            let (node, address) = (node.id.0, request.controller_address);
+            let (node, address) = (node.id.0, request.controller_address.clone());
             self.controller.write(wire::PromoteWish { request_id, node, address }).await?
         } else {
             let wish = wire::JoinWish {
                 request_id,
-                hostname: request.hostname,
+                hostname: request.hostname.clone(),
                 controller: role == Role::Controller,
-                controller_address: request.controller_address,
+                controller_address: request.controller_address.clone(),
             };
             self.controller.write(wish).await?
         };

@@ -122,8 +122,7 @@ impl Local for Locked {
         request: Request<wire::UnlockRequest>,
     ) -> Result<Response<wire::UnlockResponse>, Status> {
         let audit = Audit::of(&request, "Unlock", "this controller")?;
-        let key = Secret::new(request.into_inner().unlock_key);
-        audit.answer(self.open(key.reveal()).await)
+        audit.answer(self.open(&request.get_ref().unlock_key).await)
     }
 }
 

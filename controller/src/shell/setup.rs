@@ -346,8 +346,8 @@ pub async fn tokens(config: &Config) -> Result<Tokens, SetupError> {
             let asked = local.get_join_tokens(wire::GetJoinTokensRequest {});
             let tokens = asked.await.map_err(|status| refused(&status))?.into_inner();
             Ok(Tokens {
-                controller: tokens.controller_token,
-                agent: tokens.agent_token,
+                controller: tokens.controller_token.clone(),
+                agent: tokens.agent_token.clone(),
                 address: tokens.controllers.first().cloned().unwrap_or_default(),
             })
         }
@@ -369,8 +369,8 @@ pub async fn admin_bundle(
             let request =
                 wire::CreateClientBundleRequest { name: name.to_owned(), role: role.to_string() };
             let asked = local.create_client_bundle(request);
-            let bundle = asked.await.map_err(|status| refused(&status))?.into_inner();
-            Ok(Secret::new(bundle.pem))
+            let mut bundle = asked.await.map_err(|status| refused(&status))?.into_inner();
+            Ok(Secret::new(std::mem::take(&mut bundle.pem)))
         }
         Source::Stored(cluster, _) => {
             let authority = Authority::of(&cluster)?.with_life(config.signing().life);

@@ -10,6 +10,7 @@ use swarm_proto::wire;
 use swarm_proto::wire::raft_client::RaftClient;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
+use zeroize::Zeroizing;
 
 use super::controller::{Controller, LEADER_PATIENCE, Leader};
 use super::incarnation;
@@ -45,7 +46,7 @@ impl Controller {
     /// Carries out a write on whichever controller leads.
     pub async fn write<W: Write>(&self, request: W) -> Result<W::Answer, Status> {
         let deadline = Instant::now() + LEADER_PATIENCE;
-        let bytes = request.encode_to_vec();
+        let bytes = Zeroizing::new(request.encode_to_vec());
         loop {
             let tried = match self.leader(deadline).await? {
                 Leader::Here => self.write_here::<W>(&bytes).await,
@@ -283,8 +284,8 @@ impl Write for wire::PromoteWish {
 }
 
 /// An empty text stands for none.
-fn secret(text: String) -> Option<Secret> {
-    (!text.is_empty()).then(|| Secret::new(text))
+fn secret(text: &str) -> Option<Secret> {
+    (!text.is_empty()).then(|| Secret::new(text.to_owned()))
 }
 
 macro_rules! plain_write {
@@ -320,8 +321,8 @@ plain_write!(RemoveVolumeRequest, "RemoveVolume", RemoveVolumeResponse,
     self: format!("volume {}", self.volume) => Command::RemoveVolume { volume: self.volume, force: self.force });
 plain_write!(TokensWish, "RotateJoinTokens", TokensSet,
 self: String::from("join tokens") => Command::RotateTokens {
-    controller: secret(self.controller),
-    agent: secret(self.agent),
+    controller: secret(&self.controller),
+    agent: secret(&self.agent),
 });
 plain_write!(AddressWish, "SetControllerAddress", AddressSet,
 self: format!("node {} at {}", self.node, self.address) => Command::SetControllerAddress {
@@ -330,11 +331,11 @@ self: format!("node {} at {}", self.node, self.address) => Command::SetControlle
 });
 plain_write!(AuthorityWish, "ReplaceAuthority", AuthoritySet,
 self: String::from("certificate authority") => Command::ReplaceAuthority {
-    former: self.former,
-    certificate: self.certificate,
-    key: Secret::new(self.key),
-    vouched: self.vouched,
-    roots: self.roots,
+    former: self.former.clone(),
+    certificate: self.certificate.clone(),
+    key: Secret::new(self.key.clone()),
+    vouched: self.vouched.clone(),
+    roots: self.roots.clone(),
 });
 plain_write!(DropAuthorityWish, "DropFormerAuthority", AuthoritySet,
     self: String::from("former certificate authority") => Command::DropFormerAuthority { certificate: self.certificate });
@@ -344,4 +345,4 @@ self: format!("node {}", self.node) => Command::ReportRoots {
     roots: self.roots,
 });
 plain_write!(LockWish, "SetLock", LockSet,
-    self: String::from("lock") => Command::SetLock { key: secret(self.key), rotate: self.rotate });
+    self: String::from("lock") => Command::SetLock { key: secret(&self.key), rotate: self.rotate });

@@ -12,7 +12,7 @@ use crate::secrets::shown;
 
 async fn set(host: &Host, id: &str, rotate: bool, off: bool) -> Result<String, Status> {
     let request = wire::SetLockRequest { request_id: id.to_owned(), rotate, off };
-    Ok(host.control().await.set_lock(request).await?.into_inner().unlock_key)
+    Ok(host.control().await.set_lock(request).await?.get_ref().unlock_key.clone())
 }
 
 /// Waits until the key of a host's disk is wrapped, or is not.

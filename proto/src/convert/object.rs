@@ -1,5 +1,6 @@
 //! Objects of the replicated state, except tasks.
 
+use std::mem::take;
 use std::time::Duration;
 
 use super::fields::{ConvertError, Fields, each, mac_number, milliseconds, prefix};
@@ -35,18 +36,18 @@ impl From<&Cluster> for wire::Cluster {
 impl TryFrom<wire::Cluster> for Cluster {
     type Error = ConvertError;
 
-    fn try_from(cluster: wire::Cluster) -> Result<Self, ConvertError> {
+    fn try_from(mut cluster: wire::Cluster) -> Result<Self, ConvertError> {
         let at = Fields("Cluster");
         if cluster.address_pools.is_empty() {
             return Err(at.refuse("address_pools", "is missing"));
         }
-        let pools = cluster.address_pools.into_iter();
+        let pools = take(&mut cluster.address_pools).into_iter();
         Ok(Self {
-            id: cluster.id,
-            ca_certificate: cluster.ca_certificate,
-            ca_key: Secret::new(cluster.ca_key),
-            controller_token: Secret::new(cluster.controller_token),
-            agent_token: Secret::new(cluster.agent_token),
+            id: take(&mut cluster.id),
+            ca_certificate: take(&mut cluster.ca_certificate),
+            ca_key: Secret::new(take(&mut cluster.ca_key)),
+            controller_token: Secret::new(take(&mut cluster.controller_token)),
+            agent_token: Secret::new(take(&mut cluster.agent_token)),
             heartbeat: Duration::from_millis(cluster.heartbeat),
             node_down_after: Duration::from_millis(cluster.node_down_after),
             task_history: cluster.task_history,
@@ -57,8 +58,8 @@ impl TryFrom<wire::Cluster> for Cluster {
                 .prefix_length("subnet_prefix_length", cluster.subnet_prefix_length)?,
             vxlan_port: at.port("vxlan_port", cluster.vxlan_port)?,
             vni_base: Some(cluster.vni_base).filter(|vni| *vni != 0).unwrap_or(Self::VNI_BASE),
-            former_authority: cluster.former_authority.map(Into::into),
-            unlock_key: cluster.unlock_key.map(Secret::new),
+            former_authority: cluster.former_authority.take().map(Into::into),
+            unlock_key: cluster.unlock_key.take().map(Secret::new),
             incarnation: Incarnation::from_wire(cluster.incarnation),
         })
     }

@@ -138,14 +138,13 @@ fn a_set_holds_each_identity_once() {
 
 #[test]
 fn debug_output_hides_the_secrets_of_messages() {
-    let cluster = wire::Cluster {
-        id: "c1".into(),
-        ca_key: "hidden".into(),
-        controller_token: "hidden".into(),
-        agent_token: "hidden".into(),
-        ..Default::default()
-    };
-    let join = wire::JoinClusterRequest { token: "hidden".into(), ..Default::default() };
+    let mut cluster = wire::Cluster::default();
+    cluster.id = "c1".into();
+    for secret in [&mut cluster.ca_key, &mut cluster.controller_token, &mut cluster.agent_token] {
+        *secret = "hidden".into();
+    }
+    let mut join = wire::JoinClusterRequest::default();
+    join.token = "hidden".into();
     let shown = format!("{cluster:?} {join:?}");
     assert!(shown.contains("c1") && !shown.contains("hidden"), "{shown}");
 }

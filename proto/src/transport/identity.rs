@@ -220,12 +220,12 @@ fn fitting_key(folder: &Path, certificate_pem: &str) -> Result<Secret, IdentityE
     for name in [KEY, NEXT_KEY] {
         let path = folder.join(name);
         let key = match fs::read_to_string(&path) {
-            Ok(key) => key,
+            Ok(key) => Secret::new(key),
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(source) => return Err(IdentityError::Read { path, source }),
         };
-        if fit(certificate_pem, &key).map_err(unusable)? {
-            return Ok(Secret::new(key));
+        if fit(certificate_pem, key.reveal()).map_err(unusable)? {
+            return Ok(key);
         }
     }
     Err(IdentityError::Mismatch { folder: folder.to_owned() })

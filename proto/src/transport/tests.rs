@@ -141,7 +141,7 @@ impl join_server::Join for Front {
             raft_id: 9,
             certificate,
             root_certificate: self.authority.certificate_pem().to_owned(),
-            controllers: vec!["10.0.0.1:2377".to_owned(), request.controller_address],
+            controllers: vec!["10.0.0.1:2377".to_owned(), request.controller_address.clone()],
             role: "controller".to_owned(),
             roots: String::new(),
         }))

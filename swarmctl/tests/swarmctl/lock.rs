@@ -82,7 +82,7 @@ impl Local for Socket {
         &self,
         request: Request<wire::UnlockRequest>,
     ) -> Result<Response<wire::UnlockResponse>, Status> {
-        self.0.send(request.into_inner().unlock_key).unwrap();
+        self.0.send(request.get_ref().unlock_key.clone()).unwrap();
         Ok(Response::new(wire::UnlockResponse {}))
     }
 }

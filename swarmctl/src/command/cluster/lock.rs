@@ -1,6 +1,5 @@
 //! `cluster lock` and `cluster unlock`: whether the disk of a controller says nothing without a person.
 
-use swarm_proto::object::Secret;
 use swarm_proto::wire;
 use swarm_proto::wire::local_client::LocalClient;
 
@@ -28,12 +27,12 @@ pub(super) async fn lock(lock: &Lock, call: &Call) -> Result<(), Failure> {
     let Lock { rotate, off } = *lock;
     let request = wire::SetLockRequest { request_id: request_id()?, rotate, off };
     let ask = async |mut client: Client| client.set_lock(request.clone()).await;
-    let key = Secret::new(call.cluster.call(ask).await?.unlock_key);
+    let answer = call.cluster.call(ask).await?;
     if off {
         output::talk("the cluster is not locked any more: its controllers start by themselves");
         return Ok(());
     }
-    output::data(&format!("{}\n", key.reveal()));
+    output::data(&answer.unlock_key);
     output::talk(if rotate {
         "this is the unlock key now; it is not shown again. Controllers that are away ask for the one before"
     } else {

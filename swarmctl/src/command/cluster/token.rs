@@ -37,7 +37,7 @@ pub(super) async fn run(token: Token, call: &Call) -> Result<(), Failure> {
     };
     let ask = async |mut client: Client| client.rotate_join_tokens(request.clone()).await;
     let tokens = call.cluster.call(ask).await?;
-    let (controller, agent) = (tokens.controller_token, tokens.agent_token);
+    let (controller, agent) = (&tokens.controller_token, &tokens.agent_token);
     output::data(&match role {
         None => format!("{controller}\n{agent}\n"),
         Some(TokenRole::Controller) => format!("{controller}\n"),
