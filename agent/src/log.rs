@@ -169,9 +169,11 @@ impl Reader {
         self.advance()
     }
 
+    /// An attempt whose log is not there yet is looked for again.
     fn list_new_attempts(&mut self) -> io::Result<()> {
         for attempt in attempts(&self.folder)? {
-            if attempt > self.attempt {
+            let log = self.folder.join(attempt.to_string()).join(LOG_FILE);
+            if attempt > self.attempt && log.exists() {
                 self.attempt = attempt;
                 self.next.extend(files(&self.folder, attempt));
             }
@@ -194,9 +196,11 @@ impl Reader {
 
     /// Whether nothing more can come: the container has ended and its log was read once more since.
     fn is_over(&mut self) -> bool {
+        let newest = attempts(&self.folder).unwrap_or_default().pop();
         let ended = !self.folder.exists()
-            || self.attempt > 0
-                && self.folder.join(self.attempt.to_string()).join(EXIT_FILE).exists();
+            || newest.is_some_and(|attempt| {
+                self.folder.join(attempt.to_string()).join(EXIT_FILE).exists()
+            });
         std::mem::replace(&mut self.over, ended) && ended
     }
 }

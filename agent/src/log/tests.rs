@@ -77,6 +77,9 @@ async fn following_goes_over_rotations_and_attempts_and_ends() {
     fs::rename(&log, folder.path().join("1/container.log.1")).unwrap();
     append(&log, 5..6);
     expect(5).await;
+    // An attempt is there before its log is.
+    fs::create_dir(folder.path().join("2")).unwrap();
+    tokio::time::sleep(POLL * 3).await;
     append(&folder.path().join("2/container.log"), 6..7);
     // A line that is not whole yet is not sent.
     let whole = text(7);
