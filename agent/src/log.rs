@@ -83,6 +83,8 @@ struct Reader {
     current: Option<Current>,
     /// The newest attempt whose files were listed.
     attempt: u32,
+    /// The newest attempt, whether or not its log is there yet.
+    newest: u32,
     /// The end of the last attempt was seen before the last look at its log.
     over: bool,
 }
@@ -111,7 +113,8 @@ impl Reader {
             skip = offset;
         }
         let since = wish.since;
-        let mut reader = Self { folder, since, next, current: None, attempt, over: false };
+        let mut reader =
+            Self { folder, since, next, current: None, attempt, newest: attempt, over: false };
         reader.advance()?;
         if let Some(current) = &mut reader.current {
             current.file.seek(SeekFrom::Start(skip))?;
@@ -172,6 +175,7 @@ impl Reader {
     /// An attempt whose log is not there yet is looked for again.
     fn list_new_attempts(&mut self) -> io::Result<()> {
         for attempt in attempts(&self.folder)? {
+            self.newest = attempt;
             let log = self.folder.join(attempt.to_string()).join(LOG_FILE);
             if attempt > self.attempt && log.exists() {
                 self.attempt = attempt;
@@ -196,11 +200,9 @@ impl Reader {
 
     /// Whether nothing more can come: the container has ended and its log was read once more since.
     fn is_over(&mut self) -> bool {
-        let newest = attempts(&self.folder).unwrap_or_default().pop();
         let ended = !self.folder.exists()
-            || newest.is_some_and(|attempt| {
-                self.folder.join(attempt.to_string()).join(EXIT_FILE).exists()
-            });
+            || self.newest > 0
+                && self.folder.join(self.newest.to_string()).join(EXIT_FILE).exists();
         std::mem::replace(&mut self.over, ended) && ended
     }
 }

@@ -77,9 +77,6 @@ async fn following_goes_over_rotations_and_attempts_and_ends() {
     fs::rename(&log, folder.path().join("1/container.log.1")).unwrap();
     append(&log, 5..6);
     expect(5).await;
-    // An attempt is there before its log is.
-    fs::create_dir(folder.path().join("2")).unwrap();
-    tokio::time::sleep(POLL * 3).await;
     append(&folder.path().join("2/container.log"), 6..7);
     // A line that is not whole yet is not sent.
     let whole = text(7);
@@ -94,6 +91,23 @@ async fn following_goes_over_rotations_and_attempts_and_ends() {
     fs::write(folder.path().join("2").join(EXIT_FILE), "{}").unwrap();
     let ended = tokio::time::timeout(Duration::from_secs(10), reading).await;
     ended.expect("it goes on").unwrap().unwrap();
+}
+
+#[test]
+fn an_attempt_may_be_there_before_its_log_is() {
+    let folder = tempfile::tempdir().unwrap();
+    append(&folder.path().join("1/container.log"), 0..1);
+    let mut reader = Reader::open(folder.path().to_owned(), ALL).unwrap();
+    assert_eq!(reader.batch().unwrap().len(), 1);
+    fs::write(folder.path().join("1").join(EXIT_FILE), "{}").unwrap();
+    fs::create_dir(folder.path().join("2")).unwrap();
+    for _ in 0..3 {
+        assert!(!reader.has_more().unwrap());
+        assert!(!reader.is_over(), "the attempt goes on");
+    }
+    append(&folder.path().join("2/container.log"), 1..2);
+    assert!(reader.has_more().unwrap());
+    assert_eq!(reader.batch().unwrap().len(), 1);
 }
 
 #[tokio::test]
