@@ -26,6 +26,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 pub use assigned::Assigned;
+pub(crate) use container::remove;
 pub use error::TaskError;
 pub use host::{ExecutorConfig, HostExecutor};
 

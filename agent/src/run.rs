@@ -1,6 +1,5 @@
 //! Puts the agent together and runs it.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use swarm_proto::failure::sentence;
 use swarm_proto::object::Role;
 use swarm_proto::rehearsal::SimulatedNodeError;
 use swarm_proto::transport::{self, Identity, IdentityError, Keeper, Peer, Tls, TlsError};
-use swarm_proto::wire::agent_server::AgentServer;
+use swarm_proto::wire::agent_server::{Agent, AgentServer};
 use swarm_runtime::ShimProgram;
 use swarm_runtime::kernel::Namespace;
 use tokio::net::TcpListener;
@@ -170,7 +169,6 @@ async fn serve(config: Config) -> Result<(), RunError> {
         executor: means,
         describer,
         latest,
-        turned_away: BTreeSet::new(),
         cut_off,
     };
     sessions.run().await;
@@ -184,14 +182,7 @@ async fn answer(
     controllers: &Arc<Controllers>,
     tls: &Arc<Tls>,
 ) -> Result<(), RunError> {
-    let listener = listen(config.port).await?;
-    let incoming = controllers.connections().accept(listener, Arc::clone(tls));
-    let members = Arc::clone(controllers);
-    let members = Arc::new(move |_: &str, peer: &Peer| members.check(peer));
-    let server = transport::guarded_server(members)
-        .add_service(service.clone())
-        .serve_with_incoming(incoming);
-    tokio::spawn(until_error(server));
+    answer_controllers(config.port, service.clone(), controllers, tls).await?;
     let run_dir = &config.run_dir;
     std::fs::create_dir_all(run_dir)
         .map_err(|source| RunError::Folder { path: run_dir.clone(), source })?;
@@ -200,6 +191,22 @@ async fn answer(
         .await
         .map_err(|source| RunError::Socket { path: socket, source })?;
     tokio::spawn(until_error(transport::server().add_service(service).serve_with_incoming(local)));
+    Ok(())
+}
+
+/// Answers controllers on the network, and nobody else.
+pub(crate) async fn answer_controllers<T: Agent>(
+    port: u16,
+    service: AgentServer<T>,
+    controllers: &Arc<Controllers>,
+    tls: &Arc<Tls>,
+) -> Result<(), RunError> {
+    let incoming = controllers.connections().accept(listen(port).await?, Arc::clone(tls));
+    let members = Arc::clone(controllers);
+    let members = Arc::new(move |_: &str, peer: &Peer| members.check(peer));
+    let server =
+        transport::guarded_server(members).add_service(service).serve_with_incoming(incoming);
+    tokio::spawn(until_error(server));
     Ok(())
 }
 
@@ -222,7 +229,7 @@ async fn executor(
     Ok(HostExecutor::new(config, images, volumes, networks, program)?)
 }
 
-pub(crate) async fn until_error(server: impl Future<Output = Result<(), tonic::transport::Error>>) {
+async fn until_error(server: impl Future<Output = Result<(), tonic::transport::Error>>) {
     if let Err(error) = server.await {
         tracing::error!(error = %sentence(&error), "the agent's own service ended");
     }
@@ -247,7 +254,7 @@ async fn networks(config: &Config, underlay: Ipv4Addr) -> Result<Networks, RunEr
     }
 }
 
-pub(crate) async fn listen(port: u16) -> Result<TcpListener, RunError> {
+async fn listen(port: u16) -> Result<TcpListener, RunError> {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     TcpListener::bind(address).await.map_err(|source| RunError::Listen { port, source })
 }

@@ -107,12 +107,11 @@ impl Agent for AgentService {
         _: Request<wire::InspectHostRequest>,
     ) -> Result<Response<wire::HostInspection>, Status> {
         let contents = self.worker.contents();
-        let inspection = view::inspection(&contents, self.node, &self.hostname);
         let volumes = self.worker.volume_reports().await;
         let volumes = volumes.map_err(|error| Status::internal(error.sentence()))?;
+        let inspection = view::inspection(&contents, &volumes, self.node, &self.hostname);
         let differences = self.executor.differences(contents).await;
         Ok(Response::new(wire::HostInspection {
-            volumes: volumes.iter().map(|volume| volume.id.0).collect(),
             differences: differences.into_iter().map(Into::into).collect(),
             ..inspection
         }))

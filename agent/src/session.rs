@@ -114,21 +114,28 @@ pub struct Sessions {
     pub describer: Describer,
     /// Which controllers are to be believed.
     pub latest: Latest,
-    /// `host:port` of controllers that gave no session since the last one: others are tried first.
-    pub turned_away: BTreeSet<String>,
     /// Told whether a controller is in reach.
     pub cut_off: watch::Sender<bool>,
+}
+
+/// Which controllers are tried first, as `host:port`.
+#[derive(Default)]
+struct Choice {
+    /// The first.
+    preferred: Option<String>,
+    /// The last: those that gave no session since there was one.
+    turned_away: BTreeSet<String>,
 }
 
 impl Sessions {
     /// One session after the other, without end.
     pub async fn run(mut self) {
         let mut heard = Instant::now();
-        let mut preferred = None;
+        let mut choice = Choice::default();
         let mut failures: u32 = 0;
         loop {
             let mut welcomed = None;
-            let error = match self.session(&mut preferred, &mut heard, &mut welcomed).await {
+            let error = match self.session(&mut choice, &mut heard, &mut welcomed).await {
                 Err(error) => error,
                 Ok(never) => match never {},
             };
@@ -160,20 +167,20 @@ impl Sessions {
 
     async fn session(
         &mut self,
-        preferred: &mut Option<String>,
+        choice: &mut Choice,
         heard: &mut Instant,
         welcomed: &mut Option<Instant>,
     ) -> Result<std::convert::Infallible, SessionError> {
-        let (address, channel) = self.connect(preferred.take()).await?;
+        let (address, channel) = self.connect(choice).await?;
         let (sender, receiver) = mpsc::channel(OUTGOING);
         let hello = self.hello().await;
         // Nothing waits in a new channel.
         sender.try_send(message(Say::Hello(hello))).map_err(|_| SessionError::Stuck)?;
-        let opened = self.open(&address, channel, receiver, preferred).await;
+        let opened = self.open(&address, channel, receiver, choice).await;
         let (stream, welcome) = opened.inspect_err(|_| {
-            self.turned_away.insert(address.clone());
+            choice.turned_away.insert(address.clone());
         })?;
-        self.turned_away.clear();
+        choice.turned_away.clear();
         tracing::info!(controller = %address, "in session");
         *heard = Instant::now();
         *welcomed = Some(*heard);
@@ -185,11 +192,11 @@ impl Sessions {
         }
         self.tls.want_roots(&welcome.roots);
         // The session that was good is the first to try again.
-        *preferred = Some(address);
+        choice.preferred = Some(address);
         let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_milliseconds.max(50)));
         let mut open = Open { sessions: self, sender, heartbeats: 0, answers: 0, sequence: 0 };
         open.answered();
-        open.talk(stream, heartbeat, preferred, heard).await
+        open.talk(stream, heartbeat, choice, heard).await
     }
 
     /// Asks for a session, of a controller that is to be believed.
@@ -198,7 +205,7 @@ impl Sessions {
         address: &str,
         channel: Channel,
         outgoing: mpsc::Receiver<wire::AgentMessage>,
-        preferred: &mut Option<String>,
+        choice: &mut Choice,
     ) -> Result<(Streaming<wire::ControllerMessage>, wire::Welcome), SessionError> {
         let mut client = DispatcherClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         let mut request = Request::new(ReceiverStream::new(outgoing));
@@ -211,14 +218,14 @@ impl Sessions {
                 self.latest.hear(Incarnation::from_wire(welcome.incarnation))?;
                 Ok((stream, welcome))
             }
-            Heard::Goodbye(goodbye) => Err(said_goodbye(goodbye, preferred)),
+            Heard::Goodbye(goodbye) => Err(said_goodbye(goodbye, choice)),
             _ => Err(SessionError::Unexpected("something else than a welcome")),
         }
     }
 
     /// Connects to whichever controller answers first, in the order of preference.
-    async fn connect(&self, preferred: Option<String>) -> Result<(String, Channel), SessionError> {
-        let mut addresses: Vec<String> = preferred.into_iter().collect();
+    async fn connect(&self, choice: &mut Choice) -> Result<(String, Channel), SessionError> {
+        let mut addresses: Vec<String> = choice.preferred.take().into_iter().collect();
         for address in &self.identity.controllers {
             if !addresses.contains(address) {
                 addresses.push(address.clone());
@@ -228,7 +235,7 @@ impl Sessions {
             return Err(SessionError::NoController);
         }
         // One of an earlier incarnation may be the quickest to answer, each time.
-        addresses.sort_by_key(|address| self.turned_away.contains(address));
+        addresses.sort_by_key(|address| choice.turned_away.contains(address));
         let mut waiting = addresses.into_iter();
         let mut running = FuturesUnordered::new();
         let mut last = SessionError::NoController;
@@ -302,7 +309,7 @@ impl Open<'_> {
         &mut self,
         mut stream: Streaming<wire::ControllerMessage>,
         interval: Duration,
-        preferred: &mut Option<String>,
+        choice: &mut Choice,
         heard: &mut Instant,
     ) -> Result<std::convert::Infallible, SessionError> {
         let mut heartbeat = tokio::time::interval_at(Instant::now() + interval, interval);
@@ -317,7 +324,7 @@ impl Open<'_> {
             tokio::select! {
                 message = next(&mut stream) => {
                     *heard = Instant::now();
-                    self.take(message?, preferred).await?;
+                    self.take(message?, choice).await?;
                 }
                 () = board.news(), if report_at.is_none() => {
                     report_at = Some(may_report.max(Instant::now()));
@@ -347,14 +354,10 @@ impl Open<'_> {
         }
     }
 
-    async fn take(
-        &mut self,
-        message: Heard,
-        preferred: &mut Option<String>,
-    ) -> Result<(), SessionError> {
+    async fn take(&mut self, message: Heard, choice: &mut Choice) -> Result<(), SessionError> {
         match message {
             Heard::Welcome(_) => Err(SessionError::Unexpected("a second welcome")),
-            Heard::Goodbye(goodbye) => Err(said_goodbye(goodbye, preferred)),
+            Heard::Goodbye(goodbye) => Err(said_goodbye(goodbye, choice)),
             Heard::Alive(alive) => {
                 self.answers += 1;
                 self.answered();
@@ -419,8 +422,8 @@ impl Open<'_> {
     }
 }
 
-fn said_goodbye(goodbye: wire::Goodbye, preferred: &mut Option<String>) -> SessionError {
-    *preferred = Some(goodbye.leader).filter(|leader| !leader.is_empty());
+fn said_goodbye(goodbye: wire::Goodbye, choice: &mut Choice) -> SessionError {
+    choice.preferred = Some(goodbye.leader).filter(|leader| !leader.is_empty());
     SessionError::Goodbye(goodbye.reason)
 }
 

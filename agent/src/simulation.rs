@@ -28,7 +28,7 @@ pub use run::run;
 
 use crate::clock;
 use crate::durable;
-use crate::executor::{Assigned, Built, EndWatch, Executor, Found, TaskError};
+use crate::executor::{Assigned, Built, EndWatch, Executor, Found, TaskError, remove};
 use crate::image::{Image, ImageConfig, digest_of};
 use crate::network::{Applied, NetworkError};
 
@@ -96,9 +96,10 @@ impl Simulation {
             volumes_changed: Notify::new(),
         };
         for folder in [&simulation.volumes, &simulation.running] {
-            fs::create_dir_all(folder).map_err(failed("make", folder))?;
+            fs::create_dir_all(folder).map_err(TaskError::disk("make", folder))?;
         }
-        durable::sweep(&simulation.volumes).map_err(failed("tidy", &simulation.volumes))?;
+        durable::sweep(&simulation.volumes)
+            .map_err(TaskError::disk("tidy", &simulation.volumes))?;
         let marker = disk.join(BEGUN);
         let first = !marker.exists();
         if first {
@@ -110,7 +111,7 @@ impl Simulation {
                 let since = status.started_at.unwrap_or(status.since);
                 simulation.note_running((*task, status.attempt), since.0)?;
             }
-            durable::write(&marker, b"").map_err(failed("write", &marker))?;
+            durable::write(&marker, b"").map_err(TaskError::disk("write", &marker))?;
         }
         simulation.read_running()?;
         Ok((simulation, first))
@@ -126,7 +127,7 @@ impl Simulation {
     }
 
     fn read_running(&self) -> Result<(), TaskError> {
-        let fail = || failed("read", &self.running);
+        let fail = || TaskError::disk("read", &self.running);
         for entry in fs::read_dir(&self.running).map_err(fail())? {
             let entry = entry.map_err(fail())?;
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -147,7 +148,7 @@ impl Simulation {
 
     fn note_running(&self, key: Key, started_at: u64) -> Result<(), TaskError> {
         let file = self.file(key);
-        fs::write(&file, started_at.to_string()).map_err(failed("write", &file))
+        fs::write(&file, started_at.to_string()).map_err(TaskError::disk("write", &file))
     }
 
     /// Ends a container. One that is not there, or has ended, is left.
@@ -184,7 +185,7 @@ impl Simulation {
     fn keep_volume(&self, volume: &VolumeReport) -> Result<(), TaskError> {
         let path = self.volume_file(volume.id);
         let text = serde_json::to_vec(volume).map_err(std::io::Error::from);
-        text.and_then(|text| durable::write(&path, &text)).map_err(failed("write", &path))
+        text.and_then(|text| durable::write(&path, &text)).map_err(TaskError::disk("write", &path))
     }
 
     /// Makes the named volumes that a task mounts and that are not there.
@@ -218,20 +219,6 @@ fn pretended(reference: &str) -> Digest {
 fn image(spec: &ImageSpec) -> Image {
     let digest = spec.digest.clone().unwrap_or_else(|| pretended(&spec.reference));
     Image { digest, config: ImageConfig::default(), layers: Vec::new() }
-}
-
-fn remove(path: &Path) -> Result<(), TaskError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(failed("remove", path)(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> TaskError {
-    let path = path.to_owned();
-    move |source| TaskError::Disk { action, path, source }
 }
 
 #[tonic::async_trait]
@@ -306,7 +293,7 @@ impl Executor for Simulation {
     }
 
     async fn volume_reports(&self) -> Result<Vec<VolumeReport>, TaskError> {
-        let fail = || failed("read", &self.volumes);
+        let fail = || TaskError::disk("read", &self.volumes);
         let mut reports = Vec::new();
         for entry in fs::read_dir(&self.volumes).map_err(fail())? {
             let bytes = fs::read(entry.map_err(fail())?.path()).map_err(fail())?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use swarm_proto::assignment::TaskAssignment;
+use swarm_proto::assignment::{TaskAssignment, VolumeReport};
 use swarm_proto::id::{NodeId, ServiceId, TaskId, Timestamp};
 use swarm_proto::object::{
     Availability, Node, NodeDescription, NodeStatus, Role, Service, Task, TaskState, TaskStatus,
@@ -43,8 +43,13 @@ pub fn state_view(contents: &Contents, node: NodeId, hostname: &str) -> wire::St
     }
 }
 
-/// The tasks and networks that this host was told of, with how far each task is. Volumes and differences stay out.
-pub fn inspection(contents: &Contents, node: NodeId, hostname: &str) -> wire::HostInspection {
+/// The tasks and networks that this host was told of, with how far each task is, and its volumes. Differences stay out.
+pub fn inspection(
+    contents: &Contents,
+    volumes: &[VolumeReport],
+    node: NodeId,
+    hostname: &str,
+) -> wire::HostInspection {
     let held = |(id, progress): (&TaskId, &Progress)| wire::HeldTask {
         id: id.to_string(),
         state: progress.status.state.into(),
@@ -54,6 +59,7 @@ pub fn inspection(contents: &Contents, node: NodeId, hostname: &str) -> wire::Ho
         hostname: hostname.to_owned(),
         tasks: contents.progress.iter().map(held).collect(),
         networks: contents.networks.keys().map(|id| id.0).collect(),
+        volumes: volumes.iter().map(|volume| volume.id.0).collect(),
         ..wire::HostInspection::default()
     }
 }

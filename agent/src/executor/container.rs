@@ -59,7 +59,7 @@ pub(super) fn create(
         return Err(TaskError::Stopped("a simulated task has no container".to_owned()));
     };
     let folder = options.dir.clone();
-    fs::create_dir_all(&folder).map_err(disk("make", &folder))?;
+    fs::create_dir_all(&folder).map_err(TaskError::disk("make", &folder))?;
     bundle::write(&folder, task, &image.config, &parts.around, capability::available())?;
     let names = DNS_NAMES.into_iter().map(str::to_owned);
     let passed_fds = names.zip(parts.dns_sockets).collect();
@@ -98,12 +98,12 @@ fn is_locked(folder: &Path) -> Result<bool, TaskError> {
     let opened = match fs::File::open(folder) {
         Ok(opened) => opened,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(disk("open", folder)(error)),
+        Err(error) => return Err(TaskError::disk("open", folder)(error)),
     };
     match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(false),
         Err(Errno::WOULDBLOCK) => Ok(true),
-        Err(error) => Err(disk("lock", folder)(error.into())),
+        Err(error) => Err(TaskError::disk("lock", folder)(error.into())),
     }
 }
 
@@ -142,17 +142,13 @@ pub(super) fn names(folder: &Path) -> Result<Vec<String>, TaskError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(disk("list", folder)(source)),
+        Err(source) => return Err(TaskError::disk("list", folder)(source)),
     };
     let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-    names.collect::<Result<_, _>>().map_err(disk("list", folder))
+    names.collect::<Result<_, _>>().map_err(TaskError::disk("list", folder))
 }
 
-pub(super) fn remove(path: &Path) -> Result<(), TaskError> {
-    tree::remove_path(path).map_err(disk("remove", path))
-}
-
-pub(super) fn disk(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> TaskError {
-    let path = path.to_owned();
-    move |source| TaskError::Disk { action, path, source }
+/// Removes a folder or file. Nothing there is fine.
+pub(crate) fn remove(path: &Path) -> Result<(), TaskError> {
+    tree::remove_path(path).map_err(TaskError::disk("remove", path))
 }

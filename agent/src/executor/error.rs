@@ -1,5 +1,8 @@
 //! Why a task cannot be run, and whether trying again could help.
 
+use std::io;
+use std::path::PathBuf;
+
 use swarm_proto::failure::sentence;
 use swarm_runtime::ContainerError;
 
@@ -34,9 +37,9 @@ pub enum TaskError {
         /// What was tried.
         action: &'static str,
         /// Where.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What the kernel said.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The step's thread died.
     #[error("the step was broken off: {0}")]
@@ -44,6 +47,15 @@ pub enum TaskError {
 }
 
 impl TaskError {
+    /// Makes the mapping of an I/O error on a path.
+    pub(crate) fn disk(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Disk { action, path, source }
+    }
+
     /// Whether the task is `Rejected` (it can never run here) and not `Failed`.
     pub fn is_permanent(&self) -> bool {
         match self {

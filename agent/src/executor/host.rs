@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::bundle::Surroundings;
 use super::container::{
-    Look, container_in, create, disk, look, names, remove, remove_containers, take_down,
+    Look, container_in, create, look, names, remove, remove_containers, take_down,
 };
 use super::{Assigned, Built, DNS_NAMES, Executor, Found, TaskError, blocking, merge};
 use crate::exec::ExecFailure;
@@ -63,7 +63,7 @@ impl HostExecutor {
         program: ShimProgram,
     ) -> Result<Self, TaskError> {
         let folder = &config.containers;
-        fs::create_dir_all(folder).map_err(disk("make", folder))?;
+        fs::create_dir_all(folder).map_err(TaskError::disk("make", folder))?;
         Ok(Self {
             starts: Semaphore::new(config.starts),
             attaching: Semaphore::new(1),

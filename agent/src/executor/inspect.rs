@@ -9,7 +9,7 @@ use swarm_proto::object::TaskState;
 use swarm_runtime::cgroup::Layout;
 use swarm_runtime::{Container, ContainerError, ContainerStatus};
 
-use super::container::{disk, names};
+use super::container::names;
 use super::{HostExecutor, TaskError, blocking};
 use crate::inspection::Difference;
 use crate::journal::Contents;
@@ -50,7 +50,7 @@ impl Look {
         add("the containers", self.containers());
         add("the folders of containers", self.folders());
         add("the control groups", self.cgroups());
-        let text = fs::read_to_string(MOUNTS).map_err(disk("read", Path::new(MOUNTS)));
+        let text = fs::read_to_string(MOUNTS).map_err(TaskError::disk("read", Path::new(MOUNTS)));
         add("the mounts", text.map(|text| self.mounts(&text)));
         found
     }
@@ -106,7 +106,7 @@ impl Look {
         let mut found = Vec::new();
         for root in Layout::detect().map_err(ContainerError::from)?.roots() {
             let parent = root.path.join(&self.cgroup_parent);
-            for path in groups(&parent).map_err(disk("read", &parent))? {
+            for path in groups(&parent).map_err(TaskError::disk("read", &parent))? {
                 if !known.contains(&path) {
                     let path = path.display().to_string();
                     found.push(Difference::stray(

@@ -1,13 +1,13 @@
 //! Runs the nodes that one host of a lab plays: its own, and those in `simulated/` of its state folder.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use swarm_proto::rehearsal::SimulatedNode;
-use swarm_proto::transport::{self, Peer, Tls};
+use swarm_proto::transport::Tls;
 use tokio::sync::watch;
 
 use super::Simulation;
@@ -20,7 +20,7 @@ use crate::executor::Executor;
 use crate::incarnation::Latest;
 use crate::journal::Journal;
 use crate::run::{
-    RunError, advertised, keep_certificate, listen, until_error, until_told, wait_for_identity,
+    RunError, advertised, answer_controllers, keep_certificate, until_told, wait_for_identity,
 };
 use crate::session::Sessions;
 use crate::worker::Worker;
@@ -88,7 +88,7 @@ async fn play(config: &Config, state_dir: PathBuf, port: u16) -> Result<(), RunE
     let controllers = Arc::new(Controllers::default());
     let service =
         SimulatedService::server(Arc::clone(&worker), &node, (identity.node_id, hostname));
-    serve(port, service, &controllers, &tls).await?;
+    answer_controllers(port, service, &controllers, &tls).await?;
     let fixed = Fixed { address, port, labels: BTreeMap::new(), tls: Arc::clone(&tls) };
     let describer = Describer::simulated(fixed, node.description);
     let latest = Latest::open(&agent, &identity.cluster_id)?;
@@ -102,25 +102,8 @@ async fn play(config: &Config, state_dir: PathBuf, port: u16) -> Result<(), RunE
         executor,
         describer,
         latest,
-        turned_away: BTreeSet::new(),
         cut_off,
     };
     sessions.run().await;
-    Ok(())
-}
-
-/// Answers what controllers ask of a node.
-async fn serve(
-    port: u16,
-    service: swarm_proto::wire::agent_server::AgentServer<SimulatedService>,
-    controllers: &Arc<Controllers>,
-    tls: &Arc<Tls>,
-) -> Result<(), RunError> {
-    let incoming = controllers.connections().accept(listen(port).await?, Arc::clone(tls));
-    let members = Arc::clone(controllers);
-    let members = Arc::new(move |_: &str, peer: &Peer| members.check(peer));
-    let server =
-        transport::guarded_server(members).add_service(service).serve_with_incoming(incoming);
-    tokio::spawn(until_error(server));
     Ok(())
 }

@@ -77,11 +77,11 @@ impl Agent for SimulatedService {
         &self,
         _: Request<wire::InspectHostRequest>,
     ) -> Result<Response<wire::HostInspection>, Status> {
-        let inspection = view::inspection(&self.worker.contents(), self.node, &self.hostname);
+        let contents = self.worker.contents();
         let volumes = self.worker.volume_reports().await;
         let volumes = volumes.map_err(|error| Status::internal(error.sentence()))?;
-        let volumes = volumes.iter().map(|volume| volume.id.0).collect();
-        Ok(Response::new(wire::HostInspection { volumes, ..inspection }))
+        let inspection = view::inspection(&contents, &volumes, self.node, &self.hostname);
+        Ok(Response::new(inspection))
     }
 
     type ExecStream = Outputs;
