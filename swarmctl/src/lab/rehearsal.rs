@@ -19,7 +19,7 @@ use swarm_proto::transport::{Authority, Identity};
 use super::error::Error;
 use super::layout::{Layout, host_address, host_name};
 use super::record::Record;
-use super::up::{persist, program, start_programs, token, without_token};
+use super::up::{join_as, program, start_programs, token};
 use super::{enter, host};
 use crate::view;
 
@@ -101,7 +101,6 @@ impl Backup {
             let token = token(layout, record, "controller")?;
             for number in 2..=record.controllers {
                 join(layout, record, number, &token)?;
-                start_programs(layout, &host_name(number))?;
             }
         }
         for number in record.controllers + 1..=record.hosts {
@@ -169,25 +168,16 @@ fn host_of(index: usize, hosts: u8) -> u8 {
     u8::try_from(index % usize::from(hosts)).unwrap_or_default() + 1
 }
 
-/// Makes a host a controller again, as the node that it plays.
+/// Makes a host a controller again, as the node that it plays, and starts its programs.
 fn join(layout: &Layout, record: &Record, number: u8, token: &str) -> Result<(), Error> {
-    let name = host_name(number);
-    let command = [
-        program(record, "swarm-controller"),
-        "join".to_owned(),
-        "--token".to_owned(),
-        token.to_owned(),
-        format!("{}:2377", host_address(1)),
-    ];
-    let process = host::require_on(layout, &name)?;
-    persist(|| {
-        let identity = Identity::load(&layout.host(&name, "lib"));
-        if matches!(identity, Ok(Some(known)) if known.role == Role::Controller) {
-            return Ok(String::new());
-        }
-        enter::output(process, &name, &command).map_err(|error| without_token(error, token))
-    })
-    .map(drop)
+    let disk = layout.host(&host_name(number), "lib");
+    join_as(
+        layout,
+        record,
+        number,
+        ("swarm-controller", token),
+        || matches!(Identity::load(&disk), Ok(Some(known)) if known.role == Role::Controller),
+    )
 }
 
 #[cfg(test)]

@@ -343,8 +343,20 @@ pub(super) fn token(layout: &Layout, record: &Record, role: &str) -> Result<Stri
 
 /// Lets a host join, and starts its programs.
 fn join(layout: &Layout, record: &Record, number: u8, token: &str) -> Result<(), Error> {
-    let name = host_name(number);
     let kind = if number <= record.controllers { "swarm-controller" } else { "swarm-agent" };
+    let name = host_name(number);
+    join_as(layout, record, number, (kind, token), || belongs(layout, &name))
+}
+
+/// Lets a host join by a program, unless it has, and starts its programs.
+pub(super) fn join_as(
+    layout: &Layout,
+    record: &Record,
+    number: u8,
+    (kind, token): (&str, &str),
+    has_joined: impl Fn() -> bool,
+) -> Result<(), Error> {
+    let name = host_name(number);
     let command = [
         program(record, kind),
         "join".to_owned(),
@@ -354,7 +366,7 @@ fn join(layout: &Layout, record: &Record, number: u8, token: &str) -> Result<(),
     ];
     let process = host::require_on(layout, &name)?;
     persist(|| {
-        if belongs(layout, &name) {
+        if has_joined() {
             return Ok(String::new());
         }
         enter::output(process, &name, &command).map_err(|error| without_token(error, token))
@@ -363,7 +375,7 @@ fn join(layout: &Layout, record: &Record, number: u8, token: &str) -> Result<(),
 }
 
 /// A token opens the cluster, so it is shown nowhere.
-pub(super) fn without_token(error: Error, token: &str) -> Error {
+fn without_token(error: Error, token: &str) -> Error {
     match error {
         Error::Program { command, host, output } => Error::Program {
             command: command.replace(token, "TOKEN"),
