@@ -14,16 +14,9 @@ use tokio::time::timeout;
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::lab::{Lab, eventually};
+use crate::lab::{Lab, SLEEPER, eventually};
 use crate::snapshot::Process;
 
-const SLEEPER: &str = r"
-services:
-  sleeper:
-    image: busybox
-    command: sleep 100000
-    deploy: {mode: global}
-";
 const HOSTS: [&str; 4] = ["n1", "n2", "n3", "n4"];
 
 fn status(lab: &Lab) -> Option<Value> {
@@ -36,18 +29,6 @@ fn waiting(lab: &Lab) -> Option<BTreeSet<String>> {
     let status = status(lab)?;
     let names = status["rotation"]["waiting"].as_array()?.iter();
     Some(names.filter_map(|name| name.as_str().map(str::to_owned)).collect())
-}
-
-fn ready(lab: &Lab) -> Option<()> {
-    let said = lab.try_run(&["node", "ls", "-o", "json"]);
-    let nodes: Value = serde_json::from_str(&said.stdout).ok()?;
-    let ready = nodes.as_array()?.iter().filter(|node| node["status"] == "ready");
-    (ready.count() == HOSTS.len()).then_some(())
-}
-
-fn sleepers(lab: &Lab) -> Vec<BTreeSet<Process>> {
-    let of = |host: &&str| lab.contained(host).into_iter();
-    HOSTS.iter().map(|host| of(host).filter(|process| process.name == "sleep").collect()).collect()
 }
 
 /// The identity on a host's disk.
@@ -93,6 +74,10 @@ impl Impostor {
     }
 }
 
+fn sleepers(lab: &Lab) -> Vec<BTreeSet<Process>> {
+    HOSTS.iter().map(|host| lab.sleepers(host)).collect()
+}
+
 #[test]
 fn all_nodes_follow_another_authority_and_no_task_notices() {
     let lab = Lab::with("ca", &["--hosts", "4", "--controllers", "3"]);
@@ -131,7 +116,9 @@ fn all_nodes_follow_another_authority_and_no_task_notices() {
     assert!(!impostor.is_taken(&stolen));
     assert!(impostor.is_taken(&present));
 
-    eventually(30, "every host is in session", || ready(&lab));
+    eventually(30, "every host is in session", || {
+        (lab.ready_hosts()? == HOSTS.map(str::to_owned).into()).then_some(())
+    });
     assert_ne!(status(&lab).unwrap()["root"], old_root);
     assert_eq!(lab.running("s_"), tasks, "every task keeps its id, pid and start time");
     assert_eq!(sleepers(&lab), processes, "containers were not touched");

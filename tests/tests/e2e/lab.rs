@@ -25,6 +25,15 @@ pub(crate) struct Said {
     pub(crate) stderr: String,
 }
 
+/// A stack with one task on every host.
+pub(crate) const SLEEPER: &str = r"
+services:
+  sleeper:
+    image: busybox
+    command: sleep 100000
+    deploy: {mode: global}
+";
+
 /// A task as `swarmctl ps -o json` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Task {
@@ -223,6 +232,17 @@ impl Lab {
         })
     }
 
+    /// The hosts in session with the controller that leads; `None` while nobody does.
+    pub(crate) fn ready_hosts(&self) -> Option<BTreeSet<String>> {
+        let said = self.try_run(&["node", "ls", "-o", "json"]);
+        if said.stderr.contains("no leader") {
+            return None;
+        }
+        let nodes: Value = serde_json::from_str(&said.stdout).ok()?;
+        let ready = nodes.as_array()?.iter().filter(|node| node["status"] == "ready");
+        Some(ready.filter_map(|node| node["hostname"].as_str().map(str::to_owned)).collect())
+    }
+
     /// A host's first process, as the machine counts; `None` when the host is off.
     pub(crate) fn first_process(&self, host: &str) -> Option<i32> {
         let labs = self.json(&["lab", "ls"]);
@@ -249,6 +269,11 @@ impl Lab {
     /// The processes in a host's containers.
     pub(crate) fn contained(&self, host: &str) -> BTreeSet<Process> {
         snapshot::contained(&format!("swarm-lab/{}/{host}", self.name))
+    }
+
+    /// What [`SLEEPER`] runs in a host's containers.
+    pub(crate) fn sleepers(&self, host: &str) -> BTreeSet<Process> {
+        self.contained(host).into_iter().filter(|process| process.name == "sleep").collect()
     }
 
     /// Connects from inside of a host to one of its own or another's address.

@@ -2,19 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::lab::{Lab, eventually};
-use crate::snapshot::Process;
+use crate::lab::{Lab, SLEEPER, eventually};
 
 const BACKUP: &str = "/var/lib/swarm/backup";
 const SOCKET: &str = "unix:///run/swarm/controller.sock";
-const SLEEPER: &str = r"
-services:
-  sleeper:
-    image: busybox
-    command: sleep 100000
-    deploy: {mode: global}
-";
-
 /// Restores the backup on a host whose controller is lost with its log.
 fn restore(lab: &Lab, host: &str) {
     lab.lab("kill", &[host, "--only", "controller"]);
@@ -34,20 +25,8 @@ fn logs(lab: &Lab, host: &str, program: &str, words: &str) {
 
 /// Waits until so many hosts are in session with the controller that leads.
 fn ready(lab: &Lab, hosts: &[&str]) {
-    eventually(60, &format!("{hosts:?} are ready"), || {
-        let said = lab.try_run(&["node", "ls", "-o", "json"]);
-        if said.stderr.contains("no leader") {
-            return None;
-        }
-        let nodes: serde_json::Value = serde_json::from_str(&said.stdout).ok()?;
-        let nodes = nodes.as_array()?.iter().filter(|node| node["status"] == "ready");
-        let ready: BTreeSet<&str> = nodes.filter_map(|node| node["hostname"].as_str()).collect();
-        (ready == hosts.iter().copied().collect()).then_some(())
-    });
-}
-
-fn sleepers(lab: &Lab, host: &str) -> BTreeSet<Process> {
-    lab.contained(host).into_iter().filter(|process| process.name == "sleep").collect()
+    let hosts: BTreeSet<String> = hosts.iter().copied().map(str::to_owned).collect();
+    eventually(60, &format!("{hosts:?} are ready"), || (lab.ready_hosts()? == hosts).then_some(()));
 }
 
 #[test]
@@ -55,7 +34,7 @@ fn controllers_from_before_a_restore_get_no_agents_and_no_votes() {
     let lab = Lab::up("restore");
     lab.deploy("s", SLEEPER);
     lab.exec("n1", &["swarmctl", "--host", SOCKET, "cluster", "backup", BACKUP]);
-    let (first, second) = (sleepers(&lab, "n1"), sleepers(&lab, "n2"));
+    let (first, second) = (lab.sleepers("n1"), lab.sleepers("n2"));
     assert_eq!((first.len(), second.len()), (1, 1));
 
     // Two controllers of the cluster as it was are off, one with its whole host.
@@ -63,8 +42,8 @@ fn controllers_from_before_a_restore_get_no_agents_and_no_votes() {
     lab.lab("kill", &["n2", "--only", "controller"]);
     restore(&lab, "n1");
     ready(&lab, &["n1", "n2"]);
-    assert_eq!(sleepers(&lab, "n1"), first, "what ran where it was restored runs on");
-    assert_eq!(sleepers(&lab, "n2"), second, "what ran elsewhere runs on");
+    assert_eq!(lab.sleepers("n1"), first, "what ran where it was restored runs on");
+    assert_eq!(lab.sleepers("n2"), second, "what ran elsewhere runs on");
 
     // They come back while the restored one is away, and are a quorum of the cluster as it was.
     lab.lab("kill", &["n1", "--only", "controller"]);
@@ -79,7 +58,7 @@ fn controllers_from_before_a_restore_get_no_agents_and_no_votes() {
     lab.kill_program("n2", "agent");
     logs(&lab, "n2", "agent", "has nothing to say: it was restored");
     logs(&lab, "n2", "controller", "refused an agent that has heard of a later incarnation");
-    assert_eq!(sleepers(&lab, "n2"), second);
+    assert_eq!(lab.sleepers("n2"), second);
 
     // They meet the restored one, and stop for good with a word to whoever looks.
     lab.lab("start", &["n1"]);
@@ -98,8 +77,8 @@ fn controllers_from_before_a_restore_get_no_agents_and_no_votes() {
     ready(&lab, &["n1", "n2", "n3"]);
     let status = lab.json(&["cluster", "status"]);
     assert_eq!(status["members"].as_array().unwrap().len(), 1, "{status}");
-    assert_eq!(sleepers(&lab, "n1"), first);
-    assert_eq!(sleepers(&lab, "n2"), second);
+    assert_eq!(lab.sleepers("n1"), first);
+    assert_eq!(lab.sleepers("n2"), second);
 
     // The way back that they told.
     let token = lab.exec("n1", &["swarmctl", "cluster", "token", "controller"]);
@@ -110,5 +89,5 @@ fn controllers_from_before_a_restore_get_no_agents_and_no_votes() {
         let status: serde_json::Value = serde_json::from_str(&said.stdout).ok()?;
         (status["quorum"]["voters"] == 2).then_some(())
     });
-    assert_eq!(sleepers(&lab, "n2"), second);
+    assert_eq!(lab.sleepers("n2"), second);
 }

@@ -21,30 +21,21 @@ use stream::{Measured, Stream};
 /// What is measured of the writes during one thing.
 type Cases = [Case; 4];
 
-const QUIET: Cases = [
-    Case { name: "write, nothing else happens, p50", unit: "ms" },
-    Case { name: "write, nothing else happens, p99", unit: "ms" },
-    Case { name: "write, nothing else happens, slowest", unit: "ms" },
-    Case { name: "longest gap, nothing else happens", unit: "ms" },
-];
-const MADE: Cases = [
-    Case { name: "write, a snapshot is made, p50", unit: "ms" },
-    Case { name: "write, a snapshot is made, p99", unit: "ms" },
-    Case { name: "write, a snapshot is made, slowest", unit: "ms" },
-    Case { name: "longest gap, a snapshot is made", unit: "ms" },
-];
-const JOINED: Cases = [
-    Case { name: "write, two controllers join, p50", unit: "ms" },
-    Case { name: "write, two controllers join, p99", unit: "ms" },
-    Case { name: "write, two controllers join, slowest", unit: "ms" },
-    Case { name: "longest gap, two controllers join", unit: "ms" },
-];
-const BEHIND: Cases = [
-    Case { name: "write, one that lags catches up, p50", unit: "ms" },
-    Case { name: "write, one that lags catches up, p99", unit: "ms" },
-    Case { name: "write, one that lags catches up, slowest", unit: "ms" },
-    Case { name: "longest gap, one that lags catches up", unit: "ms" },
-];
+macro_rules! cases {
+    ($during:literal) => {
+        [
+            Case { name: concat!("write, ", $during, ", p50"), unit: "ms" },
+            Case { name: concat!("write, ", $during, ", p99"), unit: "ms" },
+            Case { name: concat!("write, ", $during, ", slowest"), unit: "ms" },
+            Case { name: concat!("longest gap, ", $during), unit: "ms" },
+        ]
+    };
+}
+
+const QUIET: Cases = cases!("nothing else happens");
+const MADE: Cases = cases!("a snapshot is made");
+const JOINED: Cases = cases!("two controllers join");
+const BEHIND: Cases = cases!("one that lags catches up");
 const TIME: Case = Case { name: "making of a snapshot", unit: "s" };
 const SIZE: Case = Case { name: "size of a snapshot", unit: "MiB" };
 const CAUGHT: Case = Case { name: "one that lags, from its start to caught up", unit: "s" };
