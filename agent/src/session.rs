@@ -135,6 +135,9 @@ impl Sessions {
         let mut failures: u32 = 0;
         loop {
             let mut welcomed = None;
+            if failures > 0 {
+                self.look_up_controllers();
+            }
             let error = match self.session(&mut choice, &mut heard, &mut welcomed).await {
                 Err(error) => error,
                 Ok(never) => match never {},
@@ -278,6 +281,20 @@ impl Sessions {
             Err(error) => {
                 tracing::error!(error = %error.sentence(), "cannot list volumes");
                 Vec::new()
+            }
+        }
+    }
+
+    /// The controller of this host writes down other addresses, its own among them, that no session has told of: on a
+    /// cluster's only host, whose address changed, none could.
+    fn look_up_controllers(&mut self) {
+        match Identity::load(&self.state_dir) {
+            Ok(Some(present)) if present.cluster_id == self.identity.cluster_id => {
+                self.identity.controllers = present.controllers;
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(error = %sentence(&error), "cannot look up the controllers");
             }
         }
     }
