@@ -288,14 +288,8 @@ impl Sessions {
     /// The controller of this host writes down other addresses, its own among them, that no session has told of: on a
     /// cluster's only host, whose address changed, none could.
     fn look_up_controllers(&mut self) {
-        match Identity::load(&self.state_dir) {
-            Ok(Some(present)) if present.cluster_id == self.identity.cluster_id => {
-                self.identity.controllers = present.controllers;
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(error = %sentence(&error), "cannot look up the controllers");
-            }
+        if let Err(error) = self.identity.look_up_controllers(&self.state_dir) {
+            tracing::warn!(error = %sentence(&error), "cannot look up the controllers");
         }
     }
 

@@ -163,6 +163,16 @@ impl Identity {
         Ok(true)
     }
 
+    /// Takes the list of controllers that another program of the host has written down since, unless the host belongs to
+    /// another cluster by now, or to none.
+    pub fn look_up_controllers(&mut self, state_dir: &Path) -> Result<(), IdentityError> {
+        let present = Facts::read(&Self::folder(state_dir))?;
+        if let Some(present) = present.filter(|present| present.cluster_id == self.cluster_id) {
+            self.controllers = present.controllers;
+        }
+        Ok(())
+    }
+
     /// What TLS needs of it.
     pub fn credentials(&self) -> Credentials {
         Credentials {

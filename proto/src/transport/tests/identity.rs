@@ -106,6 +106,28 @@ fn an_identity_comes_back_from_disk() {
 }
 
 #[test]
+fn controllers_that_another_program_wrote_down_are_found() {
+    let state = tempfile::tempdir().unwrap();
+    let mut agents = identity(&authority("c1"), 3);
+    let before = agents.clone();
+    agents.look_up_controllers(state.path()).unwrap();
+    assert_eq!(agents, before, "nothing is on disk");
+
+    agents.save(state.path()).unwrap();
+    let moved = ["10.0.0.9:2377".to_owned()];
+    before.clone().update_controllers(state.path(), &moved).unwrap();
+    agents.look_up_controllers(state.path()).unwrap();
+    assert_eq!(agents, Identity { controllers: moved.to_vec(), ..before.clone() });
+
+    let elsewhere = ["10.0.0.7:2377".to_owned()];
+    Identity { cluster_id: "c2".to_owned(), controllers: elsewhere.to_vec(), ..before }
+        .save(state.path())
+        .unwrap();
+    agents.look_up_controllers(state.path()).unwrap();
+    assert_eq!(agents.controllers, moved, "the controllers of another cluster");
+}
+
+#[test]
 fn a_renewal_that_was_cut_off_leaves_a_whole_identity() {
     let state = tempfile::tempdir().unwrap();
     let authority = authority("c1");
