@@ -260,13 +260,29 @@ fn check_names(request: &wire::JoinClusterRequest, role: Role) -> Result<(), Sta
     if name.is_empty() || name.len() > 253 || name.chars().any(char::is_control) {
         return Err(Refusal::invalid("a host name must have 1 to 253 characters").into());
     }
-    if role == Role::Controller && super::address::parse(&request.controller_address).is_none() {
-        let why = format!("`{}` is not `host:port`", request.controller_address);
-        return Err(Refusal::invalid(why)
-            .hint("a joining controller says where it is reached: --advertise IP[:PORT]")
-            .into());
+    let address = &request.controller_address;
+    match role {
+        // Before anything is changed: else the cluster would have a node that never comes.
+        Role::Agent if !address.is_empty() => {
+            Err(Refusal::invalid("this token lets agents in, not controllers")
+                .hint("use the controllers' token, or join as an agent")
+                .into())
+        }
+        Role::Controller if address.is_empty() => {
+            Err(Refusal::invalid("this token lets controllers in, and no address was given")
+                .hint(
+                    "an agent needs the agents' token; a controller says where it is reached: \
+                     --advertise IP[:PORT]",
+                )
+                .into())
+        }
+        Role::Controller if super::address::parse(address).is_none() => {
+            Err(Refusal::invalid(format!("`{address}` is not `host:port`"))
+                .hint("a joining controller says where it is reached: --advertise IP[:PORT]")
+                .into())
+        }
+        Role::Agent | Role::Controller => Ok(()),
     }
-    Ok(())
 }
 
 /// One machine's tries share an id, for they send the same key.
