@@ -18,6 +18,8 @@ mod check;
 mod client;
 #[path = "sim/clock.rs"]
 mod clock;
+#[path = "sim/disaster.rs"]
+mod disaster;
 #[path = "sim/disk.rs"]
 mod disk;
 #[path = "sim/fault.rs"]

@@ -17,6 +17,8 @@ pub(crate) struct Agent {
     pub(crate) heard: u64,
     /// Whether a container was started since somebody looked.
     pub(crate) started: bool,
+    /// Whether the cluster was restored, and has not told this agent everything since.
+    pub(crate) is_stale: bool,
     complete: bool,
     tasks: BTreeMap<TaskId, (TaskAssignment, TaskStatus)>,
     networks: BTreeMap<NetworkId, (u64, Vec<NetworkPeer>)>,
@@ -45,6 +47,7 @@ impl Agent {
             run: 0,
             heard: 0,
             started: false,
+            is_stale: false,
             complete: false,
             tasks: BTreeMap::new(),
             networks: BTreeMap::new(),
@@ -124,6 +127,7 @@ impl Agent {
             gone.extend(self.networks.keys().filter(|id| !kept.contains(id)));
         }
         self.complete |= complete;
+        self.is_stale &= !complete;
         crate::violation::demand(self.complete, "a session begins with a complete set", || {
             format!("node {} was sent a change first", self.node)
         });

@@ -23,12 +23,31 @@ pub(crate) struct Check {
     raft_ids: BTreeMap<u64, NodeId>,
     /// Up to where the events were looked at.
     seen: u64,
+    /// The index with which the group begins, and how many entries groups that are lost committed.
+    first: u64,
+    past: u64,
 }
 
 impl Check {
     /// How far a task had come when it was heard of last.
     pub(crate) fn last_state(&self, task: TaskId) -> Option<TaskState> {
         self.tasks.get(&task).map(|(_, state)| *state)
+    }
+
+    /// How many entries were committed.
+    pub(crate) fn commits(&self) -> u64 {
+        self.past + self.applied - self.first
+    }
+
+    /// A backup was restored. What was made after it is gone, and its names are not used again.
+    pub(crate) fn begin_anew(&mut self, state: &State) {
+        self.past = self.commits();
+        (self.first, self.applied, self.seen) = (state.applied, state.applied, state.applied);
+        self.checksums.clear();
+        self.removed.extend(self.tasks.keys());
+        self.removed.retain(|task| !state.tasks.contains_key(task));
+        let tasks = state.tasks.values();
+        self.tasks = tasks.map(|task| (task.id, (task.node, task.status.state))).collect();
     }
 
     /// A controller's state moved on.

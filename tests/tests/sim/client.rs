@@ -43,6 +43,7 @@ pub(crate) enum Answer {
 }
 
 /// What a deployer was promised.
+#[derive(Clone)]
 pub(crate) struct Deployer {
     stack: String,
     /// The number in the deploy that is tried now.
@@ -68,6 +69,11 @@ impl Deployer {
             format!("{} has revision {revision} after {}", self.stack, self.revision)
         });
         self.revision = *revision;
+    }
+
+    /// What was promised holds again, but not what it tried since, which may be there or not.
+    pub(crate) fn begin_anew(&mut self, promised: Self) {
+        *self = Self { tried: self.tried, ..promised };
     }
 
     /// What was acknowledged is there, or something that this client tried later.

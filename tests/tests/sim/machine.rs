@@ -1,6 +1,6 @@
 //! Machines with their agents and controllers: starting, stopping, losing power.
 
-use swarm_controller::core::{Core, CoreConfig, Input, State};
+use swarm_controller::core::{Core, CoreConfig, DiskBatch, Input, State};
 use swarm_proto::id::{NodeId, RaftId};
 
 use crate::agent::Agent;
@@ -123,6 +123,20 @@ impl World {
             violated("a raft id is never reused", format!("{id} was given out twice"));
         }
         self.start_controller(id);
+    }
+
+    /// A machine gets the first controller of a group, whose disk begins with this.
+    pub(crate) fn found_controller(&mut self, machine: u64, raft_id: RaftId, first: DiskBatch) {
+        let Some(host) = self.machines.get_mut(&machine) else { return };
+        host.controller = Some(raft_id.0);
+        let mut new = Controller::new(machine, Clock::new(self.now, 0));
+        new.disk.mutant = self.mutant.and_then(crate::mutant::Mutant::disk);
+        new.disk.queue(first);
+        new.disk.write();
+        new.disk.sync();
+        if self.controllers.insert(raft_id.0, new).is_some() {
+            violated("a raft id is never reused", format!("{raft_id} was given out twice"));
+        }
     }
 
     /// A machine leaves for good.

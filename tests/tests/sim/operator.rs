@@ -23,6 +23,8 @@ enum Step {
     Promote(u64),
     Demote(u64),
     Address(NodeId),
+    /// Removes a node of a restored cluster whose machine is gone.
+    Forget(NodeId),
 }
 
 /// See the module.
@@ -39,6 +41,12 @@ impl Operator {
         self.machines = controllers + agents;
         let role = |n: u64| if n <= controllers { Role::Controller } else { Role::Agent };
         self.steps = (2..=self.machines).map(|number| Step::Join(number, role(number))).collect();
+    }
+
+    /// A backup was restored, in which this node is drained.
+    pub(crate) fn begin_anew(&mut self, drained: Option<NodeId>) {
+        self.drained = drained;
+        self.steps.clear();
     }
 
     pub(crate) fn is_idle(&self) -> bool {
@@ -78,6 +86,7 @@ impl World {
                 machine.wanted = false;
                 Command::RemoveNode { node: machine.agent.node.to_string(), force: true }
             }
+            Step::Forget(node) => Command::RemoveNode { node: node.to_string(), force: true },
             Step::Promote(number) => {
                 let Some(machine) = self.machines.get(&number) else { return };
                 let address = format!("n{number}:2377");
@@ -102,6 +111,9 @@ impl World {
         let cores = self.controllers.values().filter_map(|controller| controller.core.as_ref());
         let states = cores.map(Core::state).filter(|state| state.applied >= self.check.applied);
         let Some(state) = states.max_by_key(|state| state.applied).cloned() else { return };
+        let here = |id| self.machines.values().any(|machine| machine.agent.node == id);
+        let gone = state.nodes.keys().copied().find(|id| !here(*id));
+        self.operator.steps.extend(gone.map(Step::Forget));
         for number in self.machine_numbers() {
             let Some(machine) = self.machines.get_mut(&number).filter(|m| m.wanted) else {
                 continue;
@@ -141,7 +153,7 @@ impl World {
         let Some(node) = self.random.one_of(&nodes).copied() else { return };
         let controllers = self.live_controllers();
         let drained = self.operator.drained;
-        match self.random.between(0, 12) {
+        match self.random.between(0, 14) {
             0..3 => self.operator.steps.push_back(match drained {
                 Some(drained) => Step::Availability(drained, Availability::Active),
                 None => Step::Availability(node, Availability::Drain),
@@ -181,13 +193,19 @@ impl World {
                 let node = machine.map(|machine| machine.agent.node);
                 self.operator.steps.extend(node.map(Step::Address));
             }
+            10 => self.ask_for_backup(),
+            11 if self.random.chance(12) => self.lose_all_controllers(),
             _ => {}
         }
     }
 
-    fn plan_join(&mut self, role: Role) {
+    pub(crate) fn new_machine_number(&mut self) -> u64 {
         self.operator.machines += 1;
-        let machine = self.operator.machines;
+        self.operator.machines
+    }
+
+    fn plan_join(&mut self, role: Role) {
+        let machine = self.new_machine_number();
         self.operator.steps.push_back(Step::Join(machine, role));
     }
 
@@ -230,6 +248,7 @@ impl World {
                 self.did("drain");
             }
             (Some(Step::Address(_)), _) => self.did("change address"),
+            (Some(Step::Forget(_)), _) => self.did("forget node"),
             _ => {}
         }
         if !self.operator.steps.is_empty() {
@@ -252,7 +271,7 @@ impl World {
                 }
                 // The node has left meanwhile.
                 Step::Availability(..) => self.operator.drained = None,
-                Step::Join(..) | Step::Promote(_) | Step::Address(_) => {}
+                Step::Join(..) | Step::Promote(_) | Step::Address(_) | Step::Forget(_) => {}
             }
         }
     }

@@ -47,11 +47,19 @@ pub(crate) struct Promises {
     spoken: BTreeMap<u64, u64>,
     /// Who led in each term.
     leaders: BTreeMap<u64, u64>,
+    /// How many led in groups that are lost.
+    past: u64,
 }
 
 impl Promises {
     pub(crate) fn elections(&self) -> u64 {
-        self.leaders.len() as u64
+        self.past + self.leaders.len() as u64
+    }
+
+    /// Another group begins, with terms of its own.
+    pub(crate) fn begin_anew(&mut self) {
+        self.past = self.elections();
+        self.leaders.clear();
     }
 
     /// A controller leads.

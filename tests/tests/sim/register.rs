@@ -12,6 +12,8 @@ use crate::violation::violated;
 use crate::world::{Happening, World};
 
 const REGISTERS: u64 = 3;
+/// Clients from here on ask once.
+const ONCE: usize = 1_000;
 /// Steps of the search for an order.
 const LIMIT: u64 = 3_000_000;
 
@@ -29,6 +31,11 @@ struct Wait {
     operation: usize,
     until: u64,
     token: Option<u64>,
+}
+
+/// The registers' names.
+pub(crate) fn keys() -> impl Iterator<Item = String> {
+    (0..REGISTERS).map(|register| format!("register{register}"))
 }
 
 impl Registers {
@@ -52,16 +59,42 @@ impl Registers {
         self.history[wait.operation].returned = Some(moment);
     }
 
-    /// Looks for the order; what the registers hold in the end is read once more.
-    pub(crate) fn check(mut self, held: impl Fn(&str) -> Option<u64>) {
-        for register in 0..REGISTERS {
-            let key = format!("register{register}");
-            let client = usize::try_from(register).unwrap_or(0) + 1_000;
-            let value = held(&key);
-            let operation = self.begin(client, key, Request::Read);
-            self.waits.insert(client, Wait { operation, until: 0, token: None });
-            self.end(client, Heard::Holds(value));
+    /// Begins to read all of them at once.
+    pub(crate) fn begin_to_read_all(&mut self) -> Vec<usize> {
+        let read = |key| self.begin(self.history.len() + ONCE, key, Request::Read);
+        keys().map(read).collect()
+    }
+
+    /// What all of them were found to hold.
+    pub(crate) fn end_to_read_all(&mut self, operations: Vec<usize>, held: Vec<Option<u64>>) {
+        let moment = self.moment();
+        for (operation, value) in operations.into_iter().zip(held) {
+            self.history[operation].answer = Some(Heard::Holds(value));
+            self.history[operation].returned = Some(moment);
         }
+    }
+
+    /// A backup was restored, in which they hold this. What was heard before is looked at, and another history begins.
+    pub(crate) fn begin_anew(&mut self, held: Vec<Option<u64>>) {
+        let next = Self { values: self.values, ..Self::default() };
+        std::mem::replace(self, next).look();
+        for (key, value) in keys().zip(held) {
+            let Some(value) = value else { continue };
+            let operation = self.begin(ONCE, key, Request::Write(value));
+            let moment = self.moment();
+            self.history[operation].answer = Some(Heard::Done);
+            self.history[operation].returned = Some(moment);
+        }
+    }
+
+    /// Looks for the order; what the registers hold in the end is read once more.
+    pub(crate) fn check(mut self, held: Vec<Option<u64>>) {
+        let operations = self.begin_to_read_all();
+        self.end_to_read_all(operations, held);
+        self.look();
+    }
+
+    fn look(mut self) {
         narrow(&mut self.history);
         match linearizability::check::<Register>(&self.history, LIMIT) {
             Verdict::Linearizable => {}

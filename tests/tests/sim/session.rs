@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use swarm_controller::core::{FromAgent, Input, ToAgent};
 use swarm_proto::object::TaskState;
 
+use crate::machine::Machine;
 use crate::violation::demand;
 use crate::world::{Happening, World};
 
@@ -114,7 +115,9 @@ impl World {
     fn look_at_containers(&self) {
         let mut slots = BTreeMap::new();
         let mut places = BTreeMap::new();
-        let wanted = self.machines.values().filter(|machine| machine.wanted);
+        // What hosts have from after a backup is not known to who restored it, until they come back.
+        let told = |machine: &&Machine| machine.wanted && !machine.agent.is_stale;
+        let wanted = self.machines.values().filter(told);
         for task in wanted.clone().flat_map(|machine| machine.agent.containers()) {
             if let Some(other) = slots.insert((task.id.service, task.id.slot), task.id) {
                 let older = if other.generation < task.id.generation { other } else { task.id };

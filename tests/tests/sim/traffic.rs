@@ -99,6 +99,7 @@ impl World {
                 self.answer(token, answer);
             }
             Output::ReadReady { token } => {
+                self.take_backup(id, token);
                 let value = self.read_register(id, token);
                 self.answer(token, Answer::Read(value));
             }

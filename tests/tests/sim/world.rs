@@ -10,13 +10,14 @@ use swarm_tests::random::Random;
 
 use crate::check::Check;
 use crate::client::{Answer, Call, Deployer, Who};
+use crate::disaster::Archive;
 use crate::fault::{Kind, Repair};
 use crate::machine::{Controller, Machine};
 use crate::mutant::Mutant;
 use crate::network::Network;
 use crate::operator::Operator;
 use crate::promise::Promises;
-use crate::register::Registers;
+use crate::register::{self, Registers};
 use crate::session::Session;
 use crate::violation::{demand, violated};
 
@@ -106,6 +107,7 @@ pub(crate) struct World {
     pub(crate) operator: Operator,
     pub(crate) deployers: Vec<Deployer>,
     pub(crate) registers: Registers,
+    pub(crate) archive: Archive,
     pub(crate) tenant_is_here: bool,
     pub(crate) calls: BTreeMap<Who, Call>,
     pub(crate) tokens: BTreeMap<u64, (Who, String)>,
@@ -163,6 +165,7 @@ impl World {
             operator: Operator::default(),
             deployers: (0..2).map(Deployer::new).collect(),
             registers: Registers::default(),
+            archive: Archive::default(),
             tenant_is_here: false,
             calls: BTreeMap::new(),
             tokens: BTreeMap::new(),
@@ -193,17 +196,10 @@ impl World {
     /// Makes the cluster, in good weather.
     fn build(&mut self, controllers: u64, agents: u64) {
         self.add_machine(1, NodeId(1), None);
-        let machine = self.machines.get_mut(&1).unwrap();
-        machine.controller = Some(1);
-        let clock = crate::clock::Clock::new(self.now, 0);
-        let mut first = Controller::new(1, clock);
-        first.disk.mutant = self.mutant.and_then(Mutant::disk);
         // Where networks are small, addresses are soon used again.
         let length = self.random.one_of(&[24, 26, 26]).copied().unwrap_or(24);
-        first.disk.queue(bootstrap(cluster(length), "n1", "n1:2377", Timestamp(START)));
-        first.disk.write();
-        first.disk.sync();
-        self.controllers.insert(1, first);
+        let first = bootstrap(cluster(length), "n1", "n1:2377", Timestamp(START));
+        self.found_controller(1, RaftId(1), first);
         self.start_controller(1);
         self.operator.build(controllers, agents);
         self.at(1_000, Happening::Turn(Who::Operator));
@@ -276,7 +272,7 @@ impl World {
         self.at(2_000, Happening::Break);
         let begun = self.now;
         while self.now < begun + FAULTY.0
-            || (self.check.applied < COMMITS && self.now < begun + FAULTY.1)
+            || (self.check.commits() < COMMITS && self.now < begun + FAULTY.1)
         {
             self.run_for(1_000);
         }
@@ -361,9 +357,9 @@ impl World {
             format!("{:?} run, {:?} should", self.running(), known_to_run(&state))
         });
         let registers = std::mem::take(&mut self.registers);
-        registers.check(|key| self.register(&state, key));
+        registers.check(register::keys().map(|key| self.register(&state, &key)).collect());
         Outcome {
-            commits: self.check.applied,
+            commits: self.check.commits(),
             acknowledged: self.acknowledged,
             elections: self.promises.elections(),
             faults: self.faults,

@@ -45,7 +45,7 @@ fn replace(
     now: Timestamp,
     plan: &mut Plan,
 ) {
-    let history = state.slots.get(&(service.id, slot)).cloned().unwrap_or_default();
+    let history = state.history((service.id, slot));
     let policy = &service.spec.restart;
     if ended.spec_version != service.spec_version || !may_restart(policy, ended, &history, now) {
         return;

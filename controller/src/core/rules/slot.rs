@@ -62,8 +62,7 @@ pub(super) fn next_task(
     held: bool,
     now: Timestamp,
 ) -> Action {
-    let history = state.slots.get(&(service.id, slot));
-    let generation = history.map_or(0, |history| history.generation) + 1;
+    let generation = state.history((service.id, slot)).generation + 1;
     let desired = if held || start_after.is_some() { TaskState::Ready } else { TaskState::Running };
     Action::AddTask(Box::new(Task {
         id: TaskId { service: service.id, slot, generation },

@@ -57,7 +57,7 @@ fn exchange(
     }
     // What does not run yet anyway goes first: exchanging it costs nothing.
     old.sort_by_key(|(slot, _, task)| (task.status.state == TaskState::Running, *slot));
-    let under_way = newest.iter().filter(|(_, _, task)| is_under_way(service, task));
+    let under_way = newest.iter().filter(|(_, _, task)| is_under_way(state, service, task));
     let policy = &service.spec.update;
     let at_once = match policy.parallelism {
         0 => usize::MAX,
@@ -76,9 +76,9 @@ fn exchange(
 }
 
 /// Whether a slot's new task does not run yet, or failed: the rollout goes no further then. New slots do not count.
-fn is_under_way(service: &Service, newest: &Task) -> bool {
+fn is_under_way(state: &State, service: &Service, newest: &Task) -> bool {
     newest.spec_version == service.spec_version
-        && newest.id.generation > 1
+        && ![1, state.next.generation + 1].contains(&newest.id.generation)
         && !matches!(newest.status.state, TaskState::Running | TaskState::Complete)
 }
 

@@ -84,11 +84,23 @@ pub struct NextIds {
     pub mac: u64,
     /// Of VXLAN network identifiers.
     pub vni: u32,
+    /// The generation before the first one of a slot. 0 but in a restored cluster: slots that were made after the backup
+    /// may have tasks on hosts that have not come back yet.
+    pub generation: u32,
 }
 
 impl Default for NextIds {
     fn default() -> Self {
-        Self { node: 1, raft: 1, service: 1, network: 1, volume: 1, mac: 1, vni: Cluster::VNI_BASE }
+        Self {
+            node: 1,
+            raft: 1,
+            service: 1,
+            network: 1,
+            volume: 1,
+            mac: 1,
+            vni: Cluster::VNI_BASE,
+            generation: 0,
+        }
     }
 }
 
@@ -186,6 +198,12 @@ impl State {
             ObjectId::Volume(id) => self.volumes.get(id).map(|stored| stored.versions),
         };
         versions.map_or(0, |versions| versions.get(counter))
+    }
+
+    /// What is remembered of a slot, also of one that has had no task.
+    pub(crate) fn history(&self, slot: (ServiceId, Slot)) -> SlotHistory {
+        let new = || SlotHistory { generation: self.next.generation, ..SlotHistory::default() };
+        self.slots.get(&slot).cloned().unwrap_or_else(new)
     }
 
     /// A node by host name or id.

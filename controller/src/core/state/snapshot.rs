@@ -246,6 +246,7 @@ fn next_to_wire(next: NextIds) -> wire::NextIds {
         volume: next.volume,
         mac: next.mac,
         vni: next.vni,
+        generation: next.generation,
     }
 }
 
@@ -258,5 +259,6 @@ fn next_from_wire(next: wire::NextIds) -> NextIds {
         volume: next.volume,
         mac: next.mac,
         vni: next.vni,
+        generation: next.generation,
     }
 }

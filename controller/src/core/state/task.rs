@@ -48,7 +48,7 @@ impl State {
             return None;
         }
         let slot = (task.id.service, task.id.slot);
-        let mut history = self.slots.get(&slot).cloned().unwrap_or_default();
+        let mut history = self.history(slot);
         if task.id.generation != history.generation + 1 || task.status.state != TaskState::New {
             return None;
         }
