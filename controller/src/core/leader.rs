@@ -402,16 +402,18 @@ impl Leader {
 
     /// One step that brings the group's members nearer to the controllers of the state.
     pub(super) fn change_members(&self, member: &mut Member, state: &State) {
-        if self.head.is_none() || member.has_pending_conf() {
-            return;
-        }
+        let Some(head) = self.head.as_ref().filter(|_| !member.has_pending_conf()) else { return };
         let members = member.members();
-        let wanted: BTreeSet<RaftId> =
-            state.nodes.values().filter_map(|node| node.raft_id).collect();
-        if let Some(change) = next_change(member, &members, &wanted) {
+        let (wanted, staying) = (controllers(state), controllers(head));
+        if let Some(change) = next_change(member, &members, &wanted, &staying) {
             member.propose_conf_change(change);
         }
     }
+}
+
+/// The members that a state wants.
+fn controllers(state: &State) -> BTreeSet<RaftId> {
+    state.nodes.values().filter_map(|node| node.raft_id).collect()
 }
 
 fn change(kind: ConfChangeType, id: RaftId) -> ConfChangeV2 {
@@ -422,17 +424,21 @@ fn change(kind: ConfChangeType, id: RaftId) -> ConfChangeV2 {
     change
 }
 
-/// Voters that must go become learners first; learners become voters once they have nearly all of the log.
+/// Voters that must go become learners first; learners become voters once they have nearly all of the log. One that is not
+/// `staying`, though the state has not come so far yet, gets no vote any more: a learner that hears that it must go leaves,
+/// and nothing behind that in the log may make it one that the group waits for.
 fn next_change(
     member: &mut Member,
     members: &super::Members,
     wanted: &BTreeSet<RaftId>,
+    staying: &BTreeSet<RaftId>,
 ) -> Option<ConfChangeV2> {
     let has = |id: &RaftId| members.voters.contains(id) || members.learners.contains(id);
     if let Some(new) = wanted.iter().find(|id| !has(id)) {
         return Some(change(ConfChangeType::AddLearnerNode, *new));
     }
-    let ready = |id: &&RaftId| wanted.contains(id) && member.has_nearly_all(**id);
+    let ready =
+        |id: &&RaftId| staying.contains(id) && wanted.contains(id) && member.has_nearly_all(**id);
     if let Some(ready) = members.learners.iter().find(ready) {
         return Some(change(ConfChangeType::AddNode, *ready));
     }
