@@ -20,6 +20,7 @@ use swarm_proto::spec::StackSpec;
 pub use stack::is_stack_name;
 
 use crate::Environment;
+use crate::keys::{self, Answer, Level};
 use crate::nearest;
 use crate::problem::Problems;
 use crate::tree::{At, Data, Key, Node, shorten};
@@ -69,36 +70,49 @@ impl<'n> Fields<'n> {
 }
 
 impl Decoder<'_> {
-    /// The pairs of a mapping. Unknown keys are errors, as are those that come later; `x-` keys are the user's own.
-    fn fields<'n>(
-        &self,
-        node: &'n Node,
-        place: &str,
-        known: &[&str],
-        later: &[(&str, &str)],
-    ) -> Option<Fields<'n>> {
+    /// The pairs of a mapping, each key answered as the table has it. Unknown keys are errors; `x-` keys are the
+    /// user's own.
+    fn fields<'n>(&self, node: &'n Node, place: &str, level: &Level) -> Option<Fields<'n>> {
         let pairs = self.pairs(node, place)?;
         for (key, value) in pairs {
-            let name = key.text.as_str();
-            if known.contains(&name) || (name.starts_with("x-") && !name.starts_with("x-swarm")) {
-                continue;
+            match level.key(&key.text) {
+                Some(known) => self.answer(key.at, known, value),
+                None if is_own(&key.text) => {}
+                None => self.unknown(key, place, level),
             }
-            if let Some((_, hint)) = later.iter().find(|(word, _)| *word == name) {
-                if !stack::is_off(value) {
-                    self.later(key.at, name, hint);
-                }
-                continue;
-            }
-            let message = format!("unknown key `{}` in {place}", shorten(name));
-            // Also what comes later may have been meant, but is not offered.
-            let words = known.iter().copied().chain(later.iter().map(|(word, _)| *word));
-            let hint = match self.nearest(name, words) {
-                Some(word) => format!("did you mean `{word}`?"),
-                None => self.hint(name, known.iter().copied()),
-            };
-            self.problems.error_hint(key.at, message, hint);
         }
         Some(Fields { at: node.at, pairs })
+    }
+
+    /// Says what becomes of a key that is not simply honoured.
+    fn answer(&self, at: At, key: &keys::Key, value: &Node) {
+        let name = key.name;
+        match key.answer {
+            Answer::Hint(why) if !value.is_null() => {
+                self.problems.warn(at, format!("`{name}` has no effect: {why}"));
+            }
+            Answer::Later(meanwhile) if !is_off(value) => self.later(at, name, meanwhile),
+            Answer::Never { why, instead } if !is_off(value) => {
+                let instead = if instead.is_empty() { "remove it" } else { instead };
+                let message = format!("`{name}` cannot be honoured: {why}");
+                self.problems.error_hint(at, message, instead);
+            }
+            _ => {}
+        }
+    }
+
+    fn unknown(&self, key: &Key, place: &str, level: &Level) {
+        let name = key.text.as_str();
+        let message = format!("unknown key `{}` in {place}", shorten(name));
+        // Also what is refused may have been meant, but is not offered.
+        let words = level.keys.iter().map(|key| key.name);
+        let hint = if let Some(word) = self.nearest(name, words) {
+            format!("did you mean `{word}`?")
+        } else {
+            let read = level.keys.iter().filter(|key| !key.answer.is_refusal());
+            self.hint(name, read.map(|key| key.name))
+        };
+        self.problems.error_hint(key.at, message, hint);
     }
 
     /// The pairs of a mapping with keys of the user's choice.
@@ -349,4 +363,19 @@ fn is_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.len() <= 63
         && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c))
+}
+
+/// Whether a key is the user's own, for anchors and other programs.
+pub(crate) fn is_own(key: &str) -> bool {
+    key.starts_with("x-") && !key.starts_with("x-swarm")
+}
+
+/// Whether a value asks for nothing: empty, or `false`.
+fn is_off(node: &Node) -> bool {
+    match &node.data {
+        Data::Mapping(pairs) => pairs.is_empty(),
+        Data::Sequence(items) => items.is_empty(),
+        Data::Scalar { text, plain } => *plain && text == "false",
+        Data::Null => true,
+    }
 }

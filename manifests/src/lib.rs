@@ -6,6 +6,7 @@
 mod decode;
 mod image;
 mod interpolate;
+pub mod keys;
 mod merge;
 mod nearest;
 mod parse;

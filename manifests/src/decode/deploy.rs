@@ -9,21 +9,9 @@ use swarm_proto::spec::{
 };
 
 use super::{Decoder, limits};
+use crate::keys::{DEPLOY, PLACEMENT, PREFERENCE, RESTART_POLICY, UPDATE_CONFIG};
 use crate::tree::{At, Node, shorten};
 
-const KEYS: [&str; 8] = [
-    "mode",
-    "replicas",
-    "endpoint_mode",
-    "labels",
-    "placement",
-    "resources",
-    "restart_policy",
-    "update_config",
-];
-const LATER: [(&str, &str); 1] = [("rollback_config", "")];
-const UPDATE_LATER: [(&str, &str); 3] =
-    [("failure_action", ""), ("monitor", ""), ("max_failure_ratio", "")];
 /// More tasks than the largest cluster that this is made for could run.
 pub(super) const MOST_REPLICAS: u32 = 100_000;
 const CONSTRAINT_KEYS: [&str; 7] = [
@@ -50,7 +38,7 @@ pub(super) struct Deploy {
 }
 
 pub(super) fn deploy(d: &Decoder<'_>, node: &Node) -> Option<Deploy> {
-    let fields = d.fields(node, "`deploy`", &KEYS, &LATER)?;
+    let fields = d.fields(node, "`deploy`", &DEPLOY)?;
     let is_global = fields.get("mode").and_then(|node| match d.scalar(node, "mode")? {
         mode @ ("replicated-job" | "global-job") => {
             d.later(
@@ -83,8 +71,7 @@ pub(super) fn deploy(d: &Decoder<'_>, node: &Node) -> Option<Deploy> {
 }
 
 fn placement(d: &Decoder<'_>, node: &Node) -> Option<Placement> {
-    let keys = ["constraints", "preferences", "max_replicas_per_node"];
-    let fields = d.fields(node, "`placement`", &keys, &[])?;
+    let fields = d.fields(node, "`placement`", &PLACEMENT)?;
     let constraints = fields.get("constraints").and_then(|node| d.list(node, "constraints"));
     let preferences = fields.get("preferences").and_then(|node| d.list(node, "preferences"));
     let most = fields.get("max_replicas_per_node");
@@ -165,7 +152,7 @@ fn constraint_key(key: &str) -> Option<ConstraintKey> {
 
 /// The node label whose values tasks are spread over.
 fn spread(d: &Decoder<'_>, node: &Node) -> Option<String> {
-    let fields = d.fields(node, "a preference", &["spread"], &[])?;
+    let fields = d.fields(node, "a preference", &PREFERENCE)?;
     let Some(node) = fields.get("spread") else {
         d.problems.error_hint(
             node.at,
@@ -183,8 +170,7 @@ fn spread(d: &Decoder<'_>, node: &Node) -> Option<String> {
 }
 
 fn restart_policy(d: &Decoder<'_>, node: &Node) -> Option<RestartPolicy> {
-    let keys = ["condition", "delay", "max_attempts", "window"];
-    let fields = d.fields(node, "`restart_policy`", &keys, &[])?;
+    let fields = d.fields(node, "`restart_policy`", &RESTART_POLICY)?;
     let conditions = [
         ("none", RestartCondition::None),
         ("on-failure", RestartCondition::OnFailure),
@@ -206,8 +192,7 @@ fn restart_policy(d: &Decoder<'_>, node: &Node) -> Option<RestartPolicy> {
 }
 
 fn update_config(d: &Decoder<'_>, node: &Node) -> Option<UpdatePolicy> {
-    let keys = ["parallelism", "delay", "order"];
-    let fields = d.fields(node, "`update_config`", &keys, &UPDATE_LATER)?;
+    let fields = d.fields(node, "`update_config`", &UPDATE_CONFIG)?;
     let orders = [("stop-first", UpdateOrder::StopFirst), ("start-first", UpdateOrder::StartFirst)];
     let parallelism = fields.get("parallelism");
     Some(UpdatePolicy {

@@ -3,6 +3,7 @@
 use swarm_proto::spec::{Resources, Ulimit};
 
 use super::{Decoder, service};
+use crate::keys::{LIMITS, RESERVATIONS, RESOURCES, ULIMIT};
 use crate::tree::{Data, Node, shorten};
 use crate::units::parse_millicpus;
 
@@ -110,7 +111,7 @@ pub(super) fn ulimits(d: &Decoder<'_>, node: &Node) -> Vec<Ulimit> {
         };
         let limits = match &node.data {
             Data::Mapping(_) => ["soft", "hard"].map(|which| {
-                let fields = d.fields(node, "a process limit", &["soft", "hard"], &[])?;
+                let fields = d.fields(node, "a process limit", &ULIMIT)?;
                 let found = fields.get(which);
                 if found.is_none() {
                     d.problems.error(key.at, format!("limit `{name}` needs `soft` and `hard`"));
@@ -154,13 +155,12 @@ pub(super) fn signal(d: &Decoder<'_>, node: &Node) -> Option<String> {
 
 /// `deploy.resources`
 pub(super) fn resources(d: &Decoder<'_>, node: &Node) -> Resources {
-    let Some(fields) = d.fields(node, "`resources`", &["limits", "reservations"], &[]) else {
+    let Some(fields) = d.fields(node, "`resources`", &RESOURCES) else {
         return Resources::default();
     };
     let mut resources = Resources::default();
-    let keys = ["cpus", "memory", "pids"];
     if let Some(node) = fields.get("limits")
-        && let Some(limits) = d.fields(node, "`limits`", &keys, &[])
+        && let Some(limits) = d.fields(node, "`limits`", &LIMITS)
     {
         resources.limit_millicpus = limits.get("cpus").and_then(|node| cpus(d, node));
         resources.limit_memory = limits.get("memory").and_then(|node| memory(d, node));
@@ -170,13 +170,8 @@ pub(super) fn resources(d: &Decoder<'_>, node: &Node) -> Resources {
         resources.limit_pids =
             pids.and_then(|pids| u64::try_from(pids).ok()).filter(|pids| *pids > 0);
     }
-    let later = [
-        ("devices", ""),
-        ("generic_resources", ""),
-        ("pids", "a number of processes can only be limited"),
-    ];
     if let Some(node) = fields.get("reservations")
-        && let Some(reservations) = d.fields(node, "`reservations`", &keys[..2], &later)
+        && let Some(reservations) = d.fields(node, "`reservations`", &RESERVATIONS)
     {
         let reserve = reservations.get("cpus").and_then(|node| cpus(d, node));
         resources.reserve_millicpus = reserve.unwrap_or(0);

@@ -7,12 +7,9 @@ use swarm_proto::spec::{Mount, MountSource};
 
 use super::stack::Declared;
 use super::{Decoder, Fields, service};
+use crate::keys::{BIND, MOUNT, MOUNT_TMPFS, MOUNT_VOLUME};
 use crate::tree::{At, Data, Node, shorten};
 use crate::units::parse_bytes;
-
-const KEYS: [&str; 8] =
-    ["type", "source", "target", "read_only", "volume", "bind", "tmpfs", "consistency"];
-const LATER: [(&str, &str); 2] = [("image", ""), ("cluster", "")];
 
 /// All mounts of a service in the order of the file, `tmpfs` last.
 pub(super) fn mounts(d: &Decoder<'_>, fields: &Fields<'_>, declared: &Declared<'_>) -> Vec<Mount> {
@@ -92,10 +89,7 @@ fn short(d: &Decoder<'_>, at: At, text: &str, declared: &Declared<'_>) -> Option
 }
 
 fn long(d: &Decoder<'_>, node: &Node, declared: &Declared<'_>) -> Option<Mount> {
-    let fields = d.fields(node, "a volume", &KEYS, &LATER)?;
-    if fields.get("consistency").is_some() {
-        d.problems.warn(fields.key_at("consistency"), "`consistency` has no effect");
-    }
+    let fields = d.fields(node, "a volume", &MOUNT)?;
     let Some(kind) = fields.get("type") else {
         let hint = "`type` is `volume`, `bind` or `tmpfs`";
         d.problems.error_hint(node.at, "a volume needs `type`", hint);
@@ -134,9 +128,7 @@ fn volume_source(
     fields: &Fields<'_>,
     declared: &Declared<'_>,
 ) -> Option<MountSource> {
-    let later = [("subpath", ""), ("labels", "set them on the volume itself")];
-    let options =
-        fields.get("volume").and_then(|node| d.fields(node, "`volume`", &["nocopy"], &later));
+    let options = fields.get("volume").and_then(|node| d.fields(node, "`volume`", &MOUNT_VOLUME));
     let no_copy =
         options.and_then(|options| d.boolean(options.get("nocopy")?, "nocopy")).unwrap_or(false);
     match fields.get("source") {
@@ -146,20 +138,13 @@ fn volume_source(
 }
 
 fn bind_source(d: &Decoder<'_>, node: &Node, fields: &Fields<'_>) -> Option<MountSource> {
-    let later = [("propagation", ""), ("recursive", "")];
-    let options = fields
-        .get("bind")
-        .and_then(|node| d.fields(node, "`bind`", &["create_host_path", "selinux"], &later));
-    if let Some(options) = options {
-        if let Some(node) = options.get("create_host_path")
-            && d.boolean(node, "create_host_path") == Some(true)
-        {
-            let hint = "make the folder on the hosts, or use a named volume";
-            d.later(options.key_at("create_host_path"), "create_host_path: true", hint);
-        }
-        if options.get("selinux").is_some() {
-            d.problems.warn(options.key_at("selinux"), "`selinux` has no effect");
-        }
+    let options = fields.get("bind").and_then(|node| d.fields(node, "`bind`", &BIND));
+    if let Some(options) = options
+        && let Some(node) = options.get("create_host_path")
+        && d.boolean(node, "create_host_path") == Some(true)
+    {
+        let hint = "make the folder on the hosts, or use a named volume";
+        d.later(options.key_at("create_host_path"), "create_host_path: true", hint);
     }
     let Some(source) = fields.get("source") else {
         let hint = "it is the path on the hosts";
@@ -174,7 +159,7 @@ fn tmpfs_source(d: &Decoder<'_>, fields: &Fields<'_>) -> Option<MountSource> {
         d.problems.error_hint(node.at, "a tmpfs has no `source`", "remove it");
     }
     let Some(node) = fields.get("tmpfs") else { return Some(MountSource::Tmpfs { size: None }) };
-    let options = d.fields(node, "`tmpfs`", &["size"], &[("mode", "")])?;
+    let options = d.fields(node, "`tmpfs`", &MOUNT_TMPFS)?;
     let size = options.get("size").and_then(|node| d.bytes(node, "size"));
     Some(MountSource::Tmpfs { size })
 }

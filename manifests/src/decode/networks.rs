@@ -5,28 +5,13 @@ use std::net::Ipv4Addr;
 
 use swarm_proto::spec::{NetworkAttachmentSpec, NetworkSpec, ServiceSpec};
 
-use super::stack::{Declared, check_key, is_off, object_name, refuse_external};
+use super::stack::{Declared, check_key, object_name};
 use super::{Decoder, is_name};
+use crate::keys::{IPAM, IPAM_CONFIG, NETWORK, NETWORK_ATTACHMENT, X_SWARM_NETWORK};
 use crate::tree::{At, Data, Key, Node, shorten};
 
 /// The network of services that name none.
 const DEFAULT: &str = "default";
-const KEYS: [&str; 8] =
-    ["name", "driver", "ipam", "internal", "labels", "external", "driver_opts", "attachable"];
-const LATER: [(&str, &str); 2] = [("enable_ipv6", ""), ("enable_ipv4", "")];
-const ATTACHMENT_LATER: [(&str, &str); 8] = [
-    ("ipv4_address", "use the service's name instead of an address"),
-    ("ipv6_address", "use the service's name instead of an address"),
-    ("link_local_ips", ""),
-    ("mac_address", ""),
-    ("interface_name", ""),
-    ("driver_opts", ""),
-    ("priority", ""),
-    ("gw_priority", ""),
-];
-const IPAM_CONFIG_LATER: [(&str, &str); 3] =
-    [("gateway", "the first address is the gateway's"), ("ip_range", ""), ("aux_addresses", "")];
-
 /// The networks that some service uses.
 pub(super) fn networks(
     d: &Decoder<'_>,
@@ -55,24 +40,19 @@ pub(super) fn networks(
 }
 
 fn network(d: &Decoder<'_>, key: &Key, node: &Node) -> Option<NetworkSpec> {
-    let fields = d.fields(node, &format!("network `{}`", key.text), &KEYS, &LATER)?;
+    let fields = d.fields(node, &format!("network `{}`", key.text), &NETWORK)?;
     if let Some(driver) = fields.get("driver")
         && d.scalar(driver, "driver").is_some_and(|driver| driver != "overlay")
     {
         let hint = "leave `driver` out: every network of a stack is an overlay over all hosts";
         d.expected(driver, "driver", "`overlay`", hint);
     }
-    if fields.get("driver_opts").is_some_and(|node| !is_off(node)) {
-        d.later(fields.key_at("driver_opts"), "driver_opts", "");
-    }
     if let Some(attachable) = fields.get("attachable") {
         d.boolean(attachable, "attachable");
-        d.problems.warn(
-            fields.key_at("attachable"),
-            "`attachable` has no effect: only services join networks",
-        );
     }
-    refuse_external(d, &fields);
+    if let Some(node) = fields.get("x-swarm") {
+        d.fields(node, "`x-swarm` of a network", &X_SWARM_NETWORK);
+    }
     Some(NetworkSpec {
         name: fields.get("name").and_then(|node| object_name(d, node)),
         subnet: fields.get("ipam").and_then(|node| ipam(d, node)),
@@ -85,7 +65,7 @@ fn network(d: &Decoder<'_>, key: &Key, node: &Node) -> Option<NetworkSpec> {
 }
 
 fn ipam(d: &Decoder<'_>, node: &Node) -> Option<(Ipv4Addr, u8)> {
-    let fields = d.fields(node, "`ipam`", &["driver", "config"], &[("options", "")])?;
+    let fields = d.fields(node, "`ipam`", &IPAM)?;
     if let Some(driver) = fields.get("driver") {
         d.word(driver, "driver", &[("default", ())]);
     }
@@ -93,7 +73,7 @@ fn ipam(d: &Decoder<'_>, node: &Node) -> Option<(Ipv4Addr, u8)> {
     if let Some(second) = configs.get(1) {
         d.problems.error_hint(second.at, "a network has one subnet", "remove all but the first");
     }
-    let fields = d.fields(configs.first()?, "`ipam.config`", &["subnet"], &IPAM_CONFIG_LATER)?;
+    let fields = d.fields(configs.first()?, "`ipam.config`", &IPAM_CONFIG)?;
     let node = fields.get("subnet")?;
     let text = d.scalar(node, "subnet")?;
     let subnet = subnet(text);
@@ -185,7 +165,7 @@ fn push(
 
 fn aliases(d: &Decoder<'_>, network: &str, node: &Node) -> Vec<String> {
     let place = format!("network `{}` of a service", shorten(network));
-    let Some(fields) = d.fields(node, &place, &["aliases"], &ATTACHMENT_LATER) else {
+    let Some(fields) = d.fields(node, &place, &NETWORK_ATTACHMENT) else {
         return Vec::new();
     };
     let items = fields.get("aliases").and_then(|node| d.list(node, "aliases")).unwrap_or_default();

@@ -5,12 +5,11 @@ use std::net::Ipv4Addr;
 use swarm_proto::spec::{PortMode, PortSpec, Protocol};
 
 use super::{Decoder, stack};
+use crate::keys::PORT;
 use crate::tree::{Data, Node, shorten};
 
-const KEYS: [&str; 6] = ["target", "published", "protocol", "mode", "host_ip", "name"];
 /// More would slow down every host: each port is a rule there.
 const MOST_PORTS: usize = 1024;
-const LATER: [(&str, &str); 1] = [("app_protocol", "")];
 const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
 const MODES: [(&str, PortMode); 2] = [("ingress", PortMode::Ingress), ("host", PortMode::Host)];
 
@@ -49,7 +48,7 @@ pub(super) fn ports(d: &Decoder<'_>, node: &Node) -> Vec<PortSpec> {
 }
 
 fn long(d: &Decoder<'_>, node: &Node) -> Option<PortSpec> {
-    let fields = d.fields(node, "a port", &KEYS, &LATER)?;
+    let fields = d.fields(node, "a port", &PORT)?;
     let number = |key: &str| {
         let node = fields.get(key)?;
         let number = d.integer(node, key, 1..=65535)?;

@@ -8,108 +8,8 @@ use swarm_proto::spec::{
 use super::deploy::{self, Deploy, MOST_REPLICAS};
 use super::stack::Declared;
 use super::{Decoder, Fields, container, networks, ports};
+use crate::keys::{SERVICE, X_SWARM_SERVICE};
 use crate::tree::{Key, Node, shorten};
-
-const KEYS: [&str; 33] = [
-    "image",
-    "command",
-    "entrypoint",
-    "environment",
-    "env_file",
-    "user",
-    "working_dir",
-    "hostname",
-    "labels",
-    "ports",
-    "networks",
-    "volumes",
-    "tmpfs",
-    "extra_hosts",
-    "cap_add",
-    "cap_drop",
-    "privileged",
-    "read_only",
-    "init",
-    "tty",
-    "sysctls",
-    "ulimits",
-    "stop_signal",
-    "stop_grace_period",
-    "restart",
-    "scale",
-    "pull_policy",
-    "deploy",
-    "x-swarm",
-    "container_name",
-    "expose",
-    "build",
-    "attach",
-];
-
-/// Keys of compose that this project has no answer to yet, and what to do meanwhile.
-const LATER: [(&str, &str); 61] = [
-    ("annotations", ""),
-    ("blkio_config", ""),
-    ("cgroup", ""),
-    ("cgroup_parent", ""),
-    ("cgroupns_mode", ""),
-    ("configs", ""),
-    ("cpu_count", "use `deploy.resources.limits.cpus`"),
-    ("cpu_percent", "use `deploy.resources.limits.cpus`"),
-    ("cpu_period", "use `deploy.resources.limits.cpus`"),
-    ("cpu_quota", "use `deploy.resources.limits.cpus`"),
-    ("cpu_rt_period", ""),
-    ("cpu_rt_runtime", ""),
-    ("cpu_shares", "use `deploy.resources.reservations.cpus`"),
-    ("cpus", "use `deploy.resources.limits.cpus`"),
-    ("cpuset", ""),
-    ("credential_spec", ""),
-    ("depends_on", "remove it: services start together, and what fails early is restarted"),
-    ("develop", ""),
-    ("device_cgroup_rules", ""),
-    ("devices", ""),
-    ("dns", ""),
-    ("dns_opt", ""),
-    ("dns_search", ""),
-    ("domainname", ""),
-    ("extends", "use a YAML anchor and `<<`"),
-    ("external_links", ""),
-    ("gpus", ""),
-    ("group_add", ""),
-    ("healthcheck", ""),
-    ("ipc", ""),
-    ("isolation", ""),
-    ("label_file", ""),
-    ("links", "remove it: services of a network find each other by name"),
-    ("logging", ""),
-    ("mac_address", ""),
-    ("mem_limit", "use `deploy.resources.limits.memory`"),
-    ("mem_reservation", "use `deploy.resources.reservations.memory`"),
-    ("mem_swappiness", ""),
-    ("memswap_limit", ""),
-    ("models", ""),
-    ("network_mode", "use `networks`"),
-    ("oom_kill_disable", ""),
-    ("oom_score_adj", ""),
-    ("pid", ""),
-    ("pids_limit", "use `deploy.resources.limits.pids`"),
-    ("platform", ""),
-    ("post_start", ""),
-    ("pre_stop", ""),
-    ("profiles", ""),
-    ("provider", ""),
-    ("runtime", ""),
-    ("secrets", ""),
-    ("security_opt", ""),
-    ("shm_size", "use a `tmpfs` volume at `/dev/shm`"),
-    ("stdin_open", ""),
-    ("storage_opt", ""),
-    ("use_api_socket", ""),
-    ("userns_mode", ""),
-    ("uts", ""),
-    ("volume_driver", ""),
-    ("volumes_from", "name the volumes in both services"),
-];
 
 pub(super) fn service(
     d: &Decoder<'_>,
@@ -118,8 +18,8 @@ pub(super) fn service(
     declared: &Declared<'_>,
 ) -> Option<ServiceSpec> {
     let place = format!("service `{}`", shorten(&key.text));
-    let fields = d.fields(node, &place, &KEYS, &LATER)?;
-    hints_only(d, &fields);
+    let fields = d.fields(node, &place, &SERVICE)?;
+    warn_of_build(d, &fields);
     let deploy = fields.get("deploy").and_then(|node| deploy::deploy(d, node)).unwrap_or_default();
     let container = container::container(d, key, &fields, declared, deploy.resources.clone());
     let ports = fields.get("ports").map(|node| ports::ports(d, node)).unwrap_or_default();
@@ -146,18 +46,8 @@ pub(super) fn service(
     })
 }
 
-/// What compose itself calls a hint.
-fn hints_only(d: &Decoder<'_>, fields: &Fields<'_>) {
-    let hints = [
-        ("container_name", "has no effect: containers are named after their task"),
-        ("expose", "has no effect: services of a network reach each other's every port"),
-        ("attach", "has no effect: use `swarmctl logs -f`"),
-    ];
-    for (key, why) in hints {
-        if fields.get(key).is_some() {
-            d.problems.warn(fields.key_at(key), format!("`{key}` {why}"));
-        }
-    }
+/// Swarm passes `build` over; without an `image` beside it there is nothing to run.
+fn warn_of_build(d: &Decoder<'_>, fields: &Fields<'_>) {
     if fields.get("build").is_some() && fields.get("image").is_some() {
         let message = "`build` is not supported yet: the image must be in its registry already";
         d.problems.warn(fields.key_at("build"), message);
@@ -224,7 +114,7 @@ fn restart(d: &Decoder<'_>, fields: &Fields<'_>, deploy: &Deploy) -> RestartPoli
 
 fn x_swarm(d: &Decoder<'_>, node: &Node) -> Option<VolumeNodeLost> {
     const KEY: &str = "volume-node-lost";
-    let fields = d.fields(node, "`x-swarm`", &[KEY], &[])?;
+    let fields = d.fields(node, "`x-swarm`", &X_SWARM_SERVICE)?;
     let words = [("wait", VolumeNodeLost::Wait), ("start-empty", VolumeNodeLost::StartEmpty)];
     d.word(fields.get(KEY)?, KEY, &words)
 }

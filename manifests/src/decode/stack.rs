@@ -7,18 +7,11 @@ use swarm_proto::spec::{
 };
 
 use super::{Decoder, is_name, networks, service};
-use crate::tree::{At, Data, Key, Node, shorten};
+use crate::keys::{STACK, VOLUME, X_SWARM_STACK, X_SWARM_VOLUME};
+use crate::tree::{At, Key, Node, shorten};
 
-const KEYS: [&str; 6] = ["version", "name", "services", "networks", "volumes", "x-swarm"];
-const LATER: [(&str, &str); 4] = [
-    ("secrets", ""),
-    ("configs", ""),
-    ("include", "give the files with `-f a.yml -f b.yml`"),
-    ("models", ""),
-];
 /// More would not fit into the cluster's state as one stack.
 const MOST_SERVICES: usize = 1000;
-const VOLUME_KEYS: [&str; 5] = ["name", "driver", "labels", "external", "driver_opts"];
 
 /// Which networks and volumes the file declares, and where.
 pub(super) struct Declared<'n> {
@@ -27,13 +20,12 @@ pub(super) struct Declared<'n> {
 }
 
 pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<StackSpec> {
-    let fields = d.fields(tree, "a stack file", &KEYS, &LATER)?;
+    let fields = d.fields(tree, "a stack file", &STACK)?;
     if let Some(version) = fields.get("version") {
         d.scalar(version, "version");
     }
-    if fields.get("x-swarm").is_some() {
-        let hint = "move it into the service that it is about";
-        d.problems.error_hint(fields.key_at("x-swarm"), "`x-swarm` belongs into a service", hint);
+    if let Some(node) = fields.get("x-swarm") {
+        d.fields(node, "`x-swarm` of a stack", &X_SWARM_STACK);
     }
     let pairs = |key| {
         let node = fields.get(key);
@@ -206,33 +198,16 @@ fn volumes(
 
 fn volume(d: &Decoder<'_>, key: &Key, node: &Node) -> Option<VolumeSpec> {
     let place = format!("volume `{}`", key.text);
-    let fields = d.fields(node, &place, &VOLUME_KEYS, &[])?;
+    let fields = d.fields(node, &place, &VOLUME)?;
     if let Some(driver) = fields.get("driver") {
         d.word(driver, "driver", &[("local", ())]);
     }
-    if fields.get("driver_opts").is_some_and(|node| !is_off(node)) {
-        d.later(fields.key_at("driver_opts"), "driver_opts", "");
+    if let Some(node) = fields.get("x-swarm") {
+        d.fields(node, "`x-swarm` of a volume", &X_SWARM_VOLUME);
     }
-    refuse_external(d, &fields);
     let name = fields.get("name").and_then(|node| object_name(d, node));
     let labels = fields.get("labels").map(|node| d.labels(node)).unwrap_or_default();
     Some(VolumeSpec { name, labels })
-}
-
-/// Whether a value asks for nothing: empty, or `false`.
-pub(super) fn is_off(node: &Node) -> bool {
-    match &node.data {
-        Data::Mapping(pairs) => pairs.is_empty(),
-        Data::Sequence(items) => items.is_empty(),
-        Data::Scalar { text, plain } => *plain && text == "false",
-        Data::Null => true,
-    }
-}
-
-pub(super) fn refuse_external(d: &Decoder<'_>, fields: &super::Fields<'_>) {
-    if fields.get("external").is_some_and(|node| !is_off(node)) {
-        d.later(fields.key_at("external"), "external", "let the stack have its own for now");
-    }
 }
 
 /// A full name of a network or volume, as `name:` gives it.

@@ -1,0 +1,149 @@
+//! `deploy` of a service.
+
+use super::{Level, ONE_OR_MORE, Shape, TEXTS, honoured, inner, later};
+
+pub(crate) static DEPLOY: Level = Level {
+    keys: &[
+        honoured("mode", "3.0", Shape::Words(&["replicated", "global"]), &["replicated", "global"])
+            .meaning("Swarm's jobs, `replicated-job` and `global-job`, are refused for now."),
+        honoured("replicas", "3.0", Shape::Integer, &["3"]),
+        honoured("endpoint_mode", "3.2", Shape::Words(&["vip", "dnsrr"]), &["dnsrr"]),
+        honoured("labels", "3.0", Shape::Pairs, &["{public: \"yes\"}", "[public=yes]"]),
+        honoured("placement", "3.0", Shape::Mapping(&PLACEMENT), &[]),
+        honoured("resources", "3.0", Shape::Mapping(&RESOURCES), &[]),
+        honoured("restart_policy", "3.0", Shape::Mapping(&RESTART_POLICY), &[]),
+        honoured("update_config", "3.0", Shape::Mapping(&UPDATE_CONFIG), &[]),
+        later(
+            "rollback_config",
+            "3.7",
+            Shape::Mapping(&ROLLBACK_CONFIG),
+            &["{parallelism: 2}"],
+            "",
+        ),
+    ],
+};
+
+pub(crate) static PLACEMENT: Level = Level {
+    keys: &[
+        honoured("constraints", "3.0", TEXTS, &["[node.labels.zone==a]"]).meaning(
+            "Swarm's: values compare without case, and a label that is missing is an empty text.",
+        ),
+        honoured(
+            "preferences",
+            "3.3",
+            Shape::List(&Shape::Mapping(&PREFERENCE)),
+            &["[{spread: node.labels.zone}]"],
+        ),
+        honoured("max_replicas_per_node", "3.8", Shape::Integer, &["2"]),
+    ],
+};
+
+pub(crate) static PREFERENCE: Level =
+    Level { keys: &[honoured("spread", "3.3", Shape::Text, &["node.labels.zone"])] };
+
+pub(crate) static RESOURCES: Level = Level {
+    keys: &[
+        honoured("limits", "3.0", Shape::Mapping(&LIMITS), &[]),
+        honoured("reservations", "3.0", Shape::Mapping(&RESERVATIONS), &[])
+            .meaning("Swarm's: the scheduler sets them aside; the kernel knows nothing of them."),
+    ],
+};
+
+pub(crate) static LIMITS: Level = Level {
+    keys: &[
+        honoured("cpus", "3.0", Shape::Number, &["\"0.5\"", "0.5"]),
+        honoured("memory", "3.0", Shape::Bytes, &["64m"]),
+        honoured("pids", "3.9", Shape::Integer, &["100"]),
+    ],
+};
+
+pub(crate) static RESERVATIONS: Level = Level {
+    keys: &[
+        honoured("cpus", "3.0", Shape::Number, &["\"0.25\"", "0.25"]),
+        honoured("memory", "3.0", Shape::Bytes, &["32m"]),
+        later(
+            "generic_resources",
+            "3.5",
+            Shape::List(&Shape::Mapping(&GENERIC_RESOURCE)),
+            &["[{discrete_resource_spec: {kind: gpu, value: 2}}]"],
+            "",
+        ),
+        later(
+            "devices",
+            "spec",
+            Shape::List(&Shape::Mapping(&DEVICE_REQUEST)),
+            &["[{capabilities: [gpu]}]"],
+            "",
+        ),
+    ],
+};
+
+static GENERIC_RESOURCE: Level =
+    Level { keys: &[inner("discrete_resource_spec", "3.5", Shape::Mapping(&DISCRETE_RESOURCE))] };
+
+static DISCRETE_RESOURCE: Level =
+    Level { keys: &[inner("kind", "3.5", Shape::Text), inner("value", "3.5", Shape::Number)] };
+
+/// A device by what it can do, as graphics cards are asked for.
+pub(super) static DEVICE_REQUEST: Level = Level {
+    keys: &[
+        inner("capabilities", "spec", TEXTS),
+        inner("count", "spec", Shape::Integer),
+        inner("device_ids", "spec", TEXTS),
+        inner("driver", "spec", Shape::Text),
+        inner("options", "spec", Shape::Pairs),
+    ],
+};
+
+pub(crate) static RESTART_POLICY: Level = Level {
+    keys: &[
+        honoured("condition", "3.0", Shape::Words(&["none", "on-failure", "any"]), &["none"]),
+        honoured("delay", "3.0", Shape::Duration, &["2s"])
+            .meaning("Swarm's: five seconds where nothing is said, not zero."),
+        honoured("max_attempts", "3.0", Shape::Integer, &["3"])
+            .meaning("Swarm's: zero is without end."),
+        honoured("window", "3.0", Shape::Duration, &["2m"]),
+    ],
+};
+
+pub(crate) static UPDATE_CONFIG: Level = Level {
+    keys: &[
+        honoured("parallelism", "3.0", Shape::Integer, &["2"]),
+        honoured("delay", "3.0", Shape::Duration, &["10s"]),
+        later(
+            "failure_action",
+            "3.0",
+            Shape::Words(&["pause", "continue", "rollback"]),
+            &["rollback"],
+            "",
+        ),
+        later("monitor", "3.0", Shape::Duration, &["5s"], "")
+            .meaning("Swarm's: five seconds where nothing is said, not zero."),
+        later("max_failure_ratio", "3.0", Shape::Number, &["0.1"], ""),
+        honoured("order", "3.4", Shape::Words(&["stop-first", "start-first"]), &["start-first"]),
+    ],
+};
+
+static ROLLBACK_CONFIG: Level = Level {
+    keys: &[
+        inner("parallelism", "3.7", Shape::Integer),
+        inner("delay", "3.7", Shape::Duration),
+        inner("failure_action", "3.7", Shape::Words(&["pause", "continue"])),
+        inner("monitor", "3.7", Shape::Duration),
+        inner("max_failure_ratio", "3.7", Shape::Number),
+        inner("order", "3.7", Shape::Words(&["stop-first", "start-first"])),
+    ],
+};
+
+/// Groups of [`ONE_OR_MORE`] patterns and actions that `docker compose watch` looks at.
+pub(super) static WATCH: Level = Level {
+    keys: &[
+        inner("action", "spec", Shape::Text),
+        inner("path", "spec", Shape::Text),
+        inner("target", "spec", Shape::Text),
+        inner("ignore", "spec", ONE_OR_MORE),
+        inner("include", "spec", ONE_OR_MORE),
+        inner("initial_sync", "spec", Shape::Flag),
+        inner("exec", "spec", Shape::Mapping(&super::service::HOOK)),
+    ],
+};

@@ -1,0 +1,358 @@
+//! A service.
+
+use super::attachment::{GRANT, MOUNT, NETWORK_ATTACHMENT, PORT, ULIMIT};
+use super::deploy::{DEPLOY, DEVICE_REQUEST, WATCH};
+use super::{
+    Level, ONE_OR_MORE, Shape, TEXT_MAP, TEXTS, adapted, hint, honoured, inner, later, never,
+};
+
+const CPUS: &str = "use `deploy.resources.limits.cpus`";
+/// A program and its arguments: one text, or a list.
+const WORDS: Shape = ONE_OR_MORE;
+const GRANTS: Shape = Shape::List(&Shape::Either(&[Shape::Text, Shape::Mapping(&GRANT)]));
+
+pub(crate) static SERVICE: Level = Level {
+    keys: &[
+        // What runs.
+        honoured("image", "3.0", Shape::Text, &["nginx:1.27"]),
+        adapted(
+            "build",
+            "3.0",
+            Shape::Any,
+            &["."],
+            "nothing is built here: `image` must be beside it, and in its registry already",
+        )
+        .meaning("Swarm's: `build` is passed over with a warning."),
+        honoured(
+            "pull_policy",
+            "spec",
+            Shape::Words(&["missing", "if_not_present", "never"]),
+            &["never"],
+        )
+        .meaning("Each deploy asks the registry what a tag stands for, and every host runs that."),
+        later("pull_refresh_after", "spec", Shape::Duration, &["24h"], ""),
+        later("platform", "spec", Shape::Text, &["linux/amd64"], ""),
+        honoured("command", "3.0", WORDS, &["serve --port 80", "[serve, --port, \"80\"]"]),
+        honoured("entrypoint", "3.0", WORDS, &["/entry -v", "[/entry, -v]"]),
+        honoured("environment", "3.0", Shape::Pairs, &["{A: \"1\"}", "[A=1]"]).meaning(
+            "The specification's: a value that the file gives, also an empty one, is not replaced by the client's.",
+        ),
+        honoured("env_file", "3.0", ONE_OR_MORE, &["web.env", "[web.env]"]),
+        honoured("user", "3.0", Shape::Text, &["1000:1000"]),
+        honoured("working_dir", "3.0", Shape::Text, &["/srv"]),
+        honoured("init", "3.7", Shape::Flag, &["true"]),
+        honoured("tty", "3.0", Shape::Flag, &["true"]),
+        later("stdin_open", "3.0", Shape::Flag, &["true"], ""),
+        honoured("stop_signal", "3.0", Shape::Text, &["SIGINT"]),
+        honoured("stop_grace_period", "3.0", Shape::Duration, &["1m30s"]),
+        // Names.
+        honoured("hostname", "3.0", Shape::Text, &["web"]),
+        later("domainname", "3.0", Shape::Text, &["example.org"], ""),
+        honoured("labels", "3.0", Shape::Pairs, &["{tier: front}", "[tier=front]"]),
+        later("label_file", "spec", ONE_OR_MORE, &["web.labels"], ""),
+        later("annotations", "spec", Shape::Pairs, &["{a: b}"], ""),
+        hint(
+            "container_name",
+            "3.0",
+            Shape::Text,
+            &["web"],
+            "containers are named after their task",
+        ),
+        // How many, where, and when.
+        honoured("deploy", "3.0", Shape::Mapping(&DEPLOY), &[]),
+        adapted("scale", "spec", Shape::Integer, &["2"], "as `deploy.replicas`"),
+        adapted(
+            "restart",
+            "3.0",
+            Shape::Text,
+            &["on-failure:3", "unless-stopped"],
+            "as `deploy.restart_policy`, which goes first",
+        )
+        .meaning("Swarm's delay of five seconds; `no` is `condition: none`, where Swarm has `any`."),
+        later(
+            "depends_on",
+            "3.0",
+            Shape::Either(&[TEXTS, Shape::Named(&Shape::Mapping(&DEPENDENCY))]),
+            &["[db]", "{db: {condition: service_started}}"],
+            "remove it: services start together, and what fails early is restarted",
+        )
+        .meaning("Swarm passes it over without a word."),
+        later("healthcheck", "3.0", Shape::Mapping(&HEALTHCHECK), &["{test: [CMD, check]}"], ""),
+        later("profiles", "spec", TEXTS, &["[debug]"], ""),
+        later(
+            "extends",
+            "spec",
+            Shape::Either(&[Shape::Text, Shape::Mapping(&EXTENDS)]),
+            &["base", "{service: base}"],
+            "use a YAML anchor and `<<`",
+        ),
+        later("post_start", "spec", Shape::List(&Shape::Mapping(&HOOK)), &["[{command: go}]"], ""),
+        later("pre_stop", "spec", Shape::List(&Shape::Mapping(&HOOK)), &["[{command: go}]"], ""),
+        hint(
+            "develop",
+            "spec",
+            Shape::Mapping(&DEVELOP),
+            &["{watch: [{path: ., action: rebuild}]}"],
+            "it is for `docker compose watch`",
+        ),
+        // The network.
+        honoured(
+            "ports",
+            "3.0",
+            Shape::List(&Shape::Either(&[Shape::Text, Shape::Mapping(&PORT)])),
+            &["[\"8080:80\"]", "[\"53/udp\"]"],
+        )
+        .meaning("The specification's for the host's address, which Swarm drops; else Swarm's."),
+        hint(
+            "expose",
+            "3.0",
+            TEXTS,
+            &["[\"80\"]"],
+            "services of a network reach each other's every port",
+        ),
+        honoured(
+            "networks",
+            "3.0",
+            Shape::Either(&[TEXTS, Shape::Named(&Shape::Mapping(&NETWORK_ATTACHMENT))]),
+            &["[front]", "{front: null}"],
+        ),
+        later("network_mode", "3.0", Shape::Text, &["host"], "use `networks`"),
+        honoured("extra_hosts", "3.0", Shape::Pairs, &["{db: 10.0.0.5}", "[\"db:10.0.0.5\"]"]),
+        later("dns", "3.0", ONE_OR_MORE, &["10.0.0.53", "[10.0.0.53]"], ""),
+        later("dns_opt", "spec", TEXTS, &["[\"ndots:2\"]"], ""),
+        later("dns_search", "3.0", ONE_OR_MORE, &["example.org", "[example.org]"], ""),
+        never("links", "3.0", TEXTS, &["[db]"], [
+            "services of a network find each other by name",
+            "remove it, or give the other service an alias",
+        ]),
+        never("external_links", "3.0", TEXTS, &["[db]"], [
+            "services of a network find each other by name",
+            "join a network that both stacks use",
+        ]),
+        later("mac_address", "3.0", Shape::Text, &["\"02:42:ac:11:00:02\""], ""),
+        // Files.
+        honoured(
+            "volumes",
+            "3.0",
+            Shape::List(&Shape::Either(&[Shape::Text, Shape::Mapping(&MOUNT)])),
+            &["[\"data:/data:ro\"]", "[/cache]"],
+        ),
+        honoured("tmpfs", "3.0", ONE_OR_MORE, &["/run", "[\"/run:size=64m\"]"])
+            .meaning("The specification's: Swarm reads it and passes it over without a word."),
+        later("configs", "3.3", GRANTS, &["[page]", "[{source: page}]"], ""),
+        later("secrets", "3.1", GRANTS, &["[key]", "[{source: key}]"], ""),
+        honoured("read_only", "3.0", Shape::Flag, &["true"]),
+        later("shm_size", "3.0", Shape::Bytes, &["64m"], "use a `tmpfs` volume at `/dev/shm`"),
+        later(
+            "devices",
+            "3.0",
+            Shape::List(&Shape::Either(&[Shape::Text, Shape::Mapping(&DEVICE)])),
+            &["[/dev/fuse]", "[{source: /dev/fuse}]"],
+            "",
+        ),
+        later("storage_opt", "spec", TEXT_MAP, &["{size: 1G}"], ""),
+        never("volumes_from", "spec", TEXTS, &["[db]"], [
+            "the other container may be on another host",
+            "name the volumes in both services",
+        ]),
+        never("volume_driver", "spec", Shape::Text, &["nfs"], [
+            "a service has no driver of its own",
+            "declare each volume with its driver under the top-level `volumes:`",
+        ]),
+        // What the kernel holds it to.
+        honoured("cap_add", "3.0", TEXTS, &["[NET_ADMIN]"]),
+        honoured("cap_drop", "3.0", TEXTS, &["[ALL]"]),
+        honoured("privileged", "3.0", Shape::Flag, &["true"])
+            .meaning("The specification's: Swarm passes it over with a warning."),
+        later("security_opt", "3.0", TEXTS, &["[\"no-new-privileges:true\"]"], ""),
+        honoured(
+            "sysctls",
+            "3.0",
+            Shape::Pairs,
+            &["{net.core.somaxconn: 1024}", "[net.core.somaxconn=1024]"],
+        ),
+        honoured(
+            "ulimits",
+            "3.0",
+            Shape::Named(&Shape::Either(&[Shape::Integer, Shape::Mapping(&ULIMIT)])),
+            &["{nproc: 1000}", "{nofile: {soft: 20000, hard: 40000}}"],
+        ),
+        later("group_add", "3.13", TEXTS, &["[audio]"], ""),
+        later("pid", "3.0", Shape::Text, &["host"], ""),
+        later("ipc", "3.0", Shape::Text, &["host"], ""),
+        later("uts", "spec", Shape::Text, &["host"], ""),
+        later("userns_mode", "3.0", Shape::Text, &["host"], ""),
+        later("cgroup", "spec", Shape::Words(&["host", "private"]), &["host"], ""),
+        later("cgroupns_mode", "3.9", Shape::Text, &["host"], ""),
+        later("cgroup_parent", "3.0", Shape::Text, &["m-executor"], ""),
+        later("device_cgroup_rules", "spec", TEXTS, &["[\"c 1:3 mr\"]"], ""),
+        never("runtime", "spec", Shape::Text, &["runc"], [
+            "containers run with this project's own runtime",
+            "",
+        ]),
+        later("cpus", "spec", Shape::Number, &["0.5"], CPUS),
+        never("cpu_count", "spec", Shape::Integer, &["2"], ["it is for Windows", CPUS]),
+        never("cpu_percent", "spec", Shape::Integer, &["50"], ["it is for Windows", CPUS]),
+        later("cpu_period", "spec", Shape::Integer, &["100000"], CPUS),
+        later("cpu_quota", "spec", Shape::Integer, &["50000"], CPUS),
+        never("cpu_rt_period", "spec", Shape::Duration, &["400ms"], [
+            "control groups of version 2 have no real-time share",
+            "",
+        ]),
+        never("cpu_rt_runtime", "spec", Shape::Duration, &["95ms"], [
+            "control groups of version 2 have no real-time share",
+            "",
+        ]),
+        later(
+            "cpu_shares",
+            "spec",
+            Shape::Integer,
+            &["512"],
+            "use `deploy.resources.reservations.cpus`",
+        ),
+        later("cpuset", "spec", Shape::Text, &["0-1"], ""),
+        later("mem_limit", "spec", Shape::Bytes, &["64m"], "use `deploy.resources.limits.memory`"),
+        later(
+            "mem_reservation",
+            "spec",
+            Shape::Bytes,
+            &["32m"],
+            "use `deploy.resources.reservations.memory`",
+        ),
+        never("mem_swappiness", "spec", Shape::Integer, &["10"], [
+            "control groups of version 2 cannot say how much is swapped",
+            "",
+        ]),
+        later("memswap_limit", "spec", Shape::Bytes, &["128m"], ""),
+        later("pids_limit", "spec", Shape::Integer, &["100"], "use `deploy.resources.limits.pids`"),
+        later("oom_kill_disable", "spec", Shape::Flag, &["true"], ""),
+        later("oom_score_adj", "3.13", Shape::Integer, &["500"], ""),
+        later("blkio_config", "spec", Shape::Mapping(&BLKIO_CONFIG), &["{weight: 300}"], ""),
+        later(
+            "gpus",
+            "spec",
+            Shape::Either(&[Shape::Text, Shape::List(&Shape::Mapping(&DEVICE_REQUEST))]),
+            &["all", "[{count: 1}]"],
+            "",
+        ),
+        // What it says.
+        later("logging", "3.0", Shape::Mapping(&LOGGING), &["{driver: local}"], ""),
+        hint("attach", "spec", Shape::Flag, &["true"], "use `swarmctl logs -f`"),
+        // What belongs to other systems.
+        never("credential_spec", "3.3", Shape::Mapping(&CREDENTIAL_SPEC), &["{file: a.json}"], [
+            "it is for Windows",
+            "",
+        ]),
+        never("isolation", "3.5", Shape::Text, &["hyperv"], ["it is for Windows", ""]),
+        never(
+            "models",
+            "spec",
+            Shape::Either(&[TEXTS, Shape::Named(&Shape::Mapping(&MODEL_USE))]),
+            &["[small]", "{small: {endpoint_var: URL}}"],
+            ["there is no Docker Model Runner", "run the model's server as a service"],
+        ),
+        never("provider", "spec", Shape::Mapping(&PROVIDER), &["{type: awesomecloud}"], [
+            "it runs a program beside Docker Compose on the workstation",
+            "",
+        ]),
+        never("use_api_socket", "spec", Shape::Flag, &["true"], [
+            "there is no Docker Engine on the hosts",
+            "",
+        ]),
+        honoured("x-swarm", "swarm", Shape::Mapping(&X_SWARM_SERVICE), &[]),
+    ],
+};
+
+/// What compose cannot say of a service.
+pub(crate) static X_SWARM_SERVICE: Level = Level {
+    keys: &[honoured(
+        "volume-node-lost",
+        "swarm",
+        Shape::Words(&["wait", "start-empty"]),
+        &["start-empty"],
+    )],
+};
+
+static DEPENDENCY: Level = Level {
+    keys: &[
+        inner(
+            "condition",
+            "spec",
+            Shape::Words(&["service_started", "service_healthy", "service_completed_successfully"]),
+        ),
+        inner("restart", "spec", Shape::Flag),
+        inner("required", "spec", Shape::Flag),
+    ],
+};
+
+static HEALTHCHECK: Level = Level {
+    keys: &[
+        inner("test", "3.0", WORDS),
+        inner("interval", "3.0", Shape::Duration),
+        inner("timeout", "3.0", Shape::Duration),
+        inner("retries", "3.0", Shape::Integer),
+        inner("start_period", "3.4", Shape::Duration),
+        inner("start_interval", "3.12", Shape::Duration),
+        inner("disable", "3.0", Shape::Flag),
+    ],
+};
+
+static EXTENDS: Level =
+    Level { keys: &[inner("service", "spec", Shape::Text), inner("file", "spec", Shape::Text)] };
+
+/// A command at a moment of a container's life.
+pub(super) static HOOK: Level = Level {
+    keys: &[
+        inner("command", "spec", WORDS),
+        inner("user", "spec", Shape::Text),
+        inner("privileged", "spec", Shape::Flag),
+        inner("working_dir", "spec", Shape::Text),
+        inner("environment", "spec", Shape::Pairs),
+    ],
+};
+
+static DEVELOP: Level =
+    Level { keys: &[inner("watch", "spec", Shape::List(&Shape::Mapping(&WATCH)))] };
+
+static DEVICE: Level = Level {
+    keys: &[
+        inner("source", "spec", Shape::Text),
+        inner("target", "spec", Shape::Text),
+        inner("permissions", "spec", Shape::Text),
+    ],
+};
+
+static BLKIO_CONFIG: Level = Level {
+    keys: &[
+        inner("weight", "spec", Shape::Integer),
+        inner("weight_device", "spec", Shape::List(&Shape::Mapping(&BLKIO_WEIGHT))),
+        inner("device_read_bps", "spec", Shape::List(&Shape::Mapping(&BLKIO_RATE))),
+        inner("device_read_iops", "spec", Shape::List(&Shape::Mapping(&BLKIO_RATE))),
+        inner("device_write_bps", "spec", Shape::List(&Shape::Mapping(&BLKIO_RATE))),
+        inner("device_write_iops", "spec", Shape::List(&Shape::Mapping(&BLKIO_RATE))),
+    ],
+};
+
+static BLKIO_WEIGHT: Level =
+    Level { keys: &[inner("path", "spec", Shape::Text), inner("weight", "spec", Shape::Integer)] };
+
+static BLKIO_RATE: Level =
+    Level { keys: &[inner("path", "spec", Shape::Text), inner("rate", "spec", Shape::Bytes)] };
+
+static LOGGING: Level =
+    Level { keys: &[inner("driver", "3.0", Shape::Text), inner("options", "3.0", TEXT_MAP)] };
+
+static CREDENTIAL_SPEC: Level = Level {
+    keys: &[
+        inner("config", "3.8", Shape::Text),
+        inner("file", "3.3", Shape::Text),
+        inner("registry", "3.3", Shape::Text),
+    ],
+};
+
+static MODEL_USE: Level = Level {
+    keys: &[inner("endpoint_var", "spec", Shape::Text), inner("model_var", "spec", Shape::Text)],
+};
+
+static PROVIDER: Level =
+    Level { keys: &[inner("type", "spec", Shape::Text), inner("options", "spec", Shape::Any)] };
