@@ -11,8 +11,11 @@ mod merge;
 mod nearest;
 mod parse;
 mod problem;
+mod report;
 mod tree;
 mod units;
+mod value;
+mod write;
 pub mod yaml;
 
 use std::collections::BTreeMap;
@@ -24,9 +27,13 @@ pub use decode::is_stack_name;
 pub use image::{ImageReference, InvalidImage};
 pub use nearest::nearest;
 pub use problem::{ManifestError, ManifestErrors, Warning};
+pub use report::{KeyOutcome, KeyUse, Report};
 pub use units::{parse_bytes, parse_duration};
+pub use value::Value;
+pub use write::{hash, resolved};
 
 use problem::Problems;
+use tree::Node;
 
 /// Larger files are refused: a stack file is written by people.
 const MAX_FILE_BYTES: usize = 1 << 20;
@@ -89,25 +96,59 @@ pub fn read_sources(
     environment: &Environment,
 ) -> Result<(StackSpec, Vec<Warning>), ManifestErrors> {
     let mut problems = Problems::new(sources);
-    let mut trees = Vec::new();
-    for (index, source) in sources.iter().enumerate() {
-        if let Some(mut tree) = parse::parse(index, &source.content, &problems) {
-            interpolate::replace(&mut tree, &environment.vars, &problems);
-            trees.push(tree);
-        }
-    }
-    let stack = match (problems.is_empty(), merge::merge(trees)) {
-        (true, Some(tree)) => {
-            let folder = sources.first().map_or(Path::new("/"), |source| source.folder.as_path());
-            decode::stack(&tree, environment, folder, &problems)
-        }
-        _ => None,
-    };
+    let tree = tree(sources, Some(environment), &problems);
+    let stack = tree.and_then(|tree| decode::stack(&tree, environment, folder(sources), &problems));
     let warnings = problems.take_warnings();
     match stack {
         Some(stack) if problems.is_empty() => Ok((stack, warnings)),
         _ => Err(problems.into_errors()),
     }
+}
+
+/// The files on top of each other as one tree, with their `${…}` as they are.
+pub fn merged(sources: &[Source]) -> Result<Value, ManifestErrors> {
+    let problems = Problems::new(sources);
+    match tree(sources, None, &problems) {
+        Some(tree) => Ok(write::tree(&tree)),
+        None => Err(problems.into_errors()),
+    }
+}
+
+/// What becomes of each key that the files use. An error of syntax leaves nothing to report of.
+pub fn report(
+    sources: &[Source],
+    environment: &Environment,
+) -> Result<(Report, Vec<Warning>), ManifestErrors> {
+    let mut problems = Problems::new(sources);
+    let Some(tree) = tree(sources, Some(environment), &problems) else {
+        return Err(problems.into_errors());
+    };
+    decode::stack(&tree, environment, folder(sources), &problems);
+    let warnings = problems.take_warnings();
+    Ok((report::report(&tree, problems), warnings))
+}
+
+/// The files on top of each other, their variables replaced in an environment; `None` when something is wrong.
+fn tree(
+    sources: &[Source],
+    environment: Option<&Environment>,
+    problems: &Problems<'_>,
+) -> Option<Node> {
+    let mut trees = Vec::new();
+    for (index, source) in sources.iter().enumerate() {
+        if let Some(mut tree) = parse::parse(index, &source.content, problems) {
+            if let Some(environment) = environment {
+                interpolate::replace(&mut tree, &environment.vars, problems);
+            }
+            trees.push(tree);
+        }
+    }
+    if problems.is_empty() { merge::merge(trees) } else { None }
+}
+
+/// Relative paths start at the first file's folder.
+fn folder(sources: &[Source]) -> &Path {
+    sources.first().map_or(Path::new("/"), |source| source.folder.as_path())
 }
 
 /// Reads a file's bytes.

@@ -168,18 +168,23 @@ impl<'a> Problems<'a> {
 
     /// The errors in the order of the files.
     pub(crate) fn into_errors(self) -> ManifestErrors {
-        let mut errors = self.errors.into_inner();
-        errors.sort_by_key(|(at, _)| (at.source, at.line, at.column));
-        let mut listed: Vec<ManifestError> = errors.into_iter().map(|(_, error)| error).collect();
-        if self.unlisted.get() > 0 {
-            let file = listed.first().map(|error| error.file.clone()).unwrap_or_default();
-            let message = format!("has {} more errors", self.unlisted.get());
-            listed.push(ManifestError::of_file(&file, &message, None));
-        }
-        ManifestErrors(listed)
+        ManifestErrors(self.into_placed_errors().into_iter().map(|(_, error)| error).collect())
     }
 
-    fn file(&self, at: At) -> String {
+    /// The errors in the order of the files, with their places.
+    pub(crate) fn into_placed_errors(self) -> Vec<(At, ManifestError)> {
+        let mut errors = self.errors.into_inner();
+        errors.sort_by_key(|(at, _)| (at.source, at.line, at.column));
+        if self.unlisted.get() > 0 {
+            let file = errors.first().map(|(_, error)| error.file.clone()).unwrap_or_default();
+            let message = format!("has {} more errors", self.unlisted.get());
+            errors.push((At::default(), ManifestError::of_file(&file, &message, None)));
+        }
+        errors
+    }
+
+    /// The name of the file of a place.
+    pub(crate) fn file(&self, at: At) -> String {
         self.sources.get(at.source).map(|source| source.name.clone()).unwrap_or_default()
     }
 

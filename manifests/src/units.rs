@@ -1,5 +1,6 @@
 //! Durations and sizes as compose writes them.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// A duration: numbers with units, largest first, such as `1m30s`, `500ms`, `1.5h`.
@@ -26,6 +27,33 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         rest = &after[end..];
     }
     (!text.is_empty()).then(|| Duration::from_nanos(nanoseconds))
+}
+
+/// A duration as [`parse_duration`] reads it, largest unit first: `1m30s`.
+pub(crate) fn write_duration(duration: Duration) -> String {
+    const UNITS: [(&str, u128); 6] = [
+        ("h", 3_600_000_000_000),
+        ("m", 60_000_000_000),
+        ("s", 1_000_000_000),
+        ("ms", 1_000_000),
+        ("us", 1_000),
+        ("ns", 1),
+    ];
+    let mut rest = duration.as_nanos();
+    let mut text = String::new();
+    for (unit, size) in UNITS {
+        if rest >= size {
+            let _ = write!(text, "{}{unit}", rest / size);
+            rest %= size;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+/// A number of CPUs as [`parse_millicpus`] reads it: `1.5`.
+pub(crate) fn write_millicpus(millicpus: u64) -> String {
+    let text = format!("{}.{:03}", millicpus / 1000, millicpus % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// A number of bytes: `512`, `64m`, `1.5gb`, `2GiB`. Units count in powers of 1024, as Docker's do.
@@ -88,6 +116,19 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(parse_duration(text), expected.map(Duration::from_millis), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let durations = [0, 1, 1_500, 90_000_000_000, 3_600_000_000_001, u64::MAX];
+        for duration in durations.map(Duration::from_nanos) {
+            assert_eq!(parse_duration(&write_duration(duration)), Some(duration));
+        }
+        assert_eq!(write_duration(Duration::from_millis(90_500)), "1m30s500ms");
+        for millicpus in [1, 10, 100, 250, 1000, 1500, 64_000] {
+            assert_eq!(parse_millicpus(&write_millicpus(millicpus)), Some(millicpus));
+        }
+        assert_eq!([1500, 64_000].map(write_millicpus), ["1.5", "64"]);
     }
 
     #[test]

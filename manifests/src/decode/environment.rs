@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::{Decoder, Fields, container, mounts};
 use crate::MAX_FILE_BYTES;
-use crate::tree::{At, Node, shorten};
+use crate::keys::ENV_FILE;
+use crate::tree::{At, Data, Node, shorten};
 
 /// Variables by name; `None` takes one of the image's away.
 pub(super) fn environment(
@@ -14,7 +15,7 @@ pub(super) fn environment(
 ) -> BTreeMap<String, Option<String>> {
     let mut found = BTreeMap::new();
     if let Some(node) = fields.get("env_file") {
-        for (at, path) in d.one_or_more(node, "env_file").unwrap_or_default() {
+        for (at, path) in env_files(d, node) {
             read_file(d, at, &path, &mut found);
         }
     }
@@ -26,13 +27,27 @@ pub(super) fn environment(
             continue;
         }
         if let Some(value) = &value {
-            let data = crate::tree::Data::Null;
-            container::refuse_templates(d, &Node { at: key.at, data }, value);
+            let node = Node { at: key.at, data: Data::Null };
+            container::refuse_templates(d, &node, value);
         }
         let value = value.or_else(|| d.vars.get(&key.text).cloned());
         found.insert(key.text, value);
     }
     found
+}
+
+fn env_files(d: &Decoder<'_>, node: &Node) -> Vec<(At, String)> {
+    let Data::Sequence(items) = &node.data else {
+        return d.one_or_more(node, "env_file").unwrap_or_default();
+    };
+    let file = |item: &Node| match &item.data {
+        Data::Mapping(_) => {
+            d.fields(item, "an environment file", &ENV_FILE);
+            None
+        }
+        _ => Some((item.at, d.text(item, "env_file")?.to_owned())),
+    };
+    items.iter().filter_map(file).collect()
 }
 
 fn read_file(d: &Decoder<'_>, at: At, path: &str, found: &mut BTreeMap<String, Option<String>>) {

@@ -105,6 +105,11 @@ pub(super) fn ulimits(d: &Decoder<'_>, node: &Node) -> Vec<Ulimit> {
             d.problems.error_hint(key.at, message, d.hint(&name, ULIMITS));
             continue;
         }
+        if found.iter().any(|limit: &Ulimit| limit.name == name) {
+            let message = format!("process limit `{name}` is given twice");
+            d.problems.error_hint(key.at, message, "remove one of them");
+            continue;
+        }
         let limit = |node: &Node| {
             let number = d.integer(node, &name, -1..=i64::MAX)?;
             Some(u64::try_from(number).unwrap_or(u64::MAX))

@@ -99,7 +99,8 @@ fn restart(d: &Decoder<'_>, fields: &Fields<'_>, deploy: &Deploy) -> RestartPoli
                 Some(RestartPolicy { condition, ..RestartPolicy::default() })
             }
             (Some(condition @ RestartCondition::OnFailure), Some(Ok(most))) => {
-                let max_attempts = Some(most);
+                // Zero is without end, as in Swarm.
+                let max_attempts = Some(most).filter(|most| *most > 0);
                 Some(RestartPolicy { condition, max_attempts, ..RestartPolicy::default() })
             }
             _ => {

@@ -9,6 +9,10 @@ use super::{
 const CPUS: &str = "use `deploy.resources.limits.cpus`";
 /// A program and its arguments: one text, or a list.
 const WORDS: Shape = ONE_OR_MORE;
+const ENV_FILES: Shape = Shape::Either(&[
+    Shape::Text,
+    Shape::List(&Shape::Either(&[Shape::Text, Shape::Mapping(&ENV_FILE)])),
+]);
 const GRANTS: Shape = Shape::List(&Shape::Either(&[Shape::Text, Shape::Mapping(&GRANT)]));
 
 pub(crate) static SERVICE: Level = Level {
@@ -37,7 +41,7 @@ pub(crate) static SERVICE: Level = Level {
         honoured("environment", "3.0", Shape::Pairs, &["{A: \"1\"}", "[A=1]"]).meaning(
             "The specification's: a value that the file gives, also an empty one, is not replaced by the client's.",
         ),
-        honoured("env_file", "3.0", ONE_OR_MORE, &["web.env", "[web.env]"]),
+        honoured("env_file", "3.0", ENV_FILES, &["web.env", "[web.env]"]),
         honoured("user", "3.0", Shape::Text, &["1000:1000"]),
         honoured("working_dir", "3.0", Shape::Text, &["/srv"]),
         honoured("init", "3.7", Shape::Flag, &["true"]),
@@ -260,6 +264,14 @@ pub(crate) static SERVICE: Level = Level {
             "",
         ]),
         honoured("x-swarm", "swarm", Shape::Mapping(&X_SWARM_SERVICE), &[]),
+    ],
+};
+
+pub(crate) static ENV_FILE: Level = Level {
+    keys: &[
+        later("path", "spec", Shape::Text, &["web.env"], "write the file's name alone"),
+        later("required", "spec", Shape::Flag, &["true"], "every file must be there"),
+        later("format", "spec", Shape::Text, &["raw"], ""),
     ],
 };
 

@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 #![expect(clippy::needless_raw_string_hashes, reason = "as expect-test writes them")]
 
+mod keys;
 mod random;
+mod written;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

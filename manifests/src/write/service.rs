@@ -1,0 +1,177 @@
+//! A service, with what `deploy` says.
+
+use swarm_proto::spec::{
+    Constraint, ConstraintKey, EndpointMode, NetworkAttachmentSpec, Placement, PortMode, PortSpec,
+    Protocol, Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateOrder,
+    UpdatePolicy, VolumeNodeLost,
+};
+
+use super::{Pairs, container, text};
+use crate::units::write_millicpus;
+use crate::value::Value;
+
+pub(super) fn service(spec: &ServiceSpec) -> Value {
+    let ServiceSpec {
+        mode,
+        container,
+        networks,
+        ports,
+        endpoint_mode,
+        placement,
+        restart,
+        update,
+        volume_node_lost,
+        labels,
+    } = spec;
+    let mut pairs = container::container(container);
+    pairs.put("ports", &self::ports(ports));
+    pairs.put("networks", &self::networks(networks));
+    let mut deploy = Pairs::default();
+    put_mode(&mut deploy, *mode);
+    deploy.put("endpoint_mode", &self::endpoint_mode(*endpoint_mode));
+    deploy.put("labels", labels);
+    deploy.put("placement", &self::placement(placement));
+    deploy.put("resources", &resources(&container.resources));
+    deploy.put("restart_policy", &restart_policy(*restart));
+    deploy.put("update_config", &update_config(*update));
+    pairs.put("deploy", &deploy.into_some());
+    pairs.put("x-swarm", &x_swarm(*volume_node_lost));
+    pairs.into_value()
+}
+
+fn put_mode(deploy: &mut Pairs, mode: ServiceMode) {
+    match mode {
+        ServiceMode::Replicated { replicas } => {
+            deploy.put("mode", &Value::text("replicated"));
+            deploy.put("replicas", &replicas);
+        }
+        ServiceMode::Global => deploy.put("mode", &Value::text("global")),
+    }
+}
+
+fn endpoint_mode(mode: EndpointMode) -> Option<Value> {
+    match mode {
+        EndpointMode::Vip => None,
+        EndpointMode::Dnsrr => Some(Value::text("dnsrr")),
+    }
+}
+
+fn ports(ports: &[PortSpec]) -> Option<Value> {
+    (!ports.is_empty()).then(|| Value::List(ports.iter().map(port).collect()))
+}
+
+fn port(port: &PortSpec) -> Value {
+    let PortSpec { target, published, protocol, mode, host_address } = port;
+    let mode = match mode {
+        PortMode::Ingress => "ingress",
+        PortMode::Host => "host",
+    };
+    let protocol = match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    };
+    let mut pairs = Pairs::default();
+    pairs.put("target", target);
+    pairs.put("published", published);
+    pairs.put("protocol", &Value::text(protocol));
+    pairs.put("mode", &Value::text(mode));
+    pairs.put("host_ip", &host_address.map(|address| Value::text(address.to_string())));
+    pairs.into_value()
+}
+
+fn networks(attachments: &[NetworkAttachmentSpec]) -> Option<Value> {
+    let attachment = |NetworkAttachmentSpec { network, aliases }: &NetworkAttachmentSpec| {
+        let mut pairs = Pairs::default();
+        pairs.put("aliases", aliases);
+        (network.clone(), pairs.into_value())
+    };
+    (!attachments.is_empty()).then(|| Value::map(attachments.iter().map(attachment)))
+}
+
+fn placement(placement: &Placement) -> Option<Value> {
+    let Placement { constraints, spread, max_replicas_per_node } = placement;
+    let constraints = constraints.iter().map(constraint);
+    let spread =
+        spread.iter().map(|label| Value::map([("spread", text(&format!("node.labels.{label}")))]));
+    let mut pairs = Pairs::default();
+    pairs.put("constraints", &some_list(constraints));
+    pairs.put("preferences", &some_list(spread));
+    pairs.put("max_replicas_per_node", max_replicas_per_node);
+    pairs.into_some()
+}
+
+fn constraint(constraint: &Constraint) -> Value {
+    let Constraint { key, equal, value } = constraint;
+    let key = match key {
+        ConstraintKey::NodeId => "node.id".to_owned(),
+        ConstraintKey::NodeHostname => "node.hostname".to_owned(),
+        ConstraintKey::NodeRole => "node.role".to_owned(),
+        ConstraintKey::PlatformOs => "node.platform.os".to_owned(),
+        ConstraintKey::PlatformArch => "node.platform.arch".to_owned(),
+        ConstraintKey::NodeLabel(label) => format!("node.labels.{label}"),
+        ConstraintKey::EngineLabel(label) => format!("engine.labels.{label}"),
+    };
+    let operator = if *equal { "==" } else { "!=" };
+    text(&format!("{key}{operator}{value}"))
+}
+
+fn some_list(items: impl Iterator<Item = Value>) -> Option<Value> {
+    let items: Vec<Value> = items.collect();
+    (!items.is_empty()).then_some(Value::List(items))
+}
+
+fn resources(resources: &Resources) -> Option<Value> {
+    let Resources { limit_millicpus, limit_memory, limit_pids, reserve_millicpus, reserve_memory } =
+        resources;
+    let cpus = |millicpus: u64| Value::text(write_millicpus(millicpus));
+    let bytes = |bytes: u64| Value::text(bytes.to_string());
+    let some = |number: u64| (number > 0).then_some(number);
+    let mut limits = Pairs::default();
+    limits.put("cpus", &limit_millicpus.map(cpus));
+    limits.put("memory", &limit_memory.map(bytes));
+    limits.put("pids", limit_pids);
+    let mut reservations = Pairs::default();
+    reservations.put("cpus", &some(*reserve_millicpus).map(cpus));
+    reservations.put("memory", &some(*reserve_memory).map(bytes));
+    let mut pairs = Pairs::default();
+    pairs.put("limits", &limits.into_some());
+    pairs.put("reservations", &reservations.into_some());
+    pairs.into_some()
+}
+
+fn restart_policy(policy: RestartPolicy) -> Option<Value> {
+    let RestartPolicy { condition, delay, max_attempts, window } = policy;
+    let word = match condition {
+        RestartCondition::None => "none",
+        RestartCondition::OnFailure => "on-failure",
+        RestartCondition::Any => "any",
+    };
+    let mut pairs = Pairs::default();
+    pairs.put("condition", &Value::text(word));
+    pairs.put("delay", &delay);
+    pairs.put("max_attempts", &max_attempts);
+    pairs.put("window", &(!window.is_zero()).then_some(window));
+    if policy == RestartPolicy::default() { None } else { pairs.into_some() }
+}
+
+fn update_config(policy: UpdatePolicy) -> Option<Value> {
+    let UpdatePolicy { parallelism, delay, order } = policy;
+    let word = match order {
+        UpdateOrder::StopFirst => "stop-first",
+        UpdateOrder::StartFirst => "start-first",
+    };
+    let mut pairs = Pairs::default();
+    pairs.put("parallelism", &parallelism);
+    pairs.put("delay", &(!delay.is_zero()).then_some(delay));
+    pairs.put("order", &Value::text(word));
+    if policy == UpdatePolicy::default() { None } else { pairs.into_some() }
+}
+
+fn x_swarm(volume_node_lost: VolumeNodeLost) -> Option<Value> {
+    match volume_node_lost {
+        VolumeNodeLost::Wait => None,
+        VolumeNodeLost::StartEmpty => {
+            Some(Value::map([("volume-node-lost", Value::text("start-empty"))]))
+        }
+    }
+}

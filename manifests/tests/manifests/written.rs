@@ -1,0 +1,185 @@
+//! A stack that is written as a file and read again is the same stack.
+
+use std::path::PathBuf;
+
+use expect_test::expect_file;
+use proptest::prelude::*;
+use swarm_manifests::{Environment, Source, read, read_sources, resolved, yaml};
+use swarm_proto::spec::StackSpec;
+
+use crate::{environment, files_in, folder};
+
+fn read_text(text: &str) -> StackSpec {
+    let content = text.as_bytes().to_vec();
+    let source = Source { name: "x.yml".to_owned(), folder: PathBuf::from("/x"), content };
+    let environment = Environment::default();
+    match read_sources(std::slice::from_ref(&source), &environment) {
+        Ok((stack, _)) => stack,
+        Err(errors) => panic!("{errors}\n{text}"),
+    }
+}
+
+fn assert_read_again(stack: &StackSpec) {
+    let text = yaml::to_string(&resolved(stack)).unwrap();
+    assert_eq!(read_text(&text), *stack, "{text}");
+}
+
+#[test]
+fn examples_are_written_so() {
+    let mut files: Vec<Vec<String>> =
+        files_in("examples").into_iter().map(|file| vec![file]).collect();
+    files.push(vec!["counter/stack.yml".to_owned()]);
+    files.push(["base", "production"].map(|name| format!("examples/layers/{name}.yml")).to_vec());
+    for files in files {
+        let paths: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
+        let (stack, _) = read(&paths, &environment()).unwrap();
+        assert_read_again(&stack);
+        let name = paths[0].with_extension("yml");
+        let text = yaml::to_string(&resolved(&stack)).unwrap();
+        let golden = folder().join("tests/golden/resolved").join(name.file_name().unwrap());
+        expect_file![golden].assert_eq(&text.replace(folder().to_str().unwrap(), "/stacks"));
+    }
+}
+
+/// Texts that YAML, variables or compose could take for something else.
+fn awkward() -> impl Strategy<Value = String> {
+    let words = [
+        "",
+        "~",
+        "null",
+        "true",
+        "yes",
+        "No",
+        "on",
+        "1",
+        "0x1f",
+        "0o17",
+        "012",
+        "1_000",
+        "1e3",
+        ".5",
+        "1:30",
+        "2026-01-01",
+        "$A",
+        "${A:-b}",
+        "$$",
+        "a: b",
+        "- a",
+        "# a",
+        " a ",
+        "a\nb\n",
+        "\n\na",
+        "  a\nb",
+        "'\"",
+        "\\n",
+        "{a}",
+        "[a]",
+        "*a",
+        "&a",
+        "!a",
+        "|",
+        ">",
+        "%a",
+        "@a",
+        "`a",
+        "<<",
+        "=",
+        "a=b",
+        "?",
+        "---",
+        "...",
+        "ä\u{2028}\u{85}\u{feff}",
+        "\t",
+        "a\u{7}b",
+        "x-a",
+    ];
+    prop_oneof![
+        prop::sample::select(words.to_vec()).prop_map(str::to_owned),
+        "\\PC{0,12}",
+        "[a-z]{1,8}"
+    ]
+}
+
+fn pairs() -> impl Strategy<Value = Vec<(String, String)>> {
+    let key = awkward().prop_filter("a name", |key| !key.is_empty() && !key.contains(['=', '\0']));
+    prop::collection::vec((key, awkward()), 0..5)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_texts(
+        command in prop::option::of(prop::collection::vec(awkward(), 0..4)),
+        environment in pairs(),
+        labels in pairs(),
+        user in prop::option::of("[a-z0-9]{1,5}"),
+    ) {
+        let mut stack = read_text("{name: a, services: {web: {image: a}}}");
+        let service = stack.services.get_mut("web").unwrap();
+        let container = &mut service.container;
+        container.entrypoint.clone_from(&command);
+        container.command = command;
+        container.environment = environment.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        container.user = user;
+        container.labels = labels.iter().cloned().collect();
+        service.labels = labels.into_iter().collect();
+        assert_read_again(&stack);
+    }
+
+    #[test]
+    fn any_parts_of_a_service(
+        parts in prop::sample::subsequence(PARTS.to_vec(), 0..PARTS.len()),
+        deploy in prop::sample::subsequence(DEPLOY.to_vec(), 0..DEPLOY.len()),
+        objects in prop::sample::subsequence(OBJECTS.to_vec(), 0..OBJECTS.len()),
+    ) {
+        let text = format!(
+            "name: a\nservices: {{web: {{image: a, {} deploy: {{{}}}}}}}\nnetworks: {{front: {{{}}}}}\nvolumes: {{data: {{{}}}}}",
+            parts.concat(), deploy.join(", "), objects.join(", "),
+            objects.iter().filter(|object| !object.contains("ipam") && !object.contains("internal"))
+                .copied().collect::<Vec<_>>().join(", "),
+        );
+        assert_read_again(&read_text(&text));
+    }
+}
+
+const PARTS: [&str; 24] = [
+    "command: a b, ",
+    "entrypoint: [], ",
+    "environment: [A=1, B, C=$$x], ",
+    "user: 1000:1000, ",
+    "working_dir: /srv, ",
+    "hostname: \"1\", ",
+    "labels: [a, b=c], ",
+    "init: true, ",
+    "tty: true, ",
+    "read_only: true, ",
+    "privileged: true, ",
+    "cap_add: [cap_net_admin], ",
+    "cap_drop: [ALL], ",
+    "sysctls: {net.core.somaxconn: 1024}, ",
+    "ulimits: {memlock: -1, nofile: {soft: 1, hard: 2}}, ",
+    "stop_signal: usr1, ",
+    "stop_grace_period: 1m30.5s, ",
+    "extra_hosts: [\"db:10.0.0.5\"], ",
+    "volumes: [\"data:/data:ro,nocopy\", /cache, \"/etc:/etc\", {type: tmpfs, target: /t, tmpfs: {size: 1g}}], ",
+    "tmpfs: /run:ro, ",
+    "ports: [\"127.0.0.1:5000-5002:5000-5002/udp\", {target: 80, mode: host}], ",
+    "networks: {front: {aliases: [www]}, default: }, ",
+    "pull_policy: never, ",
+    "x-swarm: {volume-node-lost: start-empty}, ",
+];
+
+const DEPLOY: [&str; 8] = [
+    "replicas: 0",
+    "labels: {a: \"yes\"}",
+    "placement: {constraints: [node.role != manager, node.labels.A==b c], preferences: [{spread: node.labels.zone}]}",
+    "resources: {limits: {cpus: 1.25, memory: 64m, pids: 7}, reservations: {cpus: \"0.001\", memory: 4m}}",
+    "restart_policy: {condition: none, delay: 0, max_attempts: 3, window: 1h}",
+    "update_config: {parallelism: 0, delay: 1ms, order: start-first}",
+    "mode: replicated",
+    "x-note: 1",
+];
+
+const OBJECTS: [&str; 4] =
+    ["name: other", "labels: [a=b]", "internal: true", "ipam: {config: [{subnet: 10.5.0.0/24}]}"];
