@@ -1,11 +1,13 @@
 //! The commands, one file for each noun.
 
 mod cluster;
+mod config;
 mod context;
 mod deploy;
 mod doctor;
 mod events;
 mod exec;
+mod files;
 mod host;
 mod logs;
 mod node;
@@ -32,6 +34,8 @@ use crate::output::Format;
 pub(crate) enum Command {
     /// Deploys a stack file and waits until it runs
     Deploy(deploy::Deploy),
+    /// Prints what stack files say, with no cluster
+    Config(config::Config),
     /// Lists tasks of everything, a stack, a service or a node
     Ps(ps::Ps),
     /// Shows what a service's or task's containers wrote
@@ -102,7 +106,7 @@ pub(crate) fn run(
     if let Command::Context(command) = command {
         return context::run(command, &contexts, target.identity.clone(), format);
     }
-    let Some(command) = run_here(command)? else { return Ok(ExitCode::SUCCESS) };
+    let Some(command) = run_here(command, format)? else { return Ok(ExitCode::SUCCESS) };
     swarm_proto::transport::install_crypto_provider();
     let runtime = runtime()?;
     let cluster = match Cluster::of(target, &contexts) {
@@ -143,8 +147,13 @@ pub(crate) fn run_locally(
 }
 
 /// Runs what needs no cluster; gives back what does.
-fn run_here(command: Command) -> Result<Option<Command>, Failure> {
+fn run_here(command: Command, format: Format) -> Result<Option<Command>, Failure> {
     Ok(match command {
+        Command::Config(config) => {
+            config::run(&config, format)?;
+            None
+        }
+        Command::Stack(command) => stack::run_here(command, format)?.map(Command::Stack),
         Command::Cluster(command) => cluster::run_here(command)?.map(Command::Cluster),
         Command::Host(command) => host::run_here(command)?.map(Command::Host),
         other => Some(other),
@@ -168,7 +177,7 @@ async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
         Command::Events(events) => events::run(&events, call).await?,
         Command::Doctor => return doctor::run(call).await,
         Command::Version => version::run(call).await?,
-        Command::Context(_) => {}
+        Command::Config(_) | Command::Context(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

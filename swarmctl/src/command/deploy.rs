@@ -1,19 +1,20 @@
 //! `deploy`: from a stack file to running tasks.
 
-use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use swarm_manifests::{Environment, ManifestError, ManifestErrors, Source};
-use swarm_proto::spec::StackSpec;
 use swarm_proto::wire;
 
+use super::files::Files;
 use super::{Call, Waiting, duration};
 use crate::connect::request_id;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 use crate::view::{self, DeployView};
 use crate::wait::{self, Goal, Outcome};
+
+/// How long new tasks must have run before a deploy counts as done.
+const SETTLE: &str = "500ms";
 
 /// Deploys a stack and waits until every service runs as the file says.
 ///
@@ -33,12 +34,54 @@ pub(crate) struct Deploy {
     #[command(flatten)]
     waiting: Waiting,
     /// How long new tasks must have run before the deploy counts as done
-    #[arg(long, default_value = "500ms", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = SETTLE, value_parser = duration, value_name = "DURATION")]
     settle: Duration,
 }
 
+/// Deploys a stack in the words of `docker stack deploy`, and waits until every service runs.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StackDeploy {
+    /// A stack file, `-` for standard input; later files lie on top of earlier ones
+    #[arg(short, long, required = true, value_name = "FILE", short_alias = 'f', alias = "file")]
+    compose_file: Vec<PathBuf>,
+    /// The stack's name
+    name: String,
+    /// Remove services of the stack that the file no longer has
+    #[arg(long)]
+    prune: bool,
+    /// Return at once, do not wait until all runs
+    #[arg(short, long, num_args = 0..=1, require_equals = true, default_value = "false")]
+    #[arg(default_missing_value = "true", action = clap::ArgAction::Set)]
+    detach: bool,
+    /// How long to wait
+    #[arg(long, default_value = "10m", value_parser = duration, value_name = "DURATION")]
+    timeout: Duration,
+    /// When to ask the registry what a tag stands for: here always
+    #[arg(long, value_name = "WHEN", value_parser = ["always", "changed", "never"])]
+    #[arg(default_value = "always", hide = true)]
+    resolve_image: String,
+    /// Send the registry's credentials to the hosts
+    #[arg(long, hide = true)]
+    with_registry_auth: bool,
+}
+
+pub(crate) async fn run_stack(deploy: StackDeploy, call: &Call) -> Result<(), Failure> {
+    if deploy.with_registry_auth {
+        output::warn(
+            "`--with-registry-auth` is not supported yet: hosts ask registries without credentials",
+        );
+    }
+    if deploy.resolve_image != "always" {
+        output::warn("`--resolve-image` has no effect: each deploy asks what a tag stands for");
+    }
+    let waiting = Waiting { detach: deploy.detach, timeout: deploy.timeout };
+    let StackDeploy { compose_file: file, name, prune, .. } = deploy;
+    let settle = duration(SETTLE).map_err(Failure::usage)?;
+    run(Deploy { file, name: Some(name), prune, waiting, settle }, call).await
+}
+
 pub(crate) async fn run(deploy: Deploy, call: &Call) -> Result<(), Failure> {
-    let stack = read(&deploy)?;
+    let stack = Files::open(&deploy.file, deploy.name.as_deref())?.read()?;
     let request = wire::DeployRequest {
         request_id: request_id()?,
         stack: Some((&stack).into()),
@@ -89,50 +132,4 @@ fn print(view: &DeployView, call: &Call) -> Result<(), Failure> {
         Format::Yaml => output::data(&view::yaml(view)?),
     }
     Ok(())
-}
-
-fn read(deploy: &Deploy) -> Result<StackSpec, Failure> {
-    if let Some(name) = &deploy.name
-        && !swarm_manifests::is_stack_name(name)
-    {
-        return Err(Failure::usage(format!("`{name}` cannot be a stack's name")).hint(
-            "use lower-case letters, digits, `-` and `_`, at most 63, first a letter or digit",
-        ));
-    }
-    let mut environment = Environment::of_process()
-        .map_err(|error| Failure::refused(format!("the working directory is gone: {error}")))?;
-    environment.stack_name.clone_from(&deploy.name);
-    let mut sources = Vec::new();
-    let mut errors: Vec<ManifestError> = Vec::new();
-    for file in &deploy.file {
-        if file.as_os_str() == "-" {
-            sources.push(standard_input(&environment)?);
-            continue;
-        }
-        match swarm_manifests::open(file, &environment) {
-            Ok(source) => sources.push(source),
-            Err(error) => errors.push(error),
-        }
-    }
-    if !errors.is_empty() {
-        return Err(Failure::refused(ManifestErrors(errors).to_string()));
-    }
-    let (stack, warnings) = swarm_manifests::read_sources(&sources, &environment)
-        .map_err(|errors| Failure::refused(errors.to_string()))?;
-    for warning in warnings {
-        output::warn(&warning.to_string());
-    }
-    Ok(stack)
-}
-
-fn standard_input(environment: &Environment) -> Result<Source, Failure> {
-    // One byte more than is accepted, so that the reader sees that it is too much.
-    const MOST: u64 = (1 << 20) + 1;
-    let mut content = Vec::new();
-    std::io::stdin()
-        .lock()
-        .take(MOST)
-        .read_to_end(&mut content)
-        .map_err(|error| Failure::refused(format!("cannot read standard input: {error}")))?;
-    Ok(Source { name: "-".to_owned(), folder: environment.working_dir.clone(), content })
 }

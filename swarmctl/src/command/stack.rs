@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use swarm_proto::wire;
 
-use super::{Call, Waiting, now, ps, unknown};
+use super::{Call, Waiting, config, deploy, now, ps, unknown};
 use crate::connect::request_id;
 use crate::failure::Failure;
-use crate::output;
+use crate::output::{self, Format};
 use crate::state::State;
 use crate::view::{self, ServiceView, StackView};
 use crate::wait::{self, Goal, Outcome};
@@ -15,6 +15,11 @@ use crate::wait::{self, Goal, Outcome};
 /// What to do with stacks.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum StackCommand {
+    /// Deploys a stack file: `swarmctl deploy` in the words of Docker
+    #[command(alias = "up")]
+    Deploy(deploy::StackDeploy),
+    /// Prints what stack files say, as `swarmctl config` does
+    Config(config::Config),
     /// Lists stacks
     Ls,
     /// Lists the services of a stack
@@ -40,8 +45,21 @@ pub(crate) enum StackCommand {
     },
 }
 
+/// Runs what needs no cluster; gives back what does.
+pub(crate) fn run_here(
+    command: StackCommand,
+    format: Format,
+) -> Result<Option<StackCommand>, Failure> {
+    match command {
+        StackCommand::Config(config) => config::run(&config, format).map(|()| None),
+        other => Ok(Some(other)),
+    }
+}
+
 pub(crate) async fn run(command: StackCommand, call: &Call) -> Result<(), Failure> {
     match command {
+        StackCommand::Deploy(deploy) => deploy::run_stack(deploy, call).await?,
+        StackCommand::Config(_) => {}
         StackCommand::Ls => {
             let state = State::get(&call.cluster, call.stale).await?;
             let views: Vec<StackView> =

@@ -6,6 +6,7 @@ mod backup;
 mod ca;
 mod cluster;
 mod commands;
+mod config;
 mod convergence;
 mod deploy;
 mod doctor;

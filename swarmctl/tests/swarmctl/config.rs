@@ -1,0 +1,241 @@
+//! What stack files say, with no cluster.
+
+use expect_test::expect;
+
+use crate::fake::{Fake, Said, swarmctl};
+use crate::objects::state;
+
+const SHOP: &str = "\
+name: shop
+services:
+  web:
+    image: nginx:${TAG:-1.27}
+    container_name: front
+    scale: 2
+    ports: [\"8080:80\"]
+    volumes: [\"data:/data\"]
+    environment: {PRICE: 5$$}
+  db:
+    image: postgres@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+volumes:
+  data:
+";
+
+const REFUSED: &str = "\
+services:
+  web:
+    image: nginx
+    healthcheck: {test: [CMD, check]}
+    links: [db]
+    imge: x
+    deploy:
+      replicas: many
+";
+
+async fn config(arguments: &[&str]) -> String {
+    said(arguments).await.transcript()
+}
+
+async fn said(arguments: &[&str]) -> Said {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("shop.yml"), SHOP).unwrap();
+    std::fs::write(folder.path().join("refused.yml"), REFUSED).unwrap();
+    let output = swarmctl(folder.path(), arguments).output().await.unwrap();
+    Said::of(output, folder.path())
+}
+
+#[tokio::test]
+async fn the_resolved_file() {
+    expect![[r#"
+        name: shop
+        services:
+          db:
+            image: docker.io/library/postgres@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+            networks:
+              default: null
+            deploy:
+              mode: replicated
+              replicas: 1
+          web:
+            image: docker.io/library/nginx:1.27
+            environment:
+              PRICE: 5$$
+            volumes:
+            - type: volume
+              source: data
+              target: /data
+            ports:
+            - target: 80
+              published: 8080
+              protocol: tcp
+              mode: ingress
+            networks:
+              default: null
+            deploy:
+              mode: replicated
+              replicas: 2
+        networks:
+          default: null
+        volumes:
+          data: null
+        ---
+        warning: shop.yml:5:5: `container_name` has no effect: containers are named after their task
+        ---
+        exit code 0
+    "#]].assert_eq(&config(&["config", "-f", "shop.yml"]).await);
+    let old = config(&["stack", "config", "-c", "shop.yml"]).await;
+    assert_eq!(old, config(&["config", "-f", "shop.yml"]).await);
+    let json = said(&["config", "-f", "shop.yml", "--format", "json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json.data).unwrap();
+    assert_eq!(json["services"]["web"]["deploy"]["replicas"], 2);
+    let same = said(&["config", "-f", "shop.yml", "-o", "json"]).await;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&same.data).unwrap(), json);
+}
+
+#[tokio::test]
+async fn parts_of_it() {
+    for (flag, expected) in [
+        ("--services", "db\nweb\n"),
+        ("--volumes", "data\n"),
+        ("--networks", "default\n"),
+        ("--quiet", ""),
+        (
+            "--images",
+            "docker.io/library/nginx:1.27\ndocker.io/library/postgres@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n",
+        ),
+    ] {
+        let said = said(&["config", "-f", "shop.yml", flag]).await;
+        assert_eq!((said.data.as_str(), said.code), (expected, Some(0)), "{flag}");
+    }
+    expect![[r#"
+        name: shop
+        services:
+          web:
+            image: nginx:${TAG:-1.27}
+            container_name: front
+            scale: 2
+            ports:
+            - 8080:80
+            volumes:
+            - data:/data
+            environment:
+              PRICE: 5$$
+          db:
+            image: postgres@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+        volumes:
+          data: null
+        ---
+        ---
+        exit code 0
+    "#]]
+    .assert_eq(&config(&["config", "-f", "shop.yml", "--no-interpolate"]).await);
+}
+
+#[tokio::test]
+async fn hashes_of_services() {
+    let all = said(&["config", "-f", "shop.yml", "--hash"]).await.data;
+    let web = said(&["config", "-f", "shop.yml", "--hash", "web"]).await.data;
+    assert!(all.ends_with(&web) && all.lines().count() == 2, "{all}");
+    let (name, hash) = web.trim_end().split_once(' ').unwrap();
+    assert_eq!((name, hash.len()), ("web", 64));
+    expect![[r#"
+        ---
+        warning: shop.yml:5:5: `container_name` has no effect: containers are named after their task
+        error: service `wep` does not exist
+
+        hint: the services are `db`, `web`
+        ---
+        exit code 1
+    "#]]
+    .assert_eq(&config(&["config", "-f", "shop.yml", "--hash", "wep"]).await);
+}
+
+#[tokio::test]
+async fn what_becomes_of_each_key() {
+    expect![[r#"
+        KEY                           PLACE           ANSWER      WHY
+        name                          shop.yml:1:1    honoured
+        services                      shop.yml:2:1    honoured
+        services.web.image            shop.yml:4:5    honoured
+        services.web.container_name   shop.yml:5:5    no effect   containers are named after their task
+        services.web.scale            shop.yml:6:5    adapted     as `deploy.replicas`
+        services.web.ports            shop.yml:7:5    honoured
+        services.web.volumes          shop.yml:8:5    honoured
+        services.web.environment      shop.yml:9:5    honoured
+        services.db.image             shop.yml:11:5   honoured
+        volumes                       shop.yml:12:1   honoured
+        ---
+        ---
+        exit code 0
+    "#]].assert_eq(&config(&["config", "-f", "shop.yml", "--report"]).await);
+    expect![[r#"
+        KEY                            PLACE             ANSWER     WHY
+        services                       refused.yml:1:1   honoured
+        services.web.image             refused.yml:3:5   honoured
+        services.web.healthcheck       refused.yml:4:5   refused    `healthcheck` is not supported yet; remove it for now
+        services.web.links             refused.yml:5:5   refused    `links` cannot be honoured: services of a network find each other by name; remove it, or give the other service an alias
+        services.web.imge              refused.yml:6:5   refused    unknown key `imge` in service `web`; did you mean `image`?
+        services.web.deploy            refused.yml:7:5   honoured
+        services.web.deploy.replicas   refused.yml:8:7   refused    `replicas` must be a whole number, found the text `many`
+        ---
+        error: 4 keys are refused
+        ---
+        exit code 1
+    "#]].assert_eq(&config(&["config", "-f", "refused.yml", "--report"]).await);
+    let json = said(&["config", "-f", "refused.yml", "--report", "-o", "json"]).await;
+    let keys: Vec<serde_json::Value> = serde_json::from_str(&json.data).unwrap();
+    let links = keys.iter().find(|key| key["key"] == "services.web.links").unwrap();
+    assert_eq!((&links["answer"], &links["line"]), (&"refused".into(), &5.into()));
+}
+
+#[tokio::test]
+async fn into_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("shop.yml"), SHOP).unwrap();
+    let arguments = ["config", "-f", "shop.yml", "--services", "--output-file", "names"];
+    let output = swarmctl(folder.path(), &arguments).output().await.unwrap();
+    assert!(output.status.success() && output.stdout.is_empty());
+    assert_eq!(std::fs::read_to_string(folder.path().join("names")).unwrap(), "db\nweb\n");
+}
+
+#[tokio::test]
+async fn wrong_usage() {
+    expect![[r#"
+        ---
+        error: the following required arguments were not provided:
+          --file <FILE>
+
+        Usage: swarmctl config --file <FILE>
+
+        For more information, try '--help'.
+        ---
+        exit code 2
+    "#]]
+    .assert_eq(&config(&["config"]).await);
+    let both = said(&["config", "-f", "shop.yml", "--services", "--images"]).await;
+    assert_eq!(both.code, Some(2), "{both:?}");
+}
+
+#[tokio::test]
+async fn the_schema_is_json() {
+    let said = said(&["config", "--schema"]).await;
+    let schema: serde_json::Value = serde_json::from_str(&said.data).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    let services = &schema["properties"]["services"]["additionalProperties"]["properties"];
+    assert!(services["image"].is_object());
+}
+
+#[tokio::test]
+async fn deploys_in_the_words_of_docker() {
+    let fake = Fake::start(state()).await;
+    let arguments =
+        ["stack", "deploy", "-c", "stack.yml", "--prune", "--with-registry-auth", "-d", "counter"];
+    expect![[r#"
+        ---
+        warning: `--with-registry-auth` is not supported yet: hosts ask registries without credentials
+        service web created
+        ---
+        exit code 0
+    "#]].assert_eq(&fake.run(&arguments).await.transcript());
+    assert!(fake.script.seen.lock().unwrap().iter().any(|call| call.contains("eploy")));
+}
