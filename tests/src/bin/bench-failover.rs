@@ -1,10 +1,15 @@
-//! How long until the next write is accepted after the leading controller was killed, frozen or cut off, and until a
-//! lost host's tasks run elsewhere. `BENCH_ROUNDS` sets the number of kills (100); the other cases take a quarter of
-//! it, and hosts are lost in a tenth.
+//! How long until the next write is accepted after the leading controller was killed, frozen or cut off, or its disk was
+//! filled, and until a lost host's tasks run elsewhere. `BENCH_ROUNDS` sets the number of kills (100); the other cases
+//! take a quarter of it, and hosts are lost in a tenth. Each host's disk is a file system of its own in a file, so that it
+//! can be filled; how long syncs take is printed above the figures.
 #![expect(clippy::print_stderr, reason = "a program that says how far it is")]
+#![expect(clippy::print_stdout, reason = "the figures")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -26,6 +31,7 @@ enum Loss {
     Killed,
     Paused,
     CutOff,
+    OutOfDisk,
 }
 
 impl Loss {
@@ -34,6 +40,7 @@ impl Loss {
             Self::Killed => "leader killed to next accepted write",
             Self::Paused => "leader's host frozen to next accepted write",
             Self::CutOff => "leader's host cut off to next accepted write",
+            Self::OutOfDisk => "leader's disk filled to next accepted write",
         }
     }
 
@@ -42,6 +49,7 @@ impl Loss {
             Self::Killed => lab("kill", &[host, "--only", "controller"]),
             Self::Paused => lab("pause", &[host]),
             Self::CutOff => lab("cut", &[host]),
+            Self::OutOfDisk => Disk::of(host).fill(),
         }
     }
 
@@ -50,6 +58,7 @@ impl Loss {
             Self::Killed => lab("start", &[host]),
             Self::Paused => lab("resume", &[host]),
             Self::CutOff => lab("heal", &[]),
+            Self::OutOfDisk => Disk::of(host).make_room(),
         }
     }
 }
@@ -59,19 +68,101 @@ fn main() -> Outcome<()> {
     let stack = folder()?.join("failover.yml");
     fs::write(&stack, STACK)?;
     lab("up", &["--fresh"])?;
-    let figures = swarmctl(&["deploy", "-f", text(&stack), "--name", "bench"])
+    let figures = Disk::give_all()
+        .and_then(|()| swarmctl(&["deploy", "-f", text(&stack), "--name", "bench"]))
         .and_then(|_| measure_all(rounds));
+    Disk::take_all()?;
     lab("down", &[])?;
-    report_spread("failover", "s", &figures?)
+    let (syncs, figures) = figures?;
+    println!("syncs of the controllers' disks, half and 99 of 100 at most: {syncs}");
+    report_spread("failover", "s", &figures)
 }
 
-fn measure_all(rounds: usize) -> Outcome<Vec<(&'static str, Vec<f64>)>> {
+/// A host's disk: a file system in a file, in place of the folder that the lab gave it.
+struct Disk {
+    host: String,
+    folder: PathBuf,
+    image: PathBuf,
+}
+
+impl Disk {
+    /// As much as a host's images and a few snapshots need.
+    const SIZE: &str = "1G";
+
+    fn of(host: &str) -> Self {
+        let folder = PathBuf::from(format!("/var/lib/swarm-lab/{LAB}/{host}/lib"));
+        Self { host: host.to_owned(), image: folder.with_extension("img"), folder }
+    }
+
+    fn all() -> [Self; 3] {
+        ["n1", "n2", "n3"].map(Self::of)
+    }
+
+    /// Moves every host's files to a disk of its own, one host after the other.
+    fn give_all() -> Outcome<()> {
+        for disk in Self::all() {
+            lab("kill", &[&disk.host])?;
+            run("truncate", &["-s", Self::SIZE, text(&disk.image)])?;
+            run("mkfs.ext4", &["-q", "-m", "0", "-d", text(&disk.folder), text(&disk.image)])?;
+            run("mount", &["-o", "loop", text(&disk.image), text(&disk.folder)])?;
+            lab("start", &[&disk.host])?;
+            wait("the host is back on its disk", || Ok(whole()? && ready()? == 3))?;
+        }
+        Ok(())
+    }
+
+    /// Unmounts what is mounted.
+    fn take_all() -> Outcome<()> {
+        let mounts = fs::read_to_string("/proc/self/mounts")?;
+        for disk in Self::all() {
+            if mounts.contains(&format!(" {} ", text(&disk.folder))) {
+                lab("kill", &[&disk.host])?;
+                run("umount", &[text(&disk.folder)])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.folder.join("filler")
+    }
+
+    fn fill(&self) -> Outcome<()> {
+        let free = run("stat", &["-f", "-c", "%a %S", text(&self.folder)])?;
+        let mut numbers = free.split_whitespace().map(str::parse::<u64>);
+        let (Some(blocks), Some(size)) = (numbers.next(), numbers.next()) else {
+            return Err(format!("stat said `{free}`").into());
+        };
+        // The file system needs some for itself; the rest is written until nothing fits.
+        let bytes = (blocks? * size?).saturating_sub(4 << 20).to_string();
+        run("fallocate", &["-l", &bytes, text(&self.filler())])?;
+        let mut file = fs::File::options().append(true).open(self.filler())?;
+        while file.write_all(&[0; 4096]).is_ok() {}
+        Ok(())
+    }
+
+    fn make_room(&self) -> Outcome<()> {
+        Ok(fs::remove_file(self.filler())?)
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Outcome<String> {
+    let output = Command::new(program).args(arguments).output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(format!("{program} {}: {said}", arguments.join(" ")).into());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+fn measure_all(rounds: usize) -> Outcome<(String, Vec<(&'static str, Vec<f64>)>)> {
     let before = running(None)?;
     let mut figures = Vec::new();
     for (loss, rounds) in [
         (Loss::Killed, rounds),
         (Loss::Paused, rounds.div_ceil(4)),
         (Loss::CutOff, rounds.div_ceil(4)),
+        (Loss::OutOfDisk, rounds.div_ceil(4)),
     ] {
         let took = (1..=rounds).map(|round| lose_leader(loss, round)).collect::<Outcome<_>>()?;
         figures.push((loss.case(), took));
@@ -81,15 +172,16 @@ fn measure_all(rounds: usize) -> Outcome<Vec<(&'static str, Vec<f64>)>> {
     }
     let moved = (1..=rounds.div_ceil(10)).map(|_| lose_host()).collect::<Outcome<_>>()?;
     figures.push(("host killed to its tasks running elsewhere", moved));
-    Ok(figures)
+    Ok((syncs()?, figures))
 }
 
 fn lose_leader(loss: Loss, round: usize) -> Outcome<f64> {
     let leader = leader()?;
     loss.inflict(&leader)?;
-    let begun = Instant::now();
-    swarmctl(&["node", "label", "n1", &format!("round={round}")])?;
-    let took = begun.elapsed().as_secs_f64();
+    let took = match loss {
+        Loss::OutOfDisk => write_until_another_leads(&leader)?,
+        Loss::Killed | Loss::Paused | Loss::CutOff => write(&format!("round={round}"))?,
+    };
     loss.mend(&leader)?;
     eprintln!("{} ({leader}): {took:.3} s", loss.case());
     wait("all controllers and tasks are back", || {
@@ -98,6 +190,28 @@ fn lose_leader(loss: Loss, round: usize) -> Outcome<f64> {
     // One loss at a time: the controllers also need a moment to find each other.
     std::thread::sleep(SETTLE);
     Ok(took)
+}
+
+/// Seconds until a write is accepted.
+fn write(label: &str) -> Outcome<f64> {
+    let begun = Instant::now();
+    swarmctl(&["node", "label", "n1", label])?;
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+/// The slowest write until the log's files of a full disk are used up and another host leads: they were made long enough
+/// beforehand.
+fn write_until_another_leads(full: &str) -> Outcome<f64> {
+    const WRITES: usize = 2_000;
+    let value = "0".repeat(64 << 10);
+    let mut slowest: f64 = 0.0;
+    for number in 0..WRITES {
+        slowest = slowest.max(write(&format!("fill={value}{number}"))?);
+        if number % 10 == 9 && leader()? != full {
+            return Ok(slowest);
+        }
+    }
+    Err(format!("{full} still leads after {WRITES} writes on its full disk").into())
 }
 
 fn lose_host() -> Outcome<f64> {
@@ -159,6 +273,18 @@ fn running(lost: Option<&str>) -> Outcome<BTreeSet<String>> {
 
 fn ready() -> Outcome<usize> {
     Ok(list(&["node", "ls"])?.iter().filter(|node| node["status"] == "ready").count())
+}
+
+/// How long the controllers' syncs take.
+fn syncs() -> Outcome<String> {
+    let status: Value = serde_json::from_str(&swarmctl(&["cluster", "status", "-o", "json"])?)?;
+    let milliseconds = |micros: &Value| micros.as_f64().unwrap_or(f64::NAN) / 1e3;
+    let members = status["members"].as_array().ok_or("cluster status tells no members")?;
+    let told = members.iter().map(|member| {
+        let (half, most) = (&member["sync_p50_us"], &member["sync_p99_us"]);
+        format!("{:.1}/{:.1} ms", milliseconds(half), milliseconds(most))
+    });
+    Ok(told.collect::<Vec<_>>().join(", "))
 }
 
 /// Whether every controller answers and has all of the log.
