@@ -7,7 +7,7 @@ use crate::tree::{Data, Key, Node};
 /// Lists of `KEY=value` that are the same as a mapping, by the last part of their path.
 const ASSIGNMENTS: [&str; 4] = ["environment", "labels", "sysctls", "extra_hosts"];
 /// Values that a later file replaces whole.
-const REPLACED: [&str; 4] = ["command", "entrypoint", "ulimits", "aliases"];
+const REPLACED: [&str; 3] = ["command", "entrypoint", "aliases"];
 
 /// All files as one tree; `None` when there is no file.
 pub(crate) fn merge(trees: Vec<Node>) -> Option<Node> {

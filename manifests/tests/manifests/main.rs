@@ -17,7 +17,12 @@ fn folder() -> PathBuf {
 }
 
 fn environment() -> Environment {
-    let vars = [("HOME", "/home/user"), ("LOG_LEVEL", "warn"), ("FROM_OUTSIDE", "given")];
+    let vars = [
+        ("HOME", "/home/user"),
+        ("LOG_LEVEL", "warn"),
+        ("FROM_OUTSIDE", "given"),
+        ("APP_TAG", "4.2"),
+    ];
     let vars = vars.map(|(key, value)| (key.to_owned(), value.to_owned()));
     Environment { vars: BTreeMap::from(vars), working_dir: folder(), stack_name: None }
 }

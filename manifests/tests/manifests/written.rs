@@ -1,6 +1,6 @@
 //! A stack that is written as a file and read again is the same stack.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use expect_test::expect_file;
 use proptest::prelude::*;
@@ -24,20 +24,41 @@ fn assert_read_again(stack: &StackSpec) {
     assert_eq!(read_text(&text), *stack, "{text}");
 }
 
+/// The resolved file, and what was worth a word.
+fn resolved_text(files: &[String]) -> String {
+    let paths: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
+    let (stack, warnings) = read(&paths, &environment()).unwrap();
+    assert_read_again(&stack);
+    let mut text = yaml::to_string(&resolved(&stack)).unwrap();
+    for warning in warnings {
+        text.extend(["# warning: ", &warning.to_string(), "\n"]);
+    }
+    text.replace(folder().to_str().unwrap(), "/stacks")
+}
+
 #[test]
 fn examples_are_written_so() {
     let mut files: Vec<Vec<String>> =
         files_in("examples").into_iter().map(|file| vec![file]).collect();
     files.push(vec!["counter/stack.yml".to_owned()]);
-    files.push(["base", "production"].map(|name| format!("examples/layers/{name}.yml")).to_vec());
+    for [below, above] in [["base", "production"], ["swarm", "swarm-production"]] {
+        files.push([below, above].map(|name| format!("examples/layers/{name}.yml")).to_vec());
+    }
     for files in files {
-        let paths: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
-        let (stack, _) = read(&paths, &environment()).unwrap();
-        assert_read_again(&stack);
-        let name = paths[0].with_extension("yml");
-        let text = yaml::to_string(&resolved(&stack)).unwrap();
-        let golden = folder().join("tests/golden/resolved").join(name.file_name().unwrap());
-        expect_file![golden].assert_eq(&text.replace(folder().to_str().unwrap(), "/stacks"));
+        let golden = folder().join("tests/golden/resolved");
+        let name = PathBuf::from(&files[0]);
+        expect_file![golden.join(name.file_name().unwrap())].assert_eq(&resolved_text(&files));
+    }
+}
+
+#[test]
+fn stacks_of_many_kinds_are_written_so() {
+    let files = files_in("examples/stacks");
+    assert!(files.len() >= 46);
+    for file in files {
+        let name = Path::new(&file).strip_prefix("examples").unwrap();
+        let golden = folder().join("tests/golden").join(name);
+        expect_file![golden].assert_eq(&resolved_text(std::slice::from_ref(&file)));
     }
 }
 
