@@ -36,12 +36,18 @@ pub(crate) static SERVICE: Level = Level {
         .meaning("Each deploy asks the registry what a tag stands for, and every host runs that."),
         later("pull_refresh_after", "spec", Shape::Duration, &["24h"], ""),
         later("platform", "spec", Shape::Text, &["linux/amd64"], ""),
-        honoured("command", "3.0", WORDS, &["serve --port 80", "[serve, --port, \"80\"]"]),
-        honoured("entrypoint", "3.0", WORDS, &["/entry -v", "[/entry, -v]"]),
+        honoured("command", "3.0", WORDS, &["serve --port 80", "[serve, --port, \"80\"]"]).meaning(
+            "Words are split as a shell does; Swarm drops every backslash in double quotes.",
+        ),
+        honoured("entrypoint", "3.0", WORDS, &["/entry -v", "[/entry, -v]"]).meaning(
+            "The specification's, also for `command`: an empty list is empty, where Swarm runs the image's own.",
+        ),
         honoured("environment", "3.0", Shape::Pairs, &["{A: \"1\"}", "[A=1]"]).meaning(
             "The specification's: a value that the file gives, also an empty one, is not replaced by the client's.",
         ),
-        honoured("env_file", "3.0", ENV_FILES, &["web.env", "[web.env]"]),
+        honoured("env_file", "3.0", ENV_FILES, &["web.env", "[web.env]"]).meaning(
+            "The specification's: quotes around a value are not part of it, where Swarm keeps them.",
+        ),
         honoured("user", "3.0", Shape::Text, &["1000:1000"]),
         honoured("working_dir", "3.0", Shape::Text, &["/srv"]),
         honoured("init", "3.7", Shape::Flag, &["true"]),
