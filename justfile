@@ -107,6 +107,10 @@ bench-raft: build
 bench-snapshot: build
     target/release/bench-snapshot
 
+# A stack file of 5,000 lines from start to exit, beside `docker stack config` where that is installed
+bench-manifest: build
+    target/release/bench-manifest
+
 # The demo once everything is built, from nothing running to the prompt
 bench-demo: build images
     target/release/bench-demo
