@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use swarm_runtime::{
-    CgroupSpec, Container, CreateOptions, Limits, LogLimits, RootfsSpec, SeccompChoice,
+    CgroupSpec, Container, CreateOptions, Limits, LogOptions, RootfsSpec, SeccompChoice,
     ShimProgram, cgroup,
 };
 
@@ -142,7 +142,9 @@ fn options(folder: &Path, name: &str, command: &[&str]) -> Outcome<CreateOptions
         user: None,
         init: false,
         seccomp: SeccompChoice::Default,
-        log: LogLimits::default(),
+        groups: Vec::new(),
+        stdin_open: false,
+        log: LogOptions::default(),
         passed_fds: Vec::new(),
         cgroup: CgroupSpec { parent: parent(), name: name.into(), limits: Limits::default() },
     })

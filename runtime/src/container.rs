@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cgroup::{Cgroup, CgroupError, CgroupSpec};
-use crate::message::{self, CreateRequest, LogLimits, Reply, Request, RootfsSpec, SeccompChoice};
+use crate::message::{self, CreateRequest, LogOptions, Reply, Request, RootfsSpec, SeccompChoice};
 use crate::program::ShimProgram;
 use crate::record::{self, ContainerRecord, ContainerStatus, ExitRecord, RecordError};
 use crate::sys;
@@ -42,12 +42,16 @@ pub struct CreateOptions {
     /// `/etc/passwd` and `/etc/group`. It takes the place of the ids in `process.user`, and sets
     /// `HOME` where `env` does not.
     pub user: Option<String>,
+    /// Groups of the user besides its own, by name in the image's `/etc/group` or by number.
+    pub groups: Vec<String>,
     /// Whether a small init runs as process 1 and the program as its child.
     pub init: bool,
+    /// Whether standard input stays open although nobody writes to it; without, it is the null device.
+    pub stdin_open: bool,
     /// The system call filter.
     pub seccomp: SeccompChoice,
-    /// The bounds of the log.
-    pub log: LogLimits,
+    /// Where output goes.
+    pub log: LogOptions,
     /// Descriptors the shim keeps open while the container lives, by name; see [`Container::take_fds`].
     pub passed_fds: Vec<(String, OwnedFd)>,
     /// The control group and limits.
@@ -137,21 +141,22 @@ impl Container {
     /// When the caller dies meanwhile, the container is either complete, and [`Container::open`] finds
     /// it, or gone.
     pub fn create(program: &ShimProgram, options: CreateOptions) -> Result<Self, ContainerError> {
-        let CreateOptions { id, dir, rootfs, user, init, seccomp, log, passed_fds, cgroup } =
-            options;
+        let (id, dir) = (options.id.clone(), options.dir.clone());
         if Self::open(&dir).is_ok() {
             return Err(ContainerError::Exists(dir));
         }
-        let (fd_names, fds): (Vec<_>, Vec<_>) = passed_fds.into_iter().unzip();
+        let (fd_names, fds): (Vec<_>, Vec<_>) = options.passed_fds.into_iter().unzip();
         let request = CreateRequest {
-            id: id.clone(),
-            dir: dir.clone(),
-            rootfs,
-            user,
-            init,
-            seccomp,
-            log,
-            cgroup,
+            id: options.id,
+            dir: options.dir,
+            rootfs: options.rootfs,
+            user: options.user,
+            groups: options.groups,
+            init: options.init,
+            stdin_open: options.stdin_open,
+            seccomp: options.seccomp,
+            log: options.log,
+            cgroup: options.cgroup,
             fd_names,
         };
         let spawn = |source| ContainerError::Spawn { id: id.clone(), source };

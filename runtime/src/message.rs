@@ -50,6 +50,58 @@ impl Default for LogLimits {
     }
 }
 
+/// The form of a syslog message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyslogFormat {
+    /// RFC 3164, in UTC.
+    #[default]
+    Rfc3164,
+    /// RFC 5424, with seconds.
+    Rfc5424,
+    /// RFC 5424, with microseconds.
+    Rfc5424Micro,
+}
+
+/// Where lines go besides the file in the container's folder. They go as they come: what cannot be sent at once is lost
+/// there, and the container never waits.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogSink {
+    /// Nowhere else.
+    #[default]
+    File,
+    /// Nowhere at all: there is no file either.
+    Nowhere,
+    /// The journal of systemd, in its native protocol, with these fields.
+    Journal {
+        /// Names in capital letters, and values.
+        fields: Vec<(String, String)>,
+    },
+    /// A syslog server.
+    Syslog {
+        /// `udp://host:514`, `tcp://host:601`, `unix:///path` or `unixgram:///path`.
+        address: String,
+        /// The facility's number.
+        facility: u8,
+        /// The form.
+        format: SyslogFormat,
+        /// The program's name in it.
+        tag: String,
+        /// The host's name in it.
+        hostname: String,
+    },
+}
+
+/// Where a container's output goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LogOptions {
+    /// The bounds of the file.
+    pub limits: LogLimits,
+    /// Where else.
+    pub sink: LogSink,
+}
+
 /// Which system calls a container may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,12 +124,16 @@ pub struct CreateRequest {
     pub rootfs: RootfsSpec,
     /// The image's user: `name`, `uid`, `name:group`, `uid:gid`; instead of `process.user`'s ids.
     pub user: Option<String>,
+    /// Further groups, by name in the image or by number.
+    pub groups: Vec<String>,
     /// Whether a small init runs as process 1 and the program as its child.
     pub init: bool,
+    /// Whether standard input stays open although nobody writes to it.
+    pub stdin_open: bool,
     /// The system call filter.
     pub seccomp: SeccompChoice,
-    /// The bounds of the log.
-    pub log: LogLimits,
+    /// Where output goes.
+    pub log: LogOptions,
     /// Its control group and limits.
     pub cgroup: CgroupSpec,
     /// Names of the descriptors sent beside this message, in order.

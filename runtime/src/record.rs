@@ -78,6 +78,12 @@ pub struct ContainerRecord {
     /// The filter it was created with, likewise.
     #[serde(default)]
     pub seccomp: SeccompChoice,
+    /// The groups it was given besides its user's, likewise.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Whether it is without process ids of its own: its processes do not end with the first.
+    #[serde(default)]
+    pub shares_processes: bool,
 }
 
 /// A record could not be read or written.

@@ -54,6 +54,13 @@ pub(crate) struct Namespaces {
     pub(crate) join: Vec<(libc::c_int, PathBuf)>,
 }
 
+impl Namespaces {
+    /// Whether the container is not in the host's namespace of this kind.
+    fn has(&self, kind: libc::c_int) -> bool {
+        self.new & kind != 0 || self.join.iter().any(|(joined, _)| *joined == kind)
+    }
+}
+
 /// A checked configuration.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -98,6 +105,12 @@ impl Config {
         };
         let sysctl = linux.sysctl().iter().flatten();
         let namespaces = namespaces(linux)?;
+        if !namespaces.has(libc::CLONE_NEWUTS)
+            && (spec.hostname().is_some() || spec.domainname().is_some())
+        {
+            let reason = "a container with the host's name cannot set one".to_owned();
+            return Err(SpecError::Invalid { field: "hostname", reason });
+        }
         Ok(Self {
             program: program(process)?,
             read_only_root: spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly)
@@ -105,7 +118,7 @@ impl Config {
             hostname: spec.hostname().clone(),
             domainname: spec.domainname().clone(),
             mounts: mounts.iter().map(|each| mount(each, dir)).collect::<Result<_, _>>()?,
-            device_rules: device_rules(linux.resources().as_ref(), &devices)?,
+            device_rules: device_rules(linux.resources().as_ref())?,
             devices,
             sysctl: sysctl
                 .map(|(key, value)| {
@@ -216,9 +229,9 @@ fn namespaces(linux: &Linux) -> Result<Namespaces, SpecError> {
             }
         }
     }
-    // Without its own the container's end would not end its processes, or its mounts be the host's.
-    if sorted.new & libc::CLONE_NEWNS == 0 || sorted.new & libc::CLONE_NEWPID == 0 {
-        return Err(SpecError::Needed("linux.namespaces: mount and pid"));
+    // Without its own its mounts would be the host's.
+    if sorted.new & libc::CLONE_NEWNS == 0 {
+        return Err(SpecError::Needed("linux.namespaces: mount"));
     }
     Ok(sorted)
 }
@@ -283,20 +296,9 @@ fn device(device: &LinuxDevice) -> Result<DeviceSpec, SpecError> {
     })
 }
 
-/// What may be opened: the defaults, the devices listed, and what `resources.devices` allows.
-fn device_rules(
-    resources: Option<&LinuxResources>,
-    devices: &[DeviceSpec],
-) -> Result<Vec<DeviceRule>, SpecError> {
+/// What may be opened: the defaults, and what `resources.devices` allows. A node in `linux.devices` alone opens nothing.
+fn device_rules(resources: Option<&LinuxResources>) -> Result<Vec<DeviceRule>, SpecError> {
     let mut rules = DeviceRule::defaults().to_vec();
-    rules.extend(devices.iter().map(|device| DeviceRule {
-        block: device.block,
-        major: Some(device.major),
-        minor: Some(device.minor),
-        read: true,
-        write: true,
-        make: true,
-    }));
     let Some(resources) = resources else { return Ok(rules) };
     refuse(&[
         ("linux.resources.memory", resources.memory().is_some()),
@@ -347,9 +349,7 @@ fn check_sysctl(key: &str, namespaces: &Namespaces) -> Result<(), SpecError> {
         "kernel.shmmni",
         "kernel.shm_rmid_forced",
     ];
-    let has = |kind: libc::c_int| {
-        namespaces.new & kind != 0 || namespaces.join.iter().any(|(joined, _)| *joined == kind)
-    };
+    let has = |kind| namespaces.has(kind);
     let plain = key.split(['.', '/']).all(|part| !part.is_empty());
     let allowed = if key.starts_with("net.") {
         has(libc::CLONE_NEWNET)
@@ -424,7 +424,8 @@ mod tests {
             ("/process/cwd", "tmp".into(), "not an absolute path"),
             ("/process/args", serde_json::json!([]), "process.args"),
             ("/hooks", serde_json::json!({"prestart": []}), "hooks"),
-            ("/linux/namespaces", serde_json::json!([{"type": "pid"}]), "mount and pid"),
+            ("/linux/namespaces", serde_json::json!([{"type": "pid"}]), "mount"),
+            ("/hostname", "x".into(), "hostname"),
             ("/linux/namespaces", serde_json::json!([{"type": "pid"}, {"type": "pid"}]), "twice"),
             ("/linux/sysctl", serde_json::json!({"kernel.core_pattern": "|x"}), "core_pattern"),
             ("/linux/sysctl", serde_json::json!({"net..x": "1"}), "net..x"),
@@ -439,17 +440,20 @@ mod tests {
     }
 
     #[test]
-    fn devices_listed_may_be_opened() {
+    fn devices_are_opened_as_the_rules_say() {
         let config = check(|json| {
             json["linux"]["devices"] =
                 serde_json::json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}]);
             json["linux"]["resources"] =
-                serde_json::json!({"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "b", "major": 7, "access": "r"}]});
+                serde_json::json!({"devices": [{"allow": false, "access": "rwm"},
+                    {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"},
+                    {"allow": true, "type": "b", "major": 7, "access": "r"}]});
         })
         .unwrap();
         assert_eq!(config.devices[0].mode, 0o666);
         let rules = &config.device_rules[DeviceRule::defaults().len()..];
         assert_eq!((rules[0].major, rules[0].minor, rules[0].write), (Some(10), Some(229), true));
+        assert!(!rules[0].make);
         assert_eq!((rules[1].block, rules[1].minor, rules[1].write), (true, None, false));
     }
 }

@@ -10,7 +10,7 @@ use swarm_proto::id::{Attempt, TaskId, VolumeId};
 use swarm_proto::spec::{Mount, MountSource, PullPolicy};
 use swarm_runtime::{
     CgroupSpec, Container, ContainerError, CreateOptions, Exec, ExecOptions, ExecStreams, Limits,
-    LogLimits, RootfsSpec, SeccompChoice, ShimProgram,
+    LogOptions, RootfsSpec, SeccompChoice, ShimProgram,
 };
 use tokio::sync::Semaphore;
 
@@ -120,7 +120,9 @@ impl HostExecutor {
             } else {
                 SeccompChoice::Default
             },
-            log: LogLimits::default(),
+            groups: Vec::new(),
+            stdin_open: false,
+            log: LogOptions::default(),
             passed_fds: Vec::new(),
             cgroup: CgroupSpec {
                 parent: self.config.cgroup_parent.clone(),

@@ -14,9 +14,11 @@ pub(super) fn v1(limits: &Limits) -> Vec<Write> {
     if let Some(shares) = limits.cpu_shares {
         writes.push(Write::new("cpu.shares", shares));
     }
-    if let Some(quota) = limits.nano_cpus.map(quota) {
-        writes.push(Write::new("cpu.cfs_period_us", PERIOD));
-        writes.push(Write::new("cpu.cfs_quota_us", quota));
+    if let Some((quota, period)) = quota_and_period(limits) {
+        writes.push(Write::new("cpu.cfs_period_us", period));
+        if let Some(quota) = quota {
+            writes.push(Write::new("cpu.cfs_quota_us", quota));
+        }
     }
     writes
 }
@@ -27,10 +29,18 @@ pub(super) fn v2(limits: &Limits) -> Vec<Write> {
     if let Some(shares) = limits.cpu_shares {
         writes.push(Write::new("cpu.weight", weight(shares)));
     }
-    if let Some(quota) = limits.nano_cpus.map(quota) {
-        writes.push(Write::new("cpu.max", format!("{quota} {PERIOD}")));
+    if let Some((quota, period)) = quota_and_period(limits) {
+        let quota = quota.map_or("max".to_owned(), |quota| quota.to_string());
+        writes.push(Write::new("cpu.max", format!("{quota} {period}")));
     }
     writes
+}
+
+/// Microseconds in each period, and the period's, when either is limited; no quota is as much as there is.
+fn quota_and_period(limits: &Limits) -> Option<(Option<u64>, u64)> {
+    let period = limits.cpu_period_us;
+    let quota = limits.cpu_quota_us.or_else(|| limits.nano_cpus.map(quota));
+    (quota.is_some() || period.is_some()).then(|| (quota, period.unwrap_or(PERIOD)))
 }
 
 fn quota(nano_cpus: u64) -> u64 {
@@ -62,6 +72,19 @@ mod tests {
             v2(&limits),
             vec![Write::new("cpu.weight", 39), Write::new("cpu.max", "50000 100000")]
         );
+    }
+
+    #[test]
+    fn quota_and_period_are_taken_as_they_are() {
+        let mut limits = Limits { cpu_quota_us: Some(25_000), ..Limits::default() };
+        assert_eq!(v2(&limits), [Write::new("cpu.max", "25000 100000")]);
+        limits.cpu_period_us = Some(50_000);
+        let both =
+            [Write::new("cpu.cfs_period_us", 50_000), Write::new("cpu.cfs_quota_us", 25_000)];
+        assert_eq!(v1(&limits), both);
+        limits.cpu_quota_us = None;
+        assert_eq!(v2(&limits), [Write::new("cpu.max", "max 50000")]);
+        assert_eq!(v1(&limits), [Write::new("cpu.cfs_period_us", 50_000)]);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub enum Controller {
     Cpu,
     /// Counts processor time (v1 only; part of `cpu` in v2).
     Cpuacct,
+    /// Which processors; only joined where a container asks for some.
+    Cpuset,
     /// Memory and swap.
     Memory,
     /// Number of processes.
@@ -26,8 +28,15 @@ pub enum Controller {
 }
 
 impl Controller {
-    const ALL: [Self; 6] =
-        [Self::Cpu, Self::Cpuacct, Self::Memory, Self::Pids, Self::Devices, Self::Freezer];
+    const ALL: [Self; 7] = [
+        Self::Cpu,
+        Self::Cpuacct,
+        Self::Cpuset,
+        Self::Memory,
+        Self::Pids,
+        Self::Devices,
+        Self::Freezer,
+    ];
 
     /// The kernel's name.
     #[must_use]
@@ -35,6 +44,7 @@ impl Controller {
         match self {
             Self::Cpu => "cpu",
             Self::Cpuacct => "cpuacct",
+            Self::Cpuset => "cpuset",
             Self::Memory => "memory",
             Self::Pids => "pids",
             Self::Devices => "devices",
@@ -195,7 +205,7 @@ mod tests {
     fn unified_has_everything_and_guards_devices_by_program() {
         let text = "29 23 0:26 / /sys/fs/cgroup rw shared:9 - cgroup2 cgroup2 rw,nsdelegate";
         let layout = Layout::parse(text, |_| "cpuset cpu io memory hugetlb pids".into());
-        let wanted = ("/sys/fs/cgroup".into(), vec!["cpu", "memory", "pids"], true, true);
+        let wanted = ("/sys/fs/cgroup".into(), vec!["cpu", "cpuset", "memory", "pids"], true, true);
         assert_eq!(names(&layout), vec![wanted]);
     }
 

@@ -13,6 +13,12 @@ pub(super) fn v1(limits: &Limits) -> Vec<Write> {
     if let Some(reservation) = limits.memory_reservation_bytes {
         writes.push(Write::new("memory.soft_limit_in_bytes", reservation.min(i64::MAX as u64)));
     }
+    if let Some(swappiness) = limits.swappiness {
+        writes.push(Write::new("memory.swappiness", swappiness));
+    }
+    if limits.oom_kill_disable {
+        writes.push(Write::new("memory.oom_control", 1));
+    }
     writes
 }
 
@@ -20,8 +26,12 @@ pub(super) fn v1(limits: &Limits) -> Vec<Write> {
 pub(super) fn v2(limits: &Limits) -> Vec<Write> {
     let mut writes = Vec::new();
     if let Some(memory) = limits.memory_bytes {
+        let swap = match limits.swap_bytes {
+            Some(u64::MAX) => "max".to_owned(),
+            swap => swap.unwrap_or(0).to_string(),
+        };
         writes.push(Write::new("memory.max", memory));
-        writes.push(Write::optional("memory.swap.max", limits.swap_bytes.unwrap_or(0)));
+        writes.push(Write::optional("memory.swap.max", swap));
     }
     if let Some(reservation) = limits.memory_reservation_bytes {
         writes.push(Write::new("memory.low", reservation));
@@ -63,6 +73,12 @@ mod tests {
         assert_eq!(v1(&limits)[2], Write::new("memory.soft_limit_in_bytes", 4096));
         assert_eq!(v2(&limits)[1].value, "1048576");
         assert_eq!(v2(&limits)[2], Write::new("memory.low", 4096));
+        (limits.swappiness, limits.oom_kill_disable) = (Some(10), true);
+        assert_eq!(v1(&limits)[3], Write::new("memory.swappiness", 10));
+        assert_eq!(v1(&limits)[4], Write::new("memory.oom_control", 1));
+        assert_eq!(v2(&limits).len(), 3, "the unified hierarchy has neither");
+        limits.swap_bytes = Some(u64::MAX);
+        assert_eq!(v2(&limits)[1].value, "max");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub(crate) mod bpf;
 mod cpu;
+mod cpuset;
 mod devices;
 mod freezer;
 mod layout;
@@ -52,6 +53,21 @@ pub struct Limits {
     pub memory_reservation_bytes: Option<u64>,
     /// Number of processes and threads.
     pub pids: Option<u64>,
+    /// Processor time in each period, in microseconds; in place of `nano_cpus`.
+    #[serde(default)]
+    pub cpu_quota_us: Option<u64>,
+    /// The period's length in microseconds; none is 100 000.
+    #[serde(default)]
+    pub cpu_period_us: Option<u64>,
+    /// The processors that may be used: `0-2,4`.
+    #[serde(default)]
+    pub cpuset: Option<String>,
+    /// How readily memory is swapped out, 0 to 100; the unified hierarchy has no such thing.
+    #[serde(default)]
+    pub swappiness: Option<u8>,
+    /// Stop rather than kill when memory is used up; the unified hierarchy has no such thing.
+    #[serde(default)]
+    pub oom_kill_disable: bool,
 }
 
 /// One value for one control file.
@@ -125,8 +141,8 @@ impl Cgroup {
     ) -> Result<Self, CgroupError> {
         let relative = relative_path(&spec.parent, &spec.name)?;
         let mut cgroup = Self { hierarchies: Vec::new() };
-        for root in layout.roots() {
-            let made = make(root, &relative, &mut cgroup.hierarchies)
+        for root in cpuset::served(layout, &spec.limits) {
+            let made = make(&root, &relative, &mut cgroup.hierarchies)
                 .and_then(|hierarchy| apply(hierarchy, &spec.limits, devices));
             if let Err(error) = made {
                 // What was made is empty; the first error is the one to tell.
@@ -283,7 +299,11 @@ fn make<'a>(
             enable(&path, &root.controllers)?;
         }
         path.push(part);
-        match fs::create_dir(&path) {
+        let made = fs::create_dir(&path);
+        if !root.unified && root.has(Controller::Cpuset) {
+            cpuset::inherit(&path)?;
+        }
+        match made {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let last = index + 1 == parts.len();
@@ -325,6 +345,7 @@ fn apply(
             (Controller::Memory, false) => memory::v1(limits),
             (Controller::Memory, true) => memory::v2(limits),
             (Controller::Pids, _) => pids::writes(limits),
+            (Controller::Cpuset, _) => cpuset::writes(limits),
             (Controller::Devices, _) => devices::v1(devices),
             (Controller::Cpuacct | Controller::Freezer, _) => Vec::new(),
         });

@@ -63,10 +63,11 @@ fn live(setup: ExecSetup<'_>, channel: &UnixStream) -> Result<Infallible, InitEr
         .map(Root::new)
         .map_err(InitError::call("open the container's root"))?;
     let user = options.user.as_ref().or(record.user.as_ref());
-    let identity = match user {
+    let mut identity = match user {
         Some(user) => user::find(&root, user)?,
         None => config.program.identity.clone(),
     };
+    user::add_groups(&root, &mut identity, &record.groups)?;
     let home = user::find_home(&root, identity.uid)?;
     let filter = stage::compile_filter(record.seccomp, config)?;
     let master = set_streams(options, &streams, &root, &identity)?;

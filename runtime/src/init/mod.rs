@@ -61,6 +61,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) channel: UnixStream,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
+    /// What standard input reads; the null device without.
+    pub(crate) stdin: Option<OwnedFd>,
     /// The adjustment that the shim was started with, before it changed its own.
     pub(crate) oom_score_adjustment: i32,
 }

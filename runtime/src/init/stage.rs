@@ -46,10 +46,11 @@ pub(super) fn build(setup: &Setup<'_>) -> Result<Stage, InitError> {
     name_host(config)?;
     write_sysctl(&proc, config)?;
     let root = build_root(setup, &proc)?;
-    let identity = match &setup.request.user {
+    let mut identity = match &setup.request.user {
         Some(user) => user::find(&root, user)?,
         None => config.program.identity.clone(),
     };
+    user::add_groups(&root, &mut identity, &setup.request.groups)?;
     let home = user::find_home(&root, identity.uid)?;
     let filter = compile_filter(setup.request.seccomp, config)?;
     let terminal = set_streams(setup, &root, &identity)?;
@@ -227,7 +228,10 @@ fn set_streams(
         stream::give_terminal(&peer, identity)?;
         return Ok(Some(master));
     }
-    stream::put(&device::open_null(root, OFlags::RDWR)?, 0)?;
+    match &setup.stdin {
+        Some(stdin) => stream::give(stdin, 0, identity)?,
+        None => stream::put(&device::open_null(root, OFlags::RDWR)?, 0)?,
+    }
     stream::give(&setup.stdout, 1, identity)?;
     stream::give(&setup.stderr, 2, identity)?;
     Ok(None)

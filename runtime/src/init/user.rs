@@ -39,6 +39,30 @@ pub(super) fn find(root: &Root, user: &str) -> Result<Identity, UserError> {
     resolve(user, &passwd, &group)
 }
 
+/// Adds groups by name in the root's `/etc/group`, or by number.
+pub(super) fn add_groups(
+    root: &Root,
+    identity: &mut Identity,
+    wanted: &[String],
+) -> Result<(), UserError> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let group = read(root, "/etc/group")?;
+    for name in wanted {
+        let gid = group_id(name, &group)?;
+        if !identity.groups.contains(&gid) {
+            identity.groups.push(gid);
+        }
+    }
+    Ok(())
+}
+
+fn group_id(wanted: &str, group: &str) -> Result<u32, UserError> {
+    let found = groups(group).find(|each| each.name == wanted).map(|each| each.gid);
+    found.or_else(|| id(wanted)).ok_or_else(|| UserError::NoGroup(wanted.to_owned()))
+}
+
 /// The home of a user in the root's `/etc/passwd`, for `HOME`; `/` when it is not known.
 pub(super) fn find_home(root: &Root, uid: u32) -> Result<String, UserError> {
     let passwd = read(root, "/etc/passwd")?;
@@ -130,9 +154,7 @@ fn resolve(text: &str, passwd: &str, group: &str) -> Result<Identity, UserError>
         (None, None) => return Err(UserError::NoUser(user.to_owned())),
     };
     if let Some(wanted) = wanted_group {
-        let found = groups(group).find(|each| each.name == wanted).map(|each| each.gid);
-        identity.gid =
-            found.or_else(|| id(wanted)).ok_or_else(|| UserError::NoGroup(wanted.to_owned()))?;
+        identity.gid = group_id(wanted, group)?;
     } else if let Some(user) = known {
         // Groups that list the user come along, but only when the image did not choose one.
         identity.groups = groups(group)
@@ -175,6 +197,13 @@ mod tests {
         assert_eq!(ids("4000"), Ok((4000, 0, vec![0])));
         assert_eq!(ids("4000:4001"), Ok((4000, 4001, vec![4001])));
         assert_eq!(ids("1234"), Ok((77, 77, vec![77])));
+    }
+
+    #[test]
+    fn groups_are_found_by_name_and_number() {
+        assert_eq!(group_id("tty", GROUP).unwrap(), 5);
+        assert_eq!(group_id("4242", GROUP).unwrap(), 4242);
+        assert!(group_id("nobody", GROUP).is_err() && group_id("bad", GROUP).is_err());
     }
 
     #[test]

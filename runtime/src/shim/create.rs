@@ -100,9 +100,10 @@ pub(super) fn create(request: CreateRequest, fds: Vec<OwnedFd>) -> Result<Shim, 
     let cgroup = Cgroup::create(&Layout::detect()?, &request.cgroup, &config.device_rules)?;
     undo.cgroup = Some(cgroup.clone());
     let listener = listen(&request, &mut undo)?;
-    let log = Log::open(&request.dir, request.log).map_err(step("open the log"))?;
+    let log = Log::open(&request.dir, &request.log).map_err(step("open the log"))?;
     let born = give_birth(&request, &config, &cgroup)?;
     undo.pid = Some(born.pid);
+    let shares_processes = config.namespaces.new & libc::CLONE_NEWPID == 0;
     drop(config);
     let terminal = wait_until_created(&born.channel).map_err(|error| match error {
         CreateError::InitEnded if cgroup.oom_kills() > 0 => CreateError::OutOfMemory,
@@ -115,6 +116,8 @@ pub(super) fn create(request: CreateRequest, fds: Vec<OwnedFd>) -> Result<Shim, 
         cgroups: cgroup.hierarchies().to_vec(),
         user: request.user,
         seccomp: request.seccomp,
+        groups: request.groups,
+        shares_processes,
     };
     let shutdown = Shutdown::watch().map_err(step("watch for the host's shutdown"))?;
     record::write(&request.dir.join(record::CONTAINER_FILE), &record, false)?;
@@ -137,6 +140,7 @@ pub(super) fn create(request: CreateRequest, fds: Vec<OwnedFd>) -> Result<Shim, 
         passed,
         lock,
         shutdown,
+        stdin: born.stdin,
     };
     Ok(Shim::new(request.dir, record, held))
 }
@@ -180,6 +184,7 @@ struct Born {
     channel: UnixStream,
     stdout: OwnedFd,
     stderr: OwnedFd,
+    stdin: Option<OwnedFd>,
 }
 
 fn give_birth(
@@ -190,6 +195,10 @@ fn give_birth(
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(call("make a pipe"));
     let (stdout, init_stdout) = pipe()?;
     let (stderr, init_stderr) = pipe()?;
+    let (init_stdin, stdin) = match request.stdin_open {
+        true => pipe().map(|(read, write)| (Some(read), Some(write)))?,
+        false => (None, None),
+    };
     let (channel, init_channel) = UnixStream::pair().map_err(step("make a socket pair"))?;
     let procs = cgroup.open_procs()?;
     let oom_score_adjustment = protect_from_oom();
@@ -198,9 +207,9 @@ fn give_birth(
     let group = unified.as_ref().map(std::os::fd::AsFd::as_fd);
     let cloned = sys::clone3(namespaces, group);
     match cloned.map_err(step("start the first process in new namespaces"))? {
-        Cloned::Parent { pid, pidfd } => Ok(Born { pid, pidfd, channel, stdout, stderr }),
+        Cloned::Parent { pid, pidfd } => Ok(Born { pid, pidfd, channel, stdout, stderr, stdin }),
         Cloned::Child => {
-            drop((channel, stdout, stderr));
+            drop((channel, stdout, stderr, stdin));
             init::run(&Setup {
                 request,
                 config,
@@ -209,6 +218,7 @@ fn give_birth(
                 channel: init_channel,
                 stdout: init_stdout,
                 stderr: init_stderr,
+                stdin: init_stdin,
                 oom_score_adjustment,
             })
         }

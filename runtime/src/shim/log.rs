@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::message::LogLimits;
+use super::sink::Sink;
+use crate::message::{LogLimits, LogOptions, LogSink};
 use crate::record;
 
 /// Longer lines are split into parts of this size.
@@ -33,31 +34,47 @@ impl Stream {
     }
 }
 
+/// A line of output, or a part of a long one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line<'a> {
+    pub(super) stream: Stream,
+    /// Whether more of the same line follows.
+    pub(super) is_part: bool,
+    pub(super) text: &'a [u8],
+    /// Since the Unix epoch.
+    pub(super) time: Duration,
+}
+
 /// The log of one container.
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
-    file: File,
+    file: Option<File>,
     size: u64,
     limits: LogLimits,
+    sink: Sink,
     /// What came of each stream's line so far.
     begun: [Vec<u8>; 2],
 }
 
 impl Log {
     /// Opens the log in a container's folder; an old one goes on.
-    pub(super) fn open(dir: &Path, limits: LogLimits) -> io::Result<Self> {
+    pub(super) fn open(dir: &Path, options: &LogOptions) -> io::Result<Self> {
         let path = dir.join(record::LOG_FILE);
-        let file = append(&path)?;
-        let size = file.metadata()?.len();
-        Ok(Self { path, file, size, limits, begun: [Vec::new(), Vec::new()] })
+        let (mut file, mut size) = (None, 0);
+        if options.sink != LogSink::Nowhere {
+            let opened = append(&path)?;
+            size = opened.metadata()?.len();
+            file = Some(opened);
+        }
+        let (sink, begun) = (Sink::new(&options.sink), [Vec::new(), Vec::new()]);
+        Ok(Self { path, file, size, limits: options.limits, sink, begun })
     }
 
     /// Takes what a stream brought at a time. A disk that is full or broken costs lines, never the
     /// container.
     pub(super) fn take(&mut self, stream: Stream, bytes: &[u8], now: Duration) {
         let mut batch = Vec::new();
-        let prefix = prefix(stream, now);
         let mut rest = bytes;
         while !rest.is_empty() {
             let begun = &mut self.begun[stream as usize];
@@ -65,13 +82,15 @@ impl Log {
             let window = &rest[..rest.len().min(room + 1)];
             match window.iter().position(|byte| *byte == b'\n') {
                 Some(end) => {
-                    line(&mut batch, &prefix, b'F', begun, &rest[..end]);
-                    *begun = Vec::new();
+                    begun.extend_from_slice(&rest[..end]);
+                    let text = std::mem::take(begun);
+                    self.line(&mut batch, Line { stream, is_part: false, text: &text, time: now });
                     rest = &rest[end + 1..];
                 }
                 None if window.len() > room => {
-                    line(&mut batch, &prefix, b'P', begun, &rest[..room]);
-                    *begun = Vec::new();
+                    begun.extend_from_slice(&rest[..room]);
+                    let text = std::mem::take(begun);
+                    self.line(&mut batch, Line { stream, is_part: true, text: &text, time: now });
                     rest = &rest[room..];
                 }
                 None => {
@@ -89,10 +108,21 @@ impl Log {
             let begun = std::mem::take(&mut self.begun[stream as usize]);
             if !begun.is_empty() {
                 let mut batch = Vec::new();
-                line(&mut batch, &prefix(stream, now), b'F', &begun, b"");
+                self.line(&mut batch, Line { stream, is_part: false, text: &begun, time: now });
                 self.write(&batch);
             }
         }
+    }
+
+    /// Adds a line to a batch for the file, and sends it elsewhere.
+    fn line(&mut self, batch: &mut Vec<u8>, line: Line<'_>) {
+        if self.file.is_some() {
+            batch.extend_from_slice(prefix(line.stream, line.time).as_bytes());
+            batch.extend_from_slice(if line.is_part { b"P " } else { b"F " });
+            batch.extend_from_slice(line.text);
+            batch.push(b'\n');
+        }
+        self.sink.send(line);
     }
 
     /// Writes whole lines, setting the file aside first when they would not fit.
@@ -110,7 +140,7 @@ impl Log {
             let first =
                 lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |at| at + 1);
             let now = fitting.max(if fitting == 0 { first } else { 0 });
-            if self.file.write_all(&lines[..now]).is_err() {
+            if self.file.as_mut().is_none_or(|file| file.write_all(&lines[..now]).is_err()) {
                 return;
             }
             self.size += now as u64;
@@ -134,7 +164,7 @@ impl Log {
         if self.limits.files <= 1 {
             fs::remove_file(&self.path)?;
         }
-        self.file = append(&self.path)?;
+        self.file = Some(append(&self.path)?);
         self.size = 0;
         Ok(())
     }
@@ -158,15 +188,6 @@ fn prefix(stream: Stream, now: Duration) -> String {
     format!("{time:.9} {} ", stream.name())
 }
 
-fn line(batch: &mut Vec<u8>, prefix: &str, tag: u8, begun: &[u8], rest: &[u8]) {
-    batch.reserve(prefix.len() + begun.len() + rest.len() + 3);
-    batch.extend_from_slice(prefix.as_bytes());
-    batch.extend_from_slice(&[tag, b' ']);
-    batch.extend_from_slice(begun);
-    batch.extend_from_slice(rest);
-    batch.push(b'\n');
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,7 +197,8 @@ mod tests {
 
     fn log(limits: LogLimits) -> (tempfile::TempDir, Log) {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::open(dir.path(), limits).unwrap();
+        let options = LogOptions { limits, sink: LogSink::File };
+        let log = Log::open(dir.path(), &options).unwrap();
         (dir, log)
     }
 
@@ -249,8 +271,18 @@ mod tests {
     fn an_old_log_goes_on() {
         let (dir, mut first) = log(LogLimits::default());
         first.take(Stream::Stdout, b"one\n", NOW);
-        let mut second = Log::open(dir.path(), LogLimits::default()).unwrap();
+        let mut second = Log::open(dir.path(), &LogOptions::default()).unwrap();
         second.take(Stream::Stdout, b"two\n", NOW);
         assert_eq!(text(&dir, "container.log").lines().count(), 2);
+    }
+
+    #[test]
+    fn a_log_that_goes_nowhere_leaves_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = LogOptions { sink: LogSink::Nowhere, ..LogOptions::default() };
+        let mut log = Log::open(dir.path(), &options).unwrap();
+        log.take(Stream::Stdout, b"one\ntwo", NOW);
+        log.finish(NOW);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -8,6 +8,7 @@ mod create;
 mod log;
 mod serve;
 mod shutdown;
+mod sink;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;

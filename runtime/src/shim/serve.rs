@@ -53,6 +53,8 @@ pub(super) struct Held {
     pub(super) passed: Vec<(String, OwnedFd)>,
     pub(super) lock: File,
     pub(super) shutdown: Shutdown,
+    /// Where the container's input would be written; open, so that the input has no end.
+    pub(super) stdin: Option<OwnedFd>,
 }
 
 /// A shim whose container is created.
@@ -68,6 +70,8 @@ pub(super) struct Shim {
     passed: Vec<(String, OwnedFd)>,
     /// Keeps other shims out of the folder.
     _lock: File,
+    /// Keeps the container's input open.
+    _stdin: Option<OwnedFd>,
     clients: Vec<Client>,
     start: Start,
     failure: Option<String>,
@@ -97,6 +101,7 @@ impl Shim {
             log: held.log,
             passed: held.passed,
             _lock: held.lock,
+            _stdin: held.stdin,
             clients: Vec::new(),
             start: Start::Waiting,
             failure: None,
@@ -298,6 +303,10 @@ impl Shim {
     /// Writes down the end, tells those who wait, and ends this process too.
     fn end(mut self) -> ExitCode {
         let status = sys::wait_child(self.record.pid).ok();
+        if self.record.shares_processes {
+            // Nothing else ends what the first process leaves behind. What fails here, the removal tries again.
+            drop(self.kill(libc::SIGKILL, true));
+        }
         if self.channel.is_some() {
             self.hear_first_process();
         }

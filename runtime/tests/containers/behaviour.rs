@@ -138,7 +138,7 @@ fn both_streams_are_logged_apart_and_last_words_are_kept() {
 #[test]
 fn logs_are_bounded_and_long_lines_are_parts() {
     let mut fixture = Fixture::script("seq 1 60000; head -c 40000 /dev/zero; echo; echo end");
-    fixture.options.log.max_bytes = 200_000;
+    fixture.options.log.limits.max_bytes = 200_000;
     let container = fixture.start();
     assert_eq!(container.wait().unwrap().code, 0);
     let size = |name: &str| fs::metadata(fixture.bundle().join(name)).unwrap().len();

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use swarm_runtime::{
-    CgroupSpec, Container, ContainerError, CreateOptions, ExitRecord, Limits, LogLimits,
+    CgroupSpec, Container, ContainerError, CreateOptions, ExitRecord, Limits, LogOptions,
     RootfsSpec, SeccompChoice, ShimProgram, cgroup,
 };
 
@@ -71,7 +71,9 @@ impl Fixture {
             user: None,
             init: false,
             seccomp: SeccompChoice::Default,
-            log: LogLimits::default(),
+            groups: Vec::new(),
+            stdin_open: false,
+            log: LogOptions::default(),
             passed_fds: Vec::new(),
             cgroup: CgroupSpec { parent: parent(), name: id, limits: Limits::default() },
         };
@@ -101,6 +103,8 @@ impl Fixture {
             dir: self.options.dir.clone(),
             rootfs: self.options.rootfs.clone(),
             user: self.options.user.clone(),
+            groups: self.options.groups.clone(),
+            log: self.options.log.clone(),
             cgroup: self.options.cgroup.clone(),
             passed_fds,
             ..self.options
