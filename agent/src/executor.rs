@@ -13,7 +13,9 @@ mod error;
 mod host;
 mod inspect;
 mod limit;
+mod logging;
 mod merge;
+mod seccomp;
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;

@@ -1,11 +1,12 @@
 //! Reads the logs of containers: all of them or the last lines, and on as they grow.
 //!
-//! A task's log is spread over the files of its attempts, `<attempt>/container.log.1` before `<attempt>/container.log`.
+//! A task's log is spread over the files of its attempts, `<attempt>/container.log.1` before `<attempt>/container.log`,
+//! and older ones with higher numbers before them.
 //! A reader keeps the open file, so that a rotation loses nothing that it has not read.
 
 mod line;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -233,11 +234,18 @@ fn attempts(folder: &Path) -> io::Result<Vec<u32>> {
     Ok(attempts)
 }
 
-fn files(folder: &Path, attempt: u32) -> [PathBuf; 2] {
-    let log = folder.join(attempt.to_string()).join(LOG_FILE);
-    let mut older = log.clone().into_os_string();
-    older.push(".1");
-    [older.into(), log]
+/// An attempt's files, oldest first. The two newest are named even where they are not there yet.
+fn files(folder: &Path, attempt: u32) -> Vec<PathBuf> {
+    let folder = folder.join(attempt.to_string());
+    let number = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        name.to_str()?.strip_prefix(LOG_FILE)?.strip_prefix('.')?.parse::<u32>().ok()
+    };
+    let found = fs::read_dir(&folder).into_iter().flatten().flatten().filter_map(number);
+    let mut numbers: BTreeSet<u32> = found.collect();
+    numbers.insert(1);
+    let older = numbers.iter().rev().map(|number| folder.join(format!("{LOG_FILE}.{number}")));
+    older.chain([folder.join(LOG_FILE)]).collect()
 }
 
 /// Where the last `count` lines begin: which file, and at which byte.

@@ -11,11 +11,12 @@ mod zone;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use swarm_proto::id::{NetworkId, TaskId};
+use swarm_proto::spec::{Dns, NetworkMode};
 use swarm_runtime::kernel::Namespace;
 use tokio::task::JoinSet;
 
@@ -66,17 +67,20 @@ impl Names {
     }
 
     /// Starts to answer at a task's sockets, which are bound inside its namespace and do not block. A task that is
-    /// already served goes on as it is. Must be called within a tokio runtime.
+    /// already served goes on as it is. `outside` are resolvers of its own, asked from its namespace instead of the
+    /// host's. Must be called within a tokio runtime.
     pub fn serve(
         &self,
         task: TaskId,
         networks: Vec<NetworkId>,
+        outside: Option<(Namespace, Vec<IpAddr>)>,
         udp: UdpSocket,
         tcp: TcpListener,
     ) -> io::Result<()> {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Vacant(place) = tasks.entry(task) {
-            place.insert(server::start(&self.shared, networks, udp, tcp)?);
+            let own = outside.map(|(namespace, servers)| Resolver::of_task(namespace, servers));
+            place.insert(server::start(&self.shared, networks, own, udp, tcp)?);
         }
         Ok(())
     }
@@ -87,14 +91,8 @@ impl Names {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).remove(&task);
     }
 
-    /// The content of a container's `/etc/resolv.conf`: names are asked of us first as they are (`ndots:0`), then
-    /// within the host's search domains.
-    pub fn container_resolv_conf(&self) -> String {
-        let host = ResolvConf::read(&self.resolv_conf);
-        let search = match host.search.join(" ") {
-            none if none.is_empty() => none,
-            domains => format!("search {domains}\n"),
-        };
-        format!("nameserver {}\n{search}options ndots:0\n", crate::network::DNS_ADDRESS)
+    /// The content of a container's `/etc/resolv.conf`, with what its service says over what the host does.
+    pub fn container_resolv_conf(&self, network: NetworkMode, dns: &Dns) -> String {
+        ResolvConf::read(&self.resolv_conf).for_container(network, dns)
     }
 }

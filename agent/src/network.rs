@@ -144,9 +144,9 @@ pub struct Applied {
 /// What a container needs to use its networks.
 #[derive(Debug)]
 pub struct TaskNetwork {
-    /// The network namespace to start it in.
-    pub namespace: PathBuf,
-    /// Duplicates of the sockets (UDP, then TCP) at which its names are answered. Whoever keeps them across a restart
+    /// The network namespace to start it in; `None` is the host's.
+    pub namespace: Option<PathBuf>,
+    /// Duplicates of the sockets (UDP, then TCP) at which its names are answered; none where nobody answers. Whoever keeps them across a restart
     /// of the agent gives them back to [`Networks::adopt`].
     pub dns_sockets: Vec<OwnedFd>,
     /// The content of its `/etc/resolv.conf`.

@@ -109,6 +109,7 @@ fn service(assignment: &TaskAssignment, mode: ServiceMode) -> Service {
             update: UpdatePolicy::default(),
             volume_node_lost: VolumeNodeLost::Wait,
             labels: BTreeMap::new(),
+            depends_on: Vec::new(),
         },
         spec_version: 0,
         vips: Vec::new(),

@@ -5,10 +5,10 @@
 //! written here. A key is one line: `pairs.put("user", user)`; what is `None`, `false` or empty is left out.
 
 mod container;
+mod isolation;
 mod service;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -152,7 +152,7 @@ macro_rules! written_numbers {
     )*};
 }
 
-written_numbers!(u16, u32, u64);
+written_numbers!(u8, u16, u32, u64, i32);
 
 impl Written for Vec<String> {
     fn written(&self) -> Option<Value> {
@@ -169,12 +169,6 @@ impl Written for BTreeMap<String, String> {
 impl Written for BTreeMap<String, Option<String>> {
     fn written(&self) -> Option<Value> {
         assignments(self.iter().map(|(key, value)| (key, value.clone())).collect())
-    }
-}
-
-impl Written for BTreeMap<String, Ipv4Addr> {
-    fn written(&self) -> Option<Value> {
-        assignments(self.iter().map(|(key, address)| (key, Some(address.to_string()))).collect())
     }
 }
 

@@ -232,6 +232,8 @@ impl Action {
             // Only who knows the version itself can live with it.
             Self::SetClusterVersion(version) => *version,
             Self::SetCluster(cluster) => cluster.needs(),
+            Self::SetStack(stack) => stack.spec.needs(),
+            Self::SetService(service) => service.spec.needs(),
             Self::AddNode(_)
             | Self::SetNodeStatus { .. }
             | Self::SetNodeDescription { .. }
@@ -239,9 +241,7 @@ impl Action {
             | Self::SetNodeAddress { .. }
             | Self::SetNodeController { .. }
             | Self::RemoveNode(_)
-            | Self::SetStack(_)
             | Self::RemoveStack(_)
-            | Self::SetService(_)
             | Self::SetServiceEndpoint { .. }
             | Self::SetServiceRemoving(_)
             | Self::RemoveService(_)
@@ -282,7 +282,13 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv6Addr;
+
     use crate::object::{FormerAuthority, Incarnation, Secret};
+    use crate::spec::{
+        ContainerSpec, Device, DeviceAccess, DeviceKind, DeviceRule, ImageSpec, LogDriver, Mount,
+        MountSource, Resources, ServiceSpec, StackSpec, Tmpfs,
+    };
     use crate::version::replicated_fields;
 
     /// Later fields that an older controller may pass over, each for a reason.
@@ -300,8 +306,103 @@ mod tests {
         Cluster::new("c".into(), "certificate".into(), Secret::default())
     }
 
+    /// A container that makes use of a field of its spec.
+    fn container_with(field: &str) -> ContainerSpec {
+        let mut container = ContainerSpec::new(ImageSpec::new("a"));
+        let access = DeviceAccess::ALL;
+        match field {
+            "domainname" => container.domainname = Some("d".into()),
+            "stdin_open" => container.stdin_open = true,
+            "shm_size" => container.shm_size = Some(1),
+            "groups" => container.groups = vec!["g".into()],
+            "oom_score_adj" => container.oom_score_adj = Some(0),
+            "dns" => container.dns.search = vec![".".into()],
+            "extra_hosts_v6" => {
+                container.extra_hosts_v6 = [("h".into(), Ipv6Addr::LOCALHOST)].into();
+            }
+            "sharing" => container.sharing.pid = true,
+            "security" => container.security.unmasked = true,
+            "devices" => {
+                let (source, target) = ("/dev/fuse".into(), "/dev/fuse".into());
+                container.devices = vec![Device { source, target, access }];
+            }
+            "device_rules" => {
+                let (kind, major, minor) = (DeviceKind::Any, None, None);
+                container.device_rules = vec![DeviceRule { kind, major, minor, access }];
+            }
+            "annotations" => container.annotations = [("a".into(), "b".into())].into(),
+            "logging" => container.logging.driver = LogDriver::None,
+            other => panic!("write here what makes use of ContainerSpec.{other}"),
+        }
+        container
+    }
+
+    fn resources_with(field: &str) -> Resources {
+        let mut resources = Resources::default();
+        match field {
+            "limit_swap" => resources.limit_swap = Some(1),
+            "soft_memory" => resources.soft_memory = Some(1),
+            "cpu_shares" => resources.cpu_shares = Some(1),
+            "cpu_quota" => resources.cpu_quota = Some(1),
+            "cpu_period" => resources.cpu_period = Some(1),
+            "cpuset" => resources.cpuset = Some("0".into()),
+            "swappiness" => resources.swappiness = Some(1),
+            "oom_kill_disable" => resources.oom_kill_disable = true,
+            other => panic!("write here what makes use of Resources.{other}"),
+        }
+        resources
+    }
+
+    fn tmpfs_with(field: &str) -> Tmpfs {
+        let mut tmpfs = Tmpfs::default();
+        match field {
+            "mode" => tmpfs.mode = Some(0),
+            "uid" => tmpfs.uid = Some(0),
+            "gid" => tmpfs.gid = Some(0),
+            "executable" => tmpfs.executable = Some(false),
+            "set_user_id" => tmpfs.set_user_id = true,
+            "devices" => tmpfs.devices = true,
+            other => panic!("write here what makes use of TmpfsSource.{other}"),
+        }
+        tmpfs
+    }
+
+    /// A service that makes use of a later field of its spec, or of a message in that.
+    fn service_with(field: &str) -> Option<ServiceSpec> {
+        let mut service = ServiceSpec::new(ContainerSpec::new(ImageSpec::new("a")));
+        let (message, name) = field.split_once('.')?;
+        match message {
+            "ServiceSpec" => service.depends_on = vec!["db".into()],
+            "ContainerSpec" => service.container = container_with(name),
+            "Resources" => service.container.resources = resources_with(name),
+            "TmpfsSource" => {
+                let source = MountSource::Tmpfs(tmpfs_with(name));
+                let mount = Mount { target: "/t".into(), source, read_only: false };
+                service.container.mounts = vec![mount];
+            }
+            // Messages that only a field of these leads to.
+            "Dns" => service.container = container_with("dns"),
+            "Sharing" => service.container = container_with("sharing"),
+            "Security" => service.container = container_with("security"),
+            "Device" | "DeviceAccess" => service.container = container_with("devices"),
+            "DeviceRule" => service.container = container_with("device_rules"),
+            "Logging" | "Syslog" => service.container = container_with("logging"),
+            _ => return None,
+        }
+        Some(service)
+    }
+
+    fn action_with(service: ServiceSpec) -> Action {
+        let spec = StackSpec { services: [("a".into(), service)].into(), ..StackSpec::default() };
+        let deployed_at = Timestamp(1);
+        Action::SetStack(Box::new(Stack { spec, revision: 1, deployed_at, removing: false }))
+    }
+
     /// An action that makes use of a field.
     fn user_of(field: &str) -> Action {
+        if let Some(service) = service_with(field) {
+            return action_with(service);
+        }
         let former = FormerAuthority {
             certificate: "former".into(),
             vouched: "vouched".into(),
@@ -345,5 +446,7 @@ mod tests {
         let two = [&one[..], &[Cluster::ADDRESS_POOL]].concat();
         assert_eq!(needs(Cluster { address_pools: one, ..cluster() }), ClusterVersion::FIRST);
         assert_eq!(needs(Cluster { address_pools: two, ..cluster() }), ClusterVersion(2));
+        let plain = ServiceSpec::new(ContainerSpec::new(ImageSpec::new("a")));
+        assert_eq!(action_with(plain).needs(), ClusterVersion::FIRST);
     }
 }

@@ -18,6 +18,7 @@ pub mod rehearsal;
 pub mod spec;
 #[cfg(test)]
 mod strategies;
+pub mod template;
 #[cfg(feature = "transport")]
 pub mod transport;
 pub mod version;

@@ -1,13 +1,21 @@
 //! What a user asks for. A spec is whole and resolved: no defaults are left to fill in, no names to look up elsewhere.
 
 mod container;
+mod isolation;
+mod logging;
 mod network;
 mod port;
 mod service;
 mod stack;
 mod volume;
 
-pub use container::{ContainerSpec, ImageSpec, Mount, MountSource, PullPolicy, Resources, Ulimit};
+pub use container::{
+    ContainerSpec, Dns, ImageSpec, Mount, MountSource, PullPolicy, Resources, Tmpfs, Ulimit,
+};
+pub use isolation::{
+    Device, DeviceAccess, DeviceKind, DeviceRule, IpcMode, NetworkMode, Seccomp, Security, Sharing,
+};
+pub use logging::{LogDriver, Logging, Syslog, SyslogFormat};
 pub use network::{NetworkAttachmentSpec, NetworkSpec};
 pub use port::{PortMode, PortSpec, Protocol};
 pub use service::{
@@ -16,3 +24,8 @@ pub use service::{
 };
 pub use stack::StackSpec;
 pub use volume::VolumeSpec;
+
+/// Whether a value is what it would be if nobody had said anything. Such fields are left out of texts.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -2,7 +2,7 @@
 //! as everything that travels.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use proptest::collection::{btree_map, vec};
@@ -21,10 +21,12 @@ use crate::object::{
     Stack, Task, TaskState, TaskStatus, Vip, Volume, VolumeHolding,
 };
 use crate::spec::{
-    Constraint, ConstraintKey, ContainerSpec, EndpointMode, ImageSpec, Mount, MountSource,
-    NetworkAttachmentSpec, NetworkSpec, Placement, PortMode, PortSpec, Protocol, PullPolicy,
-    Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, StackSpec, Ulimit,
-    UpdateOrder, UpdatePolicy, VolumeNodeLost, VolumeSpec,
+    Constraint, ConstraintKey, ContainerSpec, Device, DeviceAccess, DeviceKind, DeviceRule, Dns,
+    EndpointMode, ImageSpec, IpcMode, LogDriver, Logging, Mount, MountSource,
+    NetworkAttachmentSpec, NetworkMode, NetworkSpec, Placement, PortMode, PortSpec, Protocol,
+    PullPolicy, Resources, RestartCondition, RestartPolicy, Seccomp, Security, ServiceMode,
+    ServiceSpec, Sharing, StackSpec, Syslog, SyslogFormat, Tmpfs, Ulimit, UpdateOrder,
+    UpdatePolicy, VolumeNodeLost, VolumeSpec,
 };
 
 /// `strategy!(fn name() -> Type { field: strategy, … })`: any value of a struct from any value of each field.
@@ -116,7 +118,7 @@ fn mount_source() -> BoxedStrategy<MountSource> {
         (text(), any::<bool>())
             .prop_map(|(volume, no_copy)| MountSource::Volume { volume, no_copy }),
         Just(MountSource::Anonymous),
-        any::<Option<u64>>().prop_map(|size| MountSource::Tmpfs { size }),
+        tmpfs().prop_map(MountSource::Tmpfs),
     ]
     .boxed()
 }
@@ -153,6 +155,75 @@ strategy! {
         source: mount_source(),
         read_only: any::<bool>(),
     }
+    fn tmpfs -> Tmpfs {
+        size: any::<Option<u64>>(),
+        mode: any::<Option<u32>>(),
+        uid: any::<Option<u32>>(),
+        gid: any::<Option<u32>>(),
+        executable: any::<Option<bool>>(),
+        set_user_id: any::<bool>(),
+        devices: any::<bool>(),
+    }
+    fn dns -> Dns {
+        servers: vec(any::<IpAddr>(), 0..3),
+        search: texts(),
+        options: texts(),
+    }
+    fn sharing -> Sharing {
+        network: select(vec![NetworkMode::Own, NetworkMode::Host, NetworkMode::None]),
+        ipc: select(vec![IpcMode::Own, IpcMode::Host, IpcMode::None]),
+        pid: any::<bool>(),
+        uts: any::<bool>(),
+        cgroup: any::<bool>(),
+    }
+    fn security -> Security {
+        no_new_privileges: any::<Option<bool>>(),
+        seccomp: prop_oneof![
+            Just(Seccomp::Default),
+            Just(Seccomp::Unconfined),
+            text().prop_map(Seccomp::Profile),
+        ],
+        unmasked: any::<bool>(),
+    }
+    fn device_access -> DeviceAccess {
+        read: any::<bool>(),
+        write: any::<bool>(),
+        make: any::<bool>(),
+    }
+    fn device -> Device {
+        source: text(),
+        target: text(),
+        access: device_access(),
+    }
+    fn device_rule -> DeviceRule {
+        kind: select(vec![DeviceKind::Any, DeviceKind::Block, DeviceKind::Character]),
+        major: any::<Option<u32>>(),
+        minor: any::<Option<u32>>(),
+        access: device_access(),
+    }
+    fn syslog -> Syslog {
+        address: option::of(text()),
+        facility: any::<Option<u8>>(),
+        format: select(vec![
+            SyslogFormat::Rfc3164,
+            SyslogFormat::Rfc5424,
+            SyslogFormat::Rfc5424Micro,
+        ]),
+    }
+    fn logging -> Logging {
+        driver: select(vec![
+            LogDriver::Local,
+            LogDriver::None,
+            LogDriver::Journald,
+            LogDriver::Syslog,
+        ]),
+        max_bytes: any::<Option<u64>>(),
+        max_files: any::<Option<u32>>(),
+        tag: option::of(text()),
+        labels: texts(),
+        environment: texts(),
+        syslog: syslog(),
+    }
     fn ulimit -> Ulimit {
         name: text(),
         soft: any::<u64>(),
@@ -164,6 +235,14 @@ strategy! {
         limit_pids: any::<Option<u64>>(),
         reserve_millicpus: any::<u64>(),
         reserve_memory: any::<u64>(),
+        limit_swap: any::<Option<u64>>(),
+        soft_memory: any::<Option<u64>>(),
+        cpu_shares: any::<Option<u64>>(),
+        cpu_quota: any::<Option<u64>>(),
+        cpu_period: any::<Option<u64>>(),
+        cpuset: option::of(text()),
+        swappiness: any::<Option<u8>>(),
+        oom_kill_disable: any::<bool>(),
     }
     fn container_spec -> ContainerSpec {
         image: image_spec(),
@@ -187,6 +266,19 @@ strategy! {
         stop_signal: option::of(text()),
         stop_grace_period: duration(),
         resources: resources(),
+        domainname: option::of(text()),
+        stdin_open: any::<bool>(),
+        shm_size: any::<Option<u64>>(),
+        groups: texts(),
+        oom_score_adj: any::<Option<i32>>(),
+        dns: dns(),
+        extra_hosts_v6: btree_map(text(), any::<Ipv6Addr>(), 0..3),
+        sharing: sharing(),
+        security: security(),
+        devices: vec(device(), 0..3),
+        device_rules: vec(device_rule(), 0..3),
+        annotations: labels(),
+        logging: logging(),
     }
     fn network_spec -> NetworkSpec {
         name: option::of(text()),
@@ -241,6 +333,7 @@ strategy! {
         update: update_policy(),
         volume_node_lost: select(vec![VolumeNodeLost::Wait, VolumeNodeLost::StartEmpty]),
         labels: labels(),
+        depends_on: texts(),
     }
     fn volume_spec -> VolumeSpec {
         name: option::of(text()),

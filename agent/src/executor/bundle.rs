@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use swarm_proto::assignment::TaskAssignment;
-use swarm_proto::spec::{ContainerSpec, MountSource};
+use swarm_proto::spec::{ContainerSpec, IpcMode, MountSource, NetworkMode, Seccomp, Tmpfs};
 
-use super::{TaskError, merge};
+use super::{TaskError, device, merge, seccomp};
 use crate::image::ImageConfig;
 
 /// Hides what a container must not read, unless it is privileged.
@@ -30,11 +30,14 @@ const MASKED: [&str; 11] = [
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// `/dev/shm` where nothing else is said, as Docker has it.
+const SHM_SIZE: u64 = 64 << 20;
+
 /// What a container of this task is made of, beside its spec and image.
 #[derive(Debug, Clone)]
 pub(super) struct Surroundings {
-    /// The network namespace.
-    pub(super) namespace: PathBuf,
+    /// The network namespace; `None` is the host's.
+    pub(super) namespace: Option<PathBuf>,
     /// `/etc/resolv.conf`.
     pub(super) resolv_conf: String,
     /// Lines of `/etc/hosts`, except that of its own name.
@@ -45,9 +48,20 @@ pub(super) struct Surroundings {
     pub(super) sources: BTreeMap<String, PathBuf>,
 }
 
-/// The container's host name: its own wish, or the task's identity in letters that host names may have.
+/// The container's host name: the host's where it shares that or its network, else its own wish, or the task's identity in letters
+/// that host names may have.
 pub(super) fn hostname(task: &TaskAssignment) -> String {
-    task.container.hostname.clone().unwrap_or_else(|| task.id.to_string().replace('.', "-"))
+    let spec = &task.container;
+    let of_host = spec.sharing.network == NetworkMode::Host && spec.hostname.is_none();
+    if spec.sharing.uts || of_host {
+        return name_of_host();
+    }
+    spec.hostname.clone().unwrap_or_else(|| task.id.to_string().replace('.', "-"))
+}
+
+/// This host's own name.
+pub(super) fn name_of_host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Writes `config.json`, `hosts`, `hostname` and `resolv.conf` into the container's folder. Nothing is synced: after a
@@ -63,7 +77,7 @@ pub(super) fn write(
     let hostname = hostname(task);
     let files = [
         ("config.json", config.to_string()),
-        ("hosts", hosts(&hostname, around)),
+        ("hosts", hosts(&hostname, task.container.domainname.as_deref(), around)),
         ("hostname", format!("{hostname}\n")),
         ("resolv.conf", around.resolv_conf.clone()),
     ];
@@ -75,13 +89,14 @@ pub(super) fn write(
     Ok(())
 }
 
-fn hosts(hostname: &str, around: &Surroundings) -> String {
+fn hosts(hostname: &str, domain: Option<&str>, around: &Surroundings) -> String {
+    let full = domain.map_or_else(String::new, |domain| format!("{hostname}.{domain} "));
     let mut text = String::new();
     for (address, names) in &around.hosts {
         writeln!(text, "{address}\t{names}").expect("a string takes everything");
     }
     if let Some(own) = around.addresses.first() {
-        writeln!(text, "{own}\t{hostname}").expect("a string takes everything");
+        writeln!(text, "{own}\t{full}{hostname}").expect("a string takes everything");
     }
     text
 }
@@ -101,7 +116,7 @@ fn config(
     }
     let capabilities = merge::capabilities(spec, available).map_err(TaskError::Unfit)?;
     let hostname = hostname(task);
-    Ok(json!({
+    let mut config = json!({
         "ociVersion": "1.2.0",
         "process": {
             "terminal": spec.tty,
@@ -116,13 +131,22 @@ fn config(
             },
             "rlimits": limits(spec)?,
             // Set-user-id programs gain nothing; stricter than Docker's own default.
-            "noNewPrivileges": !spec.privileged,
+            "noNewPrivileges": spec.security.no_new_privileges.unwrap_or(!spec.privileged),
         },
         "root": { "path": "rootfs", "readonly": spec.read_only },
-        "hostname": hostname,
         "mounts": mounts(folder, spec, around),
-        "linux": linux(spec, around),
-    }))
+        "linux": linux(spec, around, &capabilities)?,
+        "annotations": spec.annotations,
+    });
+    // The host's own names are not the container's to set.
+    if !spec.sharing.uts {
+        config["hostname"] = json!(hostname);
+        config["domainname"] = json!(spec.domainname);
+    }
+    if let Some(adjustment) = spec.oom_score_adj {
+        config["process"]["oomScoreAdj"] = json!(adjustment);
+    }
+    Ok(config)
 }
 
 fn working_dir(spec: &ContainerSpec, image: &ImageConfig) -> String {
@@ -163,12 +187,8 @@ fn mounts(folder: &Path, spec: &ContainerSpec, around: &Surroundings) -> Vec<Val
             "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
             "options": ["nosuid", "noexec", "nodev", kernel],
         }),
-        json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": fixed }),
-        json!({
-            "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
-            "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
-        }),
     ];
+    mounts.extend(shared_memory(spec));
     for name in ["hosts", "hostname", "resolv.conf"] {
         mounts.push(json!({
             "destination": format!("/etc/{name}"), "type": "bind",
@@ -184,13 +204,53 @@ fn mounts(folder: &Path, spec: &ContainerSpec, around: &Surroundings) -> Vec<Val
     mounts
 }
 
+/// Message queues and `/dev/shm`: the container's own, or the host's.
+fn shared_memory(spec: &ContainerSpec) -> Vec<Value> {
+    let fixed = ["nosuid", "noexec", "nodev"];
+    if spec.sharing.ipc == IpcMode::Host {
+        // A host that has one of them not has nothing to share there.
+        let of_host =
+            ["/dev/mqueue", "/dev/shm"].into_iter().filter(|path| Path::new(path).is_dir());
+        let bind = |path| {
+            let options = ["rbind", "rprivate", "nosuid", "noexec", "nodev"];
+            json!({ "destination": path, "type": "bind", "source": path, "options": options })
+        };
+        return of_host.map(bind).collect();
+    }
+    let mut mounts = vec![
+        json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": fixed }),
+    ];
+    if spec.sharing.ipc == IpcMode::Own {
+        let size = format!("size={}", spec.shm_size.unwrap_or(SHM_SIZE));
+        mounts.push(json!({
+            "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+            "options": ["nosuid", "noexec", "nodev", "mode=1777", size],
+        }));
+    }
+    mounts
+}
+
+fn tmpfs_options(tmpfs: Tmpfs) -> Vec<String> {
+    let flags = [
+        ("nosuid", !tmpfs.set_user_id),
+        ("nodev", !tmpfs.devices),
+        ("noexec", tmpfs.executable == Some(false)),
+    ];
+    let set = flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name.to_owned());
+    let mut options: Vec<String> = set.collect();
+    options.push(format!("mode={:o}", tmpfs.mode.unwrap_or(0o1777)));
+    options.extend(tmpfs.uid.map(|uid| format!("uid={uid}")));
+    options.extend(tmpfs.gid.map(|gid| format!("gid={gid}")));
+    options.extend(tmpfs.size.map(|bytes| format!("size={bytes}")));
+    options
+}
+
 fn one_mount(target: &str, spec: &ContainerSpec, around: &Surroundings) -> Option<Value> {
     let asked = spec.mounts.iter().find(|mount| mount.target == target);
     let access = if asked.is_some_and(|mount| mount.read_only) { "ro" } else { "rw" };
-    if let Some(MountSource::Tmpfs { size }) = asked.map(|mount| &mount.source) {
-        let mut options =
-            vec!["nosuid".to_owned(), "nodev".into(), "mode=1777".into(), access.into()];
-        options.extend(size.map(|bytes| format!("size={bytes}")));
+    if let Some(MountSource::Tmpfs(tmpfs)) = asked.map(|mount| &mount.source) {
+        let mut options = tmpfs_options(*tmpfs);
+        options.push(access.to_owned());
         return Some(json!({
             "destination": target, "type": "tmpfs", "source": "tmpfs", "options": options,
         }));
@@ -202,38 +262,61 @@ fn one_mount(target: &str, spec: &ContainerSpec, around: &Surroundings) -> Optio
     }))
 }
 
-fn linux(spec: &ContainerSpec, around: &Surroundings) -> Value {
-    let mut linux = json!({
-        "namespaces": [
-            { "type": "mount" },
-            { "type": "pid" },
-            { "type": "ipc" },
-            { "type": "uts" },
-            { "type": "cgroup" },
-            { "type": "network", "path": around.namespace },
-        ],
-        "sysctl": spec.sysctls,
-    });
+fn namespaces(spec: &ContainerSpec, around: &Surroundings) -> Vec<Value> {
+    let sharing = spec.sharing;
+    let own = [
+        ("mount", true),
+        ("pid", !sharing.pid),
+        ("ipc", sharing.ipc != IpcMode::Host),
+        ("uts", !sharing.uts),
+        ("cgroup", !sharing.cgroup),
+    ];
+    let own = own.into_iter().filter(|(_, own)| *own).map(|(kind, _)| json!({ "type": kind }));
+    let network = around.namespace.as_ref().filter(|_| sharing.network != NetworkMode::Host);
+    let network = network.map(|path| json!({ "type": "network", "path": path }));
+    own.chain(network).collect()
+}
+
+fn linux(
+    spec: &ContainerSpec,
+    around: &Surroundings,
+    capabilities: &[String],
+) -> Result<Value, TaskError> {
+    let mut linux = json!({ "namespaces": namespaces(spec, around), "sysctl": spec.sysctls });
+    let devices = device::chosen(&spec.devices).map_err(TaskError::Unfit)?;
+    let mut rules = devices.rules;
+    rules.extend(spec.device_rules.iter().map(device::rule));
+    let mut nodes = devices.nodes;
     if spec.privileged {
-        linux["resources"] = json!({ "devices": [{ "allow": true, "access": "rwm" }] });
-        linux["devices"] = Value::Array(super::device::of_host());
-    } else {
+        rules.push(json!({ "allow": true, "access": "rwm" }));
+        let chosen = |node: &Value| nodes.iter().any(|other| other["path"] == node["path"]);
+        let of_host: Vec<Value> = device::of_host().into_iter().filter(|n| !chosen(n)).collect();
+        nodes.extend(of_host);
+    } else if !spec.security.unmasked {
         linux["maskedPaths"] = json!(MASKED);
         linux["readonlyPaths"] = json!(READ_ONLY);
     }
-    linux
+    if !rules.is_empty() {
+        linux["resources"] = json!({ "devices": rules });
+        linux["devices"] = json!(nodes);
+    }
+    if let Seccomp::Profile(text) = &spec.security.seccomp {
+        let profile = seccomp::profile(text, capabilities, &seccomp::Host::of_process());
+        linux["seccomp"] = profile.map_err(TaskError::Unfit)?;
+    }
+    Ok(linux)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing;
-    use swarm_proto::spec::{Mount, Ulimit};
+    use swarm_proto::spec::{Device, DeviceAccess, DeviceKind, DeviceRule, Mount, Sharing, Ulimit};
     use swarm_runtime::oci::Spec;
 
     fn around() -> Surroundings {
         Surroundings {
-            namespace: "/run/swarm/netns/task-1.1.1".into(),
+            namespace: Some("/run/swarm/netns/task-1.1.1".into()),
             resolv_conf: "nameserver 127.0.0.11\n".into(),
             hosts: vec![(IpAddr::V4(Ipv4Addr::LOCALHOST), "localhost".into())],
             addresses: vec![Ipv4Addr::new(10, 0, 0, 5)],
@@ -287,13 +370,17 @@ mod tests {
         };
         task.container.mounts = vec![
             mount("/data/inner", MountSource::Anonymous, true),
-            mount("/data", MountSource::Tmpfs { size: Some(4096) }, false),
+            mount(
+                "/data",
+                MountSource::Tmpfs(Tmpfs { size: Some(4096), ..Tmpfs::default() }),
+                false,
+            ),
         ];
         let (value, _) = make(&task).unwrap();
         let mounts = value["mounts"].as_array().unwrap();
         let own = &mounts[mounts.len() - 2..];
         assert_eq!(own[0]["destination"], "/data");
-        assert_eq!(own[0]["options"], json!(["nosuid", "nodev", "mode=1777", "rw", "size=4096"]));
+        assert_eq!(own[0]["options"], json!(["nosuid", "nodev", "mode=1777", "size=4096", "rw"]));
         assert_eq!(own[1]["source"], "/v/a/_data");
         assert_eq!(own[1]["options"], json!(["rbind", "rprivate", "ro"]));
     }
@@ -310,6 +397,93 @@ mod tests {
         let mut empty = testing::task("1.1.1");
         empty.container.entrypoint = Some(vec![String::new()]);
         assert!(make(&empty).unwrap_err().sentence().contains("no command"));
+    }
+
+    #[test]
+    fn a_tmpfs_is_as_asked() {
+        let all = Tmpfs {
+            size: Some(1),
+            mode: Some(0o750),
+            uid: Some(5),
+            gid: Some(6),
+            executable: Some(false),
+            set_user_id: true,
+            devices: true,
+        };
+        assert_eq!(tmpfs_options(all), ["noexec", "mode=750", "uid=5", "gid=6", "size=1"]);
+        assert_eq!(tmpfs_options(Tmpfs::default()), ["nosuid", "nodev", "mode=1777"]);
+    }
+
+    #[test]
+    fn what_is_shared_with_the_host_is_no_namespace() {
+        let kinds = |task: &TaskAssignment| {
+            let (value, _) = make(task).unwrap();
+            let listed = value["linux"]["namespaces"].as_array().unwrap().clone();
+            let kind = |one: &Value| one["type"].as_str().unwrap().to_owned();
+            (listed.iter().map(kind).collect::<Vec<_>>().join(" "), value)
+        };
+        let mut task = testing::task("1.1.1");
+        assert_eq!(kinds(&task).0, "mount pid ipc uts cgroup network");
+        task.container.sharing.ipc = IpcMode::None;
+        let (all, value) = kinds(&task);
+        assert_eq!(all, "mount pid ipc uts cgroup network");
+        assert!(!value["mounts"].to_string().contains("/dev/shm"));
+        task.container.sharing = Sharing {
+            network: NetworkMode::Host,
+            ipc: IpcMode::Host,
+            pid: true,
+            uts: true,
+            cgroup: true,
+        };
+        let (none, value) = kinds(&task);
+        assert_eq!(none, "mount");
+        assert!(value.get("hostname").is_none(), "the host keeps its name");
+    }
+
+    #[test]
+    fn small_wishes_reach_the_configuration() {
+        let mut task = testing::task("1.1.1");
+        let spec = &mut task.container;
+        spec.domainname = Some("example.org".into());
+        spec.shm_size = Some(1 << 20);
+        spec.oom_score_adj = Some(-500);
+        spec.security.no_new_privileges = Some(false);
+        spec.security.unmasked = true;
+        spec.annotations = [("a".to_owned(), "b".to_owned())].into();
+        let (value, spec) = make(&task).unwrap();
+        assert_eq!(spec.domainname().as_deref(), Some("example.org"));
+        assert!(value["mounts"].to_string().contains("size=1048576"));
+        assert_eq!(value["process"]["oomScoreAdj"], -500);
+        assert_eq!(value["process"]["noNewPrivileges"], false);
+        assert!(spec.linux().as_ref().unwrap().masked_paths().is_none());
+        assert_eq!(value["annotations"]["a"], "b");
+        let lines = hosts("h", task.container.domainname.as_deref(), &around());
+        assert!(lines.ends_with("10.0.0.5\th.example.org h\n"), "{lines}");
+    }
+
+    #[test]
+    fn devices_and_rules_are_listed() {
+        let mut task = testing::task("1.1.1");
+        let access = DeviceAccess { read: true, write: false, make: false };
+        let device =
+            |source: &str| Device { source: source.into(), target: "/dev/nothing".into(), access };
+        task.container.devices = vec![device("/dev/null")];
+        task.container.device_rules =
+            vec![DeviceRule { kind: DeviceKind::Block, major: Some(7), minor: None, access }];
+        let (value, spec) = make(&task).unwrap();
+        let nodes = spec.linux().as_ref().unwrap().devices().as_ref().unwrap();
+        assert_eq!((nodes[0].path().to_str(), nodes[0].minor()), (Some("/dev/nothing"), 3));
+        let rules = &value["linux"]["resources"]["devices"];
+        let wanted = json!([
+            { "allow": true, "type": "c", "major": 1, "minor": 3, "access": "r" },
+            { "allow": true, "type": "b", "major": 7, "minor": null, "access": "r" },
+        ]);
+        assert_eq!(*rules, wanted);
+        task.container.devices = vec![device("/dev/is-not-there")];
+        let error = make(&task).unwrap_err();
+        assert!(error.is_permanent() && error.sentence().contains("/dev/is-not-there"), "{error}");
+        task.container.devices = vec![device("/etc/hostname")];
+        assert!(make(&task).unwrap_err().sentence().contains("is not a device"));
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use swarm_proto::assignment::{TaskAssignment, VolumeReport};
 use swarm_proto::id::{Attempt, TaskId, VolumeId};
-use swarm_proto::spec::{Mount, MountSource, PullPolicy};
+use swarm_proto::spec::{Mount, MountSource, PullPolicy, Resources, Seccomp};
 use swarm_runtime::{
     CgroupSpec, Container, ContainerError, CreateOptions, Exec, ExecOptions, ExecStreams, Limits,
-    LogOptions, RootfsSpec, SeccompChoice, ShimProgram,
+    RootfsSpec, SeccompChoice, ShimProgram,
 };
 use tokio::sync::Semaphore;
 
@@ -18,7 +18,7 @@ use super::bundle::Surroundings;
 use super::container::{
     Look, container_in, create, look, names, remove, remove_containers, take_down,
 };
-use super::{Assigned, Built, DNS_NAMES, Executor, Found, TaskError, blocking, merge};
+use super::{Assigned, Built, DNS_NAMES, Executor, Found, TaskError, blocking, logging, merge};
 use crate::exec::ExecFailure;
 use crate::image::{Image, Images};
 use crate::network::{Applied, NetworkError, Networks, TaskNetwork};
@@ -115,24 +115,19 @@ impl HostExecutor {
             },
             user,
             init: spec.init,
-            seccomp: if spec.privileged {
-                SeccompChoice::Unconfined
-            } else {
-                SeccompChoice::Default
+            seccomp: match &spec.security.seccomp {
+                Seccomp::Unconfined => SeccompChoice::Unconfined,
+                Seccomp::Default if spec.privileged => SeccompChoice::Unconfined,
+                Seccomp::Default | Seccomp::Profile(_) => SeccompChoice::Default,
             },
-            groups: Vec::new(),
-            stdin_open: false,
-            log: LogOptions::default(),
+            groups: spec.groups.clone(),
+            stdin_open: spec.stdin_open,
+            log: logging::options(task),
             passed_fds: Vec::new(),
             cgroup: CgroupSpec {
                 parent: self.config.cgroup_parent.clone(),
                 name: format!("{}.{attempt}", task.id),
-                limits: Limits {
-                    nano_cpus: spec.resources.limit_millicpus.map(|m| m.saturating_mul(1_000_000)),
-                    memory_bytes: spec.resources.limit_memory,
-                    pids: spec.resources.limit_pids,
-                    ..Limits::default()
-                },
+                limits: limits(&spec.resources),
             },
         }
     }
@@ -328,6 +323,22 @@ impl Executor for HostExecutor {
     }
 }
 
+fn limits(resources: &Resources) -> Limits {
+    Limits {
+        nano_cpus: resources.limit_millicpus.map(|m| m.saturating_mul(1_000_000)),
+        cpu_shares: resources.cpu_shares,
+        cpu_quota_us: resources.cpu_quota,
+        cpu_period_us: resources.cpu_period,
+        cpuset: resources.cpuset.clone(),
+        memory_bytes: resources.limit_memory,
+        swap_bytes: resources.limit_swap,
+        memory_reservation_bytes: resources.soft_memory,
+        swappiness: resources.swappiness,
+        oom_kill_disable: resources.oom_kill_disable,
+        pids: resources.limit_pids,
+    }
+}
+
 /// Where the content of each mount lies, made as needed. True when a named volume was made.
 fn sources(
     volumes: &Volumes,
@@ -349,7 +360,7 @@ fn sources(
     for (number, mount) in spec.mounts.iter().cloned().chain(of_image).enumerate() {
         let fill = Fill { image, reference: &spec.image.reference, path: &mount.target };
         let source = match &mount.source {
-            MountSource::Tmpfs { .. } => continue,
+            MountSource::Tmpfs(_) => continue,
             MountSource::Bind { path } => bind_source(path)?,
             MountSource::Anonymous => Volumes::anonymous(own, &number.to_string(), Some(fill))?,
             MountSource::Volume { volume, no_copy } => {

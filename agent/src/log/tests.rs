@@ -15,7 +15,9 @@ fn append(path: &Path, numbers: std::ops::Range<u32>) {
 }
 
 fn spread(folder: &Path) {
-    append(&folder.join("1/container.log"), 0..3);
+    append(&folder.join("1/container.log.2"), 0..1);
+    append(&folder.join("1/container.log.1"), 1..2);
+    append(&folder.join("1/container.log"), 2..3);
     append(&folder.join("2/container.log.1"), 3..5);
     append(&folder.join("2/container.log"), 5..8);
 }

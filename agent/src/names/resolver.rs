@@ -1,4 +1,4 @@
-//! The host's resolvers, asked from the host's namespace on behalf of containers.
+//! Resolvers asked on behalf of containers: the host's from its namespace, a task's own from that of the task.
 
 use std::fs;
 use std::io;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hickory_proto::op::Message;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use swarm_proto::spec::{Dns, NetworkMode};
 use swarm_runtime::kernel::Namespace;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, UdpSocket};
@@ -28,6 +29,8 @@ pub(super) struct ResolvConf {
     pub(super) resolvers: Vec<IpAddr>,
     /// The domains in which names are looked up.
     pub(super) search: Vec<String>,
+    /// Options of the C library's resolver.
+    options: Vec<String>,
 }
 
 impl ResolvConf {
@@ -51,29 +54,83 @@ impl ResolvConf {
                 Some("search" | "domain") => {
                     found.search = words.filter(|w| *w != ".").map(str::to_owned).collect();
                 }
+                Some("options") => found.options.extend(words.map(str::to_owned)),
                 _ => {}
             }
         }
         found.resolvers.truncate(RESOLVERS);
         found
     }
+
+    /// The content of a container's own file. On networks of its own names are asked of us, first as they are
+    /// (`ndots:0`), then within the search domains; we ask its resolvers on. Elsewhere it asks them itself.
+    pub(super) fn for_container(self, network: NetworkMode, dns: &Dns) -> String {
+        let of_host = if network == NetworkMode::None { Self::default() } else { self };
+        let chosen = |own: &[String], host: Vec<String>| match own {
+            [] => host,
+            own => own.iter().filter(|word| *word != ".").cloned().collect(),
+        };
+        let servers = match (network, dns.servers.as_slice()) {
+            (NetworkMode::Own, _) => vec![IpAddr::V4(crate::network::DNS_ADDRESS)],
+            (_, []) => of_host.resolvers,
+            (_, servers) => servers.to_vec(),
+        };
+        let mut options = chosen(&dns.options, of_host.options);
+        if network == NetworkMode::Own {
+            options.clone_from(&dns.options);
+            if !options.iter().any(|option| option.starts_with("ndots:")) {
+                options.insert(0, "ndots:0".to_owned());
+            }
+        }
+        let mut text: String =
+            servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+        for (key, words) in [("search", chosen(&dns.search, of_host.search)), ("options", options)]
+        {
+            if !words.is_empty() {
+                text += &format!("{key} {}\n", words.join(" "));
+            }
+        }
+        text
+    }
 }
 
-/// Asks the host's resolvers.
+/// Asks resolvers on behalf of containers.
 #[derive(Debug)]
 pub(super) struct Resolver {
-    host: Namespace,
-    path: PathBuf,
+    /// Where they are asked from.
+    namespace: Namespace,
+    servers: Servers,
+}
+
+#[derive(Debug)]
+enum Servers {
+    /// Those of the file, which may change at any time.
+    File(PathBuf),
+    /// These.
+    Fixed(Vec<IpAddr>),
 }
 
 impl Resolver {
+    /// The host's own, as its file says.
     pub(super) fn new(host: Namespace, path: &Path) -> Self {
-        Self { host, path: path.to_owned() }
+        Self { namespace: host, servers: Servers::File(path.to_owned()) }
+    }
+
+    /// Those that a task chose, asked from its own namespace: they may be on its networks.
+    pub(super) fn of_task(namespace: Namespace, servers: Vec<IpAddr>) -> Self {
+        Self { namespace, servers: Servers::Fixed(servers) }
+    }
+
+    fn servers(&self) -> Vec<IpAddr> {
+        match &self.servers {
+            Servers::File(path) => ResolvConf::read(path).resolvers,
+            Servers::Fixed(servers) => servers.clone(),
+        }
     }
 
     /// Passes a question on as it is, and returns the first answer. `None` when no resolver gave one.
     pub(super) async fn ask(&self, question: &[u8], by_tcp: bool) -> Option<Vec<u8>> {
-        for resolver in ResolvConf::read(&self.path).resolvers {
+        for resolver in self.servers() {
             let resolver = SocketAddr::new(resolver, 53);
             let asked = async {
                 if by_tcp {
@@ -93,7 +150,7 @@ impl Resolver {
 
     async fn ask_by_udp(&self, question: &[u8], resolver: SocketAddr) -> io::Result<Vec<u8>> {
         let socket = self
-            .in_host(move || {
+            .in_namespace(move || {
                 let socket = StdUdpSocket::bind(any(resolver))?;
                 socket.connect(resolver)?;
                 socket.set_nonblocking(true)?;
@@ -115,7 +172,7 @@ impl Resolver {
     async fn ask_by_tcp(&self, question: &[u8], resolver: SocketAddr) -> io::Result<Vec<u8>> {
         // A socket belongs to the namespace in which it was made, so it is made there and connected here.
         let socket = self
-            .in_host(move || {
+            .in_namespace(move || {
                 let family = match resolver {
                     SocketAddr::V4(_) => AddressFamily::INET,
                     SocketAddr::V6(_) => AddressFamily::INET6,
@@ -138,12 +195,12 @@ impl Resolver {
         Ok(answer)
     }
 
-    async fn in_host<T: Send + 'static>(
+    async fn in_namespace<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let host = self.host.clone();
-        let done = spawn_blocking(move || host.enter(work).map_err(io::Error::other)?).await;
+        let namespace = self.namespace.clone();
+        let done = spawn_blocking(move || namespace.enter(work).map_err(io::Error::other)?).await;
         done.map_err(io::Error::other)?
     }
 }
@@ -176,6 +233,33 @@ mod tests {
         let addresses = ["192.0.2.1", "2001:db8::1", "192.0.2.2"];
         assert_eq!(found.resolvers, addresses.map(|address| address.parse::<IpAddr>().unwrap()));
         assert_eq!(found.search, ["b.example", "c.example"]);
+        assert_eq!(found.options, ["rotate"]);
         assert_eq!(ResolvConf::read(Path::new("/nowhere")), ResolvConf::default());
+    }
+
+    #[test]
+    fn a_container_asks_us_or_whom_its_service_names() {
+        let host =
+            || ResolvConf::parse("nameserver 192.0.2.1\nsearch example.org\noptions rotate\n");
+        let plain = Dns::default();
+        let own = "nameserver 127.0.0.11\nsearch example.org\noptions ndots:0\n";
+        assert_eq!(host().for_container(NetworkMode::Own, &plain), own);
+        let of_host = "nameserver 192.0.2.1\nsearch example.org\noptions rotate\n";
+        assert_eq!(host().for_container(NetworkMode::Host, &plain), of_host);
+        assert_eq!(host().for_container(NetworkMode::None, &plain), "");
+        let chosen = Dns {
+            servers: vec!["192.0.2.53".parse().unwrap()],
+            search: vec![".".to_owned()],
+            options: vec!["ndots:2".to_owned(), "timeout:1".to_owned()],
+        };
+        let own = "nameserver 127.0.0.11\noptions ndots:2 timeout:1\n";
+        assert_eq!(host().for_container(NetworkMode::Own, &chosen), own);
+        let direct = "nameserver 192.0.2.53\noptions ndots:2 timeout:1\n";
+        assert_eq!(host().for_container(NetworkMode::Host, &chosen), direct);
+        assert_eq!(host().for_container(NetworkMode::None, &chosen), direct);
+        let options = Dns { options: vec!["rotate".to_owned()], ..plain };
+        assert!(
+            host().for_container(NetworkMode::Own, &options).contains("options ndots:0 rotate")
+        );
     }
 }

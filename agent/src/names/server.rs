@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Shared;
+use super::resolver::Resolver;
 use super::zone::{self, Decision};
 
 /// Questions of one task that wait for the host's resolvers at a time; more are refused.
@@ -34,6 +35,8 @@ const HEADER: usize = 12;
 struct Service {
     shared: Arc<Shared>,
     networks: Vec<NetworkId>,
+    /// Asked in place of the host's.
+    own: Option<Resolver>,
     waiting: Semaphore,
     turn: AtomicUsize,
 }
@@ -42,6 +45,7 @@ struct Service {
 pub(super) fn start(
     shared: &Arc<Shared>,
     networks: Vec<NetworkId>,
+    own: Option<Resolver>,
     udp: StdUdpSocket,
     tcp: StdTcpListener,
 ) -> io::Result<JoinSet<()>> {
@@ -49,6 +53,7 @@ pub(super) fn start(
     let service = Arc::new(Service {
         shared: Arc::clone(shared),
         networks,
+        own,
         waiting: Semaphore::new(WAITING),
         turn: AtomicUsize::new(0),
     });
@@ -167,7 +172,8 @@ impl Service {
             otherwise.set_response_code(ResponseCode::ServFail);
             return zone::encode(otherwise, limit);
         };
-        match self.shared.resolver.ask(question, by_tcp).await {
+        let resolver = self.own.as_ref().unwrap_or(&self.shared.resolver);
+        match resolver.ask(question, by_tcp).await {
             Some(answer) => answer,
             None => zone::encode(otherwise, limit),
         }

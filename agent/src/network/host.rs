@@ -1,6 +1,7 @@
 //! All networks and tasks of one host, and the order in which they are changed. Every call here blocks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use swarm_proto::assignment::{NetworkAssignment, NetworkVip, TaskAssignment};
 use swarm_proto::id::{NetworkId, TaskId};
 use swarm_proto::object::Attachment;
+use swarm_proto::spec::NetworkMode;
 use swarm_runtime::kernel::conntrack::forget_udp;
 use swarm_runtime::kernel::netlink::Socket;
 use swarm_runtime::kernel::{namespace, nft};
@@ -18,6 +20,9 @@ use super::rules::{self, HostPort, LINK_GROUP};
 use super::task::{self, DnsSockets, TaskRules, TaskSpace};
 use super::{Applied, KernelError, NetworkConfig, NetworkError, TaskNetwork};
 use crate::names::{Names, Zone};
+
+/// The host's own names.
+const HOSTS: &str = "/etc/hosts";
 
 /// A network that this host knows.
 #[derive(Debug)]
@@ -36,7 +41,8 @@ pub(super) struct TaskRecord {
     rules: TaskRules,
     pub(super) attachments: Vec<Attachment>,
     host_ports: Vec<HostPort>,
-    pub(super) dns: DnsSockets,
+    /// `None` where nobody answers: the task is on no network.
+    pub(super) dns: Option<DnsSockets>,
 }
 
 /// The gateway by which a task on these networks reaches everything else.
@@ -215,6 +221,19 @@ impl Host {
         networks: &BTreeMap<NetworkId, NetworkAssignment>,
         kept: Vec<OwnedFd>,
     ) -> Result<TaskNetwork, NetworkError> {
+        let container = &task.container;
+        let mode = container.sharing.network;
+        let resolv_conf = self.names.container_resolv_conf(mode, &container.dns);
+        if mode == NetworkMode::Host {
+            let (hosts, addresses) = (host_lines(task), Vec::new());
+            return Ok(TaskNetwork {
+                namespace: None,
+                dns_sockets: Vec::new(),
+                resolv_conf,
+                hosts,
+                addresses,
+            });
+        }
         let host_ports = host_ports(task)?;
         for attachment in &task.attachments {
             self.need_network(task.id, attachment.network, networks)?;
@@ -226,16 +245,23 @@ impl Host {
         }
         self.set_host_rules()?;
         let record = &self.tasks[&task.id];
-        let own = || record.dns.try_clone().map_err(|e| failed(KernelError::Sockets(e)));
-        let attached = record.attachments.iter().map(|attachment| attachment.network);
-        let DnsSockets { udp, tcp } = own()?;
-        self.names
-            .serve(task.id, attached.collect(), udp, tcp)
-            .map_err(|e| failed(KernelError::Sockets(e)))?;
+        let mut dns_sockets = Vec::new();
+        if let Some(dns) = &record.dns {
+            let own = || dns.try_clone().map_err(|e| failed(KernelError::Sockets(e)));
+            let attached = record.attachments.iter().map(|attachment| attachment.network);
+            let servers = &container.dns.servers;
+            let outside =
+                (!servers.is_empty()).then(|| (record.rules.namespace.clone(), servers.clone()));
+            let DnsSockets { udp, tcp } = own()?;
+            self.names
+                .serve(task.id, attached.collect(), outside, udp, tcp)
+                .map_err(|e| failed(KernelError::Sockets(e)))?;
+            dns_sockets = own()?.into_descriptors();
+        }
         Ok(TaskNetwork {
-            namespace: task::path(&self.ground, task.id),
-            dns_sockets: own()?.into_descriptors(),
-            resolv_conf: self.names.container_resolv_conf(),
+            namespace: Some(task::path(&self.ground, task.id)),
+            dns_sockets,
+            resolv_conf,
             hosts: host_lines(task),
             addresses: task.attachments.iter().map(|attachment| attachment.address).collect(),
         })
@@ -284,12 +310,13 @@ impl Host {
         if let Some(gateway) = way_out(attached.clone()) {
             space.set_default_route(gateway)?;
         }
-        let dns = match DnsSockets::from_kept(kept) {
-            Some(dns) => dns,
-            None => space.bind_dns()?,
+        let dns = match (task.container.sharing.network, DnsSockets::from_kept(kept)) {
+            (NetworkMode::None, _) => None,
+            (_, Some(dns)) => Some(dns),
+            (_, None) => Some(space.bind_dns()?),
         };
         let vips = attached.map(|network| (network.id, network.vips.as_slice()));
-        let rules = space.set_rules(&dns, vips)?;
+        let rules = space.set_rules(dns.as_ref(), vips)?;
         let (name, attachments) = (task.name.clone(), task.attachments.clone());
         Ok(TaskRecord { name, rules, attachments, host_ports, dns })
     }
@@ -445,12 +472,57 @@ fn host_ports(task: &TaskAssignment) -> Result<Vec<HostPort>, NetworkError> {
     task.host_ports.iter().map(lead).collect()
 }
 
+/// The lines of a container's `/etc/hosts`. One with the host's network knows what its host does.
 fn host_lines(task: &TaskAssignment) -> Vec<(IpAddr, String)> {
+    let container = &task.container;
     let mut lines = vec![
         (IpAddr::V4(Ipv4Addr::LOCALHOST), "localhost".to_owned()),
         (IpAddr::V6(Ipv6Addr::LOCALHOST), "localhost ip6-localhost ip6-loopback".to_owned()),
     ];
-    let extra = task.container.extra_hosts.iter();
-    lines.extend(extra.map(|(name, address)| (IpAddr::V4(*address), name.clone())));
+    if container.sharing.network == NetworkMode::Host
+        && let Ok(text) = fs::read_to_string(HOSTS)
+    {
+        lines = text.lines().filter_map(host_line).collect();
+    }
+    let v4 = container.extra_hosts.iter();
+    lines.extend(v4.map(|(name, address)| (IpAddr::V4(*address), name.clone())));
+    let v6 = container.extra_hosts_v6.iter();
+    lines.extend(v6.map(|(name, address)| (IpAddr::V6(*address), name.clone())));
     lines
+}
+
+/// A line of the host's own file; `None` for what is none.
+fn host_line(line: &str) -> Option<(IpAddr, String)> {
+    let mut words = line.split('#').next()?.split_ascii_whitespace();
+    let address = words.next()?.parse().ok()?;
+    let names: Vec<&str> = words.collect();
+    (!names.is_empty()).then(|| (address, names.join(" ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn a_container_knows_further_names() {
+        let mut task = testing::task("1.1.1");
+        task.container.extra_hosts = [("db".to_owned(), Ipv4Addr::new(10, 0, 0, 5))].into();
+        task.container.extra_hosts_v6 = [("db".to_owned(), Ipv6Addr::LOCALHOST)].into();
+        let lines = host_lines(&task);
+        assert_eq!(lines[0], (IpAddr::V4(Ipv4Addr::LOCALHOST), "localhost".to_owned()));
+        let own: Vec<_> =
+            lines[2..].iter().map(|(address, name)| format!("{address} {name}")).collect();
+        assert_eq!(own, ["10.0.0.5 db", "::1 db"]);
+    }
+
+    #[test]
+    fn lines_of_a_host_are_read() {
+        let read = |line| host_line(line).map(|(address, names)| format!("{address} {names}"));
+        assert_eq!(
+            read("127.0.1.1\tn1 n1.example # own").as_deref(),
+            Some("127.0.1.1 n1 n1.example")
+        );
+        assert_eq!((read("# 10.0.0.1 a"), read("10.0.0.1"), read("a b")), (None, None, None));
+    }
 }

@@ -9,10 +9,11 @@ use swarm_proto::object::Attachment;
 use swarm_runtime::kernel::netlink::{Link, Mac, Socket};
 use swarm_runtime::kernel::{Namespace, namespace, nft};
 
+use super::KernelError;
 use super::host::{Host, NetworkRecord, TaskRecord, way_out};
 use super::overlay::{BRIDGE, GATEWAY_PORT, TUNNEL, port_name};
 use super::rules::{self, LINK_GROUP, gateway_link};
-use super::{KernelError, task};
+use super::task::{self, DnsSockets};
 use crate::inspection::Difference;
 
 impl Host {
@@ -201,8 +202,8 @@ impl Host {
             let network = self.networks.get(&place.network)?;
             Some((place.network, network.assignment.vips.as_slice()))
         });
-        let ports = record.dns.ports().map_err(KernelError::Sockets)?;
-        let table = rules::task(Some(ports), networks);
+        let ports = record.dns.as_ref().map(DnsSockets::ports).transpose();
+        let table = rules::task(ports.map_err(KernelError::Sockets)?, networks);
         let held = nft::Socket::open_in(&namespace)?.rule_counts(rules::TABLE)?;
         found.extend(rule_differences(&format!("table `swarm` of {name}"), &table, &held));
         Ok(found)

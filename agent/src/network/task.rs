@@ -125,12 +125,12 @@ impl TaskSpace {
     /// Puts all rules in place, which ends the set-up.
     pub(super) fn set_rules<'a>(
         self,
-        dns: &DnsSockets,
+        dns: Option<&DnsSockets>,
         networks: impl Iterator<Item = (NetworkId, &'a [NetworkVip])>,
     ) -> Result<TaskRules, KernelError> {
-        let ports = dns.ports().map_err(KernelError::Sockets)?;
+        let ports = dns.map(DnsSockets::ports).transpose().map_err(KernelError::Sockets)?;
         let mut socket = nft::Socket::open_in(&self.namespace)?;
-        socket.apply(&rules::task(Some(ports), networks))?;
+        socket.apply(&rules::task(ports, networks))?;
         Ok(TaskRules { namespace: self.namespace, socket })
     }
 }

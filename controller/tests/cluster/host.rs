@@ -291,6 +291,7 @@ pub(crate) fn stack(name: &str, replicas: u32) -> wire::StackSpec {
         update: UpdatePolicy::default(),
         volume_node_lost: VolumeNodeLost::Wait,
         labels: [].into(),
+        depends_on: Vec::new(),
     };
     let spec = StackSpec {
         name: name.to_owned(),

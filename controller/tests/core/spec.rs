@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use swarm_proto::spec::{
     Constraint, ConstraintKey, ContainerSpec, EndpointMode, ImageSpec, Mount, MountSource,
-    NetworkAttachmentSpec, NetworkSpec, Placement, PortMode, PortSpec, Protocol, RestartCondition,
-    RestartPolicy, ServiceMode, ServiceSpec, StackSpec, UpdateOrder, UpdatePolicy, VolumeNodeLost,
-    VolumeSpec,
+    NetworkAttachmentSpec, NetworkMode, NetworkSpec, Placement, PortMode, PortSpec, Protocol,
+    RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, StackSpec, UpdateOrder,
+    UpdatePolicy, VolumeNodeLost, VolumeSpec,
 };
 
 /// A digest that is easy to tell from others.
@@ -109,6 +109,19 @@ fn set(spec: &mut ServiceSpec, name: &str, value: &str) {
         "parallelism" => spec.update.parallelism = value.parse().unwrap(),
         "update-delay" => spec.update.delay = seconds(value),
         "start-first" => spec.update.order = UpdateOrder::StartFirst,
+        other => set_more(spec, other, value),
+    }
+}
+
+fn set_more(spec: &mut ServiceSpec, name: &str, value: &str) {
+    match name {
+        "after" => spec.depends_on.push(value.to_owned()),
+        "hostnet" => {
+            spec.networks.clear();
+            spec.container.sharing.network = NetworkMode::Host;
+        }
+        "tag" => spec.container.logging.tag = Some(value.to_owned()),
+        "hostname" => spec.container.hostname = Some(value.to_owned()),
         other => panic!("unknown option {other}"),
     }
 }
@@ -138,6 +151,7 @@ fn plain() -> ServiceSpec {
         update: UpdatePolicy::default(),
         volume_node_lost: VolumeNodeLost::Wait,
         labels: BTreeMap::new(),
+        depends_on: Vec::new(),
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) fn container(
             .and_then(|node| d.duration(node, "stop_grace_period"))
             .unwrap_or(ContainerSpec::STOP_GRACE_PERIOD),
         resources,
-        image: image?,
+        ..ContainerSpec::new(image?)
     })
 }
 

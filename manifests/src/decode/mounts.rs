@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use swarm_proto::spec::{Mount, MountSource};
+use swarm_proto::spec::{Mount, MountSource, Tmpfs};
 
 use super::stack::Declared;
 use super::{Decoder, Fields, service};
@@ -158,10 +158,10 @@ fn tmpfs_source(d: &Decoder<'_>, fields: &Fields<'_>) -> Option<MountSource> {
     if let Some(node) = fields.get("source") {
         d.problems.error_hint(node.at, "a tmpfs has no `source`", "remove it");
     }
-    let Some(node) = fields.get("tmpfs") else { return Some(MountSource::Tmpfs { size: None }) };
+    let Some(node) = fields.get("tmpfs") else { return Some(MountSource::Tmpfs(Tmpfs::default())) };
     let options = d.fields(node, "`tmpfs`", &MOUNT_TMPFS)?;
     let size = options.get("size").and_then(|node| d.bytes(node, "size"));
-    Some(MountSource::Tmpfs { size })
+    Some(MountSource::Tmpfs(Tmpfs { size, ..Tmpfs::default() }))
 }
 
 /// Service-level `tmpfs`: `/run` or `/run:size=64m`.
@@ -189,7 +189,8 @@ fn tmpfs(d: &Decoder<'_>, at: At, text: &str) -> Option<Mount> {
         }
     }
     let target = target_path(d, at, path)?;
-    Some(Mount { target, source: MountSource::Tmpfs { size }, read_only })
+    let source = MountSource::Tmpfs(Tmpfs { size, ..Tmpfs::default() });
+    Some(Mount { target, source, read_only })
 }
 
 fn named(

@@ -42,7 +42,7 @@ pub(super) fn service(
         volume_node_lost: volume_node_lost.unwrap_or_default(),
         placement: deploy.placement,
         labels: deploy.labels,
-        container: container?,
+        ..ServiceSpec::new(container?)
     })
 }
 

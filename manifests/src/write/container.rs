@@ -1,11 +1,17 @@
 //! The keys of a service that are about its containers.
 
-use swarm_proto::spec::{ContainerSpec, ImageSpec, Mount, MountSource, PullPolicy, Ulimit};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Pairs, list, text};
+use swarm_proto::spec::{
+    ContainerSpec, ImageSpec, Mount, MountSource, PullPolicy, Resources, Tmpfs, Ulimit,
+};
+
+use super::{Pairs, isolation, list, text};
 use crate::value::Value;
 
 /// The first keys of a service.
+#[expect(clippy::too_many_lines, reason = "a line for each field, and one for each key")]
 pub(super) fn container(spec: &ContainerSpec) -> Pairs {
     let ContainerSpec {
         image,
@@ -28,8 +34,20 @@ pub(super) fn container(spec: &ContainerSpec) -> Pairs {
         ulimits,
         stop_signal,
         stop_grace_period,
-        // Below `deploy`.
-        resources: _,
+        resources,
+        domainname,
+        stdin_open,
+        shm_size,
+        groups,
+        oom_score_adj,
+        dns,
+        extra_hosts_v6,
+        sharing,
+        security,
+        devices,
+        device_rules,
+        annotations,
+        logging,
     } = spec;
     let grace = *stop_grace_period;
     let mut pairs = Pairs::default();
@@ -41,20 +59,81 @@ pub(super) fn container(spec: &ContainerSpec) -> Pairs {
     pairs.put("user", user);
     pairs.put("working_dir", working_dir);
     pairs.put("hostname", hostname);
+    pairs.put("domainname", domainname);
     pairs.put("labels", labels);
+    pairs.put("annotations", annotations);
     pairs.put("init", init);
     pairs.put("tty", tty);
+    pairs.put("stdin_open", stdin_open);
     pairs.put("read_only", read_only);
     pairs.put("privileged", privileged);
     pairs.put("cap_add", cap_add);
     pairs.put("cap_drop", cap_drop);
+    pairs.put("security_opt", &isolation::security(security));
+    pairs.put("group_add", groups);
+    isolation::put_sharing(&mut pairs, *sharing);
+    pairs.put("devices", &isolation::devices(devices));
+    pairs.put("device_cgroup_rules", &isolation::device_rules(device_rules));
     pairs.put("sysctls", sysctls);
     pairs.put("ulimits", &self::ulimits(ulimits));
     pairs.put("stop_signal", stop_signal);
     pairs.put("stop_grace_period", &(grace != ContainerSpec::STOP_GRACE_PERIOD).then_some(grace));
-    pairs.put("extra_hosts", extra_hosts);
-    pairs.put("volumes", &self::mounts(mounts));
+    put_resources(&mut pairs, resources);
+    pairs.put("oom_score_adj", oom_score_adj);
+    pairs.put("extra_hosts", &hosts(extra_hosts, extra_hosts_v6));
+    isolation::put_dns(&mut pairs, dns);
+    pairs.put("shm_size", shm_size);
+    put_mounts(&mut pairs, mounts);
+    pairs.put("logging", &isolation::logging(logging));
     pairs
+}
+
+/// What `deploy.resources` cannot say.
+fn put_resources(pairs: &mut Pairs, resources: &Resources) {
+    let Resources {
+        limit_memory,
+        limit_swap,
+        soft_memory,
+        cpu_shares,
+        cpu_quota,
+        cpu_period,
+        cpuset,
+        swappiness,
+        oom_kill_disable,
+        // Below `deploy`.
+        limit_millicpus: _,
+        limit_pids: _,
+        reserve_millicpus: _,
+        reserve_memory: _,
+    } = resources;
+    let memory = limit_memory.unwrap_or(0);
+    // Both together; without a limit is -1 in a file.
+    let both = limit_swap.map(|swap| if swap == u64::MAX { -1 } else { i128::from(memory + swap) });
+    pairs.put("memswap_limit", &both.map(Value::Integer));
+    pairs.put("mem_reservation", soft_memory);
+    pairs.put("mem_swappiness", swappiness);
+    pairs.put("oom_kill_disable", oom_kill_disable);
+    pairs.put("cpu_shares", cpu_shares);
+    pairs.put("cpu_quota", cpu_quota);
+    pairs.put("cpu_period", cpu_period);
+    pairs.put("cpuset", cpuset);
+}
+
+/// Addresses by name; a name with both kinds has a list.
+fn hosts(v4: &BTreeMap<String, Ipv4Addr>, v6: &BTreeMap<String, Ipv6Addr>) -> Option<Value> {
+    let names: BTreeSet<&String> = v4.keys().chain(v6.keys()).collect();
+    let addresses = |name: &String| {
+        let v4 = v4.get(name).map(ToString::to_string);
+        match (v4, v6.get(name).map(ToString::to_string)) {
+            (Some(v4), Some(v6)) => Value::texts([v4, v6]),
+            (one, other) => Value::texts(one.or(other)),
+        }
+    };
+    let address = |name: &String| match addresses(name) {
+        Value::List(mut one) if one.len() == 1 => one.remove(0),
+        list => list,
+    };
+    (!names.is_empty()).then(|| Value::map(names.into_iter().map(|name| (name, address(name)))))
 }
 
 fn put_image(pairs: &mut Pairs, image: &ImageSpec) {
@@ -82,8 +161,50 @@ fn ulimits(limits: &[Ulimit]) -> Option<Value> {
     (!limits.is_empty()).then(|| Value::map(limits.iter().map(pair)))
 }
 
-fn mounts(mounts: &[Mount]) -> Option<Value> {
-    (!mounts.is_empty()).then(|| Value::List(mounts.iter().map(mount).collect()))
+/// Under `volumes`, but for file systems in memory of which that cannot say everything. They and those after them come
+/// last, as they did in the file.
+fn put_mounts(pairs: &mut Pairs, mounts: &[Mount]) {
+    let is_short =
+        |mount: &Mount| matches!(&mount.source, MountSource::Tmpfs(one) if is_more(*one));
+    let first = mounts.iter().position(is_short).unwrap_or(mounts.len());
+    let (volumes, rest) = mounts.split_at(first);
+    let (short, after): (Vec<&Mount>, Vec<&Mount>) =
+        rest.iter().partition(|mount| matches!(mount.source, MountSource::Tmpfs(_)));
+    let volumes: Vec<Value> = volumes.iter().chain(after).map(mount).collect();
+    let tmpfs = short.into_iter().filter_map(short_tmpfs).map(|line| text(&line));
+    let tmpfs: Vec<Value> = tmpfs.collect();
+    pairs.put("volumes", &(!volumes.is_empty()).then_some(Value::List(volumes)));
+    pairs.put("tmpfs", &(!tmpfs.is_empty()).then_some(Value::List(tmpfs)));
+}
+
+/// Whether it says more than size and mode.
+fn is_more(tmpfs: Tmpfs) -> bool {
+    tmpfs != Tmpfs { size: tmpfs.size, mode: tmpfs.mode, ..Tmpfs::default() }
+}
+
+/// `/run:size=64,uid=5`
+fn short_tmpfs(mount: &Mount) -> Option<String> {
+    let Mount { target, source: MountSource::Tmpfs(tmpfs), read_only } = mount else { return None };
+    let Tmpfs { size, mode, uid, gid, executable, set_user_id, devices } = *tmpfs;
+    let numbers = [
+        size.map(|size| format!("size={size}")),
+        mode.map(|mode| format!("mode={mode:04o}")),
+        uid.map(|uid| format!("uid={uid}")),
+        gid.map(|gid| format!("gid={gid}")),
+    ];
+    let flags = [
+        ("noexec", executable == Some(false)),
+        ("suid", set_user_id),
+        ("dev", devices),
+        ("ro", *read_only),
+    ];
+    let flags = flags.into_iter().filter(|(_, set)| *set).map(|(name, _)| name.to_owned());
+    let options: Vec<String> = numbers.into_iter().flatten().chain(flags).collect();
+    Some(if options.is_empty() {
+        target.clone()
+    } else {
+        format!("{target}:{}", options.join(","))
+    })
 }
 
 fn mount(mount: &Mount) -> Value {
@@ -96,8 +217,9 @@ fn mount(mount: &Mount) -> Value {
             ("volume", Some(text(volume)))
         }
         MountSource::Anonymous => ("volume", None),
-        MountSource::Tmpfs { size } => {
-            options.put("size", size);
+        MountSource::Tmpfs(tmpfs) => {
+            options.put("size", &tmpfs.size);
+            options.put("mode", &tmpfs.mode);
             ("tmpfs", None)
         }
     };

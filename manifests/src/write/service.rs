@@ -22,10 +22,12 @@ pub(super) fn service(spec: &ServiceSpec) -> Value {
         update,
         volume_node_lost,
         labels,
+        depends_on,
     } = spec;
     let mut pairs = container::container(container);
     pairs.put("ports", &self::ports(ports));
     pairs.put("networks", &self::networks(networks));
+    pairs.put("depends_on", depends_on);
     let mut deploy = Pairs::default();
     put_mode(&mut deploy, *mode);
     deploy.put("endpoint_mode", &self::endpoint_mode(*endpoint_mode));
@@ -121,8 +123,15 @@ fn some_list(items: impl Iterator<Item = Value>) -> Option<Value> {
 }
 
 fn resources(resources: &Resources) -> Option<Value> {
-    let Resources { limit_millicpus, limit_memory, limit_pids, reserve_millicpus, reserve_memory } =
-        resources;
+    // What only older keys can say stands on the service itself.
+    let Resources {
+        limit_millicpus,
+        limit_memory,
+        limit_pids,
+        reserve_millicpus,
+        reserve_memory,
+        ..
+    } = resources;
     let cpus = |millicpus: u64| Value::text(write_millicpus(millicpus));
     let bytes = |bytes: u64| Value::text(bytes.to_string());
     let some = |number: u64| (number > 0).then_some(number);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fields::{ConvertError, Fields, each, milliseconds};
-use crate::spec::{ContainerSpec, ImageSpec, Mount, MountSource, Resources, Ulimit};
+use crate::spec::{ContainerSpec, Dns, ImageSpec, Mount, MountSource, Resources, Tmpfs, Ulimit};
 use crate::wire;
 
 impl From<&ImageSpec> for wire::ImageSpec {
@@ -28,6 +28,36 @@ impl TryFrom<wire::ImageSpec> for ImageSpec {
     }
 }
 
+impl From<&Tmpfs> for wire::TmpfsSource {
+    fn from(tmpfs: &Tmpfs) -> Self {
+        Self {
+            size: tmpfs.size,
+            mode: tmpfs.mode,
+            uid: tmpfs.uid,
+            gid: tmpfs.gid,
+            executable: tmpfs.executable,
+            set_user_id: tmpfs.set_user_id,
+            devices: tmpfs.devices,
+        }
+    }
+}
+
+impl TryFrom<wire::TmpfsSource> for Tmpfs {
+    type Error = ConvertError;
+
+    fn try_from(tmpfs: wire::TmpfsSource) -> Result<Self, ConvertError> {
+        Ok(Self {
+            size: tmpfs.size,
+            mode: tmpfs.mode,
+            uid: tmpfs.uid,
+            gid: tmpfs.gid,
+            executable: tmpfs.executable,
+            set_user_id: tmpfs.set_user_id,
+            devices: tmpfs.devices,
+        })
+    }
+}
+
 impl From<&Mount> for wire::Mount {
     fn from(mount: &Mount) -> Self {
         use wire::mount::Source;
@@ -37,7 +67,7 @@ impl From<&Mount> for wire::Mount {
                 Source::Volume(wire::VolumeSource { volume, no_copy })
             }
             MountSource::Anonymous => Source::Anonymous(wire::Nothing {}),
-            MountSource::Tmpfs { size } => Source::Tmpfs(wire::TmpfsSource { size }),
+            MountSource::Tmpfs(tmpfs) => Source::Tmpfs((&tmpfs).into()),
         };
         Self { target: mount.target.clone(), read_only: mount.read_only, source: Some(source) }
     }
@@ -54,7 +84,7 @@ impl TryFrom<wire::Mount> for Mount {
                 MountSource::Volume { volume: volume.volume, no_copy: volume.no_copy }
             }
             Some(Source::Anonymous(_)) => MountSource::Anonymous,
-            Some(Source::Tmpfs(tmpfs)) => MountSource::Tmpfs { size: tmpfs.size },
+            Some(Source::Tmpfs(tmpfs)) => MountSource::Tmpfs(tmpfs.try_into()?),
             None => return Err(Fields("Mount").refuse("source", "is missing")),
         };
         Ok(Self { target: mount.target, source, read_only: mount.read_only })
@@ -83,6 +113,14 @@ impl From<&Resources> for wire::Resources {
             limit_pids: resources.limit_pids,
             reserve_millicpus: resources.reserve_millicpus,
             reserve_memory: resources.reserve_memory,
+            limit_swap: resources.limit_swap,
+            soft_memory: resources.soft_memory,
+            cpu_shares: resources.cpu_shares,
+            cpu_quota: resources.cpu_quota,
+            cpu_period: resources.cpu_period,
+            cpuset: resources.cpuset.clone(),
+            swappiness: resources.swappiness.map(u32::from),
+            oom_kill_disable: resources.oom_kill_disable,
         }
     }
 }
@@ -91,14 +129,50 @@ impl TryFrom<wire::Resources> for Resources {
     type Error = ConvertError;
 
     fn try_from(resources: wire::Resources) -> Result<Self, ConvertError> {
+        let at = Fields("Resources");
         Ok(Self {
             limit_millicpus: resources.limit_millicpus,
             limit_memory: resources.limit_memory,
             limit_pids: resources.limit_pids,
             reserve_millicpus: resources.reserve_millicpus,
             reserve_memory: resources.reserve_memory,
+            limit_swap: resources.limit_swap,
+            soft_memory: resources.soft_memory,
+            cpu_shares: resources.cpu_shares,
+            cpu_quota: resources.cpu_quota,
+            cpu_period: resources.cpu_period,
+            cpuset: resources.cpuset,
+            swappiness: resources
+                .swappiness
+                .map(|number| at.small("swappiness", number))
+                .transpose()?,
+            oom_kill_disable: resources.oom_kill_disable,
         })
     }
+}
+
+impl From<&Dns> for wire::Dns {
+    fn from(dns: &Dns) -> Self {
+        Self {
+            servers: dns.servers.iter().map(ToString::to_string).collect(),
+            search: dns.search.clone(),
+            options: dns.options.clone(),
+        }
+    }
+}
+
+impl TryFrom<wire::Dns> for Dns {
+    type Error = ConvertError;
+
+    fn try_from(dns: wire::Dns) -> Result<Self, ConvertError> {
+        let servers = Fields("Dns").texts("servers", &dns.servers)?;
+        Ok(Self { servers, search: dns.search, options: dns.options })
+    }
+}
+
+/// A message for what differs from its default; what says nothing is not written.
+fn some<'a, D: Default + PartialEq, W: From<&'a D>>(value: &'a D) -> Option<W> {
+    (*value != D::default()).then(|| value.into())
 }
 
 fn words(words: Option<&Vec<String>>) -> Option<wire::Words> {
@@ -134,6 +208,23 @@ impl From<&ContainerSpec> for wire::ContainerSpec {
             stop_signal: container.stop_signal.clone(),
             stop_grace_period: milliseconds(container.stop_grace_period),
             resources: Some((&container.resources).into()),
+            domainname: container.domainname.clone(),
+            stdin_open: container.stdin_open,
+            shm_size: container.shm_size,
+            groups: container.groups.clone(),
+            oom_score_adj: container.oom_score_adj,
+            dns: some(&container.dns),
+            extra_hosts_v6: container
+                .extra_hosts_v6
+                .iter()
+                .map(|(name, at)| (name.clone(), at.to_string()))
+                .collect(),
+            sharing: some(&container.sharing),
+            security: some(&container.security),
+            devices: each(&container.devices),
+            device_rules: each(&container.device_rules),
+            annotations: container.annotations.clone(),
+            logging: some(&container.logging),
         }
     }
 }
@@ -145,6 +236,9 @@ impl TryFrom<wire::ContainerSpec> for ContainerSpec {
         let at = Fields("ContainerSpec");
         let environment = container.environment.into_iter();
         let extra_hosts = container.extra_hosts.into_iter();
+        let address =
+            |(name, address): (String, String)| Ok((name, at.text("extra_hosts_v6", &address)?));
+        let extra_hosts_v6 = container.extra_hosts_v6.into_iter().map(address);
         Ok(Self {
             image: at.required("image", container.image)?,
             entrypoint: container.entrypoint.map(|words| words.words),
@@ -167,6 +261,19 @@ impl TryFrom<wire::ContainerSpec> for ContainerSpec {
             stop_signal: container.stop_signal,
             stop_grace_period: Duration::from_millis(container.stop_grace_period),
             resources: at.required("resources", container.resources)?,
+            domainname: container.domainname,
+            stdin_open: container.stdin_open,
+            shm_size: container.shm_size,
+            groups: container.groups,
+            oom_score_adj: container.oom_score_adj,
+            dns: at.optional("dns", container.dns)?.unwrap_or_default(),
+            extra_hosts_v6: extra_hosts_v6.collect::<Result<_, _>>()?,
+            sharing: at.optional("sharing", container.sharing)?.unwrap_or_default(),
+            security: at.optional("security", container.security)?.unwrap_or_default(),
+            devices: at.list("devices", container.devices)?,
+            device_rules: at.list("device_rules", container.device_rules)?,
+            annotations: container.annotations,
+            logging: at.optional("logging", container.logging)?.unwrap_or_default(),
         })
     }
 }

@@ -137,6 +137,12 @@ impl Fields {
             .map_err(|_| self.refuse(field, format_args!("{number} is not a port, 0 to 65535")))
     }
 
+    /// A number below 256.
+    pub fn small(self, field: &str, number: u32) -> Result<u8, ConvertError> {
+        u8::try_from(number)
+            .map_err(|_| self.refuse(field, format_args!("{number} is more than 255")))
+    }
+
     /// The length of an IPv4 prefix.
     pub fn prefix_length(self, field: &str, number: u32) -> Result<u8, ConvertError> {
         match u8::try_from(number) {

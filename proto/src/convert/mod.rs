@@ -14,6 +14,7 @@ mod container;
 mod entry;
 mod enums;
 mod fields;
+mod isolation;
 mod object;
 mod spec;
 mod task;

@@ -218,6 +218,7 @@ impl From<&ServiceSpec> for wire::ServiceSpec {
             update: Some((&service.update).into()),
             volume_node_lost: service.volume_node_lost.into(),
             labels: service.labels.clone(),
+            depends_on: service.depends_on.clone(),
         }
     }
 }
@@ -242,6 +243,7 @@ impl TryFrom<wire::ServiceSpec> for ServiceSpec {
                 service.volume_node_lost,
             )?,
             labels: service.labels,
+            depends_on: service.depends_on,
         })
     }
 }

@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Device, DeviceRule, Logging, Security, Sharing, is_default};
 use crate::id::Digest;
+use crate::version::ClusterVersion;
 
 /// When an agent asks the registry for an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -54,10 +56,40 @@ pub enum MountSource {
     /// A volume without a name, which lives and dies with the task.
     Anonymous,
     /// Memory.
-    Tmpfs {
-        /// Size in bytes; `None` is half of the host's memory.
-        size: Option<u64>,
-    },
+    Tmpfs(Tmpfs),
+}
+
+/// A file system in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tmpfs {
+    /// Size in bytes; `None` is half of the host's memory.
+    pub size: Option<u64>,
+    /// Permissions of its root, such as 0o1777; `None` is that.
+    #[serde(skip_serializing_if = "is_default")]
+    pub mode: Option<u32>,
+    /// Owner of its root; `None` is root.
+    #[serde(skip_serializing_if = "is_default")]
+    pub uid: Option<u32>,
+    /// Group of its root; `None` is root's.
+    #[serde(skip_serializing_if = "is_default")]
+    pub gid: Option<u32>,
+    /// Programs in it may be run; `None` is yes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub executable: Option<bool>,
+    /// Set-user-id bits in it count.
+    #[serde(skip_serializing_if = "is_default")]
+    pub set_user_id: bool,
+    /// Device nodes in it work.
+    #[serde(skip_serializing_if = "is_default")]
+    pub devices: bool,
+}
+
+impl Tmpfs {
+    /// Whether it says more than its size.
+    fn is_later(self) -> bool {
+        self != Self { size: self.size, ..Self::default() }
+    }
 }
 
 /// Something mounted into a container.
@@ -95,6 +127,59 @@ pub struct Resources {
     pub reserve_millicpus: u64,
     /// Bytes of memory that the scheduler sets aside.
     pub reserve_memory: u64,
+    /// At most this many bytes of swap besides the memory; counts only with `limit_memory`. `None` is no swap,
+    /// `u64::MAX` as much as there is.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limit_swap: Option<u64>,
+    /// Bytes of memory that are taken from the container last when the host is short of it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub soft_memory: Option<u64>,
+    /// Weight against others when CPUs are busy; 1024 is usual, 2 to 262 144.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cpu_shares: Option<u64>,
+    /// Microseconds of CPU in each period, in place of `limit_millicpus`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cpu_quota: Option<u64>,
+    /// The period's microseconds; `None` is 100 000.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cpu_period: Option<u64>,
+    /// The CPUs that may be used: `0-2,4`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub cpuset: Option<String>,
+    /// How readily memory is swapped out, 0 to 100. Only control groups v1 have it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub swappiness: Option<u8>,
+    /// The kernel stops the container's processes rather than kill one when its memory is used up. Only control groups
+    /// v1 have it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub oom_kill_disable: bool,
+}
+
+impl Resources {
+    /// Whether anything is said that cluster version 3 brought.
+    fn is_later(&self) -> bool {
+        let first = Self {
+            limit_millicpus: self.limit_millicpus,
+            limit_memory: self.limit_memory,
+            limit_pids: self.limit_pids,
+            reserve_millicpus: self.reserve_millicpus,
+            reserve_memory: self.reserve_memory,
+            ..Self::default()
+        };
+        *self != first
+    }
+}
+
+/// Where a container looks up names of the outside (`/etc/resolv.conf`).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Dns {
+    /// Resolvers, in order; none are the host's.
+    pub servers: Vec<IpAddr>,
+    /// Domains in which names are looked up; none are the host's, `.` alone is without any.
+    pub search: Vec<String>,
+    /// Options of the C library's resolver, such as `timeout:3`.
+    pub options: Vec<String>,
 }
 
 /// How to run one container of a service.
@@ -143,9 +228,72 @@ pub struct ContainerSpec {
     pub stop_grace_period: Duration,
     /// Limits and reservations.
     pub resources: Resources,
+    /// NIS domain, and the domain of its own name in `/etc/hosts`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub domainname: Option<String>,
+    /// Standard input stays open although nobody writes to it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stdin_open: bool,
+    /// Bytes of `/dev/shm`; `None` is 64 MiB.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub shm_size: Option<u64>,
+    /// Further groups of the user, by name in the image or by number (compose `group_add`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub groups: Vec<String>,
+    /// How soon the kernel takes its processes when memory is short, -1000 (never) to 1000.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub oom_score_adj: Option<i32>,
+    /// Resolvers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dns: Dns,
+    /// As `extra_hosts`, with addresses of IPv6.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub extra_hosts_v6: BTreeMap<String, Ipv6Addr>,
+    /// The namespaces that it shares with its host.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub sharing: Sharing,
+    /// What its programs may not do.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub security: Security,
+    /// Devices of the host.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub devices: Vec<Device>,
+    /// Devices that it may use besides.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub device_rules: Vec<DeviceRule>,
+    /// Annotations of the OCI configuration.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub annotations: BTreeMap<String, String>,
+    /// Where its output goes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub logging: Logging,
 }
 
 impl ContainerSpec {
+    /// The cluster version that brought what it makes use of.
+    pub fn needs(&self) -> ClusterVersion {
+        let tmpfs =
+            |mount: &Mount| matches!(mount.source, MountSource::Tmpfs(one) if one.is_later());
+        let first = Self {
+            domainname: None,
+            stdin_open: false,
+            shm_size: None,
+            groups: Vec::new(),
+            oom_score_adj: None,
+            dns: Dns::default(),
+            extra_hosts_v6: BTreeMap::new(),
+            sharing: Sharing::default(),
+            security: Security::default(),
+            devices: Vec::new(),
+            device_rules: Vec::new(),
+            annotations: BTreeMap::new(),
+            logging: Logging::default(),
+            ..self.clone()
+        };
+        let later = *self != first || self.resources.is_later() || self.mounts.iter().any(tmpfs);
+        if later { ClusterVersion(3) } else { ClusterVersion::FIRST }
+    }
+
     /// How long a container may take to stop when nothing else is said, as Docker Swarm has it.
     pub const STOP_GRACE_PERIOD: Duration = Duration::from_secs(10);
 
@@ -173,6 +321,19 @@ impl ContainerSpec {
             stop_signal: None,
             stop_grace_period: Self::STOP_GRACE_PERIOD,
             resources: Resources::default(),
+            domainname: None,
+            stdin_open: false,
+            shm_size: None,
+            groups: Vec::new(),
+            oom_score_adj: None,
+            dns: Dns::default(),
+            extra_hosts_v6: BTreeMap::new(),
+            sharing: Sharing::default(),
+            security: Security::default(),
+            devices: Vec::new(),
+            device_rules: Vec::new(),
+            annotations: BTreeMap::new(),
+            logging: Logging::default(),
         }
     }
 }

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerSpec, NetworkAttachmentSpec, PortSpec};
+use super::{ContainerSpec, NetworkAttachmentSpec, PortSpec, is_default};
+use crate::version::ClusterVersion;
 
 /// How many tasks a service has, and where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,4 +171,33 @@ pub struct ServiceSpec {
     pub volume_node_lost: VolumeNodeLost,
     /// The service's labels (compose `deploy.labels`).
     pub labels: BTreeMap<String, String>,
+    /// Services of the stack, by key, that must have started once before this one starts for the first time.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub depends_on: Vec<String>,
+}
+
+impl ServiceSpec {
+    /// One task of a container, on no network, with nothing else said.
+    pub fn new(container: ContainerSpec) -> Self {
+        Self {
+            mode: ServiceMode::Replicated { replicas: 1 },
+            container,
+            networks: Vec::new(),
+            ports: Vec::new(),
+            endpoint_mode: EndpointMode::default(),
+            placement: Placement::default(),
+            restart: RestartPolicy::default(),
+            update: UpdatePolicy::default(),
+            volume_node_lost: VolumeNodeLost::default(),
+            labels: BTreeMap::new(),
+            depends_on: Vec::new(),
+        }
+    }
+
+    /// The cluster version that brought what it makes use of.
+    pub fn needs(&self) -> ClusterVersion {
+        let own =
+            if self.depends_on.is_empty() { ClusterVersion::FIRST } else { ClusterVersion(3) };
+        own.max(self.container.needs())
+    }
 }

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{NetworkSpec, ServiceSpec, VolumeSpec};
+use crate::version::ClusterVersion;
 
 /// One stack file: a named set of services, networks and volumes. Keys are those of the file, without the stack's name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -15,4 +16,11 @@ pub struct StackSpec {
     pub networks: BTreeMap<String, NetworkSpec>,
     /// Named volumes that some service uses, by key.
     pub volumes: BTreeMap<String, VolumeSpec>,
+}
+
+impl StackSpec {
+    /// The cluster version that brought what it makes use of.
+    pub fn needs(&self) -> ClusterVersion {
+        self.services.values().map(ServiceSpec::needs).max().unwrap_or_default()
+    }
 }

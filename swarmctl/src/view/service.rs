@@ -195,7 +195,7 @@ fn mount_words(mount: &Mount) -> String {
         MountSource::Bind { path } => path,
         MountSource::Volume { volume, .. } => volume,
         MountSource::Anonymous => "",
-        MountSource::Tmpfs { .. } => "tmpfs",
+        MountSource::Tmpfs(_) => "tmpfs",
     };
     let mode = if mount.read_only { ":ro" } else { "" };
     let colon = if source.is_empty() { "" } else { ":" };

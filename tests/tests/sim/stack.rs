@@ -51,6 +51,7 @@ fn service(mode: ServiceMode, version: u64) -> ServiceSpec {
         update: UpdatePolicy { parallelism: 2, ..UpdatePolicy::default() },
         volume_node_lost: VolumeNodeLost::StartEmpty,
         labels: BTreeMap::new(),
+        depends_on: Vec::new(),
     }
 }
 

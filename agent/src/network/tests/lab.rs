@@ -176,7 +176,7 @@ impl Host {
     ) -> Namespace {
         let networks = networks.iter().map(|n| (n.id, n.clone())).collect();
         let attached = self.networks().attach(task, &networks).await.unwrap();
-        Namespace::open(&attached.namespace).unwrap()
+        Namespace::open(&attached.namespace.unwrap()).unwrap()
     }
 
     /// Removes everything and asserts that no trace is left.

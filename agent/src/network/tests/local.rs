@@ -143,7 +143,7 @@ async fn names_of_the_outside_are_asked_from_the_host() {
     );
     assert!(attached.hosts.contains(&("192.0.2.7".parse().unwrap(), "printer".to_owned())));
     assert_eq!(attached.addresses, [plan.address(11)]);
-    let a = Namespace::open(&attached.namespace).unwrap();
+    let a = Namespace::open(&attached.namespace.unwrap()).unwrap();
     // Nobody to ask.
     let code = |reply: Message| reply.response_code();
     assert_eq!(code(query(&a, "example.org.", RecordType::A).await), ResponseCode::ServFail);
@@ -223,7 +223,7 @@ async fn another_agent_takes_over_without_a_break() {
     let assigned = [plan.for_host(1)];
     let networks: BTreeMap<_, _> = assigned.clone().map(|n| (n.id, n)).into_iter().collect();
     let attached = lab.hosts[0].networks().attach(&plan.task(11), &networks).await.unwrap();
-    let a = Namespace::open(&attached.namespace).unwrap();
+    let a = Namespace::open(&attached.namespace.unwrap()).unwrap();
     let b = lab.hosts[1].attach(&plan.task(12), &[plan.for_host(2)]).await;
     lab.echo(&b, 7000, "b");
     let stream = connect(&a, (plan.address(100), 7000)).unwrap();

@@ -8,6 +8,7 @@ use swarm_proto::object::Task;
 use swarm_proto::spec::{MountSource, PortMode};
 
 use super::network::NetworkCache;
+use super::template;
 use crate::core::state::{State, Stored, tasks_on};
 
 /// Every task of the node that the state knows, dead ones too: their logs are kept.
@@ -46,7 +47,7 @@ fn task_assignment(state: &State, task: &Stored<Task>) -> Option<TaskAssignment>
         service: service.name(),
         desired: task.desired,
         start_after: task.start_after,
-        container: spec.container.clone(),
+        container: template::filled(state, service, spec, task),
         attachments: task.attachments.clone(),
         volumes: keys.filter_map(volume).collect(),
         host_ports: host.copied().collect(),

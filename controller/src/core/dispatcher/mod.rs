@@ -3,6 +3,7 @@
 mod assignment;
 mod network;
 mod report;
+mod template;
 
 use std::collections::{BTreeMap, BTreeSet};
 

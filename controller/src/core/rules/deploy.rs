@@ -1,6 +1,7 @@
 //! The command that makes a stack be as a spec says: checks it whole against the cluster, then writes what differs.
 
 mod check;
+mod container;
 mod hidden;
 
 use std::net::Ipv4Addr;

@@ -10,6 +10,7 @@ use swarm_proto::spec::{
 };
 
 use super::super::allocate::overlap;
+use super::container;
 use crate::core::command::Refusal;
 use crate::core::state::State;
 
@@ -51,6 +52,7 @@ pub(super) fn stack(state: &State, spec: &StackSpec, prune: bool) -> Result<(), 
     for (key, volume) in &spec.volumes {
         check_volume(state, spec, key, volume)?;
     }
+    container::check_dependencies(spec)?;
     let mut published = BTreeMap::new();
     for (key, service) in &spec.services {
         check_service(state, spec, key, service)?;
@@ -101,6 +103,7 @@ fn check_service(
     if let ServiceMode::Replicated { replicas } = service.mode {
         check_replicas(key, replicas)?;
     }
+    container::check(key, service)?;
     if service.container.image.digest.is_none() {
         let image = &service.container.image.reference;
         return wrong(format!("image `{image}` of service `{key}` is not resolved"), "");

@@ -1,6 +1,7 @@
 //! Gives pending tasks their nodes: filters first, then the node where the service, and then everybody, has the least.
 
 pub mod constraint;
+mod dependency;
 mod filter;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use swarm_proto::spec::{PortMode, ServiceMode, ServiceSpec};
 use super::allocate::wait;
 use super::{Observed, Plan};
 use crate::core::state::{State, Stored, tasks_of};
+use dependency::awaited;
 pub(in crate::core) use filter::mounted;
 use filter::{Placed, Question, explain, refusal};
 
@@ -32,10 +34,17 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
     // Tasks of one spec that differ in nothing have the same answer when there is none.
     let mut hopeless: BTreeMap<(ServiceId, u64), String> = BTreeMap::new();
     let mut flaky: BTreeMap<ServiceId, BTreeSet<NodeId>> = BTreeMap::new();
+    // What each service waits for.
+    let mut held: BTreeMap<(ServiceId, u64), Option<String>> = BTreeMap::new();
     let mut done = 0;
     for id in &state.index.unplaced {
         let Some((task, service, spec)) = look_up(state, *id) else { continue };
         let key = (service.id, task.spec_version);
+        let awaited = held.entry(key).or_insert_with(|| awaited(state, service, spec));
+        if let Some(reason) = awaited {
+            wait(state, task, reason.clone(), &mut plan);
+            continue;
+        }
         let alike = matches!(spec.mode, ServiceMode::Replicated { .. });
         if let Some(reason) = hopeless.get(&key) {
             wait(state, task, reason.clone(), &mut plan);
