@@ -1,12 +1,17 @@
 //! The typed decode: a tree becomes a [`StackSpec`], each wrong value an error at its place.
 
 mod container;
+mod dependencies;
 mod deploy;
 mod environment;
+mod isolation;
+mod legacy;
 mod limits;
+mod logging;
 mod mounts;
 mod networks;
 mod ports;
+mod resolver;
 mod service;
 mod stack;
 

@@ -18,13 +18,13 @@ pub use page::page;
 pub use schema::schema;
 
 pub(crate) use attachment::{
-    BIND, MOUNT, MOUNT_TMPFS, MOUNT_VOLUME, NETWORK_ATTACHMENT, PORT, ULIMIT,
+    BIND, DEVICE, LOGGING, MOUNT, MOUNT_TMPFS, MOUNT_VOLUME, NETWORK_ATTACHMENT, PORT, ULIMIT,
 };
 pub(crate) use deploy::{
     DEPLOY, LIMITS, PLACEMENT, PREFERENCE, RESERVATIONS, RESOURCES, RESTART_POLICY, UPDATE_CONFIG,
 };
 pub(crate) use object::{IPAM, IPAM_CONFIG, NETWORK, VOLUME, X_SWARM_NETWORK, X_SWARM_VOLUME};
-pub(crate) use service::{ENV_FILE, SERVICE, X_SWARM_SERVICE};
+pub(crate) use service::{DEPENDENCY, ENV_FILE, SERVICE, X_SWARM_SERVICE};
 pub(crate) use stack::{STACK, X_SWARM_STACK};
 
 /// The keys that a mapping may have.

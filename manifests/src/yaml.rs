@@ -53,6 +53,17 @@ pub(crate) fn integer(text: &str) -> Option<i64> {
     }
 }
 
+/// The keys of a JSON object; JSON is YAML too. The error says what is wrong with the text.
+pub(crate) fn json_object(text: &str) -> Result<Vec<String>, String> {
+    match serde_yaml::from_str::<Value>(text) {
+        Ok(Value::Mapping(pairs)) => {
+            Ok(pairs.keys().filter_map(Value::as_str).map(str::to_owned).collect())
+        }
+        Ok(_) => Err("it is no JSON object".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// A value as YAML.
 pub fn to_string<T: Serialize>(value: &T) -> Result<String, String> {
     serde_yaml::to_string(value).map_err(|error| error.to_string())

@@ -1,16 +1,18 @@
 //! How one container of a service runs.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
-use swarm_proto::spec::{ContainerSpec, ImageSpec, PullPolicy, Resources};
+use swarm_proto::spec::{ContainerSpec, ImageSpec, NetworkMode, PullPolicy, Resources, Sharing};
+use swarm_proto::template::{TASK_FIELDS, Template};
 
 use super::stack::Declared;
-use super::{Decoder, Fields, environment, limits, mounts};
+use super::{Decoder, Fields, environment, isolation, legacy, limits, logging, mounts, resolver};
 use crate::image::ImageReference;
-use crate::tree::{Data, Key, Node, shorten};
+use crate::tree::{At, Data, Key, Node, shorten};
 
-const PULL_POLICIES: [(&str, PullPolicy); 3] = [
+const PULL_POLICIES: [(&str, PullPolicy); 4] = [
+    // What a tag stands for is asked of the registry with each deploy.
+    ("always", PullPolicy::Missing),
     ("missing", PullPolicy::Missing),
     ("if_not_present", PullPolicy::Missing),
     ("never", PullPolicy::Never),
@@ -24,44 +26,66 @@ pub(super) fn container(
     resources: Resources,
 ) -> Option<ContainerSpec> {
     let flag = |key| fields.get(key).and_then(|node| d.boolean(node, key)).unwrap_or(false);
-    let text = |key| fields.get(key).and_then(|node| template(d, node, key));
     let capabilities =
         |key| fields.get(key).map(|node| limits::capabilities(d, node, key)).unwrap_or_default();
     let mounts = mounts::mounts(d, fields, declared);
     let environment = environment::environment(d, fields);
     let image = image(d, key, fields);
     let grace = fields.get("stop_grace_period");
+    let extra_hosts = fields.get("extra_hosts");
+    let (extra_hosts, extra_hosts_v6) =
+        extra_hosts.map(|node| resolver::extra_hosts(d, node)).unwrap_or_default();
+    let sharing = isolation::sharing(d, fields);
     Some(ContainerSpec {
         entrypoint: fields.get("entrypoint").and_then(|node| words(d, node, "entrypoint")),
         command: fields.get("command").and_then(|node| words(d, node, "command")),
         environment,
         user: fields.get("user").and_then(|node| user(d, node)),
         working_dir: fields.get("working_dir").and_then(|node| working_dir(d, node)),
-        hostname: text("hostname"),
+        hostname: fields.get("hostname").and_then(|node| hostname(d, node)),
         labels: fields.get("labels").map(|node| d.labels(node)).unwrap_or_default(),
         mounts,
-        extra_hosts: fields.get("extra_hosts").map(|node| extra_hosts(d, node)).unwrap_or_default(),
+        extra_hosts,
         cap_add: capabilities("cap_add"),
         cap_drop: capabilities("cap_drop"),
         privileged: flag("privileged"),
         read_only: flag("read_only"),
         init: flag("init"),
         tty: flag("tty"),
-        sysctls: fields.get("sysctls").map(|node| sysctls(d, node)).unwrap_or_default(),
+        sysctls: fields.get("sysctls").map(|node| sysctls(d, node, sharing)).unwrap_or_default(),
         ulimits: fields.get("ulimits").map(|node| limits::ulimits(d, node)).unwrap_or_default(),
         stop_signal: fields.get("stop_signal").and_then(|node| limits::signal(d, node)),
         stop_grace_period: grace
             .and_then(|node| d.duration(node, "stop_grace_period"))
             .unwrap_or(ContainerSpec::STOP_GRACE_PERIOD),
         resources,
+        domainname: fields.get("domainname").and_then(|node| resolver::domainname(d, node)),
+        stdin_open: flag("stdin_open"),
+        shm_size: fields.get("shm_size").and_then(|node| limits::shm_size(d, node)),
+        groups: fields.get("group_add").map(|node| legacy::groups(d, node)).unwrap_or_default(),
+        oom_score_adj: fields.get("oom_score_adj").and_then(|node| limits::oom_score_adj(d, node)),
+        dns: resolver::dns(d, fields),
+        extra_hosts_v6,
+        sharing,
+        security: isolation::security(d, fields),
+        devices: fields.get("devices").map(|node| isolation::devices(d, node)).unwrap_or_default(),
+        device_rules: isolation::device_rules(d, fields),
+        annotations: annotations(d, fields),
+        logging: fields.get("logging").map(|node| logging::logging(d, node)).unwrap_or_default(),
         ..ContainerSpec::new(image?)
     })
+}
+
+fn annotations(d: &Decoder<'_>, fields: &Fields<'_>) -> BTreeMap<String, String> {
+    let pairs = fields.get("annotations").and_then(|node| d.assignments(node, "annotations"));
+    let pairs = pairs.unwrap_or_default().into_iter();
+    pairs.map(|(key, value)| (key.text, value.unwrap_or_default())).collect()
 }
 
 fn image(d: &Decoder<'_>, key: &Key, fields: &Fields<'_>) -> Option<ImageSpec> {
     let policy = fields.get("pull_policy");
     let pull_policy = policy.and_then(|node| match d.scalar(node, "pull_policy")? {
-        "always" | "build" | "daily" | "weekly" => {
+        "build" | "daily" | "weekly" => {
             let hint = "leave it out: each deploy asks the registry what a tag stands for";
             d.later(fields.key_at("pull_policy"), "pull_policy", hint);
             None
@@ -109,17 +133,14 @@ fn words(d: &Decoder<'_>, node: &Node, name: &str) -> Option<Vec<String>> {
     }
 }
 
-/// A text in which Docker would fill in `{{.Task.Slot}}` and the like, which is not there yet.
-fn template(d: &Decoder<'_>, node: &Node, name: &str) -> Option<String> {
-    let text = d.scalar(node, name)?;
-    refuse_templates(d, node, text);
-    let is_label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
-    };
-    if text.contains("{{") || (text.len() <= 64 && text.split('.').all(is_label)) {
+/// A host name, or a template of one.
+fn hostname(d: &Decoder<'_>, node: &Node) -> Option<String> {
+    let text = d.scalar(node, "hostname")?;
+    if is_template(text) {
+        check_template(d, node.at, text);
+        return Some(text.to_owned());
+    }
+    if resolver::is_host_name(text) {
         return Some(text.to_owned());
     }
     let hint = "a host name is letters, digits, `-` and `.`, at most 64";
@@ -127,15 +148,26 @@ fn template(d: &Decoder<'_>, node: &Node, name: &str) -> Option<String> {
     None
 }
 
-/// Swarm fills in templates in some values; an unfilled one must not reach a container.
-pub(super) fn refuse_templates(d: &Decoder<'_>, node: &Node, text: &str) {
-    let is_template = |rest: &str| {
-        let rest = rest.trim_start();
-        [".Service.", ".Node.", ".Task."].iter().any(|known| rest.starts_with(known))
+/// Whether a text speaks of its task, service or node in `{{…}}`, which is filled in once the task has a node.
+pub(super) fn is_template(text: &str) -> bool {
+    let speaks = |action: &str| {
+        let action = action.trim_start();
+        let action = action.strip_prefix("index").map_or(action, str::trim_start);
+        [".Service.", ".Node.", ".Task."].iter().any(|known| action.starts_with(known))
     };
-    if text.split("{{").skip(1).any(is_template) {
-        let message = format!("the template in `{}` is not supported yet", shorten(text));
-        d.problems.error_hint(node.at, message, "write a fixed value");
+    text.split("{{").skip(1).any(speaks)
+}
+
+/// Refuses a template that cannot be filled in.
+pub(super) fn check_template(d: &Decoder<'_>, at: At, text: &str) {
+    if !is_template(text) {
+        return;
+    }
+    if let Err(error) = Template::parse(text, &TASK_FIELDS) {
+        let known = TASK_FIELDS.map(|field| format!("`{{{{{field}}}}}`")).join(", ");
+        let hint = format!("there are {known} and `{{{{index .Service.Labels \"key\"}}}}`");
+        let message = format!("the template in `{}` is not valid: {error}", shorten(text));
+        d.problems.error_hint(at, message, hint);
     }
 }
 
@@ -161,61 +193,29 @@ fn working_dir(d: &Decoder<'_>, node: &Node) -> Option<String> {
     None
 }
 
-fn sysctls(d: &Decoder<'_>, node: &Node) -> BTreeMap<String, String> {
+fn sysctls(d: &Decoder<'_>, node: &Node, sharing: Sharing) -> BTreeMap<String, String> {
     let pairs = d.assignments(node, "sysctls").unwrap_or_default();
     let mut sysctls = BTreeMap::new();
     for (key, value) in pairs {
         let is_name = |c: u8| c.is_ascii_alphanumeric() || b"._-/".contains(&c);
+        let name = key.text.as_str();
+        if name.starts_with("net.") && sharing.network == NetworkMode::Host {
+            let message =
+                format!("`{}` belongs to the network, which is the host's", shorten(name));
+            d.problems.error_hint(key.at, message, "set it on the hosts themselves");
+            continue;
+        }
         match value {
-            Some(value) if key.text.bytes().all(is_name) && !key.text.contains("..") => {
+            Some(value) if name.bytes().all(is_name) && !name.contains("..") => {
                 sysctls.insert(key.text, value);
             }
             Some(_) => d.problems.error_hint(
                 key.at,
-                format!("`{}` is not a kernel parameter", shorten(&key.text)),
+                format!("`{}` is not a kernel parameter", shorten(name)),
                 "write it as `net.core.somaxconn: 1024`",
             ),
-            None => d.problems.error(key.at, format!("`{}` has no value", shorten(&key.text))),
+            None => d.problems.error(key.at, format!("`{}` has no value", shorten(name))),
         }
     }
     sysctls
-}
-
-/// A mapping, or a list of `name:address` or `name=address`.
-fn extra_hosts(d: &Decoder<'_>, node: &Node) -> BTreeMap<String, Ipv4Addr> {
-    let mut hosts = BTreeMap::new();
-    let mut push = |node: &Node, name: &str, address: &str| {
-        let address = address.trim();
-        match address.parse::<Ipv4Addr>() {
-            Ok(address) if !name.trim().is_empty() && !name.contains(char::is_whitespace) => {
-                hosts.insert(name.trim().to_owned(), address);
-            }
-            _ if address == "host-gateway" => d.later(node.at, "host-gateway", "write an address"),
-            _ if address.contains(':') => {
-                d.later(node.at, "IPv6 in extra_hosts", "write an IPv4 address");
-            }
-            _ => {
-                let wanted = "`name:address` with an IPv4 address";
-                d.expected(node, "an item of `extra_hosts`", wanted, "");
-            }
-        }
-    };
-    match &node.data {
-        Data::Mapping(pairs) => {
-            for (key, node) in pairs {
-                match &node.data {
-                    Data::Scalar { text, .. } => push(node, &key.text, text),
-                    _ => d.expected(node, "extra_hosts", "an IPv4 address", ""),
-                }
-            }
-        }
-        _ => {
-            for item in d.list(node, "extra_hosts").unwrap_or_default() {
-                let Some(text) = d.scalar(item, "extra_hosts") else { continue };
-                let (name, address) = text.split_once(['=', ':']).unwrap_or((text, ""));
-                push(item, name, address);
-            }
-        }
-    }
-    hosts
 }

@@ -27,8 +27,7 @@ pub(super) fn environment(
             continue;
         }
         if let Some(value) = &value {
-            let node = Node { at: key.at, data: Data::Null };
-            container::refuse_templates(d, &node, value);
+            container::check_template(d, key.at, value);
         }
         let value = value.or_else(|| d.vars.get(&key.text).cloned());
         found.insert(key.text, value);

@@ -200,8 +200,19 @@ fn check_order(d: &Decoder<'_>, node: &Node, resources: &Resources) {
     }
 }
 
+/// The size of `/dev/shm`; zero is as if it were not there.
+pub(super) fn shm_size(d: &Decoder<'_>, node: &Node) -> Option<u64> {
+    d.bytes(node, "shm_size").filter(|bytes| *bytes > 0)
+}
+
+/// How soon the kernel takes the container's processes when memory is short.
+pub(super) fn oom_score_adj(d: &Decoder<'_>, node: &Node) -> Option<i32> {
+    let number = d.integer(node, "oom_score_adj", -1000..=1000)?;
+    i32::try_from(number).ok()
+}
+
 /// Thousandths of a CPU.
-fn cpus(d: &Decoder<'_>, node: &Node) -> Option<u64> {
+pub(super) fn cpus(d: &Decoder<'_>, node: &Node) -> Option<u64> {
     let found = match &node.data {
         Data::Scalar { text, .. } => parse_millicpus(text).filter(|cpus| *cpus > 0),
         _ => None,
@@ -212,7 +223,7 @@ fn cpus(d: &Decoder<'_>, node: &Node) -> Option<u64> {
     found
 }
 
-fn memory(d: &Decoder<'_>, node: &Node) -> Option<u64> {
+pub(super) fn memory(d: &Decoder<'_>, node: &Node) -> Option<u64> {
     let bytes = d.bytes(node, "memory")?;
     if bytes < LEAST_MEMORY {
         let hint = "a number without a unit counts bytes; write `64m` for 64 MiB";

@@ -6,10 +6,15 @@ use std::path::{Component, Path, PathBuf};
 use swarm_proto::spec::{Mount, MountSource, Tmpfs};
 
 use super::stack::Declared;
-use super::{Decoder, Fields, service};
+use super::{Decoder, Fields, container, service};
 use crate::keys::{BIND, MOUNT, MOUNT_TMPFS, MOUNT_VOLUME};
 use crate::tree::{At, Data, Node, shorten};
 use crate::units::parse_bytes;
+
+/// The highest permissions.
+const MOST_MODE: u32 = 0o7777;
+const TMPFS_OPTIONS: [&str; 12] =
+    ["size", "mode", "uid", "gid", "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev"];
 
 /// All mounts of a service in the order of the file, `tmpfs` last.
 pub(super) fn mounts(d: &Decoder<'_>, fields: &Fields<'_>, declared: &Declared<'_>) -> Vec<Mount> {
@@ -80,6 +85,7 @@ fn short(d: &Decoder<'_>, at: At, text: &str, declared: &Declared<'_>) -> Option
     let source = match source {
         None => MountSource::Anonymous,
         Some(source) if source.starts_with(['.', '/', '~']) => {
+            container::check_template(d, at, source);
             MountSource::Bind { path: host_path(d, source) }
         }
         Some(source) => named(d, at, source, no_copy, declared)?,
@@ -151,46 +157,92 @@ fn bind_source(d: &Decoder<'_>, node: &Node, fields: &Fields<'_>) -> Option<Moun
         d.problems.error_hint(node.at, "a bind mount needs `source`", hint);
         return None;
     };
-    Some(MountSource::Bind { path: host_path(d, d.text(source, "source")?) })
+    let text = d.text(source, "source")?;
+    container::check_template(d, source.at, text);
+    Some(MountSource::Bind { path: host_path(d, text) })
 }
 
 fn tmpfs_source(d: &Decoder<'_>, fields: &Fields<'_>) -> Option<MountSource> {
     if let Some(node) = fields.get("source") {
         d.problems.error_hint(node.at, "a tmpfs has no `source`", "remove it");
     }
-    let Some(node) = fields.get("tmpfs") else { return Some(MountSource::Tmpfs(Tmpfs::default())) };
+    let Some(node) = fields.get("tmpfs") else {
+        return Some(MountSource::Tmpfs(Tmpfs::default()));
+    };
     let options = d.fields(node, "`tmpfs`", &MOUNT_TMPFS)?;
     let size = options.get("size").and_then(|node| d.bytes(node, "size"));
-    Some(MountSource::Tmpfs(Tmpfs { size, ..Tmpfs::default() }))
+    let mode = options.get("mode").and_then(|node| file_mode(d, node, "mode"));
+    Some(MountSource::Tmpfs(Tmpfs { size, mode, ..Tmpfs::default() }))
 }
 
-/// Service-level `tmpfs`: `/run` or `/run:size=64m`.
+/// Permissions: octal in quotes or after a zero (`"1777"`, `0o1777`, `01777`), else the number that stands there.
+fn file_mode(d: &Decoder<'_>, node: &Node, name: &str) -> Option<u32> {
+    let found = match &node.data {
+        Data::Scalar { text, plain } => match text.strip_prefix("0o") {
+            Some(digits) => octal(digits),
+            None if !plain || text.starts_with('0') => octal(text),
+            None => text.parse().ok().filter(|mode| *mode <= MOST_MODE),
+        },
+        _ => None,
+    };
+    if found.is_none() {
+        d.expected(node, name, "permissions such as `0o1777`", "");
+    }
+    found
+}
+
+fn octal(digits: &str) -> Option<u32> {
+    let plain = digits.bytes().all(|c| c.is_ascii_digit());
+    u32::from_str_radix(digits, 8).ok().filter(|mode| plain && *mode <= MOST_MODE)
+}
+
+/// Service-level `tmpfs`: `/run` or `/run:size=64m,mode=0750,uid=1000`.
 fn tmpfs(d: &Decoder<'_>, at: At, text: &str) -> Option<Mount> {
     let (path, options) = text.split_once(':').unwrap_or((text, ""));
-    let (mut size, mut read_only) = (None, false);
+    let (mut tmpfs, mut read_only) = (Tmpfs::default(), false);
     for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option.split_once('=').unwrap_or((option, "")) {
-            ("size", value) => {
-                size = parse_bytes(value);
-                if size.is_none() {
-                    let message = format!("`{}` is not a size", shorten(value));
-                    d.problems.error_hint(at, message, "write it as `size=64m`");
-                }
-            }
-            ("ro", "") => read_only = true,
-            // What every tmpfs has here, as in Docker.
-            ("rw" | "noexec" | "nosuid" | "nodev", "") => {}
-            (name @ ("mode" | "uid" | "gid" | "exec" | "suid" | "dev"), _) => d.later(at, name, ""),
-            (name, _) => {
-                let node = Node { at, data: Data::Scalar { text: name.to_owned(), plain: false } };
-                let message = format!("tmpfs option `{}` is unknown", shorten(name));
-                service::unknown_word(d, &node, message, ["size", "ro", "rw"]);
-            }
+        match option {
+            "ro" => read_only = true,
+            "rw" => read_only = false,
+            "exec" => tmpfs.executable = None,
+            "noexec" => tmpfs.executable = Some(false),
+            "suid" => tmpfs.set_user_id = true,
+            "nosuid" => tmpfs.set_user_id = false,
+            "dev" => tmpfs.devices = true,
+            "nodev" => tmpfs.devices = false,
+            _ => tmpfs_value(d, at, option, &mut tmpfs),
         }
     }
     let target = target_path(d, at, path)?;
-    let source = MountSource::Tmpfs(Tmpfs { size, ..Tmpfs::default() });
-    Some(Mount { target, source, read_only })
+    Some(Mount { target, source: MountSource::Tmpfs(tmpfs), read_only })
+}
+
+/// An option of a tmpfs with a value.
+fn tmpfs_value(d: &Decoder<'_>, at: At, option: &str, tmpfs: &mut Tmpfs) {
+    let (name, value) = option.split_once('=').unwrap_or((option, ""));
+    let known = match name {
+        "size" => put(&mut tmpfs.size, parse_bytes(value)),
+        "mode" => put(&mut tmpfs.mode, octal(value)),
+        "uid" => put(&mut tmpfs.uid, value.parse().ok()),
+        "gid" => put(&mut tmpfs.gid, value.parse().ok()),
+        _ => {
+            let node = Node { at, data: Data::Scalar { text: name.to_owned(), plain: false } };
+            let message = format!("tmpfs option `{}` is unknown", shorten(name));
+            service::unknown_word(d, &node, message, TMPFS_OPTIONS);
+            return;
+        }
+    };
+    if !known {
+        let message = format!("`{}` does not fit the tmpfs option `{name}`", shorten(value));
+        let hint = "write it as `size=64m`, `mode=1777`, `uid=1000` or `gid=1000`";
+        d.problems.error_hint(at, message, hint);
+    }
+}
+
+/// Puts a value in its place; whether there was one.
+fn put<T>(place: &mut Option<T>, value: Option<T>) -> bool {
+    *place = value;
+    place.is_some()
 }
 
 fn named(
@@ -200,6 +252,11 @@ fn named(
     no_copy: bool,
     declared: &Declared<'_>,
 ) -> Option<MountSource> {
+    if container::is_template(name) {
+        let hint = "a template may stand in the path of a host's folder, and in `target`";
+        d.later(at, "a template in a volume's name", hint);
+        return None;
+    }
     if declared.volumes.contains_key(name) {
         return Some(MountSource::Volume { volume: name.to_owned(), no_copy });
     }
@@ -216,6 +273,7 @@ fn named(
 
 /// An absolute path in the container, without `.`, `..` and double slashes.
 fn target_path(d: &Decoder<'_>, at: At, text: &str) -> Option<String> {
+    container::check_template(d, at, text);
     let path = clean(Path::new(text));
     if !text.starts_with('/') || path == Path::new("/") {
         let message = format!("`{}` is not an absolute path in the container", shorten(text));

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use swarm_proto::spec::{NetworkAttachmentSpec, NetworkSpec, ServiceSpec};
 
 use super::stack::{Declared, check_key, object_name};
-use super::{Decoder, is_name};
+use super::{Decoder, Fields, is_name};
 use crate::keys::{IPAM, IPAM_CONFIG, NETWORK, NETWORK_ATTACHMENT, X_SWARM_NETWORK};
 use crate::tree::{At, Data, Key, Node, shorten};
 
@@ -107,8 +107,27 @@ fn subnet(text: &str) -> Result<(Ipv4Addr, u8), String> {
     }
 }
 
-/// The networks that a service joins: those it names, else the default one.
+/// The networks that a service joins: those it names, else the default one. On each it is found by its `container_name`
+/// too.
 pub(super) fn attachments(
+    d: &Decoder<'_>,
+    fields: &Fields<'_>,
+    declared: &Declared<'_>,
+) -> Vec<NetworkAttachmentSpec> {
+    let mut found = named_networks(d, fields.get("networks"), declared);
+    let name = fields.get("container_name");
+    if let Some(name) = name.and_then(|node| name_on_network(d, node, "container_name")) {
+        for attachment in &mut found {
+            if !attachment.aliases.contains(&name) {
+                attachment.aliases.push(name.clone());
+                attachment.aliases.sort();
+            }
+        }
+    }
+    found
+}
+
+fn named_networks(
     d: &Decoder<'_>,
     node: Option<&Node>,
     declared: &Declared<'_>,
@@ -169,16 +188,18 @@ fn aliases(d: &Decoder<'_>, network: &str, node: &Node) -> Vec<String> {
         return Vec::new();
     };
     let items = fields.get("aliases").and_then(|node| d.list(node, "aliases")).unwrap_or_default();
-    let mut aliases: BTreeSet<String> = BTreeSet::new();
-    for item in items {
-        let Some(alias) = d.scalar(item, "aliases") else { continue };
-        if is_name(alias) {
-            aliases.insert(alias.to_owned());
-        } else {
-            let message = format!("`{}` cannot be a name on a network", shorten(alias));
-            let hint = "a name is letters, digits, `-`, `_` and `.`, at most 63";
-            d.problems.error_hint(item.at, message, hint);
-        }
-    }
+    let aliases: BTreeSet<String> =
+        items.iter().filter_map(|item| name_on_network(d, item, "aliases")).collect();
     aliases.into_iter().collect()
+}
+
+fn name_on_network(d: &Decoder<'_>, node: &Node, key: &str) -> Option<String> {
+    let name = d.scalar(node, key)?;
+    if is_name(name) {
+        return Some(name.to_owned());
+    }
+    let message = format!("`{}` cannot be a name on a network", shorten(name));
+    let hint = "a name is letters, digits, `-`, `_` and `.`, at most 63";
+    d.problems.error_hint(node.at, message, hint);
+    None
 }

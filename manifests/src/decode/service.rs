@@ -1,13 +1,13 @@
 //! One service.
 
 use swarm_proto::spec::{
-    EndpointMode, PortMode, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec,
+    EndpointMode, NetworkMode, PortMode, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec,
     VolumeNodeLost,
 };
 
 use super::deploy::{self, Deploy, MOST_REPLICAS};
 use super::stack::Declared;
-use super::{Decoder, Fields, container, networks, ports};
+use super::{Decoder, Fields, container, dependencies, legacy, networks, ports};
 use crate::keys::{SERVICE, X_SWARM_SERVICE};
 use crate::tree::{Key, Node, shorten};
 
@@ -20,8 +20,13 @@ pub(super) fn service(
     let place = format!("service `{}`", shorten(&key.text));
     let fields = d.fields(node, &place, &SERVICE)?;
     warn_of_build(d, &fields);
-    let deploy = fields.get("deploy").and_then(|node| deploy::deploy(d, node)).unwrap_or_default();
+    let deploy = fields.get("deploy").and_then(|node| deploy::deploy(d, node));
+    let mut deploy = deploy.unwrap_or_default();
+    legacy::limits(d, &fields, &mut deploy.resources);
+    let platform = fields.get("platform").map(|node| legacy::platform(d, node));
+    deploy.placement.constraints.extend(platform.unwrap_or_default());
     let container = container::container(d, key, &fields, declared, deploy.resources.clone());
+    let of_host = container.as_ref().map(|container| container.sharing.network);
     let ports = fields.get("ports").map(|node| ports::ports(d, node)).unwrap_or_default();
     let endpoint_mode = deploy.endpoint_mode.unwrap_or_default();
     if endpoint_mode == EndpointMode::Dnsrr
@@ -34,7 +39,10 @@ pub(super) fn service(
     let volume_node_lost = fields.get("x-swarm").and_then(|node| x_swarm(d, node));
     Some(ServiceSpec {
         mode: mode(d, &fields, &deploy),
-        networks: networks::attachments(d, fields.get("networks"), declared),
+        networks: match of_host {
+            Some(NetworkMode::Host | NetworkMode::None) => Vec::new(),
+            Some(NetworkMode::Own) | None => networks::attachments(d, &fields, declared),
+        },
         ports,
         endpoint_mode,
         restart: restart(d, &fields, &deploy),
@@ -42,7 +50,11 @@ pub(super) fn service(
         volume_node_lost: volume_node_lost.unwrap_or_default(),
         placement: deploy.placement,
         labels: deploy.labels,
-        ..ServiceSpec::new(container?)
+        depends_on: fields
+            .get("depends_on")
+            .map(|node| dependencies::dependencies(d, node, &declared.services))
+            .unwrap_or_default(),
+        container: container?,
     })
 }
 

@@ -6,15 +6,16 @@ use swarm_proto::spec::{
     MountSource, PortMode, PortSpec, Protocol, ServiceSpec, StackSpec, VolumeSpec,
 };
 
-use super::{Decoder, is_name, networks, service};
+use super::{Decoder, dependencies, is_name, networks, service};
 use crate::keys::{STACK, VOLUME, X_SWARM_STACK, X_SWARM_VOLUME};
 use crate::tree::{At, Key, Node, shorten};
 
 /// More would not fit into the cluster's state as one stack.
 const MOST_SERVICES: usize = 1000;
 
-/// Which networks and volumes the file declares, and where.
+/// What the file declares: services by name, networks and volumes with their places.
 pub(super) struct Declared<'n> {
+    pub(super) services: Vec<&'n str>,
     pub(super) networks: BTreeMap<&'n str, At>,
     pub(super) volumes: BTreeMap<&'n str, At>,
 }
@@ -34,12 +35,13 @@ pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<
     let (networks, volumes) = (pairs("networks"), pairs("volumes"));
     let places =
         |pairs: &'_ [(Key, Node)]| -> Vec<At> { pairs.iter().map(|(key, _)| key.at).collect() };
+    let services = pairs("services");
     let declared = Declared {
+        services: services.iter().map(|(key, _)| key.text.as_str()).collect(),
         networks: networks.iter().map(|(key, _)| key.text.as_str()).zip(places(networks)).collect(),
         volumes: volumes.iter().map(|(key, _)| key.text.as_str()).zip(places(volumes)).collect(),
     };
     let mut stack = StackSpec { name: stack_name(d, &fields, name), ..StackSpec::default() };
-    let services = pairs("services");
     if services.is_empty() {
         let hint = "write the services below `services:`, each with an `image`";
         d.problems.error_hint(
@@ -59,6 +61,7 @@ pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<
         }
     }
     check_ports(d, services, &stack.services);
+    dependencies::check_cycles(d, services, &stack.services);
     stack.networks = networks::networks(d, networks, &stack.services);
     stack.volumes = self::volumes(d, volumes, &stack.services);
     let names = stack.networks.iter().map(|(key, spec)| (key.as_str(), spec.name.as_deref()));

@@ -1,4 +1,4 @@
-//! What a service is given: ports, networks, mounts, secrets and configs, in their long forms.
+//! What a service is given: ports, networks, mounts, secrets and configs, in their long forms, devices and a log.
 
 use super::{Level, Shape, TEXT_MAP, TEXTS, adapted, hint, honoured, inner, later};
 
@@ -86,7 +86,7 @@ pub(crate) static BIND: Level = Level {
 pub(crate) static MOUNT_TMPFS: Level = Level {
     keys: &[
         honoured("size", "3.6", Shape::Bytes, &["64m", "67108864"]),
-        later("mode", "spec", Shape::Integer, &["0o700"], ""),
+        honoured("mode", "spec", Shape::Integer, &["0o700", "448"]),
     ],
 };
 
@@ -107,5 +107,28 @@ pub(crate) static ULIMIT: Level = Level {
     keys: &[
         honoured("soft", "3.0", Shape::Integer, &["20000"]),
         honoured("hard", "3.0", Shape::Integer, &["40000"]),
+    ],
+};
+
+pub(crate) static DEVICE: Level = Level {
+    keys: &[
+        honoured("source", "spec", Shape::Text, &["/dev/fuse"]),
+        honoured("target", "spec", Shape::Text, &["/dev/f"]),
+        honoured("permissions", "spec", Shape::Text, &["rw"]),
+    ],
+};
+
+pub(crate) static LOGGING: Level = Level {
+    keys: &[
+        honoured(
+            "driver",
+            "3.0",
+            Shape::Words(&["local", "json-file", "none", "journald", "syslog"]),
+            &["none", "journald", "syslog"],
+        )
+        .meaning(
+            "`json-file` is as `local`; what goes elsewhere is also kept for `swarmctl logs`.",
+        ),
+        honoured("options", "3.0", TEXT_MAP, &["{max-size: 1m, max-file: \"3\"}"]),
     ],
 };

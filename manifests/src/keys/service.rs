@@ -1,12 +1,13 @@
 //! A service.
 
-use super::attachment::{GRANT, MOUNT, NETWORK_ATTACHMENT, PORT, ULIMIT};
+use super::attachment::{DEVICE, GRANT, LOGGING, MOUNT, NETWORK_ATTACHMENT, PORT, ULIMIT};
 use super::deploy::{DEPLOY, DEVICE_REQUEST, WATCH};
 use super::{
     Level, ONE_OR_MORE, Shape, TEXT_MAP, TEXTS, adapted, hint, honoured, inner, later, never,
 };
 
 const CPUS: &str = "use `deploy.resources.limits.cpus`";
+const LIMIT: &str = "As the limit below `deploy.resources`, with which it must agree.";
 /// A program and its arguments: one text, or a list.
 const WORDS: Shape = ONE_OR_MORE;
 const ENV_FILES: Shape = Shape::Either(&[
@@ -30,12 +31,18 @@ pub(crate) static SERVICE: Level = Level {
         honoured(
             "pull_policy",
             "spec",
-            Shape::Words(&["missing", "if_not_present", "never"]),
-            &["never"],
+            Shape::Words(&["missing", "if_not_present", "always", "never"]),
+            &["never", "always"],
         )
         .meaning("Each deploy asks the registry what a tag stands for, and every host runs that."),
         later("pull_refresh_after", "spec", Shape::Duration, &["24h"], ""),
-        later("platform", "spec", Shape::Text, &["linux/amd64"], ""),
+        adapted(
+            "platform",
+            "spec",
+            Shape::Text,
+            &["linux/amd64"],
+            "as constraints on `node.platform.os` and `node.platform.arch`",
+        ),
         honoured("command", "3.0", WORDS, &["serve --port 80", "[serve, --port, \"80\"]"]).meaning(
             "Words are split as a shell does; Swarm drops every backslash in double quotes.",
         ),
@@ -52,22 +59,25 @@ pub(crate) static SERVICE: Level = Level {
         honoured("working_dir", "3.0", Shape::Text, &["/srv"]),
         honoured("init", "3.7", Shape::Flag, &["true"]),
         honoured("tty", "3.0", Shape::Flag, &["true"]),
-        later("stdin_open", "3.0", Shape::Flag, &["true"], ""),
+        honoured("stdin_open", "3.0", Shape::Flag, &["true"]),
         honoured("stop_signal", "3.0", Shape::Text, &["SIGINT"]),
         honoured("stop_grace_period", "3.0", Shape::Duration, &["1m30s"]),
         // Names.
-        honoured("hostname", "3.0", Shape::Text, &["web"]),
-        later("domainname", "3.0", Shape::Text, &["example.org"], ""),
+        honoured("hostname", "3.0", Shape::Text, &["web", "\"web-{{.Task.Slot}}\""])
+            .meaning("Swarm's templates, here as in `environment` and in paths of `volumes`."),
+        honoured("domainname", "3.0", Shape::Text, &["example.org"])
+            .meaning("The specification's: Swarm passes it over with a warning."),
         honoured("labels", "3.0", Shape::Pairs, &["{tier: front}", "[tier=front]"]),
         later("label_file", "spec", ONE_OR_MORE, &["web.labels"], ""),
-        later("annotations", "spec", Shape::Pairs, &["{a: b}"], ""),
-        hint(
+        honoured("annotations", "spec", Shape::Pairs, &["{a: b}", "[a=b]"]),
+        adapted(
             "container_name",
             "3.0",
             Shape::Text,
-            &["web"],
-            "containers are named after their task",
-        ),
+            &["db.internal"],
+            "as an alias on each network of the service: containers are named after their task",
+        )
+        .meaning("The specification's name on the networks; Swarm passes it over with a warning."),
         // How many, where, and when.
         honoured("deploy", "3.0", Shape::Mapping(&DEPLOY), &[]),
         adapted("scale", "spec", Shape::Integer, &["2"], "as `deploy.replicas`"),
@@ -79,14 +89,16 @@ pub(crate) static SERVICE: Level = Level {
             "as `deploy.restart_policy`, which goes first",
         )
         .meaning("Swarm's delay of five seconds; `no` is `condition: none`, where Swarm has `any`."),
-        later(
+        honoured(
             "depends_on",
             "3.0",
             Shape::Either(&[TEXTS, Shape::Named(&Shape::Mapping(&DEPENDENCY))]),
             &["[db]", "{db: {condition: service_started}}"],
-            "remove it: services start together, and what fails early is restarted",
         )
-        .meaning("Swarm passes it over without a word."),
+        .meaning(
+            "The specification's, which Swarm passes over: a service's first tasks wait until a task of the other has \
+             started.",
+        ),
         later("healthcheck", "3.0", Shape::Mapping(&HEALTHCHECK), &["{test: [CMD, check]}"], ""),
         later("profiles", "spec", TEXTS, &["[debug]"], ""),
         later(
@@ -126,11 +138,18 @@ pub(crate) static SERVICE: Level = Level {
             Shape::Either(&[TEXTS, Shape::Named(&Shape::Mapping(&NETWORK_ATTACHMENT))]),
             &["[front]", "{front: null}"],
         ),
-        later("network_mode", "3.0", Shape::Text, &["host"], "use `networks`"),
-        honoured("extra_hosts", "3.0", Shape::Pairs, &["{db: 10.0.0.5}", "[\"db:10.0.0.5\"]"]),
-        later("dns", "3.0", ONE_OR_MORE, &["10.0.0.53", "[10.0.0.53]"], ""),
-        later("dns_opt", "spec", TEXTS, &["[\"ndots:2\"]"], ""),
-        later("dns_search", "3.0", ONE_OR_MORE, &["example.org", "[example.org]"], ""),
+        honoured("network_mode", "3.0", Shape::Text, &["host", "none"])
+            .meaning("The specification's: Swarm passes it over with a warning."),
+        honoured(
+            "extra_hosts",
+            "3.0",
+            Shape::Either(&[Shape::Pairs, Shape::Named(&TEXTS)]),
+            &["{db: 10.0.0.5}", "[\"db:10.0.0.5\", \"db=fd00::5\"]", "{db: [10.0.0.5, \"fd00::5\"]}"],
+        ),
+        honoured("dns", "3.0", ONE_OR_MORE, &["10.0.0.53", "[10.0.0.53, \"fd00::53\"]"])
+            .meaning("What is no address is an error, where Swarm passes it over."),
+        honoured("dns_opt", "spec", TEXTS, &["[\"ndots:2\"]"]),
+        honoured("dns_search", "3.0", ONE_OR_MORE, &["example.org", "[example.org]"]),
         never("links", "3.0", TEXTS, &["[db]"], [
             "services of a network find each other by name",
             "remove it, or give the other service an alias",
@@ -147,19 +166,28 @@ pub(crate) static SERVICE: Level = Level {
             Shape::List(&Shape::Either(&[Shape::Text, Shape::Mapping(&MOUNT)])),
             &["[\"data:/data:ro\"]", "[/cache]"],
         ),
-        honoured("tmpfs", "3.0", ONE_OR_MORE, &["/run", "[\"/run:size=64m\"]"])
-            .meaning("The specification's: Swarm reads it and passes it over without a word."),
+        honoured(
+            "tmpfs",
+            "3.0",
+            ONE_OR_MORE,
+            &["/run", "[\"/run:size=64m\"]", "\"/run:noexec,mode=0750,uid=5,gid=6\""],
+        )
+        .meaning(
+            "The specification's, which Swarm passes over without a word. Programs in it may be run unless `noexec` \
+             is said.",
+        ),
         later("configs", "3.3", GRANTS, &["[page]", "[{source: page}]"], ""),
         later("secrets", "3.1", GRANTS, &["[key]", "[{source: key}]"], ""),
         honoured("read_only", "3.0", Shape::Flag, &["true"]),
-        later("shm_size", "3.0", Shape::Bytes, &["64m"], "use a `tmpfs` volume at `/dev/shm`"),
-        later(
+        honoured("shm_size", "3.0", Shape::Bytes, &["128m"])
+            .meaning("The specification's: Swarm passes it over with a warning."),
+        honoured(
             "devices",
             "3.0",
             Shape::List(&Shape::Either(&[Shape::Text, Shape::Mapping(&DEVICE)])),
-            &["[/dev/fuse]", "[{source: /dev/fuse}]"],
-            "",
-        ),
+            &["[/dev/fuse]", "[\"/dev/fuse:/dev/f:rw\"]", "[{source: /dev/fuse}]"],
+        )
+        .meaning("The specification's: Swarm passes it over with a warning."),
         later("storage_opt", "spec", TEXT_MAP, &["{size: 1G}"], ""),
         never("volumes_from", "spec", TEXTS, &["[db]"], [
             "the other container may be on another host",
@@ -174,7 +202,16 @@ pub(crate) static SERVICE: Level = Level {
         honoured("cap_drop", "3.0", TEXTS, &["[ALL]"]),
         honoured("privileged", "3.0", Shape::Flag, &["true"])
             .meaning("The specification's: Swarm passes it over with a warning."),
-        later("security_opt", "3.0", TEXTS, &["[\"no-new-privileges:true\"]"], ""),
+        honoured(
+            "security_opt",
+            "3.0",
+            TEXTS,
+            &["[\"no-new-privileges:false\"]", "[\"seccomp=unconfined\", systempaths=unconfined]"],
+        )
+        .meaning(
+            "The specification's: Swarm passes it over with a warning. Set-user-id programs gain nothing here unless \
+             `no-new-privileges:false` is said.",
+        ),
         honoured(
             "sysctls",
             "3.0",
@@ -187,24 +224,32 @@ pub(crate) static SERVICE: Level = Level {
             Shape::Named(&Shape::Either(&[Shape::Integer, Shape::Mapping(&ULIMIT)])),
             &["{nproc: 1000}", "{nofile: {soft: 20000, hard: 40000}}"],
         ),
-        later("group_add", "3.13", TEXTS, &["[audio]"], ""),
-        later("pid", "3.0", Shape::Text, &["host"], ""),
-        later("ipc", "3.0", Shape::Text, &["host"], ""),
-        later("uts", "spec", Shape::Text, &["host"], ""),
-        later("userns_mode", "3.0", Shape::Text, &["host"], ""),
-        later("cgroup", "spec", Shape::Words(&["host", "private"]), &["host"], ""),
-        later("cgroupns_mode", "3.9", Shape::Text, &["host"], ""),
+        honoured("group_add", "3.13", TEXTS, &["[audio, 1001]"]),
+        honoured("pid", "3.0", Shape::Text, &["host"])
+            .meaning("The specification's: Swarm passes it over with a warning."),
+        honoured("ipc", "3.0", Shape::Text, &["host", "none"])
+            .meaning("The specification's: Swarm passes it over with a warning."),
+        honoured("uts", "spec", Shape::Text, &["host"]),
+        adapted(
+            "userns_mode",
+            "3.0",
+            Shape::Words(&["host"]),
+            &["host"],
+            "only `host`, which is so for every container",
+        ),
+        honoured("cgroup", "spec", Shape::Words(&["host", "private"]), &["host"]),
+        honoured("cgroupns_mode", "3.9", Shape::Words(&["host", "private"]), &["host"]),
         later("cgroup_parent", "3.0", Shape::Text, &["m-executor"], ""),
-        later("device_cgroup_rules", "spec", TEXTS, &["[\"c 1:3 mr\"]"], ""),
+        honoured("device_cgroup_rules", "spec", TEXTS, &["[\"c 1:3 mr\"]", "[\"a *:* rwm\"]"]),
         never("runtime", "spec", Shape::Text, &["runc"], [
             "containers run with this project's own runtime",
             "",
         ]),
-        later("cpus", "spec", Shape::Number, &["0.5"], CPUS),
+        honoured("cpus", "spec", Shape::Number, &["0.5"]).meaning(LIMIT),
         never("cpu_count", "spec", Shape::Integer, &["2"], ["it is for Windows", CPUS]),
         never("cpu_percent", "spec", Shape::Integer, &["50"], ["it is for Windows", CPUS]),
-        later("cpu_period", "spec", Shape::Integer, &["100000"], CPUS),
-        later("cpu_quota", "spec", Shape::Integer, &["50000"], CPUS),
+        honoured("cpu_period", "spec", Shape::Integer, &["50000"]),
+        honoured("cpu_quota", "spec", Shape::Integer, &["50000"]),
         never("cpu_rt_period", "spec", Shape::Duration, &["400ms"], [
             "control groups of version 2 have no real-time share",
             "",
@@ -213,30 +258,30 @@ pub(crate) static SERVICE: Level = Level {
             "control groups of version 2 have no real-time share",
             "",
         ]),
-        later(
-            "cpu_shares",
+        honoured("cpu_shares", "spec", Shape::Integer, &["512"]),
+        honoured("cpuset", "spec", Shape::Text, &["0-1"]),
+        honoured("mem_limit", "spec", Shape::Bytes, &["64m"]).meaning(LIMIT),
+        honoured("mem_reservation", "spec", Shape::Bytes, &["32m"]).meaning(
+            "The specification's, and set aside by the scheduler as `deploy.resources.reservations.memory`.",
+        ),
+        adapted(
+            "mem_swappiness",
             "spec",
             Shape::Integer,
-            &["512"],
-            "use `deploy.resources.reservations.cpus`",
+            &["10"],
+            "only where hosts have control groups of version 1",
         ),
-        later("cpuset", "spec", Shape::Text, &["0-1"], ""),
-        later("mem_limit", "spec", Shape::Bytes, &["64m"], "use `deploy.resources.limits.memory`"),
-        later(
-            "mem_reservation",
+        honoured("memswap_limit", "spec", Shape::Bytes, &["128m"])
+            .meaning("The specification's; without it a container with a limit has no swap."),
+        honoured("pids_limit", "spec", Shape::Integer, &["100"]).meaning(LIMIT),
+        adapted(
+            "oom_kill_disable",
             "spec",
-            Shape::Bytes,
-            &["32m"],
-            "use `deploy.resources.reservations.memory`",
+            Shape::Flag,
+            &["true"],
+            "only where hosts have control groups of version 1",
         ),
-        never("mem_swappiness", "spec", Shape::Integer, &["10"], [
-            "control groups of version 2 cannot say how much is swapped",
-            "",
-        ]),
-        later("memswap_limit", "spec", Shape::Bytes, &["128m"], ""),
-        later("pids_limit", "spec", Shape::Integer, &["100"], "use `deploy.resources.limits.pids`"),
-        later("oom_kill_disable", "spec", Shape::Flag, &["true"], ""),
-        later("oom_score_adj", "3.13", Shape::Integer, &["500"], ""),
+        honoured("oom_score_adj", "3.13", Shape::Integer, &["500"]),
         later("blkio_config", "spec", Shape::Mapping(&BLKIO_CONFIG), &["{weight: 300}"], ""),
         later(
             "gpus",
@@ -246,7 +291,7 @@ pub(crate) static SERVICE: Level = Level {
             "",
         ),
         // What it says.
-        later("logging", "3.0", Shape::Mapping(&LOGGING), &["{driver: local}"], ""),
+        honoured("logging", "3.0", Shape::Mapping(&LOGGING), &[]),
         hint("attach", "spec", Shape::Flag, &["true"], "use `swarmctl logs -f`"),
         // What belongs to other systems.
         never("credential_spec", "3.3", Shape::Mapping(&CREDENTIAL_SPEC), &["{file: a.json}"], [
@@ -291,15 +336,12 @@ pub(crate) static X_SWARM_SERVICE: Level = Level {
     )],
 };
 
-static DEPENDENCY: Level = Level {
+pub(crate) static DEPENDENCY: Level = Level {
     keys: &[
-        inner(
-            "condition",
-            "spec",
-            Shape::Words(&["service_started", "service_healthy", "service_completed_successfully"]),
-        ),
-        inner("restart", "spec", Shape::Flag),
-        inner("required", "spec", Shape::Flag),
+        honoured("condition", "spec", Shape::Words(&["service_started"]), &["service_started"])
+            .meaning("`service_healthy` and `service_completed_successfully` are refused."),
+        adapted("restart", "spec", Shape::Flag, &["false"], "only `false`"),
+        honoured("required", "spec", Shape::Flag, &["false"]),
     ],
 };
 
@@ -332,14 +374,6 @@ pub(super) static HOOK: Level = Level {
 static DEVELOP: Level =
     Level { keys: &[inner("watch", "spec", Shape::List(&Shape::Mapping(&WATCH)))] };
 
-static DEVICE: Level = Level {
-    keys: &[
-        inner("source", "spec", Shape::Text),
-        inner("target", "spec", Shape::Text),
-        inner("permissions", "spec", Shape::Text),
-    ],
-};
-
 static BLKIO_CONFIG: Level = Level {
     keys: &[
         inner("weight", "spec", Shape::Integer),
@@ -356,9 +390,6 @@ static BLKIO_WEIGHT: Level =
 
 static BLKIO_RATE: Level =
     Level { keys: &[inner("path", "spec", Shape::Text), inner("rate", "spec", Shape::Bytes)] };
-
-static LOGGING: Level =
-    Level { keys: &[inner("driver", "3.0", Shape::Text), inner("options", "3.0", TEXT_MAP)] };
 
 static CREDENTIAL_SPEC: Level = Level {
     keys: &[

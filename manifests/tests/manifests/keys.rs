@@ -36,7 +36,12 @@ fn beside(above: &str, path: &str) -> Vec<(&'static str, &'static str)> {
             ("networks", "{front: }"),
             ("volumes", "{data: }"),
         ],
+        "services" if path.contains("depends_on") => vec![("db", "{image: db}")],
+        "services.*" if path.contains("memswap_limit") => {
+            vec![("image", "web"), ("mem_limit", "64m")]
+        }
         "services.*" => vec![("image", "web")],
+        "services.*.devices[]" => vec![("source", "/dev/null")],
         "services.*.ports[]" => vec![("target", "80")],
         "services.*.volumes[]" if path.contains(".bind") => {
             vec![("type", "bind"), ("source", "/a"), ("target", "/b")]
@@ -56,6 +61,7 @@ fn named(above: &str) -> &'static str {
         "networks" | "services.*.networks" => "front",
         "volumes" => "data",
         "services.*.ulimits" => "nofile",
+        "services.*.depends_on" => "db",
         _ => "web",
     }
 }

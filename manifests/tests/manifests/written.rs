@@ -155,16 +155,79 @@ proptest! {
         objects in prop::sample::subsequence(OBJECTS.to_vec(), 0..OBJECTS.len()),
     ) {
         let text = format!(
-            "name: a\nservices: {{web: {{image: a, {} deploy: {{{}}}}}}}\nnetworks: {{front: {{{}}}}}\nvolumes: {{data: {{{}}}}}",
+            "name: a\nservices: {{db: {{image: a}}, web: {{image: a, {} deploy: {{{}}}}}}}\nnetworks: {{front: {{{}}}}}\nvolumes: {{data: {{{}}}}}",
             parts.concat(), deploy.join(", "), objects.join(", "),
             objects.iter().filter(|object| !object.contains("ipam") && !object.contains("internal"))
                 .copied().collect::<Vec<_>>().join(", "),
         );
         assert_read_again(&read_text(&text));
     }
+
+    #[test]
+    fn any_parts_of_a_container(
+        parts in prop::sample::subsequence(CONTAINER.to_vec(), 0..CONTAINER.len()),
+        shared in prop::sample::select(SHARED.to_vec()),
+        logging in prop::sample::select(LOGGING.to_vec()),
+        tmpfs in prop::sample::subsequence(TMPFS.to_vec(), 0..TMPFS.len()),
+    ) {
+        let text = format!(
+            "name: a\nservices: {{web: {{image: a, {}{shared}{logging}tmpfs: [{}]}}}}",
+            parts.concat(), tmpfs.join(", "),
+        );
+        assert_read_again(&read_text(&text));
+    }
 }
 
-const PARTS: [&str; 24] = [
+const CONTAINER: [&str; 20] = [
+    "stdin_open: true, ",
+    "group_add: [audio, 1001], ",
+    "oom_score_adj: -5, ",
+    "dns: [10.0.0.53, \"fd00::1\"], ",
+    "dns_search: ., ",
+    "dns_opt: [\"ndots:3\", rotate], ",
+    "extra_hosts: {a: [10.0.0.5, \"fd00::5\"], b: \"fd00::6\"}, ",
+    "devices: [/dev/null, \"/dev/zero:/dev/z:r\"], ",
+    "device_cgroup_rules: [\"c 1:* rwm\", \"a *:* m\"], ",
+    "annotations: [a=b], ",
+    "mem_limit: 64m, memswap_limit: 80m, ",
+    "mem_reservation: 32m, ",
+    "mem_swappiness: 0, ",
+    "oom_kill_disable: true, ",
+    "cpu_shares: 512, ",
+    "cpu_quota: 20000, cpu_period: 10000, ",
+    "cpuset: 0-1, ",
+    "pids_limit: 9, ",
+    "security_opt: [\"no-new-privileges:false\", \"seccomp={\\\"defaultAction\\\": \\\"SCMP_ACT_ALLOW\\\"}\"], ",
+    "platform: linux/arm64, ",
+];
+
+const SHARED: [&str; 7] = [
+    "network_mode: host, hostname: \"{{.Node.Hostname}}-$$\", ",
+    "network_mode: none, pid: host, shm_size: 1m, ",
+    "ipc: host, uts: host, ",
+    "ipc: none, cgroup: host, domainname: example.org, ",
+    "container_name: one.two, ",
+    "networks: {default: {aliases: [x, a]}}, container_name: m, ",
+    "",
+];
+
+const LOGGING: [&str; 5] = [
+    "logging: {driver: none}, ",
+    "logging: {driver: journald, options: {tag: \"{{.Name}}\", labels: \"a, b\", env: C}}, ",
+    "logging: {driver: syslog, options: {syslog-address: \"udp://h\", syslog-facility: local3, syslog-format: rfc5424}}, ",
+    "logging: {options: {max-size: -1, max-file: 7}}, ",
+    "logging: {}, ",
+];
+
+const TMPFS: [&str; 5] = [
+    "/a",
+    "\"/b:size=1m,mode=750\"",
+    "\"/c:uid=5,gid=6,noexec,suid,dev\"",
+    "\"/d:ro,size=2m\"",
+    "/e",
+];
+
+const PARTS: [&str; 25] = [
     "command: a b, ",
     "entrypoint: [], ",
     "environment: [A=1, B, C=$$x], ",
@@ -189,6 +252,7 @@ const PARTS: [&str; 24] = [
     "networks: {front: {aliases: [www]}, default: }, ",
     "pull_policy: never, ",
     "x-swarm: {volume-node-lost: start-empty}, ",
+    "depends_on: [db], ",
 ];
 
 const DEPLOY: [&str; 8] = [

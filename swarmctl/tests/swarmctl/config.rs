@@ -10,7 +10,7 @@ name: shop
 services:
   web:
     image: nginx:${TAG:-1.27}
-    container_name: front
+    expose: [\"80\"]
     scale: 2
     ports: [\"8080:80\"]
     volumes: [\"data:/data\"]
