@@ -8,6 +8,7 @@ mod counter;
 mod doctor;
 mod exec;
 mod faults;
+mod keys;
 mod lab;
 mod leftovers;
 mod linearizability;
