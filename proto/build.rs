@@ -8,16 +8,22 @@ use std::{env, fs};
 use protox::prost_reflect::prost_types::{DescriptorProto, FileDescriptorSet, MessageOptions};
 
 /// Messages whose fields no Debug output may show; `wire` writes theirs by hand.
-const SECRET: [&str; 11] = [
+const SECRET: [&str; 17] = [
+    ".swarm.v1.AddContentPart",
+    ".swarm.v1.AddContentRequest",
     ".swarm.v1.AuthorityWish",
     ".swarm.v1.Backup",
     ".swarm.v1.BackupPiece",
     ".swarm.v1.ClientBundle",
     ".swarm.v1.Cluster",
+    ".swarm.v1.Content",
+    ".swarm.v1.ForwardRequest",
+    ".swarm.v1.GetConfigResponse",
     ".swarm.v1.JoinClusterRequest",
     ".swarm.v1.JoinTokens",
     ".swarm.v1.LockWish",
     ".swarm.v1.SetLockResponse",
+    ".swarm.v1.StoredContent",
     ".swarm.v1.TokensWish",
     ".swarm.v1.UnlockRequest",
 ];

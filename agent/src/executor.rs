@@ -10,6 +10,7 @@ mod capability;
 mod container;
 mod device;
 mod error;
+mod files;
 mod host;
 mod inspect;
 mod limit;

@@ -4,6 +4,7 @@ pub mod board;
 pub mod cli;
 mod clock;
 pub mod config;
+mod content;
 pub mod controllers;
 pub mod description;
 mod durable;

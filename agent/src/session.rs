@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use swarm_proto::assignment::AssignmentDiff;
-use swarm_proto::convert::ConvertError;
+use swarm_proto::convert::{ConvertError, Fields};
 use swarm_proto::failure::sentence;
 use swarm_proto::object::Incarnation;
 use swarm_proto::transport::{
@@ -28,6 +28,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 
 use crate::board::Board;
+use crate::content::DamagedContent;
 use crate::controllers::Controllers;
 use crate::description::Describer;
 use crate::executor::Executor;
@@ -82,6 +83,8 @@ enum SessionError {
     Unexpected(&'static str),
     #[error(transparent)]
     Journal(#[from] JournalError),
+    #[error(transparent)]
+    Content(#[from] DamagedContent),
     #[error(transparent)]
     Incarnation(#[from] IncarnationError),
     #[error("the stream to the controller is stuck")]
@@ -376,6 +379,11 @@ impl Open<'_> {
                 self.sessions.controllers.set(&alive.controller_nodes);
                 self.sessions.tls.want_roots(&alive.roots);
                 Ok(())
+            }
+            Heard::Content(mut content) => {
+                let id = Fields("Content").required("content", content.content.take())?;
+                let bytes = std::mem::take(&mut content.data).into();
+                Ok(self.sessions.executor.assigned().contents().put(id, bytes)?)
             }
             Heard::Assignments(assignments) => {
                 let expected = self.sequence + 1;

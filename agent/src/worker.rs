@@ -257,6 +257,7 @@ fn set_assigned(executor: &dyn Executor, contents: &Contents) {
         contents.networks.iter().map(|(id, network)| (*id, (**network).clone())).collect();
     let volumes = contents.volumes.values().map(|volume| (volume.id, volume.name.clone()));
     executor.assigned().set(networks, volumes.collect());
+    executor.assigned().contents().keep_for(contents.tasks.values().map(AsRef::as_ref));
 }
 
 fn run(shared: &Arc<Shared>, task: (TaskLoop, watch::Sender<Arc<TaskAssignment>>)) {

@@ -1,9 +1,11 @@
 //! The typed decode: a tree becomes a [`StackSpec`], each wrong value an error at its place.
 
 mod container;
+mod contents;
 mod dependencies;
 mod deploy;
 mod environment;
+mod files;
 mod isolation;
 mod legacy;
 mod limits;
@@ -15,12 +17,11 @@ mod resolver;
 mod service;
 mod stack;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
-
-use swarm_proto::spec::StackSpec;
 
 pub use stack::is_stack_name;
 
@@ -28,6 +29,7 @@ use crate::Environment;
 use crate::keys::{self, Answer, Level};
 use crate::nearest;
 use crate::problem::Problems;
+use crate::stack::{Found, Stack};
 use crate::tree::{At, Data, Key, Node, shorten};
 use crate::units::{parse_bytes, parse_duration};
 use crate::yaml::{self, Kind};
@@ -38,9 +40,12 @@ pub(crate) fn stack(
     environment: &Environment,
     folder: &Path,
     problems: &Problems<'_>,
-) -> Option<StackSpec> {
-    let decoder = Decoder { problems, vars: &environment.vars, folder };
-    stack::stack(&decoder, tree, environment.stack_name.as_deref())
+) -> Option<Stack> {
+    let found = RefCell::default();
+    let decoder = Decoder { problems, vars: &environment.vars, folder, found };
+    let spec = stack::stack(&decoder, tree, environment.stack_name.as_deref())?;
+    let Found { bytes: contents, sources, .. } = decoder.found.into_inner();
+    Some(Stack { spec, contents, sources })
 }
 
 /// What every part of the decode needs.
@@ -49,6 +54,8 @@ pub(crate) struct Decoder<'a> {
     vars: &'a BTreeMap<String, String>,
     /// Relative paths start here.
     folder: &'a Path,
+    /// What was read beside the stack file.
+    found: RefCell<Found>,
 }
 
 /// The pairs of a mapping whose keys are all known.

@@ -1,4 +1,4 @@
-//! Reads stack files (compose) into a [`StackSpec`].
+//! Reads stack files (compose) into a [`Stack`]: a `StackSpec`, and the bytes of the secrets and configs that it names.
 //!
 //! The way of a file: YAML events with positions → tree → `${…}` replaced → files merged → typed decode. Every
 //! problem of a file is found in one go and points at its place. Nothing here talks to a cluster.
@@ -12,6 +12,7 @@ mod nearest;
 mod parse;
 mod problem;
 mod report;
+mod stack;
 mod tree;
 mod units;
 mod value;
@@ -21,13 +22,12 @@ pub mod yaml;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use swarm_proto::spec::StackSpec;
-
 pub use decode::is_stack_name;
 pub use image::{ImageReference, InvalidImage};
 pub use nearest::nearest;
 pub use problem::{ManifestError, ManifestErrors, Warning};
 pub use report::{KeyOutcome, KeyUse, Report};
+pub use stack::{ContentSource, Stack};
 pub use units::{parse_bytes, parse_duration};
 pub use value::Value;
 pub use write::{hash, resolved};
@@ -74,7 +74,7 @@ pub struct Source {
 pub fn read(
     files: &[PathBuf],
     environment: &Environment,
-) -> Result<(StackSpec, Vec<Warning>), ManifestErrors> {
+) -> Result<(Stack, Vec<Warning>), ManifestErrors> {
     let mut sources = Vec::new();
     let mut errors = Vec::new();
     for file in files {
@@ -94,7 +94,7 @@ pub fn read(
 pub fn read_sources(
     sources: &[Source],
     environment: &Environment,
-) -> Result<(StackSpec, Vec<Warning>), ManifestErrors> {
+) -> Result<(Stack, Vec<Warning>), ManifestErrors> {
     let mut problems = Problems::new(sources);
     let tree = tree(sources, Some(environment), &problems);
     let stack = tree.and_then(|tree| decode::stack(&tree, environment, folder(sources), &problems));

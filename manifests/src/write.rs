@@ -5,6 +5,7 @@
 //! written here. A key is one line: `pairs.put("user", user)`; what is `None`, `false` or empty is left out.
 
 mod container;
+mod contents;
 mod isolation;
 mod service;
 
@@ -12,28 +13,35 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use swarm_proto::spec::{NetworkSpec, ServiceSpec, StackSpec, VolumeSpec};
+use swarm_proto::spec::{ContentKind, NetworkSpec, ServiceSpec, StackSpec, VolumeSpec};
 
+use crate::stack::Stack;
 use crate::tree::{Data, Node};
 use crate::units::write_duration;
 use crate::value::Value;
 use crate::yaml::{self, Kind};
 
 /// A stack as a file that means the same wherever it is read.
-pub fn resolved(stack: &StackSpec) -> Value {
-    let StackSpec { name, services, networks, volumes } = stack;
+pub fn resolved(stack: &Stack) -> Value {
+    // Their sources are written in their place.
+    let StackSpec { name, services, networks, volumes, secrets: _, configs: _ } = &stack.spec;
     let mut pairs = Pairs::default();
     pairs.put("name", name);
     pairs.put("services", &named(services, service::service));
     pairs.put("networks", &named(networks, network));
     pairs.put("volumes", &named(volumes, volume));
+    pairs.put("secrets", &contents::contents(stack, ContentKind::Secret));
+    pairs.put("configs", &contents::contents(stack, ContentKind::Config));
     pairs.into_value()
 }
 
-/// The SHA-256 of a service as [`resolved`] writes it, in hexadecimal digits: another one means that a deploy changes
-/// the service.
+/// The SHA-256 of a service as [`resolved`] writes it and of what is in its secrets and configs, in hexadecimal digits:
+/// another one means that a deploy changes the service.
 pub fn hash(service: &ServiceSpec) -> Result<String, String> {
-    let text = yaml::to_string(&service::service(service))?;
+    let mut text = yaml::to_string(&service::service(service))?;
+    for digest in service.container.files.iter().filter_map(|file| file.digest.as_ref()) {
+        text.push_str(digest.as_str());
+    }
     Ok(format!("{:x}", Sha256::digest(text)))
 }
 

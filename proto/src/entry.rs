@@ -4,10 +4,11 @@ use std::net::Ipv4Addr;
 
 use crate::id::{NetworkId, NodeId, RaftId, ServiceId, TaskId, Timestamp, VolumeId};
 use crate::object::{
-    AllocatedPort, Attachment, Availability, Cluster, Network, Node, NodeAttachment,
+    AllocatedPort, Attachment, Availability, Cluster, NamedContent, Network, Node, NodeAttachment,
     NodeDescription, NodeStatus, Service, Stack, Task, TaskState, TaskStatus, Vip, Volume,
     VolumeHolding,
 };
+use crate::spec::{ContentBytes, ContentId, ContentKind};
 use crate::version::ClusterVersion;
 
 /// One entry of the log.
@@ -56,6 +57,20 @@ pub enum ObjectId {
     Network(NetworkId),
     /// A volume.
     Volume(VolumeId),
+    /// A named secret.
+    Secret(String),
+    /// A named config.
+    Config(String),
+}
+
+impl ObjectId {
+    /// A named secret or config.
+    pub fn named_content(kind: ContentKind, name: &str) -> Self {
+        match kind {
+            ContentKind::Secret => Self::Secret(name.to_owned()),
+            ContentKind::Config => Self::Config(name.to_owned()),
+        }
+    }
 }
 
 /// One of an object's write counters.
@@ -220,6 +235,30 @@ pub enum Action {
     },
     /// Forgets a task.
     RemoveTask(TaskId),
+    /// Adds to a content what comes next of it. Part 0 begins it, anew where another try broke off.
+    AddContentPart {
+        /// Which.
+        content: ContentId,
+        /// Bytes of the whole.
+        size: u64,
+        /// Which part, from 0.
+        part: u32,
+        /// Its bytes.
+        data: ContentBytes,
+    },
+    /// Contents that will soon be needed: they are not forgotten for some time.
+    KeepContents(Vec<ContentId>),
+    /// Forgets a content that nothing uses.
+    RemoveContent(ContentId),
+    /// Gives a content a name of its own.
+    AddNamedContent(Box<NamedContent>),
+    /// Takes a name from its content.
+    RemoveNamedContent {
+        /// A secret's or a config's.
+        kind: ContentKind,
+        /// Which.
+        name: String,
+    },
     /// Raises the cluster version. A version that is not higher than the one in force does nothing.
     SetClusterVersion(ClusterVersion),
 }
@@ -234,6 +273,11 @@ impl Action {
             Self::SetCluster(cluster) => cluster.needs(),
             Self::SetStack(stack) => stack.spec.needs(),
             Self::SetService(service) => service.spec.needs(),
+            Self::AddContentPart { .. }
+            | Self::KeepContents(_)
+            | Self::RemoveContent(_)
+            | Self::AddNamedContent(_)
+            | Self::RemoveNamedContent { .. } => ClusterVersion(3),
             Self::AddNode(_)
             | Self::SetNodeStatus { .. }
             | Self::SetNodeDescription { .. }
@@ -286,8 +330,8 @@ mod tests {
 
     use crate::object::{FormerAuthority, Incarnation, Secret};
     use crate::spec::{
-        ContainerSpec, Device, DeviceAccess, DeviceKind, DeviceRule, ImageSpec, LogDriver, Mount,
-        MountSource, Resources, ServiceSpec, StackSpec, Tmpfs,
+        ContainerSpec, ContentSpec, Device, DeviceAccess, DeviceKind, DeviceRule, FileMount,
+        ImageSpec, LogDriver, Mount, MountSource, Resources, ServiceSpec, StackSpec, Tmpfs,
     };
     use crate::version::replicated_fields;
 
@@ -304,6 +348,56 @@ mod tests {
 
     fn cluster() -> Cluster {
         Cluster::new("c".into(), "certificate".into(), Secret::default())
+    }
+
+    fn file() -> FileMount {
+        FileMount {
+            kind: ContentKind::Secret,
+            source: "s".into(),
+            digest: None,
+            target: "/run/secrets/s".into(),
+            uid: 0,
+            gid: 0,
+            mode: FileMount::MODE,
+        }
+    }
+
+    /// A stack with a secret that no service uses.
+    fn stack_with_secret() -> Action {
+        let secrets = [("s".to_owned(), ContentSpec::default())].into();
+        let spec = StackSpec { secrets, ..StackSpec::default() };
+        let deployed_at = Timestamp(1);
+        Action::SetStack(Box::new(Stack { spec, revision: 1, deployed_at, removing: false }))
+    }
+
+    /// An action about contents that makes use of a field.
+    fn content_user(field: &str) -> Option<Action> {
+        let content = ContentId::of(ContentKind::Secret, b"");
+        let (message, name) = field.split_once('.')?;
+        let name = if message == "Action" { name } else { message };
+        Some(match name {
+            "add_content_part" | "AddContentPart" | "ContentId" | "StoredContent" => {
+                let data = ContentBytes::default();
+                Action::AddContentPart { content, size: 0, part: 0, data }
+            }
+            "keep_contents" | "KeepContents" => Action::KeepContents(vec![content]),
+            "remove_content" => Action::RemoveContent(content),
+            "add_named_content" | "NamedContent" => {
+                Action::AddNamedContent(Box::new(NamedContent {
+                    kind: content.kind,
+                    name: "n".into(),
+                    digest: content.digest,
+                    size: 0,
+                    labels: std::collections::BTreeMap::new(),
+                    created_at: Timestamp(1),
+                }))
+            }
+            "remove_named_content" | "RemoveNamedContent" => {
+                Action::RemoveNamedContent { kind: content.kind, name: "n".into() }
+            }
+            "ContentSpec" | "StackSpec" => stack_with_secret(),
+            _ => return None,
+        })
     }
 
     /// A container that makes use of a field of its spec.
@@ -332,6 +426,7 @@ mod tests {
             }
             "annotations" => container.annotations = [("a".into(), "b".into())].into(),
             "logging" => container.logging.driver = LogDriver::None,
+            "files" => container.files = vec![file()],
             other => panic!("write here what makes use of ContainerSpec.{other}"),
         }
         container
@@ -387,6 +482,7 @@ mod tests {
             "Device" | "DeviceAccess" => service.container = container_with("devices"),
             "DeviceRule" => service.container = container_with("device_rules"),
             "Logging" | "Syslog" => service.container = container_with("logging"),
+            "FileMount" => service.container = container_with("files"),
             _ => return None,
         }
         Some(service)
@@ -402,6 +498,13 @@ mod tests {
     fn user_of(field: &str) -> Action {
         if let Some(service) = service_with(field) {
             return action_with(service);
+        }
+        // What the state holds beside its objects comes of these actions alone.
+        let of_state = ["StateSnapshot.contents", "StoredObject.named_content"].contains(&field);
+        let of_expect = ["ObjectId.secret", "ObjectId.config"].contains(&field);
+        let field = if of_state || of_expect { "NamedContent.name" } else { field };
+        if let Some(action) = content_user(field) {
+            return action;
         }
         let former = FormerAuthority {
             certificate: "former".into(),

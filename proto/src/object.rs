@@ -1,6 +1,7 @@
 //! What the replicated state holds. Spec is the user's, status is the agent's, desired is the controller's.
 
 mod cluster;
+mod content;
 mod incarnation;
 mod network;
 mod node;
@@ -10,6 +11,7 @@ mod task;
 mod volume;
 
 pub use cluster::{Cluster, FormerAuthority, Secret};
+pub use content::NamedContent;
 pub use incarnation::{Incarnation, ParseIncarnationError};
 pub use network::{Attachment, Network, NodeAttachment};
 pub use node::{Availability, Listener, Node, NodeDescription, NodeStatus, Role};

@@ -150,7 +150,7 @@ impl Objects {
                     let service = crate::object::Service::try_from(service)?;
                     objects.images.extend(deployed(service.spec));
                 }
-                Object::Stack(_) | Object::Network(_) => {}
+                Object::Stack(_) | Object::Network(_) | Object::NamedContent(_) => {}
             }
         }
         Ok(objects)

@@ -1,6 +1,7 @@
 //! What a user asks for. A spec is whole and resolved: no defaults are left to fill in, no names to look up elsewhere.
 
 mod container;
+mod content;
 mod isolation;
 mod logging;
 mod network;
@@ -12,6 +13,7 @@ mod volume;
 pub use container::{
     ContainerSpec, Dns, ImageSpec, Mount, MountSource, PullPolicy, Resources, Tmpfs, Ulimit,
 };
+pub use content::{ContentBytes, ContentId, ContentKind, ContentSpec, FileMount};
 pub use isolation::{
     Device, DeviceAccess, DeviceKind, DeviceRule, IpcMode, NetworkMode, Seccomp, Security, Sharing,
 };

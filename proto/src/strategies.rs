@@ -17,16 +17,16 @@ use crate::assignment::{
 use crate::id::{Digest, NetworkId, NodeId, RaftId, ServiceId, Slot, TaskId, Timestamp, VolumeId};
 use crate::object::{
     AllocatedPort, Attachment, Availability, Cluster, FilledFrom, FormerAuthority, Incarnation,
-    Listener, Network, Node, NodeAttachment, NodeDescription, NodeStatus, Role, Secret, Service,
-    Stack, Task, TaskState, TaskStatus, Vip, Volume, VolumeHolding,
+    Listener, NamedContent, Network, Node, NodeAttachment, NodeDescription, NodeStatus, Role,
+    Secret, Service, Stack, Task, TaskState, TaskStatus, Vip, Volume, VolumeHolding,
 };
 use crate::spec::{
-    Constraint, ConstraintKey, ContainerSpec, Device, DeviceAccess, DeviceKind, DeviceRule, Dns,
-    EndpointMode, ImageSpec, IpcMode, LogDriver, Logging, Mount, MountSource,
-    NetworkAttachmentSpec, NetworkMode, NetworkSpec, Placement, PortMode, PortSpec, Protocol,
-    PullPolicy, Resources, RestartCondition, RestartPolicy, Seccomp, Security, ServiceMode,
-    ServiceSpec, Sharing, StackSpec, Syslog, SyslogFormat, Tmpfs, Ulimit, UpdateOrder,
-    UpdatePolicy, VolumeNodeLost, VolumeSpec,
+    Constraint, ConstraintKey, ContainerSpec, ContentId, ContentKind, ContentSpec, Device,
+    DeviceAccess, DeviceKind, DeviceRule, Dns, EndpointMode, FileMount, ImageSpec, IpcMode,
+    LogDriver, Logging, Mount, MountSource, NetworkAttachmentSpec, NetworkMode, NetworkSpec,
+    Placement, PortMode, PortSpec, Protocol, PullPolicy, Resources, RestartCondition,
+    RestartPolicy, Seccomp, Security, ServiceMode, ServiceSpec, Sharing, StackSpec, Syslog,
+    SyslogFormat, Tmpfs, Ulimit, UpdateOrder, UpdatePolicy, VolumeNodeLost, VolumeSpec,
 };
 
 /// `strategy!(fn name() -> Type { field: strategy, … })`: any value of a struct from any value of each field.
@@ -84,6 +84,10 @@ fn time() -> BoxedStrategy<Timestamp> {
 
 fn digest() -> BoxedStrategy<Digest> {
     "sha256:[0-9a-f]{64}".prop_map(|text| text.parse().unwrap()).boxed()
+}
+
+fn content_kind() -> BoxedStrategy<ContentKind> {
+    select(vec![ContentKind::Secret, ContentKind::Config]).boxed()
 }
 
 fn protocol() -> BoxedStrategy<Protocol> {
@@ -244,6 +248,33 @@ strategy! {
         swappiness: any::<Option<u8>>(),
         oom_kill_disable: any::<bool>(),
     }
+    fn content_spec -> ContentSpec {
+        name: option::of(text()),
+        external: any::<bool>(),
+        digest: option::of(digest()),
+        labels: labels(),
+    }
+    fn file_mount -> FileMount {
+        kind: content_kind(),
+        source: text(),
+        digest: option::of(digest()),
+        target: text(),
+        uid: any::<u32>(),
+        gid: any::<u32>(),
+        mode: any::<u32>(),
+    }
+    fn content_id -> ContentId {
+        kind: content_kind(),
+        digest: digest(),
+    }
+    fn named_content -> NamedContent {
+        kind: content_kind(),
+        name: text(),
+        digest: digest(),
+        size: any::<u64>(),
+        labels: labels(),
+        created_at: time(),
+    }
     fn container_spec -> ContainerSpec {
         image: image_spec(),
         entrypoint: option::of(texts()),
@@ -279,6 +310,7 @@ strategy! {
         device_rules: vec(device_rule(), 0..3),
         annotations: labels(),
         logging: logging(),
+        files: vec(file_mount(), 0..3),
     }
     fn network_spec -> NetworkSpec {
         name: option::of(text()),
@@ -344,6 +376,8 @@ strategy! {
         services: btree_map(text(), service_spec(), 0..3),
         networks: btree_map(text(), network_spec(), 0..3),
         volumes: btree_map(text(), volume_spec(), 0..3),
+        secrets: btree_map(text(), content_spec(), 0..3),
+        configs: btree_map(text(), content_spec(), 0..3),
     }
     fn cluster -> Cluster {
         id: text(),

@@ -32,88 +32,58 @@ macro_rules! forget {
     )+};
 }
 
+/// A message whose Debug output shows some fields and hides the others, which are secrets.
+macro_rules! hide {
+    ($($message:ident { $($shown:ident),* })+) => {$(
+        impl fmt::Debug for $message {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($message))
+                    $(.field(stringify!($shown), &self.$shown))*
+                    .finish_non_exhaustive()
+            }
+        }
+    )+};
+}
+
+hide! {
+    AddContentPart { content, size, part }
+    AddContentRequest { request_id, content, size, part }
+    AuthorityWish { request_id }
+    Backup { cluster_id, applied }
+    ClientBundle {}
+    Cluster { id }
+    Content { content }
+    ForwardRequest { method }
+    GetConfigResponse {}
+    JoinClusterRequest { hostname, controller_address }
+    JoinTokens { controllers }
+    LockWish { request_id }
+    SetLockResponse {}
+    StoredContent { content, size }
+    TokensWish { request_id }
+    UnlockRequest {}
+}
+
 forget! {
+    AddContentPart { data }
+    AddContentRequest { data }
     AuthorityWish { key }
     ClientBundle { pem }
     Cluster { ca_key, controller_token, agent_token, unlock_key }
+    Content { data }
+    ForwardRequest { request }
+    GetConfigResponse { data }
     JoinClusterRequest { token }
     JoinTokens { controller_token, agent_token }
     LockWish { key }
     SetLockResponse { unlock_key }
+    StoredContent { parts }
     TokensWish { controller, agent }
     UnlockRequest { unlock_key }
-}
-
-impl fmt::Debug for AuthorityWish {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AuthorityWish")
-            .field("request_id", &self.request_id)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Backup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Backup")
-            .field("cluster_id", &self.cluster_id)
-            .field("applied", &self.applied)
-            .finish_non_exhaustive()
-    }
 }
 
 impl fmt::Debug for BackupPiece {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BackupPiece").field("length", &self.data.len()).finish()
-    }
-}
-
-impl fmt::Debug for Cluster {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cluster").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for JoinClusterRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinClusterRequest")
-            .field("hostname", &self.hostname)
-            .field("controller_address", &self.controller_address)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for JoinTokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinTokens").field("controllers", &self.controllers).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for LockWish {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockWish").field("request_id", &self.request_id).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for SetLockResponse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SetLockResponse").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for UnlockRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnlockRequest").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for TokensWish {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokensWish").field("request_id", &self.request_id).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ClientBundle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientBundle").finish_non_exhaustive()
     }
 }

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod config;
+mod content;
 mod context;
 mod deploy;
 mod doctor;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use swarm_proto::id::Timestamp;
+use swarm_proto::spec::ContentKind;
 
 use crate::connect::{Cluster, Target};
 use crate::context::Contexts;
@@ -34,8 +36,11 @@ use crate::output::Format;
 pub(crate) enum Command {
     /// Deploys a stack file and waits until it runs
     Deploy(deploy::Deploy),
-    /// Prints what stack files say, with no cluster
+    /// Prints what stack files say, with no cluster; or keeps configs that belong to no stack
     Config(config::Config),
+    /// Secrets
+    #[command(subcommand)]
+    Secret(content::ContentCommand),
     /// Lists tasks of everything, a stack, a service or a node
     Ps(ps::Ps),
     /// Shows what a service's or task's containers wrote
@@ -149,7 +154,7 @@ pub(crate) fn run_locally(
 /// Runs what needs no cluster; gives back what does.
 fn run_here(command: Command, format: Format) -> Result<Option<Command>, Failure> {
     Ok(match command {
-        Command::Config(config) => {
+        Command::Config(config) if config.objects.is_none() => {
             config::run(&config, format)?;
             None
         }
@@ -177,7 +182,13 @@ async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
         Command::Events(events) => events::run(&events, call).await?,
         Command::Doctor => return doctor::run(call).await,
         Command::Version => version::run(call).await?,
-        Command::Config(_) | Command::Context(_) => {}
+        Command::Secret(command) => content::run(ContentKind::Secret, command, call).await?,
+        Command::Config(config) => {
+            if let Some(command) = config.objects {
+                content::run(ContentKind::Config, command, call).await?;
+            }
+        }
+        Command::Context(_) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

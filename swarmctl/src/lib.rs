@@ -5,6 +5,7 @@
 
 mod command;
 mod connect;
+mod contents;
 pub mod context;
 pub mod convergence;
 pub mod doctor;

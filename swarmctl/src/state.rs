@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use swarm_proto::convert::ConvertError;
+use swarm_proto::convert::{ConvertError, Fields};
 use swarm_proto::id::{NetworkId, NodeId, ServiceId, Slot, TaskId, Timestamp, VolumeId};
 use swarm_proto::object::{Network, Node, Service, Stack, Task, Volume};
+use swarm_proto::spec::ContentKind;
 use swarm_proto::wire;
 use swarm_proto::wire::watch_event::Event;
 
@@ -26,6 +27,8 @@ pub struct State {
     pub networks: BTreeMap<NetworkId, Network>,
     /// Volumes by identity.
     pub volumes: BTreeMap<VolumeId, Volume>,
+    /// Secrets and configs that belong to no stack, by name.
+    pub named_contents: BTreeMap<(ContentKind, String), NamedContent>,
     /// The leader's Raft id; 0 when none is known.
     pub leader: u64,
     /// Raft ids with a vote.
@@ -40,6 +43,39 @@ pub struct State {
     pub clock: Timestamp,
     /// Whether it may be behind.
     pub stale: bool,
+}
+
+/// A secret or config that belongs to no stack, as far as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedContent {
+    /// Which of the two.
+    pub kind: ContentKind,
+    /// Its name.
+    pub name: String,
+    /// What is in a config.
+    pub digest: Option<String>,
+    /// Bytes.
+    pub size: u64,
+    /// The user's labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+impl TryFrom<wire::ContentView> for NamedContent {
+    type Error = ConvertError;
+
+    fn try_from(view: wire::ContentView) -> Result<Self, ConvertError> {
+        let kind = Fields("ContentView").enumeration::<wire::ContentKind, _>("kind", view.kind)?;
+        Ok(Self {
+            kind,
+            name: view.name,
+            digest: view.digest,
+            size: view.size,
+            labels: view.labels,
+            created_at: Timestamp(view.created_at),
+        })
+    }
 }
 
 /// What an event did, as far as it is of interest one by one.
@@ -59,6 +95,8 @@ pub enum Change {
     Network(Network),
     /// A volume was created or changed.
     Volume(Volume),
+    /// A secret or config was created.
+    NamedContent(NamedContent),
     /// Something is gone: kind and name.
     Removed(String, String),
     /// Another leader, by Raft id; 0 is none.
@@ -100,6 +138,8 @@ impl State {
         state.nodes = by_id(view.nodes, |node: &Node| node.id)?;
         state.networks = by_id(view.networks, |network: &Network| network.id)?;
         state.volumes = by_id(view.volumes, |volume: &Volume| volume.id)?;
+        state.named_contents =
+            by_id(view.named_contents, |named: &NamedContent| (named.kind, named.name.clone()))?;
         Ok(state)
     }
 
@@ -142,6 +182,11 @@ impl State {
                 self.volumes.insert(volume.id, volume.clone());
                 Change::Volume(volume)
             }
+            Event::NamedContent(named) => {
+                let named = NamedContent::try_from(named)?;
+                self.named_contents.insert((named.kind, named.name.clone()), named.clone());
+                Change::NamedContent(named)
+            }
             Event::Leader(leader) => {
                 self.leader = leader;
                 Change::Leader(leader)
@@ -159,7 +204,11 @@ impl State {
             "node" => drop(id.parse().map(|id| self.nodes.remove(&id))),
             "network" => drop(id.parse().map(|id| self.networks.remove(&id))),
             "volume" => drop(id.parse().map(|id| self.volumes.remove(&id))),
-            _ => {}
+            kind => {
+                if let Ok(kind) = kind.parse() {
+                    self.named_contents.remove(&(kind, id.to_owned()));
+                }
+            }
         }
         Change::Removed(removed.kind, removed.name)
     }

@@ -4,6 +4,7 @@
 //! UTC; what is not there is `null`; sizes are bytes.
 
 mod cluster;
+mod content;
 mod doctor;
 mod event;
 mod image;
@@ -17,6 +18,7 @@ mod version;
 mod volume;
 
 pub use cluster::{ClusterView, MemberView, NetworkingView, QuorumView};
+pub use content::ContentView;
 pub use doctor::{DifferenceView, DoctorView};
 pub use event::EventView;
 pub use image::ImageView;

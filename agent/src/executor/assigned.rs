@@ -6,10 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use swarm_proto::assignment::{NetworkAssignment, TaskAssignment};
 use swarm_proto::id::{NetworkId, TaskId, VolumeId};
 
+use crate::content::ContentStore;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Assigned {
     told: Mutex<Told>,
+    /// Secrets and configs of the tasks' files.
+    contents: ContentStore,
     /// Networks that tasks are connected to.
     attached: Mutex<BTreeMap<TaskId, BTreeSet<NetworkId>>>,
 }
@@ -46,6 +50,11 @@ impl Assigned {
     /// The names of the volumes that tasks may use.
     pub fn volumes(&self) -> Arc<BTreeMap<VolumeId, String>> {
         Arc::clone(&self.told().volumes)
+    }
+
+    /// The secrets and configs of the tasks' files.
+    pub fn contents(&self) -> &ContentStore {
+        &self.contents
     }
 
     /// Whether some task of this host is connected to a network.

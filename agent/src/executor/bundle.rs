@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use swarm_proto::assignment::TaskAssignment;
-use swarm_proto::spec::{ContainerSpec, IpcMode, MountSource, NetworkMode, Seccomp, Tmpfs};
+use swarm_proto::spec::{
+    ContainerSpec, ContentKind, FileMount, IpcMode, MountSource, NetworkMode, Seccomp, Tmpfs,
+};
 
 use super::{TaskError, device, merge, seccomp};
 use crate::image::ImageConfig;
@@ -46,6 +48,8 @@ pub(super) struct Surroundings {
     pub(super) addresses: Vec<Ipv4Addr>,
     /// Where the content of each mount lies on the host, by the path in the container.
     pub(super) sources: BTreeMap<String, PathBuf>,
+    /// Where its secrets and configs lie, by the path in the container.
+    pub(super) files: BTreeMap<String, PathBuf>,
 }
 
 /// The container's host name: the host's where it shares that or its network, else its own wish, or the task's identity in letters
@@ -197,6 +201,7 @@ fn mounts(folder: &Path, spec: &ContainerSpec, around: &Surroundings) -> Vec<Val
     }
     // Outer folders first, so that an inner mount is not hidden by a later outer one.
     let mut own: Vec<&str> = around.sources.keys().map(String::as_str).collect();
+    own.extend(around.files.keys().map(String::as_str));
     own.extend(spec.mounts.iter().map(|mount| mount.target.as_str()));
     own.sort_by_key(|target| (target.matches('/').count(), *target));
     own.dedup();
@@ -245,7 +250,20 @@ fn tmpfs_options(tmpfs: Tmpfs) -> Vec<String> {
     options
 }
 
+/// A secret or config. A config may be a program, a secret is none.
+fn file_mount(target: &str, spec: &ContainerSpec, source: &Path) -> Value {
+    let mut options = vec!["bind", "rprivate", "ro", "nosuid", "nodev"];
+    let of_target = |file: &&FileMount| file.target == target;
+    if spec.files.iter().find(of_target).is_none_or(|file| file.kind == ContentKind::Secret) {
+        options.push("noexec");
+    }
+    json!({ "destination": target, "type": "bind", "source": source, "options": options })
+}
+
 fn one_mount(target: &str, spec: &ContainerSpec, around: &Surroundings) -> Option<Value> {
+    if let Some(source) = around.files.get(target) {
+        return Some(file_mount(target, spec, source));
+    }
     let asked = spec.mounts.iter().find(|mount| mount.target == target);
     let access = if asked.is_some_and(|mount| mount.read_only) { "ro" } else { "rw" };
     if let Some(MountSource::Tmpfs(tmpfs)) = asked.map(|mount| &mount.source) {
@@ -321,6 +339,7 @@ mod tests {
             hosts: vec![(IpAddr::V4(Ipv4Addr::LOCALHOST), "localhost".into())],
             addresses: vec![Ipv4Addr::new(10, 0, 0, 5)],
             sources: [("/data/inner".to_owned(), PathBuf::from("/v/a/_data"))].into(),
+            files: BTreeMap::new(),
         }
     }
 
@@ -383,6 +402,34 @@ mod tests {
         assert_eq!(own[0]["options"], json!(["nosuid", "nodev", "mode=1777", "size=4096", "rw"]));
         assert_eq!(own[1]["source"], "/v/a/_data");
         assert_eq!(own[1]["options"], json!(["rbind", "rprivate", "ro"]));
+    }
+
+    #[test]
+    fn secrets_and_configs_cannot_be_written() {
+        let mut task = testing::task("1.1.1");
+        let file = |kind, target: &str| FileMount {
+            kind,
+            source: "s".into(),
+            digest: None,
+            target: target.to_owned(),
+            uid: 0,
+            gid: 0,
+            mode: FileMount::MODE,
+        };
+        let (secret, config) = ("/run/secrets/s", "/c");
+        task.container.files =
+            vec![file(ContentKind::Secret, secret), file(ContentKind::Config, config)];
+        let at = |target: &str| (target.to_owned(), PathBuf::from("/t/files/0"));
+        let around = Surroundings { files: [at(secret), at(config)].into(), ..around() };
+        let value = self::config(Path::new("/c"), &task, &image(), &around, u64::MAX).unwrap();
+        let mounts = value["mounts"].as_array().unwrap();
+        let options = |target: &str| {
+            let found = mounts.iter().find(|mount| mount["destination"] == target).unwrap();
+            found["options"].clone()
+        };
+        assert_eq!(options(config), json!(["bind", "rprivate", "ro", "nosuid", "nodev"]));
+        let of_secret = json!(["bind", "rprivate", "ro", "nosuid", "nodev", "noexec"]);
+        assert_eq!(options(secret), of_secret);
     }
 
     #[test]

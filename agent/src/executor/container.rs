@@ -12,7 +12,7 @@ use swarm_runtime::{
 };
 use tokio::net::UnixStream;
 
-use super::{Built, DNS_NAMES, EndWatch, Found, TaskError, bundle, capability};
+use super::{Built, DNS_NAMES, EndWatch, Found, TaskError, bundle, capability, files};
 use crate::image::Image;
 use crate::tree;
 
@@ -130,8 +130,9 @@ pub(super) fn take_down(folder: &Path) -> Result<(), TaskError> {
     Ok(())
 }
 
-/// Ends and removes all containers of a task, with its anonymous volumes.
+/// Ends and removes all containers of a task, with its files and anonymous volumes.
 pub(super) fn remove_containers(folder: &Path) -> Result<(), TaskError> {
+    files::unmake(&folder.join(files::NAME))?;
     for name in names(folder)? {
         take_down(&folder.join(name))?;
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use swarm_proto::failure::sentence;
+use swarm_proto::spec::ContentKind;
 use swarm_runtime::ContainerError;
 
 use crate::image::ImageError;
@@ -19,6 +20,9 @@ pub enum TaskError {
     /// It mounts a volume of which this host was not told.
     #[error("volume `{0}` was not assigned to this host")]
     NoVolume(String),
+    /// The bytes of one of its files are not on this host.
+    #[error("{0} `{1}` was not sent to this host")]
+    NoContent(ContentKind, String),
     /// About its image.
     #[error(transparent)]
     Image(#[from] ImageError),

@@ -18,7 +18,9 @@ use super::bundle::Surroundings;
 use super::container::{
     Look, container_in, create, look, names, remove, remove_containers, take_down,
 };
-use super::{Assigned, Built, DNS_NAMES, Executor, Found, TaskError, blocking, logging, merge};
+use super::{
+    Assigned, Built, DNS_NAMES, Executor, Found, TaskError, blocking, files, logging, merge,
+};
 use crate::exec::ExecFailure;
 use crate::image::{Image, Images};
 use crate::network::{Applied, NetworkError, Networks, TaskNetwork};
@@ -48,7 +50,7 @@ pub struct HostExecutor {
     starts: Semaphore,
     /// Tasks are connected one at a time anyway; waiting here holds no thread.
     attaching: Semaphore,
-    assigned: Assigned,
+    assigned: Arc<Assigned>,
     /// Told when a volume was made.
     volumes_changed: tokio::sync::Notify,
 }
@@ -72,7 +74,7 @@ impl HostExecutor {
             volumes,
             networks,
             program: Arc::new(program),
-            assigned: Assigned::default(),
+            assigned: Arc::default(),
             volumes_changed: tokio::sync::Notify::new(),
         })
     }
@@ -188,12 +190,17 @@ impl Executor for HostExecutor {
         image: &Arc<Image>,
     ) -> Result<Built, TaskError> {
         let volumes = Arc::clone(&self.volumes);
-        let own = self.task_folder(task.id).join("volumes");
+        let folder = self.task_folder(task.id);
         let (task, image) = (Arc::clone(task), Arc::clone(image));
         let (of_task, networks) = (Arc::clone(&task), self.assigned.networks());
         let names = self.assigned.volumes();
-        let (sources, made) =
-            blocking(move || sources(&volumes, &names, &own, &of_task, &image)).await?;
+        let assigned = Arc::clone(&self.assigned);
+        let (sources, made, files) = blocking(move || {
+            let own = folder.join("volumes");
+            let (sources, made) = sources(&volumes, &names, &own, &of_task, &image)?;
+            Ok((sources, made, files::make(&folder, &of_task, assigned.contents())?))
+        })
+        .await?;
         if made {
             self.volumes_changed.notify_one();
         }
@@ -202,7 +209,7 @@ impl Executor for HostExecutor {
         let _permit = permit.map_err(|error| TaskError::Stopped(error.to_string()))?;
         let TaskNetwork { namespace, dns_sockets, resolv_conf, hosts, addresses } =
             self.networks.attach(&task, &networks).await?;
-        let around = Surroundings { namespace, resolv_conf, hosts, addresses, sources };
+        let around = Surroundings { namespace, resolv_conf, hosts, addresses, sources, files };
         Ok(Built::of(around, dns_sockets))
     }
 
@@ -242,8 +249,10 @@ impl Executor for HostExecutor {
     }
 
     async fn adopt(&self, task: &TaskAssignment, attempt: Attempt) -> Result<(), TaskError> {
-        let folder = self.folder(task.id, attempt);
+        let (all, folder) = (self.task_folder(task.id), self.folder(task.id, attempt));
+        let (assigned, of_task) = (Arc::clone(&self.assigned), task.clone());
         let sockets = blocking(move || {
+            files::take_back(&all, &of_task, assigned.contents());
             let mut kept = Container::open(&folder)?.take_fds()?;
             kept.sort_by_key(|(name, _)| DNS_NAMES.iter().position(|known| known == name));
             Ok(kept.into_iter().map(|(_, socket)| socket).collect())
@@ -276,6 +285,7 @@ impl Executor for HostExecutor {
         let (folder, all) = (self.folder(task, attempt), self.task_folder(task));
         blocking(move || {
             take_down(&folder)?;
+            files::unmake(&all.join(files::NAME))?;
             let Some(old) = attempt.checked_sub(KEPT_ATTEMPTS) else { return Ok(()) };
             remove(&all.join(old.to_string()))
         })

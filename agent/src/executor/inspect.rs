@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use swarm_proto::assignment::TaskAssignment;
 use swarm_proto::id::TaskId;
 use swarm_proto::object::TaskState;
 use swarm_runtime::cgroup::Layout;
 use swarm_runtime::{Container, ContainerError, ContainerStatus};
 
 use super::container::names;
-use super::{HostExecutor, TaskError, blocking};
+use super::{HostExecutor, TaskError, blocking, files};
 use crate::inspection::Difference;
 use crate::journal::Contents;
 
@@ -51,7 +53,7 @@ impl Look {
         add("the folders of containers", self.folders());
         add("the control groups", self.cgroups());
         let text = fs::read_to_string(MOUNTS).map_err(TaskError::disk("read", Path::new(MOUNTS)));
-        add("the mounts", text.map(|text| self.mounts(&text)));
+        add("the mounts", text.map(|text| [self.mounts(&text), self.files(&text)].concat()));
         found
     }
 
@@ -132,6 +134,30 @@ impl Look {
             .map(|point| Difference::stray("mount", point, "belongs to no task of this host"))
             .collect()
     }
+
+    /// Secrets and configs that a running task lacks, and those of tasks that are over.
+    fn files(&self, mountinfo: &str) -> Vec<Difference> {
+        let mounted: BTreeSet<&str> =
+            mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).collect();
+        let differs = |task: &Arc<TaskAssignment>| {
+            let state = self.contents.progress.get(&task.id)?.status.state;
+            let point = self.folder.join(task.id.to_string()).join(files::NAME);
+            let point = point.display().to_string();
+            let stands = mounted.contains(point.as_str());
+            let wanted = !task.container.files.is_empty();
+            if state.is_terminal() && stands {
+                return Some(Difference::stray(
+                    "mount",
+                    point,
+                    "holds files of a task that is over",
+                ));
+            }
+            let lacks = state == TaskState::Running && wanted && !stands;
+            let problem = "should have its secrets and configs, and they are not mounted";
+            lacks.then(|| Difference::lacking("mount", format!("task {}", task.name), problem))
+        };
+        self.contents.tasks.values().filter_map(differs).collect()
+    }
 }
 
 /// The groups in a group; none when there is no such group.
@@ -154,6 +180,7 @@ fn groups(parent: &Path) -> std::io::Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use swarm_proto::spec::{ContentKind, FileMount};
 
     fn look(folder: &Path) -> Look {
         Look {
@@ -180,6 +207,26 @@ mod tests {
         let found = look(path).mounts(&(line + other));
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].problem, "belongs to no task of this host");
+        let mut look = look(path);
+        let mut task = crate::testing::task("1.1.1");
+        task.container.files.push(FileMount {
+            kind: ContentKind::Secret,
+            source: "s".into(),
+            digest: None,
+            target: "/s".into(),
+            uid: 0,
+            gid: 0,
+            mode: FileMount::MODE,
+        });
+        let id = task.id;
+        look.contents.tasks.insert(id, Arc::new(task));
+        look.contents.progress.insert(id, crate::testing::progress(TaskState::Running));
+        let mounted = format!("33 23 0:30 / {}/1.1.1/files rw - tmpfs swarm rw\n", path.display());
+        assert_eq!(look.files(&mounted), []);
+        assert_eq!(look.files("")[0].object, "task web_front.1");
+        look.contents.progress.insert(id, crate::testing::progress(TaskState::Failed));
+        assert_eq!(look.files(&mounted)[0].problem, "holds files of a task that is over");
+        assert_eq!(look.files(""), []);
         assert_eq!(groups(&path.join("absent")).unwrap(), Vec::<PathBuf>::new());
         assert_eq!(groups(path).unwrap(), [path.join("1.1.1")]);
     }

@@ -185,6 +185,11 @@ impl TaskLoop {
             self.actual.fetched = false;
             return;
         };
+        let contents = self.shared.executor.assigned().contents();
+        tokio::select! {
+            () = contents.wait_for(&self.task.container) => {}
+            () = unwanted(self.wish.clone()) => return,
+        }
         match self.shared.executor.build(&self.task, image).await {
             Ok(built) => (self.built, self.actual.built) = (Some(built), true),
             Err(error) => self.failure = Some(error),

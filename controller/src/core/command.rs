@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::object::{Availability, Role, Secret};
-use swarm_proto::spec::StackSpec;
+use swarm_proto::spec::{ContentBytes, ContentId, ContentKind, StackSpec};
 
 /// A wish that changes the state.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,6 +67,38 @@ pub enum Command {
         volume: String,
         /// Also forget copies on nodes that are down.
         force: bool,
+    },
+    /// Say which contents are missing of those that a deploy will speak of, and keep the others for it.
+    AnnounceContents {
+        /// Which.
+        contents: Vec<ContentId>,
+    },
+    /// Add the next part of a content.
+    AddContentPart {
+        /// Which.
+        content: ContentId,
+        /// Bytes of the whole.
+        size: u64,
+        /// Which part, from 0.
+        part: u32,
+        /// Its bytes.
+        data: ContentBytes,
+    },
+    /// Give a content a name of its own.
+    CreateNamedContent {
+        /// Which; its bytes were added before.
+        content: ContentId,
+        /// The name.
+        name: String,
+        /// The user's labels.
+        labels: BTreeMap<String, String>,
+    },
+    /// Take a name from its content, which nothing may use.
+    RemoveNamedContent {
+        /// A secret's or a config's.
+        kind: ContentKind,
+        /// Which.
+        name: String,
     },
     /// Let a machine in; the shell has checked its token.
     Join {
@@ -151,6 +183,8 @@ pub enum CommandDone {
         /// Its member of the Raft group, for a controller.
         raft_id: Option<RaftId>,
     },
+    /// Of [`Command::AnnounceContents`].
+    Missing(Vec<ContentId>),
     /// Of every other command.
     Done,
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 use swarm_proto::assignment::{AssignmentDiff, VolumeReport};
 use swarm_proto::id::{NetworkId, NodeId, TaskId};
 use swarm_proto::object::{NodeDescription, TaskStatus};
+use swarm_proto::spec::ContentId;
+
+use super::state::Content;
 
 /// What an agent says.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +65,8 @@ pub enum ToAgent {
         sequence: u64,
         /// The set or the change.
         diff: AssignmentDiff,
+        /// Secrets and configs that it speaks of and that this session has not carried yet: they go before it.
+        contents: Vec<(ContentId, Content)>,
     },
     /// Answers each heartbeat.
     Alive {

@@ -85,6 +85,43 @@ impl Control for ControlService {
         self.write(request).await
     }
 
+    async fn announce_contents(
+        &self,
+        request: Request<wire::AnnounceContentsRequest>,
+    ) -> Result<Response<wire::AnnounceContentsResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn add_content(
+        &self,
+        request: Request<wire::AddContentRequest>,
+    ) -> Result<Response<wire::AddContentResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn create_named_content(
+        &self,
+        request: Request<wire::CreateNamedContentRequest>,
+    ) -> Result<Response<wire::CreateNamedContentResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn remove_named_content(
+        &self,
+        request: Request<wire::RemoveNamedContentRequest>,
+    ) -> Result<Response<wire::RemoveNamedContentResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn get_config(
+        &self,
+        request: Request<wire::GetConfigRequest>,
+    ) -> Result<Response<wire::GetConfigResponse>, Status> {
+        let name = request.get_ref().name.clone();
+        let audit = Audit::of(&request, "GetConfig", format!("config {name}"))?;
+        audit.answer(self.0.config_bytes(&name).await)
+    }
+
     async fn get_state(
         &self,
         request: Request<wire::GetStateRequest>,

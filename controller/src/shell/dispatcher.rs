@@ -117,7 +117,12 @@ async fn serve(
                     );
                 };
                 let said = match message {
-                    ToSession::Message(message) => to_wire(&controller, message),
+                    ToSession::Message(message) => {
+                        if !send_contents(&sender, &message).await {
+                            return goodbye(&controller, "the agent is gone");
+                        }
+                        to_wire(&controller, message)
+                    }
                     ToSession::End(reason) => return goodbye(&controller, &reason),
                 };
                 if sender.send(Ok(said)).await.is_err() {
@@ -153,6 +158,23 @@ async fn serve(
         }
     });
     ReceiverStream::new(answers)
+}
+
+/// Sends the secrets and configs of assignments, each in a message of its own; false when the agent is gone.
+async fn send_contents(
+    sender: &mpsc::Sender<Result<wire::ControllerMessage, Status>>,
+    message: &ToAgent,
+) -> bool {
+    let ToAgent::Assignments { contents, .. } = message else { return true };
+    for (id, content) in contents {
+        let Some(bytes) = content.bytes() else { continue };
+        let (content, data) = (Some(id.into()), bytes.reveal().to_vec());
+        let said = say(Said::Content(wire::Content { content, data }));
+        if sender.send(Ok(said)).await.is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 fn goodbye(controller: &Controller, reason: &str) -> wire::ControllerMessage {
@@ -225,7 +247,7 @@ fn to_wire(controller: &Controller, message: ToAgent) -> wire::ControllerMessage
                     .and_then(Incarnation::to_wire),
             })
         }
-        ToAgent::Assignments { complete, sequence, diff } => {
+        ToAgent::Assignments { complete, sequence, diff, contents: _ } => {
             let diff = Some(wire::AssignmentDiff::from(&diff));
             Said::Assignments(wire::Assignments { complete, sequence, diff })
         }

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use swarm_proto::id::{RaftId, TaskId, Timestamp};
-use swarm_proto::object::{Service, Stack};
+use swarm_proto::object::{NamedContent, Service, Stack};
+use swarm_proto::spec::ContentKind;
 use swarm_proto::wire;
 use tokio::time::sleep;
 use tonic::Status;
 
 use super::controller::{Controller, LEADER_PATIENCE};
 use super::hub::View;
+use super::refusal::Refusal;
 use super::setup;
-use crate::core::State;
+use crate::core::{Content, State};
 
 /// How long a read that may be stale waits for a leader.
 const SOON: Duration = Duration::from_secs(2);
@@ -20,6 +22,9 @@ const PAUSE: Duration = Duration::from_millis(40);
 
 /// Stands for each value of a container's environment, which no view shows.
 const HIDDEN: &str = "***";
+
+/// A secret, in messages.
+const SECRET: i32 = wire::ContentKind::Secret as i32;
 
 impl Controller {
     /// A view that shows every write acknowledged before now, or the local one when it may be stale.
@@ -47,6 +52,21 @@ impl Controller {
         };
         tokio::time::timeout(patience, passed).await.ok()?;
         Some(self.hub.view())
+    }
+}
+
+impl Controller {
+    /// The bytes of a named config.
+    pub async fn config_bytes(&self, name: &str) -> Result<wire::GetConfigResponse, Status> {
+        let state = self.read(false).await?.state;
+        let absent = || {
+            Refusal::not_found(format!("there is no config `{name}`"))
+                .hint("`swarmctl config ls` lists them")
+        };
+        let named = state.find_named_content(ContentKind::Config, name).ok_or_else(absent)?;
+        let content = state.contents.get(&named.content()).and_then(Content::bytes);
+        let content = content.ok_or_else(absent)?;
+        Ok(wire::GetConfigResponse { data: content.reveal().to_vec() })
     }
 }
 
@@ -92,6 +112,7 @@ pub fn state_view(view: &View, stale: bool, stack: &str) -> wire::StateView {
         nodes: state.nodes.values().map(|node| wire::Node::from(&**node)).collect(),
         networks: networks.map(|network| wire::Network::from(&**network)).collect(),
         volumes: volumes.map(|volume| wire::Volume::from(&**volume)).collect(),
+        named_contents: state.named_contents.values().map(|named| content_view(named)).collect(),
         cluster_id: state.cluster.as_ref().map(|cluster| cluster.id.clone()).unwrap_or_default(),
         leader: view.leader.map_or(0, |leader| leader.0),
         voters: numbers(&view.members.voters),
@@ -113,25 +134,44 @@ pub fn stack_of_task(state: &State, task: TaskId) -> &str {
     state.services.get(&task.service).map_or("", |service| service.stack.as_str())
 }
 
-/// A stack without its containers' environment values.
+/// A stack without its containers' environment values and its secrets' digests, by which a short secret could be
+/// guessed.
 pub fn stack_view(stack: &Stack) -> wire::Stack {
     let mut view = wire::Stack::from(stack);
-    let services = view.spec.iter_mut().flat_map(|spec| spec.services.values_mut());
-    services.for_each(hide_environment);
+    if let Some(spec) = &mut view.spec {
+        spec.services.values_mut().for_each(hide_private);
+        spec.secrets.values_mut().for_each(|secret| secret.digest = None);
+    }
     view
 }
 
-/// A service without its containers' environment values.
+/// A named secret or config without its bytes, and a secret without its digest.
+pub fn content_view(named: &NamedContent) -> wire::ContentView {
+    let is_config = named.kind == ContentKind::Config;
+    wire::ContentView {
+        kind: named.kind.into(),
+        name: named.name.clone(),
+        digest: is_config.then(|| named.digest.to_string()),
+        size: named.size,
+        labels: named.labels.clone(),
+        created_at: named.created_at.0,
+    }
+}
+
+/// A service without its containers' environment values and its secrets' digests.
 pub fn service_view(service: &Service) -> wire::Service {
     let mut view = wire::Service::from(service);
-    view.spec.iter_mut().for_each(hide_environment);
+    view.spec.iter_mut().for_each(hide_private);
     view
 }
 
-fn hide_environment(spec: &mut wire::ServiceSpec) {
-    let container = spec.container.iter_mut();
-    let values = container.flat_map(|container| container.environment.values_mut());
+fn hide_private(spec: &mut wire::ServiceSpec) {
+    let Some(container) = &mut spec.container else { return };
+    let values = container.environment.values_mut();
     for value in values.filter_map(|variable| variable.value.as_mut()) {
         HIDDEN.clone_into(value);
+    }
+    for file in container.files.iter_mut().filter(|file| file.kind == SECRET) {
+        file.digest = None;
     }
 }

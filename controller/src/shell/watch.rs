@@ -11,7 +11,7 @@ use tonic::Status;
 
 use super::controller::Controller;
 use super::hub::{Change, News};
-use super::read::{service_view, stack_of_task, stack_view, state_view};
+use super::read::{content_view, service_view, stack_of_task, stack_view, state_view};
 use crate::core::{Event, State};
 
 /// Events between the watcher's own queue and the connection.
@@ -89,6 +89,7 @@ fn seen(
         Event::Node(node) => Seen::Node(wire::Node::from(&**node)),
         Event::Network(network) => Seen::Network(wire::Network::from(&**network)),
         Event::Volume(volume) => Seen::Volume(wire::Volume::from(&**volume)),
+        Event::NamedContent(named) => Seen::NamedContent(content_view(named)),
         Event::Removed { object, name, .. } => Seen::Removed(removed(object, name)),
         Event::Replaced => Seen::Snapshot(state_view(&view, request.stale, &request.stack)),
     };
@@ -107,7 +108,7 @@ fn wanted(state: &State, event: &Event, stack: &str) -> bool {
         Event::Network(network) => network.stack == stack,
         Event::Volume(volume) => volume.stack == stack,
         Event::Removed { stack: of, .. } => of.is_empty() || of == stack,
-        Event::Node(_) | Event::Replaced => true,
+        Event::Node(_) | Event::NamedContent(_) | Event::Replaced => true,
     }
 }
 
@@ -119,6 +120,8 @@ fn removed(object: &ObjectId, name: &str) -> wire::Removed {
         ObjectId::Node(id) => ("node", id.to_string()),
         ObjectId::Network(id) => ("network", id.to_string()),
         ObjectId::Volume(id) => ("volume", id.to_string()),
+        ObjectId::Secret(name) => ("secret", name.clone()),
+        ObjectId::Config(name) => ("config", name.clone()),
     };
     wire::Removed { kind: kind.to_owned(), id, name: name.to_owned() }
 }

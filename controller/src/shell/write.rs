@@ -1,6 +1,8 @@
 //! Requests that change the state: carried out here when this controller leads, else passed on to the leader. Each
 //! carries its client's id, so sending it again across a change of leaders is safe.
 
+mod content;
+
 use std::time::Duration;
 
 use prost::Message;
@@ -85,6 +87,18 @@ impl Controller {
             }
             wire::RemoveVolumeRequest::METHOD => {
                 self.write_here::<wire::RemoveVolumeRequest>(bytes).await
+            }
+            wire::AnnounceContentsRequest::METHOD => {
+                self.write_here::<wire::AnnounceContentsRequest>(bytes).await
+            }
+            wire::AddContentRequest::METHOD => {
+                self.write_here::<wire::AddContentRequest>(bytes).await
+            }
+            wire::CreateNamedContentRequest::METHOD => {
+                self.write_here::<wire::CreateNamedContentRequest>(bytes).await
+            }
+            wire::RemoveNamedContentRequest::METHOD => {
+                self.write_here::<wire::RemoveNamedContentRequest>(bytes).await
             }
             wire::PromoteWish::METHOD => self.write_here::<wire::PromoteWish>(bytes).await,
             wire::JoinWish::METHOD => self.write_here::<wire::JoinWish>(bytes).await,

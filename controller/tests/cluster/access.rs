@@ -112,16 +112,21 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         Agent/ListImages             - - x - - -
         Agent/Logs                   - - x - - x
         Agent/ResolveImage           - - x - - -
+        Control/AddContent           - - - - x x
+        Control/AnnounceContents     - - - - x x
         Control/Backup               - - - - - x
+        Control/CreateNamedContent   - - - - x x
         Control/Deploy               - - - - x x
         Control/Exec                 - - - - x x
         Control/GetClusterStatus     - - x x x x
+        Control/GetConfig            - - - - x x
         Control/GetJoinTokens        - - - - x x
         Control/GetState             - - - x x x
         Control/GetVersion           - - x x x x
         Control/InspectHosts         - - - x x x
         Control/ListImages           - - - x x x
         Control/Logs                 - - - x x x
+        Control/RemoveNamedContent   - - - - x x
         Control/RemoveNode           - - - - x x
         Control/RemoveStack          - - - - x x
         Control/RemoveVolume         - - - - x x

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use swarm_proto::spec::{ContentId, ContentKind};
 use swarm_proto::transport::{self, JoinToken};
 use swarm_proto::wire;
 
@@ -30,6 +31,21 @@ pub(crate) fn shown(host: &Host, text: &str) -> Vec<PathBuf> {
 async fn log_and_snapshots_show_no_secret_and_are_read_again() {
     let mut hosts = cluster_with("snapshot_entries = 100\n", 1).await;
     let mut control = hosts[0].control().await;
+    let content = ContentId::of(ContentKind::Secret, b"swordfish");
+    let announce = wire::AnnounceContentsRequest {
+        request_id: String::from("c1"),
+        contents: vec![(&content).into()],
+    };
+    let missing = control.announce_contents(announce.clone()).await.unwrap().into_inner().missing;
+    assert_eq!(missing.len(), 1);
+    let add = wire::AddContentRequest {
+        request_id: String::from("c2"),
+        content: Some((&content).into()),
+        size: 9,
+        part: 0,
+        data: b"swordfish".to_vec(),
+    };
+    control.add_content(add).await.unwrap();
     control.deploy(deploy("r1", stack("web", 1))).await.unwrap();
     for number in 0..150 {
         control.scale_service(scale(&format!("s{number}"), "web", number % 3)).await.unwrap();
@@ -44,12 +60,18 @@ async fn log_and_snapshots_show_no_secret_and_are_read_again() {
     let token = hosts[0].expect(&["token", "agent"]);
     let token = token.trim().rsplit('-').next().unwrap();
     hosts[0].kill();
-    for secret in ["hunter2", "PASSWORD", token, "PRIVATE KEY"] {
+    for secret in ["hunter2", "PASSWORD", "swordfish", token, "PRIVATE KEY"] {
         assert_eq!(shown(&hosts[0], secret), Vec::<PathBuf>::new(), "the disk shows `{secret}`");
     }
     hosts[0].start();
     let state = hosts[0].state().await;
     assert_eq!(state.stacks.len(), 1);
+    let announce = wire::AnnounceContentsRequest { request_id: String::from("c3"), ..announce };
+    let missing = hosts[0].control().await.announce_contents(announce).await;
+    assert_eq!(missing.unwrap().into_inner().missing, []);
+    let log = fs::read_to_string(hosts[0].dir.path().join("log")).unwrap();
+    assert!(log.contains(r#"object="part 0 of a secret of 9 bytes" outcome="done""#));
+    assert!(!log.contains("swordfish") && !log.contains(content.digest.hex()));
 
     hosts[0].kill();
     let key = hosts[0].dir.path().join("state/controller/data.key");

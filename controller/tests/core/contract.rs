@@ -37,7 +37,7 @@ fn disk_of(cluster: Cluster) -> Recovered {
 }
 
 /// Hands over an input; the disk is at once done with what it is given.
-fn drive(core: &mut Core, input: Input) -> Vec<Output> {
+pub(crate) fn drive(core: &mut Core, input: Input) -> Vec<Output> {
     let mut inputs = vec![input];
     let mut all = Vec::new();
     while let Some(input) = inputs.pop() {
@@ -52,7 +52,7 @@ fn drive(core: &mut Core, input: Input) -> Vec<Output> {
 }
 
 /// The only controller of a cluster, leading.
-fn leader() -> Core {
+pub(crate) fn leader() -> Core {
     leader_of(cluster())
 }
 
@@ -274,7 +274,7 @@ fn a_disk_with_a_hole_is_refused() {
     assert!(start(with(vec![garbage])).is_some());
 }
 
-fn hello() -> FromAgent {
+pub(crate) fn hello() -> FromAgent {
     FromAgent::Hello {
         nonce: String::new(),
         description: NodeDescription { hostname: "n1".to_owned(), ..NodeDescription::default() },

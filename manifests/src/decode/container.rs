@@ -28,7 +28,7 @@ pub(super) fn container(
     let flag = |key| fields.get(key).and_then(|node| d.boolean(node, key)).unwrap_or(false);
     let capabilities =
         |key| fields.get(key).map(|node| limits::capabilities(d, node, key)).unwrap_or_default();
-    let mounts = mounts::mounts(d, fields, declared);
+    let mounts::Mounted { mounts, files } = mounts::mounts(d, fields, declared);
     let environment = environment::environment(d, fields);
     let image = image(d, key, fields);
     let grace = fields.get("stop_grace_period");
@@ -72,6 +72,7 @@ pub(super) fn container(
         device_rules: isolation::device_rules(d, fields),
         annotations: annotations(d, fields),
         logging: fields.get("logging").map(|node| logging::logging(d, node)).unwrap_or_default(),
+        files,
         ..ContainerSpec::new(image?)
     })
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use swarm_proto::spec::{Mount, MountSource, Tmpfs};
+use swarm_proto::spec::{FileMount, Mount, MountSource, Tmpfs};
 
 use super::stack::Declared;
-use super::{Decoder, Fields, container, service};
+use super::{Decoder, Fields, container, contents, files, service};
 use crate::keys::{BIND, MOUNT, MOUNT_TMPFS, MOUNT_VOLUME};
 use crate::tree::{At, Data, Node, shorten};
 use crate::units::parse_bytes;
@@ -16,17 +16,40 @@ const MOST_MODE: u32 = 0o7777;
 const TMPFS_OPTIONS: [&str; 12] =
     ["size", "mode", "uid", "gid", "ro", "rw", "exec", "noexec", "suid", "nosuid", "dev", "nodev"];
 
-/// All mounts of a service in the order of the file, `tmpfs` last.
-pub(super) fn mounts(d: &Decoder<'_>, fields: &Fields<'_>, declared: &Declared<'_>) -> Vec<Mount> {
-    let mut mounts: Vec<Mount> = Vec::new();
+/// What a service has mounted.
+#[derive(Debug, Default)]
+pub(super) struct Mounted {
+    /// Volumes, folders and files of the hosts, memory.
+    pub(super) mounts: Vec<Mount>,
+    /// Secrets, configs, and files beside the stack file.
+    pub(super) files: Vec<FileMount>,
+}
+
+/// One of either.
+enum One {
+    Mount(Mount),
+    File(FileMount),
+}
+
+/// All mounts of a service in the order of the file, `tmpfs` last, then secrets and configs.
+pub(super) fn mounts(d: &Decoder<'_>, fields: &Fields<'_>, declared: &Declared<'_>) -> Mounted {
+    let mut mounted = Mounted::default();
     let mut targets = BTreeSet::new();
-    let mut push = |at: At, mount: Option<Mount>| {
-        let Some(mount) = mount else { return };
-        if targets.insert(mount.target.clone()) {
-            mounts.push(mount);
-        } else {
-            let message = format!("something is mounted at `{}` already", shorten(&mount.target));
+    let mut push = |at: At, one: Option<One>| {
+        let target = match &one {
+            None => return,
+            Some(One::Mount(mount)) => &mount.target,
+            Some(One::File(file)) => &file.target,
+        };
+        if !targets.insert(target.clone()) {
+            let message = format!("something is mounted at `{}` already", shorten(target));
             d.problems.error_hint(at, message, "remove one of them");
+            return;
+        }
+        match one {
+            Some(One::Mount(mount)) => mounted.mounts.push(mount),
+            Some(One::File(file)) => mounted.files.push(file),
+            None => {}
         }
     };
     if let Some(node) = fields.get("volumes") {
@@ -45,14 +68,19 @@ pub(super) fn mounts(d: &Decoder<'_>, fields: &Fields<'_>, declared: &Declared<'
     }
     if let Some(node) = fields.get("tmpfs") {
         for (at, text) in d.one_or_more(node, "tmpfs").unwrap_or_default() {
-            push(at, tmpfs(d, at, &text));
+            push(at, tmpfs(d, at, &text).map(One::Mount));
         }
     }
-    mounts
+    for kind in contents::KINDS {
+        for (at, file) in contents::grants(d, kind, fields, declared) {
+            push(at, Some(One::File(file)));
+        }
+    }
+    mounted
 }
 
 /// `[source:]target[:options]`
-fn short(d: &Decoder<'_>, at: At, text: &str, declared: &Declared<'_>) -> Option<Mount> {
+fn short(d: &Decoder<'_>, at: At, text: &str, declared: &Declared<'_>) -> Option<One> {
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts.as_slice() {
         [target] => (None, *target, ""),
@@ -84,17 +112,21 @@ fn short(d: &Decoder<'_>, at: At, text: &str, declared: &Declared<'_>) -> Option
     }
     let source = match source {
         None => MountSource::Anonymous,
-        Some(source) if source.starts_with(['.', '/', '~']) => {
+        Some(source) if source.starts_with('.') => {
+            let target = target_path(d, at, target)?;
+            return files::bind(d, at, source, target, read_only, declared).map(One::File);
+        }
+        Some(source) if source.starts_with(['/', '~']) => {
             container::check_template(d, at, source);
             MountSource::Bind { path: host_path(d, source) }
         }
         Some(source) => named(d, at, source, no_copy, declared)?,
     };
     let target = target_path(d, at, target)?;
-    Some(Mount { target, source, read_only })
+    Some(One::Mount(Mount { target, source, read_only }))
 }
 
-fn long(d: &Decoder<'_>, node: &Node, declared: &Declared<'_>) -> Option<Mount> {
+fn long(d: &Decoder<'_>, node: &Node, declared: &Declared<'_>) -> Option<One> {
     let fields = d.fields(node, "a volume", &MOUNT)?;
     let Some(kind) = fields.get("type") else {
         let hint = "`type` is `volume`, `bind` or `tmpfs`";
@@ -120,13 +152,21 @@ fn long(d: &Decoder<'_>, node: &Node, declared: &Declared<'_>) -> Option<Mount> 
         d.problems.error_hint(node.at, message, "it is the path in the container");
     }
     let target = target.and_then(|node| target_path(d, node.at, d.text(node, "target")?));
+    let read_only = fields.get("read_only").and_then(|node| d.boolean(node, "read_only"));
+    let read_only = read_only.unwrap_or(false);
+    if kind == "bind"
+        && let Some(node) = fields.get("source")
+        && let Some(source) = d.text(node, "source").filter(|source| files::is_beside(source))
+    {
+        bind_options(d, &fields);
+        return files::bind(d, node.at, source, target?, read_only, declared).map(One::File);
+    }
     let source = match kind {
         "volume" => volume_source(d, &fields, declared),
         "bind" => bind_source(d, node, &fields),
         _ => tmpfs_source(d, &fields),
     };
-    let read_only = fields.get("read_only").and_then(|node| d.boolean(node, "read_only"));
-    Some(Mount { target: target?, source: source?, read_only: read_only.unwrap_or(false) })
+    Some(One::Mount(Mount { target: target?, source: source?, read_only }))
 }
 
 fn volume_source(
@@ -143,7 +183,7 @@ fn volume_source(
     }
 }
 
-fn bind_source(d: &Decoder<'_>, node: &Node, fields: &Fields<'_>) -> Option<MountSource> {
+fn bind_options(d: &Decoder<'_>, fields: &Fields<'_>) {
     let options = fields.get("bind").and_then(|node| d.fields(node, "`bind`", &BIND));
     if let Some(options) = options
         && let Some(node) = options.get("create_host_path")
@@ -152,6 +192,10 @@ fn bind_source(d: &Decoder<'_>, node: &Node, fields: &Fields<'_>) -> Option<Moun
         let hint = "make the folder on the hosts, or use a named volume";
         d.later(options.key_at("create_host_path"), "create_host_path: true", hint);
     }
+}
+
+fn bind_source(d: &Decoder<'_>, node: &Node, fields: &Fields<'_>) -> Option<MountSource> {
+    bind_options(d, fields);
     let Some(source) = fields.get("source") else {
         let hint = "it is the path on the hosts";
         d.problems.error_hint(node.at, "a bind mount needs `source`", hint);
@@ -272,7 +316,7 @@ fn named(
 }
 
 /// An absolute path in the container, without `.`, `..` and double slashes.
-fn target_path(d: &Decoder<'_>, at: At, text: &str) -> Option<String> {
+pub(super) fn target_path(d: &Decoder<'_>, at: At, text: &str) -> Option<String> {
     container::check_template(d, at, text);
     let path = clean(Path::new(text));
     if !text.starts_with('/') || path == Path::new("/") {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_proto::spec::{
-    MountSource, PortMode, PortSpec, Protocol, ServiceSpec, StackSpec, VolumeSpec,
+    ContentKind, MountSource, PortMode, PortSpec, Protocol, ServiceSpec, StackSpec, VolumeSpec,
 };
 
-use super::{Decoder, dependencies, is_name, networks, service};
+use super::{Decoder, contents, dependencies, is_name, networks, service};
 use crate::keys::{STACK, VOLUME, X_SWARM_STACK, X_SWARM_VOLUME};
 use crate::tree::{At, Key, Node, shorten};
 
@@ -18,6 +18,18 @@ pub(super) struct Declared<'n> {
     pub(super) services: Vec<&'n str>,
     pub(super) networks: BTreeMap<&'n str, At>,
     pub(super) volumes: BTreeMap<&'n str, At>,
+    secrets: BTreeMap<&'n str, At>,
+    configs: BTreeMap<&'n str, At>,
+}
+
+impl Declared<'_> {
+    /// Secrets or configs.
+    pub(super) fn contents(&self, kind: ContentKind) -> &BTreeMap<&str, At> {
+        match kind {
+            ContentKind::Secret => &self.secrets,
+            ContentKind::Config => &self.configs,
+        }
+    }
 }
 
 pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<StackSpec> {
@@ -33,6 +45,7 @@ pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<
         node.and_then(|node| d.pairs(node, &format!("`{key}`"))).unwrap_or_default()
     };
     let (networks, volumes) = (pairs("networks"), pairs("volumes"));
+    let (secrets, configs) = (pairs("secrets"), pairs("configs"));
     let places =
         |pairs: &'_ [(Key, Node)]| -> Vec<At> { pairs.iter().map(|(key, _)| key.at).collect() };
     let services = pairs("services");
@@ -40,6 +53,8 @@ pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<
         services: services.iter().map(|(key, _)| key.text.as_str()).collect(),
         networks: networks.iter().map(|(key, _)| key.text.as_str()).zip(places(networks)).collect(),
         volumes: volumes.iter().map(|(key, _)| key.text.as_str()).zip(places(volumes)).collect(),
+        secrets: secrets.iter().map(|(key, _)| key.text.as_str()).zip(places(secrets)).collect(),
+        configs: configs.iter().map(|(key, _)| key.text.as_str()).zip(places(configs)).collect(),
     };
     let mut stack = StackSpec { name: stack_name(d, &fields, name), ..StackSpec::default() };
     if services.is_empty() {
@@ -64,6 +79,9 @@ pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<
     dependencies::check_cycles(d, services, &stack.services);
     stack.networks = networks::networks(d, networks, &stack.services);
     stack.volumes = self::volumes(d, volumes, &stack.services);
+    for (kind, pairs) in contents::KINDS.into_iter().zip([secrets, configs]) {
+        contents::contents(d, kind, pairs, &mut stack);
+    }
     let names = stack.networks.iter().map(|(key, spec)| (key.as_str(), spec.name.as_deref()));
     check_names(d, "network", &stack.name, networks, names);
     let names = stack.volumes.iter().map(|(key, spec)| (key.as_str(), spec.name.as_deref()));

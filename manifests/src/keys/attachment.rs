@@ -93,13 +93,13 @@ pub(crate) static MOUNT_TMPFS: Level = Level {
 static MOUNT_IMAGE: Level = Level { keys: &[inner("subpath", "spec", Shape::Text)] };
 
 /// The long form of a secret or config of a service.
-pub(super) static GRANT: Level = Level {
+pub(crate) static GRANT: Level = Level {
     keys: &[
-        inner("source", "3.1", Shape::Text),
-        inner("target", "3.1", Shape::Text),
-        inner("uid", "3.1", Shape::Text),
-        inner("gid", "3.1", Shape::Text),
-        inner("mode", "3.1", Shape::Integer),
+        honoured("source", "3.1", Shape::Text, &["key"]),
+        honoured("target", "3.1", Shape::Text, &["other", "/etc/other"]),
+        honoured("uid", "3.1", Shape::Text, &["\"103\"", "103"]),
+        honoured("gid", "3.1", Shape::Text, &["\"103\"", "103"]),
+        honoured("mode", "3.1", Shape::Integer, &["0440", "\"0440\"", "0o440"]),
     ],
 };
 

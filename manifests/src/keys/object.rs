@@ -1,6 +1,8 @@
 //! Networks, volumes, secrets and configs of the top level.
 
-use super::{EXTERNAL, Level, Shape, TEXT_MAP, TEXTS, adapted, hint, honoured, inner, later};
+use super::{
+    EXTERNAL, Level, Shape, TEXT_MAP, TEXTS, adapted, hint, honoured, inner, later, never,
+};
 
 pub(crate) static NETWORK: Level = Level {
     keys: &[
@@ -122,30 +124,36 @@ static CAPACITY: Level = Level {
     ],
 };
 
-pub(super) static SECRET: Level = Level {
+/// Whose bytes no other program keeps.
+const NO_DRIVER: [&str; 2] =
+    ["secrets are kept by the cluster itself", "give it with `file` or `environment`"];
+const TEMPLATE: &str = "values of variables are filled in where a config has `content`";
+const VERSIONED: &str = "Swarm refuses a changed one: here tasks get it when they are replaced, and old ones keep theirs.";
+
+pub(crate) static SECRET: Level = Level {
     keys: &[
-        inner("name", "3.5", Shape::Text),
-        inner("file", "3.1", Shape::Text),
-        inner("environment", "spec", Shape::Text),
-        inner("external", "3.1", EXTERNAL),
-        inner("labels", "3.1", Shape::Pairs),
-        inner("driver", "3.8", Shape::Text),
-        inner("driver_opts", "3.8", TEXT_MAP),
-        inner("template_driver", "3.8", Shape::Text),
+        honoured("name", "3.5", Shape::Text, &["kept"]),
+        honoured("file", "3.1", Shape::Text, &["base.yml"]).meaning(VERSIONED),
+        honoured("environment", "spec", Shape::Text, &["TOKEN"]),
+        honoured("external", "3.1", EXTERNAL, &["true", "{name: other}"]),
+        honoured("labels", "3.1", Shape::Pairs, &["{a: b}", "[a=b]"]),
+        never("driver", "3.8", Shape::Text, &["vault"], NO_DRIVER),
+        never("driver_opts", "3.8", TEXT_MAP, &["{a: b}"], NO_DRIVER),
+        later("template_driver", "3.8", Shape::Text, &["golang"], TEMPLATE),
     ],
 };
 
-pub(super) static CONFIG: Level = Level {
+pub(crate) static CONFIG: Level = Level {
     keys: &[
-        inner("name", "3.5", Shape::Text),
-        inner("file", "3.3", Shape::Text),
-        inner("content", "spec", Shape::Text),
-        inner("environment", "spec", Shape::Text),
-        inner("external", "3.3", EXTERNAL),
-        inner("labels", "3.3", Shape::Pairs),
-        inner("template_driver", "3.8", Shape::Text),
+        honoured("name", "3.5", Shape::Text, &["kept"]),
+        honoured("file", "3.3", Shape::Text, &["base.yml"]).meaning(VERSIONED),
+        honoured("content", "spec", Shape::Text, &["hello"]),
+        honoured("environment", "spec", Shape::Text, &["TOKEN"]),
+        honoured("external", "3.3", EXTERNAL, &["true", "{name: other}"]),
+        honoured("labels", "3.3", Shape::Pairs, &["{a: b}", "[a=b]"]),
+        later("template_driver", "3.8", Shape::Text, &["golang"], TEMPLATE),
     ],
 };
 
 /// The name of an external object in the old form.
-pub(super) static EXTERNAL_NAME: Level = Level { keys: &[inner("name", "3.0", Shape::Text)] };
+pub(crate) static EXTERNAL_NAME: Level = Level { keys: &[inner("name", "3.0", Shape::Text)] };

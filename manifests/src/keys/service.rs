@@ -176,8 +176,8 @@ pub(crate) static SERVICE: Level = Level {
             "The specification's, which Swarm passes over without a word. Programs in it may be run unless `noexec` \
              is said.",
         ),
-        later("configs", "3.3", GRANTS, &["[page]", "[{source: page}]"], ""),
-        later("secrets", "3.1", GRANTS, &["[key]", "[{source: key}]"], ""),
+        honoured("configs", "3.3", GRANTS, &["[page]", "[{source: page}]"]),
+        honoured("secrets", "3.1", GRANTS, &["[key]", "[{source: key}]"]),
         honoured("read_only", "3.0", Shape::Flag, &["true"]),
         honoured("shm_size", "3.0", Shape::Bytes, &["128m"])
             .meaning("The specification's: Swarm passes it over with a warning."),

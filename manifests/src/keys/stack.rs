@@ -11,20 +11,8 @@ pub(crate) static STACK: Level = Level {
         honoured("services", "3.0", Shape::Named(&Shape::Mapping(&SERVICE)), &[]),
         honoured("networks", "3.0", Shape::Named(&Shape::Mapping(&NETWORK)), &[]),
         honoured("volumes", "3.0", Shape::Named(&Shape::Mapping(&VOLUME)), &[]),
-        later(
-            "secrets",
-            "3.1",
-            Shape::Named(&Shape::Mapping(&SECRET)),
-            &["{key: {file: ./key}}"],
-            "",
-        ),
-        later(
-            "configs",
-            "3.3",
-            Shape::Named(&Shape::Mapping(&CONFIG)),
-            &["{page: {content: hello}}"],
-            "",
-        ),
+        honoured("secrets", "3.1", Shape::Named(&Shape::Mapping(&SECRET)), &[]),
+        honoured("configs", "3.3", Shape::Named(&Shape::Mapping(&CONFIG)), &[]),
         later(
             "include",
             "spec",

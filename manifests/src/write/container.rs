@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use swarm_proto::spec::{
-    ContainerSpec, ImageSpec, Mount, MountSource, PullPolicy, Resources, Tmpfs, Ulimit,
+    ContainerSpec, ContentKind, ImageSpec, Mount, MountSource, PullPolicy, Resources, Tmpfs, Ulimit,
 };
 
-use super::{Pairs, isolation, list, text};
+use super::{Pairs, contents, isolation, list, text};
 use crate::value::Value;
 
 /// The first keys of a service.
@@ -48,6 +48,7 @@ pub(super) fn container(spec: &ContainerSpec) -> Pairs {
         device_rules,
         annotations,
         logging,
+        files,
     } = spec;
     let grace = *stop_grace_period;
     let mut pairs = Pairs::default();
@@ -85,6 +86,8 @@ pub(super) fn container(spec: &ContainerSpec) -> Pairs {
     pairs.put("shm_size", shm_size);
     put_mounts(&mut pairs, mounts);
     pairs.put("logging", &isolation::logging(logging));
+    pairs.put("configs", &contents::files(files, ContentKind::Config));
+    pairs.put("secrets", &contents::files(files, ContentKind::Secret));
     pairs
 }
 

@@ -8,8 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use expect_test::expect_file;
-use swarm_manifests::{Environment, Source, Value, read, read_sources, resolved, yaml};
-use swarm_proto::spec::StackSpec;
+use swarm_manifests::{Environment, Source, Stack, Value, read, read_sources, resolved, yaml};
 
 use crate::{environment, files_in, folder};
 
@@ -95,7 +94,7 @@ fn differences(files: &[&str]) -> Vec<String> {
 }
 
 /// Each value by its path.
-fn leaves(stack: &StackSpec) -> BTreeMap<String, String> {
+fn leaves(stack: &Stack) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     add(&mut found, String::new(), &resolved(stack));
     found

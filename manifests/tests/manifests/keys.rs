@@ -16,8 +16,13 @@ fn source(text: &str) -> Source {
     Source { name: "x.yml".to_owned(), folder, content: text.as_bytes().to_vec() }
 }
 
+fn environment() -> Environment {
+    let vars = [("TOKEN".to_owned(), "hidden".to_owned())].into();
+    Environment { vars, ..Environment::default() }
+}
+
 fn read(text: &str) -> Result<(String, Vec<Warning>), ManifestErrors> {
-    let (stack, warnings) = read_sources(&[source(text)], &Environment::default())?;
+    let (stack, warnings) = read_sources(&[source(text)], &environment())?;
     Ok((yaml::to_string(&resolved(&stack)).unwrap(), warnings))
 }
 
@@ -30,6 +35,21 @@ fn beside(above: &str, path: &str) -> Vec<(&'static str, &'static str)> {
         "" if path.starts_with("volumes") => {
             vec![("services", "{web: {image: web, volumes: [\"data:/data\"]}}")]
         }
+        "" if path.starts_with("secrets") => {
+            vec![("services", "{web: {image: web, secrets: [key]}}")]
+        }
+        "" if path.starts_with("configs") => {
+            vec![("services", "{web: {image: web, configs: [key]}}")]
+        }
+        "" if path.contains(".secrets") => vec![("secrets", "{key: {file: base.yml}}")],
+        "" if path.contains(".configs") => {
+            vec![("configs", "{key: {file: base.yml}, page: {content: hello}}")]
+        }
+        "secrets.*" | "configs.*" if path.ends_with(".content") => Vec::new(),
+        "secrets.*" | "configs.*" if path.contains(".external") => Vec::new(),
+        "secrets.*" | "configs.*" if path.ends_with(".environment") => Vec::new(),
+        "secrets.*" | "configs.*" => vec![("file", "base.yml")],
+        "services.*.secrets[]" | "services.*.configs[]" => vec![("source", "key")],
         "" => vec![
             ("name", "keys"),
             ("services", "{web: {image: web}}"),
@@ -60,6 +80,7 @@ fn named(above: &str) -> &'static str {
     match above {
         "networks" | "services.*.networks" => "front",
         "volumes" => "data",
+        "secrets" | "configs" => "key",
         "services.*.ulimits" => "nofile",
         "services.*.depends_on" => "db",
         _ => "web",
@@ -195,7 +216,7 @@ fn the_report_says_the_same_of_each_key() {
     for entry in keys::entries().iter().filter(|entry| entry.key.answer != Answer::Inner) {
         for value in values(entry) {
             let text = file(&entry.path, &value);
-            let (report, _) = report(&[source(&text)], &Environment::default()).unwrap();
+            let (report, _) = report(&[source(&text)], &environment()).unwrap();
             assert!(report.errors.is_empty(), "{text}: {:?}", report.errors);
             let refused = matches!(entry.answer, Answer::Later(_) | Answer::Never { .. });
             assert_eq!(report.is_refused(), refused, "{text}");

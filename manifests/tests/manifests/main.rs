@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 #![expect(clippy::needless_raw_string_hashes, reason = "as expect-test writes them")]
 
+mod contents;
 mod docker;
 mod keys;
 mod random;
@@ -33,7 +34,7 @@ fn transcript(files: &[&str]) -> String {
     let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
     let text = match read(&files, &environment()) {
         Ok((stack, warnings)) => {
-            let mut text = yaml::to_string(&stack).unwrap();
+            let mut text = yaml::to_string(&stack.spec).unwrap();
             for warning in warnings {
                 text.extend(["warning: ", &warning.to_string(), "\n"]);
             }
@@ -113,6 +114,6 @@ fn files_that_are_not_there() {
 fn the_given_name_goes_first() {
     let file = [PathBuf::from("examples/words.yml")];
     let named = |name: &str| Environment { stack_name: Some(name.to_owned()), ..environment() };
-    assert_eq!(read(&file, &named("other")).unwrap().0.name, "other");
+    assert_eq!(read(&file, &named("other")).unwrap().0.spec.name, "other");
     assert!(read(&file, &named("Other")).is_err());
 }

@@ -10,7 +10,7 @@ use crate::folder;
 fn read_bytes(content: Vec<u8>) {
     let source = Source { name: "x.yml".to_owned(), folder: PathBuf::from("/x"), content };
     match read_sources(std::slice::from_ref(&source), &Environment::default()) {
-        Ok((stack, _)) => assert!(!stack.services.is_empty()),
+        Ok((stack, _)) => assert!(!stack.spec.services.is_empty()),
         // Rendering must hold as well.
         Err(errors) => assert!(!errors.to_string().is_empty()),
     }

@@ -4,22 +4,21 @@ use std::path::{Path, PathBuf};
 
 use expect_test::expect_file;
 use proptest::prelude::*;
-use swarm_manifests::{Environment, Source, read, read_sources, resolved, yaml};
-use swarm_proto::spec::StackSpec;
+use swarm_manifests::{Source, Stack, read, read_sources, resolved, yaml};
 
 use crate::{environment, files_in, folder};
 
-fn read_text(text: &str) -> StackSpec {
+fn read_text(text: &str) -> Stack {
     let content = text.as_bytes().to_vec();
     let source = Source { name: "x.yml".to_owned(), folder: PathBuf::from("/x"), content };
-    let environment = Environment::default();
+    let environment = environment();
     match read_sources(std::slice::from_ref(&source), &environment) {
         Ok((stack, _)) => stack,
         Err(errors) => panic!("{errors}\n{text}"),
     }
 }
 
-fn assert_read_again(stack: &StackSpec) {
+fn assert_read_again(stack: &Stack) {
     let text = yaml::to_string(&resolved(stack)).unwrap();
     assert_eq!(read_text(&text), *stack, "{text}");
 }
@@ -137,7 +136,7 @@ proptest! {
         user in prop::option::of("[a-z0-9]{1,5}"),
     ) {
         let mut stack = read_text("{name: a, services: {web: {image: a}}}");
-        let service = stack.services.get_mut("web").unwrap();
+        let service = stack.spec.services.get_mut("web").unwrap();
         let container = &mut service.container;
         container.entrypoint.clone_from(&command);
         container.command = command;

@@ -225,6 +225,7 @@ impl From<&ContainerSpec> for wire::ContainerSpec {
             device_rules: each(&container.device_rules),
             annotations: container.annotations.clone(),
             logging: some(&container.logging),
+            files: each(&container.files),
         }
     }
 }
@@ -274,6 +275,7 @@ impl TryFrom<wire::ContainerSpec> for ContainerSpec {
             device_rules: at.list("device_rules", container.device_rules)?,
             annotations: container.annotations,
             logging: at.optional("logging", container.logging)?.unwrap_or_default(),
+            files: at.list("files", container.files)?,
         })
     }
 }

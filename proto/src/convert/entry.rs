@@ -69,6 +69,8 @@ impl From<&ObjectId> for wire::ObjectId {
             ObjectId::Node(id) => WireObject::Node(id.0),
             ObjectId::Network(id) => WireObject::Network(id.0),
             ObjectId::Volume(id) => WireObject::Volume(id.0),
+            ObjectId::Secret(name) => WireObject::Secret(name.clone()),
+            ObjectId::Config(name) => WireObject::Config(name.clone()),
         };
         Self { object: Some(object) }
     }
@@ -86,6 +88,8 @@ impl TryFrom<wire::ObjectId> for ObjectId {
             WireObject::Node(id) => Self::Node(NodeId(id)),
             WireObject::Network(id) => Self::Network(NetworkId(id)),
             WireObject::Volume(id) => Self::Volume(VolumeId(id)),
+            WireObject::Secret(name) => Self::Secret(name),
+            WireObject::Config(name) => Self::Config(name),
         })
     }
 }
@@ -224,6 +228,25 @@ impl From<&Action> for wire::Action {
                 })
             }
             Action::RemoveTask(id) => WireAction::RemoveTask(id.to_string()),
+            Action::AddContentPart { content, size, part, data } => {
+                WireAction::AddContentPart(wire::AddContentPart {
+                    content: Some(content.into()),
+                    size: *size,
+                    part: *part,
+                    data: data.reveal().to_vec(),
+                })
+            }
+            Action::KeepContents(contents) => {
+                WireAction::KeepContents(wire::KeepContents { contents: each(contents) })
+            }
+            Action::RemoveContent(content) => WireAction::RemoveContent(content.into()),
+            Action::AddNamedContent(object) => WireAction::AddNamedContent(object.as_ref().into()),
+            Action::RemoveNamedContent { kind, name } => {
+                WireAction::RemoveNamedContent(wire::RemoveNamedContent {
+                    kind: (*kind).into(),
+                    name: name.clone(),
+                })
+            }
             Action::SetClusterVersion(version) => WireAction::SetClusterVersion(version.0),
         };
         Self { action: Some(action) }
@@ -310,6 +333,23 @@ impl TryFrom<wire::Action> for Action {
                 Self::SetTaskMessage { task: at.text("task", &set.task)?, message: set.message }
             }
             WireAction::RemoveTask(id) => Self::RemoveTask(at.text("task", &id)?),
+            WireAction::AddContentPart(mut add) => Self::AddContentPart {
+                content: at.required("content", add.content.take())?,
+                size: add.size,
+                part: add.part,
+                data: std::mem::take(&mut add.data).into(),
+            },
+            WireAction::KeepContents(keep) => {
+                Self::KeepContents(at.list("contents", keep.contents)?)
+            }
+            WireAction::RemoveContent(content) => Self::RemoveContent(content.try_into()?),
+            WireAction::AddNamedContent(object) => {
+                Self::AddNamedContent(Box::new(object.try_into()?))
+            }
+            WireAction::RemoveNamedContent(remove) => Self::RemoveNamedContent {
+                kind: at.enumeration::<wire::ContentKind, _>("kind", remove.kind)?,
+                name: remove.name,
+            },
             WireAction::SetClusterVersion(version) => {
                 Self::SetClusterVersion(ClusterVersion(version))
             }

@@ -29,6 +29,7 @@ macro_rules! same_names {
     };
 }
 
+same_names!(spec::ContentKind, wire::ContentKind: Secret Config);
 same_names!(spec::PullPolicy, wire::PullPolicy: Missing Never);
 same_names!(spec::Protocol, wire::Protocol: Tcp Udp);
 same_names!(spec::PortMode, wire::PortMode: Ingress Host);

@@ -11,6 +11,7 @@
 
 mod assignment;
 mod container;
+mod content;
 mod entry;
 mod enums;
 mod fields;

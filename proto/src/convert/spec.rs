@@ -269,6 +269,8 @@ impl From<&StackSpec> for wire::StackSpec {
             services: stack.services.iter().map(|(key, one)| (key.clone(), one.into())).collect(),
             networks: stack.networks.iter().map(|(key, one)| (key.clone(), one.into())).collect(),
             volumes: stack.volumes.iter().map(|(key, one)| (key.clone(), one.into())).collect(),
+            secrets: stack.secrets.iter().map(|(key, one)| (key.clone(), one.into())).collect(),
+            configs: stack.configs.iter().map(|(key, one)| (key.clone(), one.into())).collect(),
         }
     }
 }
@@ -283,6 +285,8 @@ impl TryFrom<wire::StackSpec> for StackSpec {
             services: at.map("services", stack.services)?,
             networks: at.map("networks", stack.networks)?,
             volumes: at.map("volumes", stack.volumes)?,
+            secrets: at.map("secrets", stack.secrets)?,
+            configs: at.map("configs", stack.configs)?,
         })
     }
 }

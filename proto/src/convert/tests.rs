@@ -7,8 +7,12 @@ use prost::Message;
 
 use super::ConvertError;
 use crate::assignment::{AssignmentDiff, AssignmentSet, VolumeReport};
+use crate::entry::Action;
 use crate::id::TaskId;
-use crate::object::{Cluster, Network, Node, Service, Stack, Task, TaskStatus, Volume};
+use crate::object::{
+    Cluster, NamedContent, Network, Node, Service, Stack, Task, TaskStatus, Volume,
+};
+use crate::spec::{ContentBytes, ContentKind};
 use crate::{object, strategies, wire};
 
 fn travel<D, W>(value: &D) -> D
@@ -47,6 +51,31 @@ proptest! {
     #[test]
     fn volume(value in strategies::volume()) {
         prop_assert_eq!(travel::<Volume, wire::Volume>(&value), value);
+    }
+
+    #[test]
+    fn named_content(value in strategies::named_content()) {
+        prop_assert_eq!(travel::<NamedContent, wire::NamedContent>(&value), value);
+    }
+
+    #[test]
+    fn actions_about_contents(
+        content in strategies::content_id(),
+        data in any::<Vec<u8>>(),
+        (size, part) in any::<(u64, u32)>(),
+        named in strategies::named_content(),
+    ) {
+        let removed = Action::RemoveNamedContent { kind: ContentKind::Config, name: "n".into() };
+        let data = ContentBytes::new(data);
+        for action in [
+            Action::KeepContents(vec![content.clone()]),
+            Action::RemoveContent(content.clone()),
+            Action::AddNamedContent(Box::new(named)),
+            Action::AddContentPart { content, size, part, data },
+            removed,
+        ] {
+            prop_assert_eq!(travel::<Action, wire::Action>(&action), action);
+        }
     }
 
     #[test]
@@ -145,6 +174,23 @@ fn debug_output_hides_the_secrets_of_messages() {
     }
     let mut join = wire::JoinClusterRequest::default();
     join.token = "hidden".into();
-    let shown = format!("{cluster:?} {join:?}");
+    let mut part = wire::AddContentPart::default();
+    part.data = b"hidden".to_vec();
+    let action = Action::AddContentPart {
+        content: crate::spec::ContentId::of(ContentKind::Secret, b"hidden"),
+        size: 6,
+        part: 0,
+        data: b"hidden".to_vec().into(),
+    };
+    let mut forwarded = wire::ForwardRequest::default();
+    forwarded.request = b"hidden".to_vec();
+    let mut stored = wire::StoredContent::default();
+    stored.parts = vec![b"hidden".to_vec()];
+    let mut sent = wire::Content::default();
+    sent.data = b"hidden".to_vec();
+    let numbers = format!("{:?}", b"hidden").replace(['[', ']'], "");
+    let contents = format!("{part:?} {action:?} {forwarded:?} {stored:?} {sent:?}");
+    assert!(!contents.contains(&numbers), "{contents}");
+    let shown = format!("{cluster:?} {join:?} {contents}");
     assert!(shown.contains("c1") && !shown.contains("hidden"), "{shown}");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, DeviceRule, Logging, Security, Sharing, is_default};
+use super::{Device, DeviceRule, FileMount, Logging, Security, Sharing, is_default};
 use crate::id::Digest;
 use crate::version::ClusterVersion;
 
@@ -267,6 +267,9 @@ pub struct ContainerSpec {
     /// Where its output goes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub logging: Logging,
+    /// Secrets and configs that it is given as files.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub files: Vec<FileMount>,
 }
 
 impl ContainerSpec {
@@ -288,6 +291,7 @@ impl ContainerSpec {
             device_rules: Vec::new(),
             annotations: BTreeMap::new(),
             logging: Logging::default(),
+            files: Vec::new(),
             ..self.clone()
         };
         let later = *self != first || self.resources.is_later() || self.mounts.iter().any(tmpfs);
@@ -334,6 +338,7 @@ impl ContainerSpec {
             device_rules: Vec::new(),
             annotations: BTreeMap::new(),
             logging: Logging::default(),
+            files: Vec::new(),
         }
     }
 }

@@ -44,13 +44,18 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Agent/ListImages", CONTROLLERS),
     ("Agent/Logs", CONTROLLERS_AND_ROOT),
     ("Agent/ResolveImage", CONTROLLERS),
+    ("Control/AddContent", WRITERS),
+    ("Control/AnnounceContents", WRITERS),
     // Holds the authority's key: whoever has it can make any certificate.
     ("Control/Backup", LOCAL),
+    ("Control/CreateNamedContent", WRITERS),
     ("Control/Deploy", WRITERS),
     // More than to look: whoever may run a program in a container may do all that the container may.
     ("Control/Exec", WRITERS),
     // Controllers ask each other for their own numbers.
     ("Control/GetClusterStatus", READERS_AND_CONTROLLERS),
+    // More than to look: what a stack keeps in a config may be as private as its environment.
+    ("Control/GetConfig", WRITERS),
     ("Control/GetJoinTokens", WRITERS),
     ("Control/GetState", READERS),
     // Controllers learn each other's raft ids by it.
@@ -58,6 +63,7 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Control/InspectHosts", READERS),
     ("Control/ListImages", READERS),
     ("Control/Logs", READERS),
+    ("Control/RemoveNamedContent", WRITERS),
     ("Control/RemoveNode", WRITERS),
     ("Control/RemoveStack", WRITERS),
     ("Control/RemoveVolume", WRITERS),

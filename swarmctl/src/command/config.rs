@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use swarm_manifests::{Report, keys};
+use swarm_manifests::{Report, Stack, keys};
 use swarm_proto::id::Timestamp;
 use swarm_proto::spec::{ImageSpec, StackSpec};
 
+use super::content::ContentCommand;
 use super::files::{self, Files};
 use super::unknown;
 use crate::failure::Failure;
@@ -18,7 +19,11 @@ use crate::view::{self, KeyView};
 ///
 /// Reading the output again gives the same stack. No cluster is asked.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Config {
+    /// What to do with configs in the cluster
+    #[command(subcommand)]
+    pub(crate) objects: Option<ContentCommand>,
     /// A stack file, `-` for standard input; later files lie on top of earlier ones
     #[arg(short, long, short_alias = 'c', alias = "compose-file", value_name = "FILE")]
     #[arg(required_unless_present = "schema")]
@@ -99,20 +104,21 @@ pub(crate) fn run(config: &Config, format: Format) -> Result<(), Failure> {
     print(config, &said(&config.what, &stack, form)?)
 }
 
-fn said(what: &What, stack: &StackSpec, form: Form) -> Result<String, Failure> {
+fn said(what: &What, stack: &Stack, form: Form) -> Result<String, Failure> {
+    let spec = &stack.spec;
     let lines =
         |names: Vec<&String>| names.iter().fold(String::new(), |text, name| text + name + "\n");
     Ok(match what {
         What { quiet: true, .. } => String::new(),
-        What { services: true, .. } => lines(stack.services.keys().collect()),
-        What { volumes: true, .. } => lines(stack.volumes.keys().collect()),
-        What { networks: true, .. } => lines(stack.networks.keys().collect()),
+        What { services: true, .. } => lines(spec.services.keys().collect()),
+        What { volumes: true, .. } => lines(spec.volumes.keys().collect()),
+        What { networks: true, .. } => lines(spec.networks.keys().collect()),
         What { images: true, .. } => {
             let images: BTreeSet<String> =
-                stack.services.values().map(|service| image(&service.container.image)).collect();
+                spec.services.values().map(|service| image(&service.container.image)).collect();
             lines(images.iter().collect())
         }
-        What { hash: Some(name), .. } => hashes(stack, name)?,
+        What { hash: Some(name), .. } => hashes(spec, name)?,
         _ => text(&swarm_manifests::resolved(stack), form)?,
     })
 }

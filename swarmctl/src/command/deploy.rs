@@ -8,6 +8,7 @@ use swarm_proto::wire;
 use super::files::Files;
 use super::{Call, Waiting, duration};
 use crate::connect::request_id;
+use crate::contents;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 use crate::view::{self, DeployView};
@@ -82,13 +83,14 @@ pub(crate) async fn run_stack(deploy: StackDeploy, call: &Call) -> Result<(), Fa
 
 pub(crate) async fn run(deploy: Deploy, call: &Call) -> Result<(), Failure> {
     let stack = Files::open(&deploy.file, deploy.name.as_deref())?.read()?;
+    contents::send(&call.cluster, &stack.contents).await?;
     let request = wire::DeployRequest {
         request_id: request_id()?,
-        stack: Some((&stack).into()),
+        stack: Some((&stack.spec).into()),
         prune: deploy.prune,
     };
     let answer = call.cluster.call(async |mut client| client.deploy(request.clone()).await).await?;
-    let name = &stack.name;
+    let name = &stack.spec.name;
     for change in &answer.changes {
         output::talk(change);
     }

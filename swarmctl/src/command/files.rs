@@ -3,8 +3,7 @@
 use std::io::Read;
 use std::path::PathBuf;
 
-use swarm_manifests::{Environment, ManifestError, ManifestErrors, Source, Warning};
-use swarm_proto::spec::StackSpec;
+use swarm_manifests::{Environment, ManifestError, ManifestErrors, Source, Stack, Warning};
 
 use crate::failure::Failure;
 use crate::output;
@@ -48,7 +47,7 @@ impl Files {
     }
 
     /// Reads the stack; says what is worth a word.
-    pub(crate) fn read(&self) -> Result<StackSpec, Failure> {
+    pub(crate) fn read(&self) -> Result<Stack, Failure> {
         let read = swarm_manifests::read_sources(&self.sources, &self.environment);
         let (stack, warnings) = read.map_err(|errors| refused(&errors))?;
         warn(&warnings);

@@ -11,7 +11,7 @@ use crate::state::{Change, State};
 pub struct EventView {
     /// When, by cluster time.
     pub time: String,
-    /// `stack`, `service`, `task`, `node`, `network`, `volume` or `leader`.
+    /// `stack`, `service`, `task`, `node`, `network`, `volume`, `secret`, `config` or `leader`.
     pub kind: String,
     /// The object's name.
     pub name: String,
@@ -43,6 +43,10 @@ impl EventView {
             Change::Node(node) => Self::of_node(state, node),
             Change::Network(network) => plain("network", &network.name, network.removing),
             Change::Volume(volume) => plain("volume", &volume.name, volume.removing),
+            Change::NamedContent(named) => {
+                let (kind, action) = (named.kind.as_str(), "created".to_owned());
+                Self::new(now, kind, named.name.clone(), action, String::new())
+            }
             Change::Removed(kind, name) => {
                 Self::new(now, kind, name.clone(), "removed".to_owned(), String::new())
             }

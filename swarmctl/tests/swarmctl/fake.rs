@@ -1,5 +1,6 @@
 //! A controller that says what a test tells it, on a unix socket, and the real program to talk to it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{Output, Stdio};
@@ -35,6 +36,8 @@ pub(crate) struct Script {
     pub(crate) backup: Mutex<Vec<u8>>,
     /// Whether nobody leads: then only what may be stale is answered.
     pub(crate) leaderless: AtomicBool,
+    /// Contents' bytes by their digest.
+    pub(crate) contents: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Every write that came in.
     pub(crate) seen: Mutex<Vec<String>>,
     /// `None` ends the watchers' streams, as a controller that stops does.
@@ -56,6 +59,7 @@ impl Script {
             hosts: Mutex::default(),
             backup: Mutex::default(),
             leaderless: AtomicBool::new(false),
+            contents: Mutex::default(),
             seen: Mutex::default(),
             events: broadcast::channel(100).0,
         })
@@ -160,6 +164,58 @@ impl Control for Served {
         let request = request.into_inner();
         self.write(format!("remove volume {} {}", request.volume, request.force))?;
         Ok(Response::new(wire::RemoveVolumeResponse {}))
+    }
+
+    async fn announce_contents(
+        &self,
+        request: Request<wire::AnnounceContentsRequest>,
+    ) -> Answer<wire::AnnounceContentsResponse> {
+        let known = self.contents.lock().unwrap();
+        let is_missing = |content: &wire::ContentId| !known.contains_key(&content.digest);
+        let announced = request.into_inner().contents.into_iter();
+        let missing = announced.filter(is_missing).collect();
+        Ok(Response::new(wire::AnnounceContentsResponse { missing }))
+    }
+
+    async fn add_content(
+        &self,
+        request: Request<wire::AddContentRequest>,
+    ) -> Answer<wire::AddContentResponse> {
+        let mut request = request.into_inner();
+        let content = request.content.take().unwrap();
+        let kind = content.kind();
+        self.write(format!("add {kind:?} part {} of {} bytes", request.part, request.size))?;
+        let mut known = self.contents.lock().unwrap();
+        known.entry(content.digest).or_default().extend(&request.data);
+        Ok(Response::new(wire::AddContentResponse {}))
+    }
+
+    async fn create_named_content(
+        &self,
+        request: Request<wire::CreateNamedContentRequest>,
+    ) -> Answer<wire::CreateNamedContentResponse> {
+        let request = request.into_inner();
+        let kind = request.content.unwrap().kind();
+        self.write(format!("create {kind:?} {} {:?}", request.name, request.labels))?;
+        Ok(Response::new(wire::CreateNamedContentResponse {}))
+    }
+
+    async fn remove_named_content(
+        &self,
+        request: Request<wire::RemoveNamedContentRequest>,
+    ) -> Answer<wire::RemoveNamedContentResponse> {
+        let request = request.into_inner();
+        self.write(format!("remove {:?} {}", request.kind(), request.name))?;
+        Ok(Response::new(wire::RemoveNamedContentResponse {}))
+    }
+
+    async fn get_config(
+        &self,
+        _request: Request<wire::GetConfigRequest>,
+    ) -> Answer<wire::GetConfigResponse> {
+        let mut config = wire::GetConfigResponse::default();
+        config.data = b"what is in it".to_vec();
+        Ok(Response::new(config))
     }
 
     async fn get_state(&self, request: Request<wire::GetStateRequest>) -> Answer<wire::StateView> {

@@ -7,6 +7,7 @@ mod ca;
 mod cluster;
 mod commands;
 mod config;
+mod contents;
 mod convergence;
 mod deploy;
 mod doctor;

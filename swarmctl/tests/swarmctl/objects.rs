@@ -13,7 +13,7 @@ use swarm_proto::object::{
 };
 use swarm_proto::spec::{PortMode, Protocol, StackSpec};
 use swarm_proto::wire;
-use swarmctl::state::State;
+use swarmctl::state::{NamedContent, State};
 
 pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -24,7 +24,7 @@ services:
     image: counter-web:1
     ports: ['5001:5000']
     environment: {MODE: test}
-    volumes: ['data:/code', './conf:/conf:ro']
+    volumes: ['data:/code', '/stack/conf:/conf:ro']
     deploy: {replicas: 3, placement: {constraints: [node.labels.zone!=c]}}
   redis:
     image: redis:alpine
@@ -42,7 +42,7 @@ pub(crate) fn spec() -> StackSpec {
         folder: PathBuf::from("/stack"),
         content: COUNTER.as_bytes().to_vec(),
     };
-    read_sources(&[source], &Environment::default()).unwrap().0
+    read_sources(&[source], &Environment::default()).unwrap().0.spec
 }
 
 pub(crate) fn stack(revision: u64) -> Stack {
@@ -192,6 +192,7 @@ pub(crate) fn state() -> State {
         nodes: [node(1), node(2), lost].map(|node| (node.id, node)).into(),
         networks: BTreeMap::from([(NetworkId(1), network())]),
         volumes: BTreeMap::from([(VolumeId(1), volume())]),
+        named_contents: BTreeMap::new(),
         leader: 2,
         voters: vec![1, 2],
         learners: vec![3],
@@ -199,6 +200,17 @@ pub(crate) fn state() -> State {
         cluster_id: "c".to_owned(),
         clock: NOW,
         stale: false,
+    }
+}
+
+fn content_view(named: &NamedContent) -> wire::ContentView {
+    wire::ContentView {
+        kind: named.kind.into(),
+        name: named.name.clone(),
+        digest: named.digest.clone(),
+        size: named.size,
+        labels: named.labels.clone(),
+        created_at: named.created_at.0,
     }
 }
 
@@ -211,6 +223,7 @@ pub(crate) fn view(state: &State) -> wire::StateView {
         nodes: state.nodes.values().map(Into::into).collect(),
         networks: state.networks.values().map(Into::into).collect(),
         volumes: state.volumes.values().map(Into::into).collect(),
+        named_contents: state.named_contents.values().map(content_view).collect(),
         leader: state.leader,
         voters: state.voters.clone(),
         learners: state.learners.clone(),

@@ -6,7 +6,10 @@ use swarm_controller::core::{FromAgent, ToAgent};
 use swarm_proto::assignment::{AssignmentDiff, NetworkPeer, TaskAssignment, VolumeReport};
 use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp, VolumeId};
 use swarm_proto::object::{NodeDescription, TaskState, TaskStatus};
+use swarm_proto::spec::ContentId;
 use swarm_tests::random::Random;
+
+use crate::violation::demand;
 
 pub(crate) struct Agent {
     machine: u64,
@@ -23,6 +26,8 @@ pub(crate) struct Agent {
     tasks: BTreeMap<TaskId, (TaskAssignment, TaskStatus)>,
     networks: BTreeMap<NetworkId, (u64, Vec<NetworkPeer>)>,
     volumes: BTreeMap<VolumeId, String>,
+    /// In memory only.
+    contents: BTreeSet<ContentId>,
     unsent: Vec<FromAgent>,
 }
 
@@ -52,6 +57,7 @@ impl Agent {
             tasks: BTreeMap::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            contents: BTreeSet::new(),
             unsent: Vec::new(),
         }
     }
@@ -99,6 +105,7 @@ impl Agent {
     /// The agent's process ends; its containers do not.
     pub(crate) fn restart(&mut self) {
         let session = self.session;
+        self.contents.clear();
         self.disconnect();
         self.session = session;
         self.run += 1;
@@ -112,7 +119,13 @@ impl Agent {
 
     pub(crate) fn receive(&mut self, message: ToAgent, now: u64) {
         self.heard = now;
-        if let ToAgent::Assignments { complete, diff, .. } = message {
+        if let ToAgent::Assignments { complete, diff, contents, .. } = message {
+            for (id, content) in contents {
+                let whole = content.bytes().unwrap_or_default();
+                let is_right = ContentId::of(id.kind, whole.reveal()) == id;
+                demand(is_right, "a content is what its digest says", || &id);
+                self.contents.insert(id);
+            }
             self.take(complete, diff);
         }
     }
@@ -128,7 +141,7 @@ impl Agent {
         }
         self.complete |= complete;
         self.is_stale &= !complete;
-        crate::violation::demand(self.complete, "a session begins with a complete set", || {
+        demand(self.complete, "a session begins with a complete set", || {
             format!("node {} was sent a change first", self.node)
         });
         for task in &removed {
@@ -140,8 +153,18 @@ impl Agent {
             }
             let known = self.tasks.remove(&task.id).map(|(_, status)| status);
             let status = known.unwrap_or_else(|| status(TaskState::Assigned, 0));
+            let starts = task.desired <= TaskState::Running && !status.state.is_terminal();
+            let mut files = task.container.files.iter().filter_map(|file| file.content());
+            demand(
+                !starts || files.all(|id| self.contents.contains(&id)),
+                "an assignment never comes without its contents",
+                || task.id,
+            );
             self.tasks.insert(task.id, (task, status));
         }
+        let files = self.tasks.values().flat_map(|(task, _)| &task.container.files);
+        let used: BTreeSet<ContentId> = files.filter_map(|file| file.content()).collect();
+        self.contents.retain(|id| used.contains(id));
         for network in diff.networks {
             self.networks.insert(network.id, (network.version, network.peers));
         }

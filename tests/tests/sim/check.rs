@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use swarm_controller::core::{Event, State};
+use swarm_controller::core::{Content, Event, State};
 use swarm_proto::entry::ObjectId;
 use swarm_proto::id::{NodeId, TaskId};
 use swarm_proto::object::{Node, Task, TaskState};
+use swarm_proto::spec::ContentId;
 
 use crate::violation::{demand, violated};
 
@@ -79,6 +80,7 @@ impl Check {
                 None => drop(self.removed.insert(id)),
             }
         }
+        contents_stay(state);
         unique_addresses(state);
         no_overcommitment(state);
     }
@@ -151,6 +153,13 @@ fn unique_addresses(state: &State) {
             );
         }
     }
+}
+
+/// What a service or a task that is not over refers to is there, whole.
+fn contents_stay(state: &State) {
+    let whole = |id: &ContentId| state.contents.get(id).is_some_and(Content::is_complete);
+    let lost = state.index.content_uses.keys().find(|id| !whole(id));
+    demand(lost.is_none(), "a content in use stays", || format!("{lost:?} is gone"));
 }
 
 fn no_overcommitment(state: &State) {

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use swarm_controller::core::{Command, CommandDone, Input, Refusal, RefusalKind, State};
 
+use swarm_proto::spec::StackSpec;
+
 use crate::stack;
 use crate::violation::{demand, violated};
 use crate::world::{Happening, World};
@@ -52,11 +54,19 @@ pub(crate) struct Deployer {
     acknowledged: u64,
     /// The highest revision that was acknowledged.
     revision: u64,
+    /// What to deploy now that its config is in the cluster.
+    ready: Option<StackSpec>,
 }
 
 impl Deployer {
     pub(crate) fn new(number: usize) -> Self {
-        Self { stack: format!("stack{number}"), tried: 0, acknowledged: 0, revision: 0 }
+        Self {
+            stack: format!("stack{number}"),
+            tried: 0,
+            acknowledged: 0,
+            revision: 0,
+            ready: None,
+        }
     }
 
     fn done(&mut self, done: &CommandDone) {
@@ -194,6 +204,9 @@ impl World {
 
     fn refused(&mut self, who: Who, refusal: &Refusal) {
         match who {
+            Who::Tenant | Who::Deployer(_) if refusal.message.contains("not in the cluster") => {
+                violated("an acknowledged content stays for its deploy", &refusal.message);
+            }
             // What has the same name is still being removed.
             Who::Tenant | Who::Deployer(_) if refusal.kind == RefusalKind::Conflict => {}
             Who::Operator => self.operation_refused(),
@@ -208,6 +221,11 @@ impl World {
             return;
         }
         let deployer = &mut self.deployers[number];
+        if let Some(spec) = deployer.ready.take() {
+            let command = Command::Deploy { spec, prune: true, warnings: Vec::new() };
+            self.did("deploy");
+            return self.call(Who::Deployer(number), command);
+        }
         if deployer.acknowledged > 0 && self.random.chance(30) {
             let service = format!("{}_web", deployer.stack);
             let replicas = u32::try_from(self.random.between(0, 7)).unwrap_or(1);
@@ -215,7 +233,14 @@ impl World {
             return self.call(Who::Deployer(number), Command::Scale { service, replicas });
         }
         deployer.tried += 1;
-        let spec = stack::make(&deployer.stack, deployer.tried, &mut self.random);
+        let mut spec = stack::make(&deployer.stack, deployer.tried, &mut self.random);
+        if self.random.chance(50) {
+            let data = stack::content(deployer.tried);
+            let content = stack::configure(&mut spec, &data);
+            deployer.ready = Some(spec);
+            let command = Command::AddContentPart { content, size: data.size(), part: 0, data };
+            return self.call(Who::Deployer(number), command);
+        }
         let command = Command::Deploy { spec, prune: true, warnings: Vec::new() };
         self.did("deploy");
         self.call(Who::Deployer(number), command);

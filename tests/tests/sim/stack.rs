@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use swarm_proto::spec::{
-    ContainerSpec, EndpointMode, ImageSpec, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec,
-    Placement, PortMode, PortSpec, Protocol, Resources, RestartPolicy, ServiceMode, ServiceSpec,
-    StackSpec, UpdatePolicy, VolumeNodeLost, VolumeSpec,
+    ContainerSpec, ContentBytes, ContentId, ContentKind, ContentSpec, EndpointMode, FileMount,
+    ImageSpec, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec, Placement, PortMode,
+    PortSpec, Protocol, Resources, RestartPolicy, ServiceMode, ServiceSpec, StackSpec,
+    UpdatePolicy, VolumeNodeLost, VolumeSpec,
 };
 use swarm_tests::random::Random;
 
@@ -36,7 +37,32 @@ pub(crate) fn make(name: &str, number: u64, random: &mut Random) -> StackSpec {
         services,
         networks: BTreeMap::from([("net".to_owned(), NetworkSpec::default())]),
         volumes: BTreeMap::from([("data".to_owned(), VolumeSpec::default())]),
+        ..StackSpec::default()
     }
+}
+
+/// What is in a stack's config at its n-th deploy; some follow each other with the same.
+pub(crate) fn content(number: u64) -> ContentBytes {
+    ContentBytes::new(format!("config {}", number / 2 % 4).into_bytes())
+}
+
+/// Gives the stack's service a config with these bytes.
+pub(crate) fn configure(spec: &mut StackSpec, bytes: &ContentBytes) -> ContentId {
+    let id = ContentId::of(ContentKind::Config, bytes.reveal());
+    let config = ContentSpec { digest: Some(id.digest.clone()), ..ContentSpec::default() };
+    spec.configs.insert("page".to_owned(), config);
+    let file = FileMount {
+        kind: ContentKind::Config,
+        source: "page".to_owned(),
+        digest: None,
+        target: "/page".to_owned(),
+        uid: 0,
+        gid: 0,
+        mode: FileMount::MODE,
+    };
+    let web = spec.services.get_mut("web").expect("each stack has it");
+    web.container.files.push(file);
+    id
 }
 
 fn service(mode: ServiceMode, version: u64) -> ServiceSpec {

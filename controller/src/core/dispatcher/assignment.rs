@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use swarm_proto::assignment::{AssignmentDiff, TaskAssignment, VolumeAssignment};
 use swarm_proto::id::{NetworkId, NodeId, TaskId, VolumeId};
 use swarm_proto::object::Task;
-use swarm_proto::spec::{MountSource, PortMode};
+use swarm_proto::spec::{ContentId, MountSource, PortMode};
 
 use super::network::NetworkCache;
 use super::template;
-use crate::core::state::{State, Stored, tasks_on};
+use crate::core::state::{Content, State, Stored, is_unfinished, tasks_on};
 
 /// Every task of the node that the state knows, dead ones too: their logs are kept.
 pub(super) fn tasks(
@@ -53,6 +53,29 @@ fn task_assignment(state: &State, task: &Stored<Task>) -> Option<TaskAssignment>
         host_ports: host.copied().collect(),
         restart: spec.restart,
     })
+}
+
+/// Secrets and configs that the node lacks for its tasks. It keeps what it has as long as it has a task that refers to
+/// it, also one that is over.
+pub(super) fn contents(
+    state: &State,
+    node: NodeId,
+    held: &mut BTreeSet<ContentId>,
+) -> Vec<(ContentId, Content)> {
+    let (mut known, mut lacking) = (BTreeSet::new(), BTreeMap::new());
+    for task in tasks_on(state, node) {
+        let Some(spec) = state.task_spec(task) else { continue };
+        for id in spec.container.files.iter().filter_map(|file| file.content()) {
+            let lacks = is_unfinished(task) && !held.contains(&id);
+            if let Some(content) = state.contents.get(&id).filter(|_| lacks) {
+                lacking.insert(id.clone(), content.clone());
+            }
+            known.insert(id);
+        }
+    }
+    held.retain(|id| known.contains(id));
+    held.extend(lacking.keys().cloned());
+    lacking.into_iter().collect()
 }
 
 /// Volumes that tasks of the node use, and those that it shall remove.

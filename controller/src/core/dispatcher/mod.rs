@@ -11,12 +11,13 @@ use swarm_proto::assignment::{AssignmentDiff, VolumeReport};
 use swarm_proto::entry::Group;
 use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp, VolumeId};
 use swarm_proto::object::{Cluster, NodeDescription, NodeStatus, TaskStatus};
+use swarm_proto::spec::ContentId;
 
 use super::output::Output;
 use super::planted::{Fault, Planted};
 use super::rules::Observed;
 use super::session::{FromAgent, ToAgent};
-use super::state::State;
+use super::state::{Content, State};
 use network::NetworkCache;
 
 /// Nodes whose sessions get a message in one round.
@@ -35,6 +36,8 @@ struct Session {
     tasks: BTreeMap<TaskId, (u64, u64)>,
     networks: BTreeMap<NetworkId, u64>,
     volumes: BTreeMap<VolumeId, bool>,
+    /// Secrets and configs that the agent holds for its tasks.
+    contents: BTreeSet<ContentId>,
 }
 
 /// See the module.
@@ -76,6 +79,7 @@ impl Dispatcher {
                 tasks: BTreeMap::new(),
                 networks: BTreeMap::new(),
                 volumes: BTreeMap::new(),
+                contents: BTreeSet::new(),
             },
         );
     }
@@ -221,14 +225,14 @@ impl Dispatcher {
                 left = true;
                 break;
             }
-            if let Some((complete, mut diff)) = session.changes(state, &mut self.cache) {
+            if let Some((complete, mut diff, contents)) = session.changes(state, &mut self.cache) {
                 sent += 1;
                 session.sequence += 1;
                 if self.planted.has(Fault::DropAssignment) && session.sequence.is_multiple_of(8) {
                     diff.tasks.pop();
                 }
                 let sequence = session.sequence;
-                let message = ToAgent::Assignments { complete, sequence, diff };
+                let message = ToAgent::Assignments { complete, sequence, diff, contents };
                 out.push(Output::SessionSend { session: *id, message });
             }
             session.seen = state.version;
@@ -247,7 +251,7 @@ impl Session {
         &mut self,
         state: &State,
         cache: &mut NetworkCache,
-    ) -> Option<(bool, AssignmentDiff)> {
+    ) -> Option<(bool, AssignmentDiff, Vec<(ContentId, Content)>)> {
         let complete = !self.complete;
         let own = state.index.node_versions.get(&self.node).copied().unwrap_or(0);
         let stale = |(id, sent): (&NetworkId, &u64)| {
@@ -260,8 +264,10 @@ impl Session {
         assignment::tasks(state, self.node, &mut self.tasks, &mut diff);
         assignment::volumes(state, self.node, &mut self.volumes, &mut diff);
         assignment::networks(state, self.node, &mut self.networks, cache, &mut diff);
+        let contents = assignment::contents(state, self.node, &mut self.contents);
         self.complete = true;
-        (complete || diff != AssignmentDiff::default()).then_some((complete, diff))
+        let anything = complete || !contents.is_empty() || diff != AssignmentDiff::default();
+        anything.then_some((complete, diff, contents))
     }
 }
 

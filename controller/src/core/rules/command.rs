@@ -5,7 +5,7 @@ use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeDescription, NodeStatus, Role, Secret};
 use swarm_proto::spec::ServiceMode;
 
-use super::{Plan, authority, deploy, node, volume};
+use super::{Plan, authority, content, deploy, node, volume};
 use crate::core::command::{Command, CommandDone, Refusal};
 use crate::core::state::State;
 
@@ -48,6 +48,14 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
         Command::DemoteNode { node } => node::demote(state, node),
         Command::PromoteNode { node, address } => node::promote(state, *node, address),
         Command::RemoveVolume { volume, force } => volume::remove(state, volume, *force),
+        Command::AnnounceContents { contents } => Ok(content::announce(state, contents, now)),
+        Command::AddContentPart { content, size, part, data } => {
+            content::add_part(state, content, *size, *part, data)
+        }
+        Command::CreateNamedContent { content, name, labels } => {
+            content::create(state, content, name, labels, now)
+        }
+        Command::RemoveNamedContent { kind, name } => content::remove(state, *kind, name),
         Command::Join { hostname, role, controller_address } => {
             Ok(join(state, hostname, *role, controller_address.clone(), now))
         }

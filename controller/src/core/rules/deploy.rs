@@ -9,10 +9,13 @@ use std::net::Ipv4Addr;
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{NetworkId, ServiceId, Timestamp, VolumeId};
 use swarm_proto::object::{Network, Service, Stack, Volume};
-use swarm_proto::spec::{NetworkSpec, PortMode, ServiceMode, ServiceSpec, StackSpec, VolumeSpec};
+use swarm_proto::spec::{
+    ContentKind, NetworkSpec, PortMode, ServiceMode, ServiceSpec, StackSpec, VolumeSpec,
+};
 
 use super::allocate::free_subnet;
 use super::command::Decision;
+use super::content;
 use crate::core::command::{CommandDone, Refusal};
 use crate::core::state::State;
 pub(super) use check::check_replicas;
@@ -43,6 +46,8 @@ pub(super) fn decide(
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
     check::stack(state, spec, prune)?;
+    let resolved = content::resolved(state, spec)?;
+    let spec = resolved.as_ref();
     let mut draft = Draft {
         state,
         spec,
@@ -60,6 +65,9 @@ pub(super) fn decide(
     }
     for (key, volume) in &spec.volumes {
         draft.volume(key, volume);
+    }
+    for kind in [ContentKind::Secret, ContentKind::Config] {
+        draft.contents(kind);
     }
     for (key, service) in &spec.services {
         draft.service(key, service);
@@ -145,6 +153,18 @@ impl Draft<'_> {
         self.volumes += 1;
         self.changes.push(format!("volume {key} created"));
         self.actions.push(Action::SetVolume(Box::new(volume)));
+    }
+
+    /// Contents are part of the stack's spec; only what changed in them is told.
+    fn contents(&mut self, kind: ContentKind) {
+        let old = self.state.stacks.get(&self.spec.name).map(|stack| stack.spec.contents(kind));
+        for (key, spec) in self.spec.contents(kind) {
+            match old.and_then(|old| old.get(key)) {
+                None => self.changes.push(format!("{kind} {key} created")),
+                Some(old) if old != spec => self.changes.push(format!("{kind} {key} updated")),
+                Some(_) => {}
+            }
+        }
     }
 
     fn service(&mut self, key: &str, spec: &ServiceSpec) {

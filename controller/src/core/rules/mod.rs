@@ -4,6 +4,7 @@
 pub mod allocate;
 pub mod authority;
 pub mod command;
+pub mod content;
 pub mod deploy;
 pub mod drain;
 pub mod driver;
@@ -41,7 +42,7 @@ pub struct Plan {
 pub type Rule = fn(&State, &Observed, Timestamp) -> Plan;
 
 /// The rules of a pass, in order.
-pub const RULES: [Rule; 11] = [
+pub const RULES: [Rule; 12] = [
     liveness::plan,
     drain::plan,
     teardown::plan,
@@ -52,6 +53,7 @@ pub const RULES: [Rule; 11] = [
     allocate::plan,
     schedule::plan,
     reap::plan,
+    content::plan,
     authority::plan,
 ];
 

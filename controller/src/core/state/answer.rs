@@ -1,6 +1,7 @@
 //! Answers to commands as bytes, remembered in the state for retried requests.
 
 use prost::Message as _;
+use swarm_proto::convert::each;
 use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::wire;
 use swarm_proto::wire::command_answer::Answer;
@@ -17,6 +18,9 @@ pub(crate) fn encode(done: &CommandDone) -> Vec<u8> {
         CommandDone::Joined { node, raft_id } => {
             Answer::Joined(wire::JoinedAnswer { node: node.0, raft_id: raft_id.map(|id| id.0) })
         }
+        CommandDone::Missing(contents) => {
+            Answer::Missing(wire::MissingAnswer { contents: each(&contents) })
+        }
         CommandDone::Done => Answer::Done(wire::Nothing {}),
     };
     wire::CommandAnswer { answer: Some(answer) }.encode_to_vec()
@@ -31,6 +35,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<CommandDone> {
         Answer::ScaledFrom(previous) => CommandDone::Scaled { previous },
         Answer::Joined(joined) => {
             CommandDone::Joined { node: NodeId(joined.node), raft_id: joined.raft_id.map(RaftId) }
+        }
+        Answer::Missing(missing) => {
+            let contents = missing.contents.into_iter().map(TryInto::try_into);
+            CommandDone::Missing(contents.collect::<Result<_, _>>().ok()?)
         }
         Answer::Done(_) => CommandDone::Done,
     })

@@ -112,6 +112,11 @@ impl State {
             | Action::SetHolding { .. }
             | Action::SetVolumeRemoving(_)
             | Action::RemoveVolume(_) => self.act_volume(action, events),
+            Action::AddContentPart { .. }
+            | Action::KeepContents(_)
+            | Action::RemoveContent(_)
+            | Action::AddNamedContent(_)
+            | Action::RemoveNamedContent { .. } => self.act_content(action, events),
             Action::AddTask(_)
             | Action::SetTaskAddresses { .. }
             | Action::AssignTask { .. }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use swarm_proto::entry::ObjectId;
-use swarm_proto::object::{Network, Node, Service, Stack, Task, Volume};
+use swarm_proto::object::{NamedContent, Network, Node, Service, Stack, Task, Volume};
 
 /// A change of the state.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,13 +20,15 @@ pub enum Event {
     Network(Arc<Network>),
     /// A volume was added or changed.
     Volume(Arc<Volume>),
+    /// A named secret or config was added.
+    NamedContent(Arc<NamedContent>),
     /// Something is gone.
     Removed {
         /// What.
         object: ObjectId,
         /// Its name for a person.
         name: String,
-        /// The stack it belonged to; empty for a node.
+        /// The stack it belonged to; empty for what belongs to none.
         stack: String,
     },
     /// The whole state was replaced by a leader's snapshot: watchers start afresh.

@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use imbl::{OrdMap, OrdSet};
 use swarm_proto::id::{NetworkId, NodeId, ServiceId, Slot, TaskId, VolumeId};
-use swarm_proto::object::{Attachment, Service, Task, TaskState};
-use swarm_proto::spec::{PortMode, Protocol, ServiceMode, ServiceSpec};
+use swarm_proto::object::{Attachment, NamedContent, Service, Task, TaskState};
+use swarm_proto::spec::{ContainerSpec, ContentId, PortMode, Protocol, ServiceMode, ServiceSpec};
 
 /// Who has an address of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +89,10 @@ pub struct Index {
     pub dead: OrdMap<(ServiceId, Slot), u32>,
     /// Tasks of each service's spec version.
     pub spec_uses: OrdMap<(ServiceId, u64), u32>,
+    /// How much refers to each content: files of services' current specs, files of tasks that are not over, and names.
+    pub content_uses: OrdMap<ContentId, u32>,
+    /// Contents to which nothing refers.
+    pub unused_contents: OrdSet<ContentId>,
     /// When a node's assignments changed last, as [`super::State::version`].
     pub node_versions: OrdMap<NodeId, u64>,
 }
@@ -157,6 +161,9 @@ impl Index {
     pub(super) fn task(&mut self, task: &Task, spec: &ServiceSpec, current: bool, add: bool) {
         self.task_place(task, spec, add);
         let open = !task.status.state.is_terminal();
+        if open {
+            self.contents_of(&spec.container, add);
+        }
         let id = task.id;
         let waits = open && task.desired <= TaskState::Running && task.node.is_none();
         member(&mut self.unaddressed, id, add && waits && task.status.state == TaskState::New);
@@ -230,6 +237,7 @@ impl Index {
             let key = (vip.network, u32::from(vip.address));
             self.hold(key, Holder::Vip(service.id), add);
         }
+        self.contents_of(&service.spec.container, add);
         member(&mut self.global, service.id, add && service.spec.mode == ServiceMode::Global);
         let mut leads_in = false;
         for port in service.ports.iter().filter(|port| port.mode == PortMode::Ingress) {
@@ -247,6 +255,17 @@ impl Index {
                 self.gateways.insert(network);
             }
         }
+    }
+
+    fn contents_of(&mut self, container: &ContainerSpec, add: bool) {
+        for content in container.files.iter().filter_map(|file| file.content()) {
+            count(&mut self.content_uses, &content, add);
+        }
+    }
+
+    /// Adds or takes away what a named secret or config contributes.
+    pub(super) fn named_content(&mut self, named: &NamedContent, add: bool) {
+        count(&mut self.content_uses, &named.content(), add);
     }
 
     /// The network that a service's published ports lead into.

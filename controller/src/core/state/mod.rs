@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 mod apply;
+mod content;
 mod event;
 mod index;
 mod network;
@@ -17,12 +18,14 @@ use std::sync::Arc;
 use imbl::{OrdMap, Vector};
 use swarm_proto::entry::{Counter, ObjectId};
 use swarm_proto::id::{NetworkId, NodeId, RaftId, ServiceId, Slot, TaskId, Timestamp, VolumeId};
-use swarm_proto::object::{Cluster, Network, Node, Service, Stack, Task, Volume};
-use swarm_proto::spec::ServiceSpec;
+use swarm_proto::object::{Cluster, NamedContent, Network, Node, Service, Stack, Task, Volume};
+use swarm_proto::spec::{ContentId, ContentKind, ServiceSpec};
 use swarm_proto::version::ClusterVersion;
 
 pub use apply::{Applied, apply};
 pub(crate) use apply::{is_for, lacks_endpoint};
+pub use content::Content;
+pub(crate) use content::part_size;
 pub use event::Event;
 pub use index::{Counts, Holder, Index, NodeLoad};
 pub(crate) use index::{is_backend, is_peer, is_unfinished};
@@ -148,6 +151,10 @@ pub struct State {
     pub networks: OrdMap<NetworkId, Stored<Network>>,
     /// Volumes.
     pub volumes: OrdMap<VolumeId, Stored<Volume>>,
+    /// Secrets and configs by what is in them.
+    pub contents: OrdMap<ContentId, Content>,
+    /// Those that belong to no stack, by name.
+    pub named_contents: OrdMap<(ContentKind, String), Stored<NamedContent>>,
     /// The next identities.
     pub next: NextIds,
     /// Histories of slots.
@@ -196,6 +203,12 @@ impl State {
             ObjectId::Node(id) => self.nodes.get(id).map(|stored| stored.versions),
             ObjectId::Network(id) => self.networks.get(id).map(|stored| stored.versions),
             ObjectId::Volume(id) => self.volumes.get(id).map(|stored| stored.versions),
+            ObjectId::Secret(name) => {
+                self.find_named_content(ContentKind::Secret, name).map(|stored| stored.versions)
+            }
+            ObjectId::Config(name) => {
+                self.find_named_content(ContentKind::Config, name).map(|stored| stored.versions)
+            }
         };
         versions.map_or(0, |versions| versions.get(counter))
     }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use prost::Message as _;
 use swarm_proto::convert::{ConvertError, Fields};
 use swarm_proto::id::{NetworkId, ServiceId, Timestamp};
-use swarm_proto::spec::ServiceSpec;
+use swarm_proto::spec::{ContentId, ServiceSpec};
 use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
 use swarm_proto::wire::stored_object::Object;
 
 use super::index::Holder;
-use super::{NextIds, SlotHistory, State, Stored, Versions, lacks_endpoint};
+use super::{Content, NextIds, SlotHistory, State, Stored, Versions, lacks_endpoint};
 use crate::core::version::newer;
 
 /// Why bytes are no state.
@@ -50,6 +50,7 @@ impl State {
             network_versions: self.network_versions.iter().map(|(id, v)| (id.0, *v)).collect(),
             requests: self.request_order.iter().map(request).collect(),
             cluster_version: self.cluster_version.to_wire(),
+            contents: self.contents_to_wire(),
         }
         .encode_to_vec()
     }
@@ -77,8 +78,12 @@ impl State {
             networks.map(|o| stored(o.versions, Object::Network(o.object.as_ref().into())));
         let volumes = self.volumes.values();
         let volumes = volumes.map(|o| stored(o.versions, Object::Volume(o.object.as_ref().into())));
+        let named = self.named_contents.values();
+        let named =
+            named.map(|o| stored(o.versions, Object::NamedContent(o.object.as_ref().into())));
         // Services go before tasks, which are indexed by their specs.
-        nodes.chain(networks).chain(volumes).chain(stacks).chain(services).chain(tasks).collect()
+        let first = nodes.chain(networks).chain(volumes).chain(named);
+        first.chain(stacks).chain(services).chain(tasks).collect()
     }
 
     fn specs_to_wire(&self) -> Vec<wire::OldSpec> {
@@ -113,6 +118,16 @@ impl State {
             version: *version,
         });
         to_wire.collect()
+    }
+
+    fn contents_to_wire(&self) -> Vec<wire::StoredContent> {
+        let to_wire = |(id, content): (&ContentId, &Content)| wire::StoredContent {
+            content: Some(id.into()),
+            size: content.size,
+            parts: content.parts.iter().map(|part| part.reveal().to_vec()).collect(),
+            needed_at: content.needed_at.0,
+        };
+        self.contents.iter().map(to_wire).collect()
     }
 
     /// Reads what [`State::to_bytes`] wrote, and builds the indexes.
@@ -152,6 +167,16 @@ impl State {
             state.requests.insert(request.id.clone(), Arc::new(request.answer));
             state.request_order.push_back(request.id);
         }
+        for mut stored in snapshot.contents {
+            let id = at.required("contents.content", stored.content.take())?;
+            let parts = std::mem::take(&mut stored.parts).into_iter();
+            let content = Content {
+                size: stored.size,
+                parts: parts.map(|part| Arc::new(part.into())).collect(),
+                needed_at: Timestamp(stored.needed_at),
+            };
+            state.contents.insert(id, content);
+        }
         for object in snapshot.objects {
             state.take_object(object)?;
         }
@@ -189,6 +214,11 @@ impl State {
                 let object = Arc::new(swarm_proto::object::Volume::try_from(volume)?);
                 self.volumes.insert(object.id, Stored { object, versions });
             }
+            Object::NamedContent(named) => {
+                let object = Arc::new(swarm_proto::object::NamedContent::try_from(named)?);
+                let key = (object.kind, object.name.clone());
+                self.named_contents.insert(key, Stored { object, versions });
+            }
         }
         Ok(())
     }
@@ -217,6 +247,7 @@ impl State {
         for task in self.tasks.clone().values() {
             self.add_contribution(task);
         }
+        self.index_contents();
         for service in self.services.keys().copied().collect::<Vec<_>>() {
             self.judge(service);
         }

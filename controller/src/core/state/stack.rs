@@ -59,6 +59,9 @@ impl State {
     }
 
     fn set_service(&mut self, service: &Service, events: &mut Vec<Event>) -> Option<()> {
+        if !self.has_contents_of(&service.spec.container) {
+            return None;
+        }
         let mut new = service.clone();
         let versions = match self.services.get(&service.id) {
             None => {
@@ -134,6 +137,7 @@ impl State {
         self.index.counts.remove(&id);
         self.judge(id);
         self.touch_service_networks(&old);
+        self.judge_contents_of(&old.spec.container);
         self.mix(id.0);
         let (name, stack) = (old.name(), old.stack.clone());
         events.push(Event::Removed { object: ObjectId::Service(id), name, stack });
@@ -174,6 +178,10 @@ impl State {
             }
         }
         self.touch_service_networks(&new);
+        self.judge_contents_of(&new.spec.container);
+        if let Some(old) = &old {
+            self.judge_contents_of(&old.spec.container);
+        }
         self.judge(id);
         self.mix(id.0);
         self.mix(new.versions.spec);

@@ -272,6 +272,9 @@ impl State {
             }
         }
         if let Some(task) = new.or(old) {
+            if let Some(spec) = self.spec_of(task).filter(|spec| !spec.container.files.is_empty()) {
+                self.judge_contents_of(&spec.container);
+            }
             self.judge(task.id.service);
         }
     }

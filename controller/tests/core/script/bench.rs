@@ -398,6 +398,9 @@ fn reply(result: &Result<CommandDone, Refusal>) -> String {
         Ok(CommandDone::Joined { node, .. }) => {
             let _ = writeln!(text, "  joined as n{node}");
         }
+        Ok(CommandDone::Missing(contents)) => {
+            let _ = writeln!(text, "  missing {}", contents.len());
+        }
         Ok(CommandDone::Done) => text.push_str("  done\n"),
         Err(refusal) => {
             let _ = writeln!(text, "  refused ({:?}): {}", refusal.kind, refusal.message);

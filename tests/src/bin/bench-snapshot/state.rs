@@ -96,7 +96,7 @@ fn stack() -> Outcome<StackSpec> {
         Environment { stack_name: Some(String::from("many")), ..Environment::default() };
     let name = String::from("many.yml");
     let source = Source { name, folder: PathBuf::from("/"), content: STACK.as_bytes().to_vec() };
-    Ok(swarm_manifests::read_sources(&[source], &environment)?.0)
+    Ok(swarm_manifests::read_sources(&[source], &environment)?.0.spec)
 }
 
 fn service(
