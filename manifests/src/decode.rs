@@ -23,7 +23,9 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use environment::EnvFiles;
 pub use stack::is_stack_name;
+pub(crate) use stack::name_of_folder;
 
 use crate::Environment;
 use crate::keys::{self, Answer, Level};
@@ -39,10 +41,10 @@ pub(crate) fn stack(
     tree: &Node,
     environment: &Environment,
     folder: &Path,
-    problems: &Problems<'_>,
+    problems: &Problems,
 ) -> Option<Stack> {
-    let found = RefCell::default();
-    let decoder = Decoder { problems, vars: &environment.vars, folder, found };
+    let (found, env_files) = (RefCell::default(), EnvFiles::default());
+    let decoder = Decoder { problems, vars: &environment.vars, folder, found, env_files };
     let spec = stack::stack(&decoder, tree, environment.stack_name.as_deref())?;
     let Found { bytes: contents, sources, .. } = decoder.found.into_inner();
     Some(Stack { spec, contents, sources })
@@ -50,12 +52,13 @@ pub(crate) fn stack(
 
 /// What every part of the decode needs.
 pub(crate) struct Decoder<'a> {
-    problems: &'a Problems<'a>,
+    problems: &'a Problems,
     vars: &'a BTreeMap<String, String>,
     /// Relative paths start here.
     folder: &'a Path,
     /// What was read beside the stack file.
     found: RefCell<Found>,
+    env_files: EnvFiles,
 }
 
 /// The pairs of a mapping whose keys are all known.
@@ -327,7 +330,7 @@ impl Decoder<'_> {
                     if node.is_null() {
                         return Some(None);
                     }
-                    self.scalar(node, name).map(|text| Some(text.to_owned()))
+                    self.scalar(node, name).map(|text| Some(self.text_of(node, text)))
                 };
                 Some(
                     pairs
@@ -344,6 +347,22 @@ impl Decoder<'_> {
                 None
             }
         }
+    }
+
+    /// The text that a scalar becomes where compose takes numbers as well.
+    fn text_of(&self, node: &Node, text: &str) -> String {
+        if !matches!(node.data, Data::Scalar { plain: true, .. }) {
+            return text.to_owned();
+        }
+        let canonical = yaml::canonical(text);
+        if canonical != text {
+            let message = format!(
+                "`{}` without quotes is read as `{canonical}`; put it in quotes to keep it",
+                shorten(text)
+            );
+            self.problems.warn(node.at, message);
+        }
+        canonical
     }
 
     fn assignment(&self, item: &Node, name: &str) -> Option<(Key, Option<String>)> {
@@ -387,7 +406,7 @@ fn is_off(node: &Node) -> bool {
     match &node.data {
         Data::Mapping(pairs) => pairs.is_empty(),
         Data::Sequence(items) => items.is_empty(),
-        Data::Scalar { text, plain } => *plain && text == "false",
+        Data::Scalar { text, .. } => text == "false",
         Data::Null => true,
     }
 }

@@ -1,6 +1,7 @@
 //! `${…}` in values (never in keys): `$VAR`, `${VAR}`, `${VAR:-default}`, `${VAR-default}`, `${VAR:?error}`,
 //! `${VAR?error}`, `${VAR:+other}`, `${VAR+other}`, nested, and `$$` for a dollar sign.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use crate::problem::Problems;
@@ -11,32 +12,77 @@ const MAX_DEPTH: usize = 16;
 /// A value that grows beyond this is refused.
 const MAX_LENGTH: usize = 1 << 20;
 
+/// All values of a file together grow by at most this, whatever the variables hold.
+const MAX_GROWTH: usize = 8 << 20;
+
 type Variables = BTreeMap<String, String>;
 
-/// Replaces in all values of a tree.
-pub(crate) fn replace(node: &mut Node, variables: &Variables, problems: &Problems<'_>) {
+/// Where a variable is looked for, one after the other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scope<'a>(pub(crate) [Option<&'a Variables>; 3]);
+
+impl<'a> Scope<'a> {
+    /// One place.
+    pub(crate) fn of(variables: &'a Variables) -> Self {
+        Self([Some(variables), None, None])
+    }
+
+    /// Two places.
+    pub(crate) fn of_two(first: &'a Variables, second: &'a Variables) -> Self {
+        Self([Some(first), Some(second), None])
+    }
+
+    pub(crate) fn get(self, name: &str) -> Option<&'a String> {
+        self.0.into_iter().flatten().find_map(|variables| variables.get(name))
+    }
+}
+
+/// How much texts with variables in them have grown to, together.
+#[derive(Debug, Default)]
+pub(crate) struct Budget(Cell<usize>);
+
+impl Budget {
+    fn spend(&self, bytes: usize) {
+        self.0.set(self.0.get().saturating_add(bytes));
+    }
+
+    /// Whether nothing more may grow.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.0.get() > MAX_GROWTH
+    }
+}
+
+/// Replaces in all values of a tree, as long as the budget lasts.
+pub(crate) fn replace(
+    node: &mut Node,
+    variables: &Variables,
+    budget: &Budget,
+    problems: &Problems,
+) {
     let at = node.at;
     match &mut node.data {
         Data::Sequence(items) => {
             for item in items {
-                replace(item, variables, problems);
+                replace(item, variables, budget, problems);
             }
         }
         Data::Mapping(pairs) => {
             for (_, value) in pairs {
-                replace(value, variables, problems);
+                replace(value, variables, budget, problems);
             }
         }
-        Data::Scalar { text, plain } if text.contains('$') => {
-            let template = Template { variables, problems, at };
-            match template.expand(text, 0) {
-                Ok(new) => {
-                    // What became empty is an empty text, not nothing.
-                    *plain = *plain && !new.is_empty();
-                    *text = new;
-                }
-                Err(Invalid { message, hint }) => problems.error_hint(at, message, hint),
-            }
+        // Once nothing more grows, the file is refused.
+        Data::Scalar { text, plain } if text.contains('$') && !budget.is_spent() => {
+            let scope = Scope::of(variables);
+            let template = Template { scope, problems, at, lone_dollars: false, budget };
+            let Some(new) = template.value(text) else {
+                // What is wrong with the value itself would only be a consequence.
+                problems.settle(at);
+                return;
+            };
+            // What a variable holds is a text; where a number is wanted, it is read as one.
+            *plain = false;
+            *text = new;
         }
         Data::Null | Data::Scalar { .. } => {}
     }
@@ -45,15 +91,39 @@ pub(crate) fn replace(node: &mut Node, variables: &Variables, problems: &Problem
 struct Invalid {
     message: String,
     hint: String,
+    /// The bytes that were made before it showed.
+    made: usize,
 }
 
-struct Template<'a, 'p> {
-    variables: &'a Variables,
-    problems: &'a Problems<'p>,
-    at: At,
+/// One text with variables in it.
+pub(crate) struct Template<'a> {
+    pub(crate) scope: Scope<'a>,
+    pub(crate) problems: &'a Problems,
+    pub(crate) at: At,
+    /// Whether a `$` that no name follows stands for itself.
+    pub(crate) lone_dollars: bool,
+    pub(crate) budget: &'a Budget,
 }
 
-impl Template<'_, '_> {
+impl Template<'_> {
+    /// The text with its variables filled in; what is wrong is told to the problems.
+    pub(crate) fn value(&self, text: &str) -> Option<String> {
+        let expanded = self.expand(text, 0);
+        self.budget.spend(expanded.as_ref().map_or_else(|invalid| invalid.made, String::len));
+        if self.budget.is_spent() {
+            let message = "with the variables filled in, the file becomes larger than 8 MiB";
+            self.problems.error_hint(self.at, message, "shorten the variables");
+            return None;
+        }
+        match expanded {
+            Ok(value) => Some(value),
+            Err(Invalid { message, hint, .. }) => {
+                self.problems.error_hint(self.at, message, hint);
+                None
+            }
+        }
+    }
+
     fn expand(&self, text: &str, depth: usize) -> Result<String, Invalid> {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
@@ -61,10 +131,9 @@ impl Template<'_, '_> {
             out.push_str(&rest[..place]);
             rest = self.dollar(&rest[place + 1..], &mut out, depth)?;
             if out.len() > MAX_LENGTH {
-                return Err(invalid(
-                    "the value becomes longer than 1 MiB",
-                    "shorten the variables",
-                ));
+                let message = "the value becomes longer than 1 MiB".to_owned();
+                let hint = "shorten the variables".to_owned();
+                return Err(Invalid { message, hint, made: out.len() });
             }
         }
         out.push_str(rest);
@@ -96,6 +165,10 @@ impl Template<'_, '_> {
             return Ok(&inner[end + 1..]);
         }
         let (name, rest) = split_name(rest);
+        if name.is_empty() && self.lone_dollars {
+            out.push('$');
+            return Ok(rest);
+        }
         if name.is_empty() {
             let hint = "write `$$` for a dollar sign, `${NAME}` for a variable";
             return Err(invalid("`$` is not followed by a variable's name", hint));
@@ -123,7 +196,7 @@ impl Template<'_, '_> {
             Some(operator) => (true, operator),
             None => (false, rest),
         };
-        let set = self.variables.get(name).filter(|value| !(or_empty && value.is_empty()));
+        let set = self.scope.get(name).filter(|value| !(or_empty && value.is_empty()));
         let (operator, word) = operator.split_at_checked(1).unwrap_or_default();
         match (operator, set) {
             ("-" | "?", Some(value)) => Ok(value.clone()),
@@ -149,7 +222,7 @@ impl Template<'_, '_> {
     }
 
     fn value_or_warn(&self, name: &str) -> &str {
-        if let Some(value) = self.variables.get(name) {
+        if let Some(value) = self.scope.get(name) {
             return value;
         }
         let message = format!("variable `{name}` is not set, it counts as empty");
@@ -159,7 +232,7 @@ impl Template<'_, '_> {
 }
 
 fn invalid(message: &str, hint: &str) -> Invalid {
-    Invalid { message: message.to_owned(), hint: hint.to_owned() }
+    Invalid { message: message.to_owned(), hint: hint.to_owned(), made: 0 }
 }
 
 fn split_name(text: &str) -> (&str, &str) {
@@ -199,7 +272,10 @@ mod tests {
             .map(|(k, v)| (k.to_owned(), v.to_owned()));
         let problems = Problems::new(&[]);
         let variables = Variables::from(variables);
-        let template = Template { variables: &variables, problems: &problems, at: At::default() };
+        let scope = Scope::of(&variables);
+        let at = At::default();
+        let budget = &Budget::default();
+        let template = Template { scope, problems: &problems, at, lone_dollars: false, budget };
         template.expand(text, 0).unwrap_or_else(|invalid| format!("error: {}", invalid.message))
     }
 

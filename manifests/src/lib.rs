@@ -1,16 +1,29 @@
 //! Reads stack files (compose) into a [`Stack`]: a `StackSpec`, and the bytes of the secrets and configs that it names.
 //!
-//! The way of a file: YAML events with positions → tree → `${…}` replaced → files merged → typed decode. Every
-//! problem of a file is found in one go and points at its place. Nothing here talks to a cluster.
+//! The way of a file: YAML events with positions → tree → `${…}` replaced → `include` and `extends` → files merged →
+//! `profiles` → typed decode. Every problem of a file is found in one go and points at its place. Nothing here talks to
+//! a cluster.
+//!
+//! Variables of compose itself count where no option is given: `COMPOSE_FILE` with `COMPOSE_PATH_SEPARATOR` for the
+//! files, `COMPOSE_PROFILES`, `COMPOSE_PROJECT_NAME` for the name (before what the file says), `COMPOSE_ENV_FILES` and
+//! `COMPOSE_DISABLE_ENV_FILE`. All but the last two may also stand in `.env`. The stack's name is in turn the variable
+//! `COMPOSE_PROJECT_NAME`.
 
 mod decode;
+mod dotenv;
+mod extends;
+mod find;
 mod image;
+mod include;
 mod interpolate;
 pub mod keys;
+mod load;
 mod merge;
 mod nearest;
 mod parse;
+mod paths;
 mod problem;
+mod profiles;
 mod report;
 mod stack;
 mod tree;
@@ -20,6 +33,7 @@ mod write;
 pub mod yaml;
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 pub use decode::is_stack_name;
@@ -33,7 +47,6 @@ pub use value::Value;
 pub use write::{hash, resolved};
 
 use problem::Problems;
-use tree::Node;
 
 /// Larger files are refused: a stack file is written by people.
 const MAX_FILE_BYTES: usize = 1 << 20;
@@ -47,6 +60,12 @@ pub struct Environment {
     pub working_dir: PathBuf,
     /// The stack's name, before what the files say.
     pub stack_name: Option<String>,
+    /// The profiles that are on, `*` for all; where there is none, those of `COMPOSE_PROFILES`.
+    pub profiles: Vec<String>,
+    /// Files of variables below the given ones, in place of `.env`; a later one goes before an earlier one.
+    pub env_files: Vec<PathBuf>,
+    /// The folder to which paths in the files are relative, in place of the first file's.
+    pub project_directory: Option<PathBuf>,
 }
 
 impl Environment {
@@ -55,7 +74,7 @@ impl Environment {
         let vars = std::env::vars_os()
             .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Ok(Self { vars, working_dir: std::env::current_dir()?, stack_name: None })
+        Ok(Self { vars, working_dir: std::env::current_dir()?, ..Self::default() })
     }
 }
 
@@ -70,24 +89,15 @@ pub struct Source {
     pub content: Vec<u8>,
 }
 
-/// Reads one stack from files, later ones on top of earlier ones.
+/// Reads one stack from files, later ones on top of earlier ones; see [`open`] for which.
 pub fn read(
     files: &[PathBuf],
     environment: &Environment,
 ) -> Result<(Stack, Vec<Warning>), ManifestErrors> {
-    let mut sources = Vec::new();
-    let mut errors = Vec::new();
-    for file in files {
-        match open(file, environment) {
-            Ok(source) => sources.push(source),
-            Err(error) => errors.push(error),
-        }
-    }
-    if errors.is_empty() {
-        read_sources(&sources, environment)
-    } else {
-        Err(ManifestErrors(errors))
-    }
+    let (sources, mut warnings) = open(files, environment)?;
+    let (stack, more) = read_sources(&sources, environment)?;
+    warnings.extend(more);
+    Ok((stack, warnings))
 }
 
 /// Reads one stack from contents at hand, later ones on top of earlier ones.
@@ -96,8 +106,8 @@ pub fn read_sources(
     environment: &Environment,
 ) -> Result<(Stack, Vec<Warning>), ManifestErrors> {
     let mut problems = Problems::new(sources);
-    let tree = tree(sources, Some(environment), &problems);
-    let stack = tree.and_then(|tree| decode::stack(&tree, environment, folder(sources), &problems));
+    let loaded = load::load(sources, environment, true, &problems);
+    let stack = loaded.and_then(|loaded| loaded.decode(&problems));
     let warnings = problems.take_warnings();
     match stack {
         Some(stack) if problems.is_empty() => Ok((stack, warnings)),
@@ -106,11 +116,11 @@ pub fn read_sources(
 }
 
 /// The files on top of each other as one tree, with their `${…}` as they are.
-pub fn merged(sources: &[Source]) -> Result<Value, ManifestErrors> {
+pub fn merged(sources: &[Source], environment: &Environment) -> Result<Value, ManifestErrors> {
     let problems = Problems::new(sources);
-    match tree(sources, None, &problems) {
-        Some(tree) => Ok(write::tree(&tree)),
-        None => Err(problems.into_errors()),
+    match load::load(sources, environment, false, &problems) {
+        Some(loaded) if problems.is_empty() => Ok(write::tree(&loaded.tree)),
+        _ => Err(problems.into_errors()),
     }
 }
 
@@ -120,56 +130,91 @@ pub fn report(
     environment: &Environment,
 ) -> Result<(Report, Vec<Warning>), ManifestErrors> {
     let mut problems = Problems::new(sources);
-    let Some(tree) = tree(sources, Some(environment), &problems) else {
+    let Some(loaded) = load::load(sources, environment, true, &problems) else {
         return Err(problems.into_errors());
     };
-    decode::stack(&tree, environment, folder(sources), &problems);
+    loaded.decode(&problems);
     let warnings = problems.take_warnings();
-    Ok((report::report(&tree, problems), warnings))
+    Ok((report::report(&loaded.tree, loaded.taken, problems), warnings))
 }
 
-/// The files on top of each other, their variables replaced in an environment; `None` when something is wrong.
-fn tree(
-    sources: &[Source],
-    environment: Option<&Environment>,
-    problems: &Problems<'_>,
-) -> Option<Node> {
-    let mut trees = Vec::new();
-    for (index, source) in sources.iter().enumerate() {
-        if let Some(mut tree) = parse::parse(index, &source.content, problems) {
-            if let Some(environment) = environment {
-                interpolate::replace(&mut tree, &environment.vars, problems);
-            }
-            trees.push(tree);
+/// Opens the files of a stack; `-` is standard input. Without files they are those of `COMPOSE_FILE`, else those with
+/// the default names, in the working directory or the nearest one above it. Also what is worth a word about the choice.
+pub fn open(
+    files: &[PathBuf],
+    environment: &Environment,
+) -> Result<(Vec<Source>, Vec<Warning>), ManifestErrors> {
+    let (files, words) =
+        find::files(files, environment).map_err(|error| ManifestErrors(vec![error]))?;
+    let mut sources = Vec::new();
+    let mut errors = Vec::new();
+    for file in &files {
+        match open_file(file, environment) {
+            Ok(source) => sources.push(source),
+            Err(error) => errors.push(error),
         }
     }
-    if problems.is_empty() { merge::merge(trees) } else { None }
+    if errors.is_empty() {
+        Ok((sources, words.into_iter().map(Warning::of_files).collect()))
+    } else {
+        Err(ManifestErrors(errors))
+    }
 }
 
-/// Relative paths start at the first file's folder.
-fn folder(sources: &[Source]) -> &Path {
-    sources.first().map_or(Path::new("/"), |source| source.folder.as_path())
-}
-
-/// Reads a file's bytes.
-pub fn open(file: &Path, environment: &Environment) -> Result<Source, ManifestError> {
+fn open_file(file: &Path, environment: &Environment) -> Result<Source, ManifestError> {
     let name = file.display().to_string();
+    if name == "-" {
+        let mut content = Vec::new();
+        // One byte more than is accepted, so that the reader sees that it is too much.
+        let input = std::io::stdin().lock().take(MAX_FILE_BYTES as u64 + 1);
+        return match { input }.read_to_end(&mut content) {
+            Ok(_) => Ok(Source { name, folder: environment.working_dir.clone(), content }),
+            Err(error) => {
+                let message = format!("cannot be read: {error}");
+                Err(ManifestError::of_file("standard input", &message, None))
+            }
+        };
+    }
     let path = environment.working_dir.join(file);
-    let refused = |what: String, hint: Option<&str>| ManifestError::of_file(&name, &what, hint);
-    let metadata = std::fs::metadata(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            refused("does not exist".to_owned(), Some("name the stack file with `-f FILE`"))
-        }
-        _ => refused(format!("cannot be read: {error}"), None),
+    let content = read_file(&path).map_err(|why| {
+        let hint = match why.as_str() {
+            "does not exist" => Some("name the stack file with `-f FILE`"),
+            "is a folder" => Some("name the stack file in it"),
+            _ => None,
+        };
+        ManifestError::of_file(&name, &why, hint)
     })?;
-    if metadata.is_dir() {
-        return Err(refused("is a folder".to_owned(), Some("name the stack file in it")));
-    }
-    if metadata.len() > MAX_FILE_BYTES as u64 {
-        return Err(refused("is larger than 1 MiB".to_owned(), None));
-    }
-    let content =
-        std::fs::read(&path).map_err(|error| refused(format!("cannot be read: {error}"), None))?;
     let folder = path.parent().unwrap_or(Path::new("/")).to_path_buf();
     Ok(Source { name, folder, content })
+}
+
+/// The bytes of a file that another one names, or why there are none. What has no end, or waits for a writer, is refused.
+pub(crate) fn read_named_file(path: &Path) -> Result<Vec<u8>, String> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if !metadata.is_dir() && !metadata.is_file() => {
+            Err("is a device or pipe, not a file".to_owned())
+        }
+        _ => read_file(path),
+    }
+}
+
+/// The bytes of a file, or why there are none.
+fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    })?;
+    if metadata.is_dir() {
+        return Err("is a folder".to_owned());
+    }
+    // A device or pipe has no end that could be seen before.
+    let file = std::fs::File::open(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let mut content = Vec::new();
+    file.take(MAX_FILE_BYTES as u64 + 1)
+        .read_to_end(&mut content)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if content.len() > MAX_FILE_BYTES {
+        return Err("is larger than 1 MiB".to_owned());
+    }
+    Ok(content)
 }

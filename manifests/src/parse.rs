@@ -3,17 +3,19 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag as YamlTag};
 
 use crate::MAX_FILE_BYTES;
 use crate::problem::Problems;
-use crate::tree::{At, Data, Key, Node, shorten};
+use crate::tree::{At, Data, Key, Node, Tag, Tags, shorten};
 use crate::yaml::{self, Kind};
 
 /// Deeper nesting is refused, so that no later step can overflow its stack.
 const MAX_DEPTH: usize = 64;
 /// More values than this, aliases written out, are refused.
 const MAX_NODES: usize = 100_000;
+/// A text counts as one more value for each so many bytes, or aliases of a long one would fill the memory.
+const BYTES_OF_A_VALUE: usize = 16;
 
 /// Why building stops: where and what, and what to do.
 struct Stop {
@@ -23,8 +25,13 @@ struct Stop {
 }
 
 /// Reads the one document of a source. On an error, which is told to `problems`, there is no tree.
-pub(crate) fn parse(source: usize, content: &[u8], problems: &Problems<'_>) -> Option<Node> {
-    match read(source, content, problems) {
+pub(crate) fn parse(
+    source: usize,
+    content: &[u8],
+    tags: &Tags,
+    problems: &Problems,
+) -> Option<Node> {
+    match read(source, content, tags, problems) {
         Ok(node) => Some(node),
         Err(Stop { at, message, hint: Some(hint) }) => {
             problems.error_hint(at, message, hint);
@@ -37,7 +44,7 @@ pub(crate) fn parse(source: usize, content: &[u8], problems: &Problems<'_>) -> O
     }
 }
 
-fn read(source: usize, content: &[u8], problems: &Problems<'_>) -> Result<Node, Stop> {
+fn read(source: usize, content: &[u8], tags: &Tags, problems: &Problems) -> Result<Node, Stop> {
     let start = At { source, line: 1, column: 1, width: 1 };
     let stop = |at, message: &str, hint: &str| {
         Err(Stop { at, message: message.to_owned(), hint: Some(hint.to_owned()) })
@@ -62,8 +69,8 @@ fn read(source: usize, content: &[u8], problems: &Problems<'_>) -> Result<Node, 
             "remove it, or write it as an escape such as `\\e` in double quotes",
         );
     }
-    Builder { source, problems, anchors: HashMap::new(), open: Vec::new(), nodes: 0, root: None }
-        .build(text)
+    let (anchors, open) = (HashMap::new(), Vec::new());
+    Builder { source, tags, problems, anchors, open, nodes: 0, root: None }.build(text)
 }
 
 fn end_of(source: usize, text: &str) -> At {
@@ -84,16 +91,17 @@ struct Open {
     size: usize,
 }
 
-struct Builder<'a, 'p> {
+struct Builder<'a> {
     source: usize,
-    problems: &'a Problems<'p>,
+    tags: &'a Tags,
+    problems: &'a Problems,
     anchors: HashMap<usize, (Node, usize)>,
     open: Vec<Open>,
     nodes: usize,
     root: Option<Node>,
 }
 
-impl Builder<'_, '_> {
+impl Builder<'_> {
     fn build(mut self, text: &str) -> Result<Node, Stop> {
         for event in Parser::new_from_str(text) {
             let (event, span) = event.map_err(|error| self.syntax(&error))?;
@@ -129,10 +137,11 @@ impl Builder<'_, '_> {
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain;
                 let data = self.scalar(&text, plain, tag.as_deref(), at)?;
-                self.grow(1, at)?;
+                let size = 1 + text.len() / BYTES_OF_A_VALUE;
+                self.grow(size, at)?;
                 let node = Node { at, data };
-                self.remember(anchor, &node, 1);
-                self.place(node, 1, at)
+                self.remember(anchor, &node, size)?;
+                self.place(node, size, at)
             }
             Event::SequenceStart(anchor, tag) => {
                 self.collection(Data::Sequence(Vec::new()), anchor, tag.as_deref(), at)
@@ -145,7 +154,8 @@ impl Builder<'_, '_> {
         }
     }
 
-    fn scalar(&self, text: &str, plain: bool, tag: Option<&Tag>, at: At) -> Result<Data, Stop> {
+    fn scalar(&self, text: &str, plain: bool, tag: Option<&YamlTag>, at: At) -> Result<Data, Stop> {
+        let tag = self.note(tag, at);
         let core = tag.filter(|tag| tag.is_yaml_core_schema()).map(|tag| tag.suffix.as_str());
         let plain = match (tag, core) {
             (None, _) => plain,
@@ -163,10 +173,10 @@ impl Builder<'_, '_> {
         &mut self,
         data: Data,
         anchor: usize,
-        tag: Option<&Tag>,
+        tag: Option<&YamlTag>,
         at: At,
     ) -> Result<(), Stop> {
-        if let Some(tag) = tag
+        if let Some(tag) = self.note(tag, at)
             && !(tag.is_yaml_core_schema() && ["map", "seq"].contains(&tag.suffix.as_str()))
         {
             return Err(self.unknown_tag(tag, at));
@@ -198,7 +208,7 @@ impl Builder<'_, '_> {
         for merged in merges {
             self.merge(&mut node, &mut keys, merged)?;
         }
-        self.remember(anchor, &node, size);
+        self.remember(anchor, &node, size)?;
         self.place(node, size, at)
     }
 
@@ -265,10 +275,12 @@ impl Builder<'_, '_> {
         Ok(())
     }
 
-    fn remember(&mut self, anchor: usize, node: &Node, size: usize) {
+    fn remember(&mut self, anchor: usize, node: &Node, size: usize) -> Result<(), Stop> {
         if anchor > 0 {
+            self.grow(size, node.at)?;
             self.anchors.insert(anchor, (node.clone(), size));
         }
+        Ok(())
     }
 
     fn grow(&mut self, size: usize, at: At) -> Result<(), Stop> {
@@ -295,9 +307,21 @@ impl Builder<'_, '_> {
         Stop { at, message: message.to_owned(), hint: Some(hint.to_owned()) }
     }
 
-    fn unknown_tag(&self, tag: &Tag, at: At) -> Stop {
+    /// Keeps a tag that is for the merge, and returns any other.
+    fn note<'t>(&self, tag: Option<&'t YamlTag>, at: At) -> Option<&'t YamlTag> {
+        let own = tag.filter(|tag| tag.handle == "!").map(|tag| tag.suffix.as_str());
+        let own = match own {
+            Some("reset") => Tag::Reset,
+            Some("override") => Tag::Override,
+            _ => return tag,
+        };
+        self.tags.set(at, own);
+        None
+    }
+
+    fn unknown_tag(&self, tag: &YamlTag, at: At) -> Stop {
         let message = format!("tag `{}{}` is not supported", tag.handle, tag.suffix);
-        self.stop(at, &message, "remove the tag")
+        self.stop(at, &message, "remove the tag; `!reset` and `!override` are known")
     }
 
     fn syntax(&self, error: &saphyr_parser::ScanError) -> Stop {

@@ -1,13 +1,19 @@
 //! What is wrong with a file, and how it is told: place, line with caret, reason, hint.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fmt;
+use std::rc::Rc;
 
 use crate::Source;
 use crate::tree::At;
 
 /// More errors than this are not listed: the first ones are the cause.
 const MOST_ERRORS: usize = 50;
+/// Files that name each other are read up to this number.
+const MOST_SOURCES: usize = 4096;
+/// All files together are at most this large.
+const MOST_BYTES: usize = 16 << 20;
 /// Longer lines are shown cut.
 const LONGEST_LINE: usize = 160;
 
@@ -22,8 +28,10 @@ pub struct ManifestError {
     pub column: usize,
     /// How many characters the caret underlines.
     pub width: usize,
-    /// The text of the line.
+    /// The text of the line, of a long one the part around the column.
     pub text: String,
+    /// How many characters of the line are left out before that.
+    pub left_out: usize,
     /// What is wrong, and what was expected.
     pub message: String,
     /// What to do about it.
@@ -38,6 +46,7 @@ impl ManifestError {
             column: 0,
             width: 0,
             text: String::new(),
+            left_out: 0,
             message: format!("`{file}` {message}"),
             hint: hint.map(str::to_owned),
         }
@@ -62,19 +71,24 @@ impl fmt::Display for ManifestError {
 fn write_place(f: &mut fmt::Formatter<'_>, error: &ManifestError) -> fmt::Result {
     let number = error.line.to_string();
     let margin = " ".repeat(number.len());
-    let characters: Vec<char> = error.text.chars().collect();
-    let before = error.column.saturating_sub(1).min(characters.len());
-    let start = if before > LONGEST_LINE { before - LONGEST_LINE / 2 } else { 0 };
-    let end = characters.len().min(start + LONGEST_LINE);
-    let visible = |c: &char| match c {
+    let visible = |c: char| match c {
         '\t' => ' ',
         c if c.is_control() => '\u{fffd}',
-        c => *c,
+        c => c,
     };
-    let shown: String = characters[start..end].iter().map(visible).collect();
-    let width = error.width.clamp(1, (end - before).max(1));
+    let shown: String = error.text.chars().map(visible).collect();
+    let length = error.text.chars().count();
+    let before = error.column.saturating_sub(1 + error.left_out).min(length);
+    let width = error.width.clamp(1, (length - before).max(1));
     write!(f, "\n{margin} |\n{number} | {}", shown.trim_end())?;
-    write!(f, "\n{margin} | {}{}", " ".repeat(before - start), "^".repeat(width))
+    write!(f, "\n{margin} | {}{}", " ".repeat(before), "^".repeat(width))
+}
+
+/// The part of a line that is shown, and how many characters are left out before it.
+fn window(line: &str, column: usize) -> (String, usize) {
+    let before = column.saturating_sub(1);
+    let start = if before > LONGEST_LINE { before - LONGEST_LINE / 2 } else { 0 };
+    (line.chars().skip(start).take(LONGEST_LINE).collect(), start)
 }
 
 /// Everything that is wrong, in the order of the files.
@@ -99,7 +113,7 @@ impl fmt::Display for ManifestErrors {
 pub struct Warning {
     /// The file as the user named it.
     pub file: String,
-    /// The line, counted from 1.
+    /// The line, counted from 1; 0 when it is about no place in a file.
     pub line: usize,
     /// The column in characters, counted from 1.
     pub column: usize,
@@ -107,29 +121,72 @@ pub struct Warning {
     pub message: String,
 }
 
+impl Warning {
+    /// One about no place in a file.
+    pub(crate) fn of_files(message: String) -> Self {
+        Self { file: String::new(), line: 0, column: 0, message }
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line == 0 {
+            return f.write_str(&self.message);
+        }
         write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)
     }
 }
 
 /// Gathers errors and warnings while the sources are read.
 #[derive(Debug)]
-pub(crate) struct Problems<'a> {
-    sources: &'a [Source],
+pub(crate) struct Problems {
+    sources: RefCell<Vec<Rc<Source>>>,
     errors: RefCell<Vec<(At, ManifestError)>>,
     warnings: RefCell<Vec<Warning>>,
     unlisted: Cell<usize>,
+    /// The length of the sources that were added.
+    bytes: Cell<usize>,
+    /// Places of which nothing more is said.
+    settled: RefCell<HashSet<At>>,
 }
 
-impl<'a> Problems<'a> {
-    pub(crate) fn new(sources: &'a [Source]) -> Self {
+impl Problems {
+    pub(crate) fn new(sources: &[Source]) -> Self {
         Self {
-            sources,
+            sources: RefCell::new(sources.iter().cloned().map(Rc::new).collect()),
             errors: RefCell::default(),
             warnings: RefCell::default(),
             unlisted: Cell::new(0),
+            bytes: Cell::new(0),
+            settled: RefCell::default(),
         }
+    }
+
+    /// The same sources, and what is told is not kept.
+    pub(crate) fn unheard(&self) -> Self {
+        Self { sources: self.sources.clone(), ..Self::new(&[]) }
+    }
+
+    /// Adds a file that another one names; its number, or nothing once there are too many.
+    pub(crate) fn add_source(&self, source: Source) -> Option<usize> {
+        let mut sources = self.sources.borrow_mut();
+        let bytes = self.bytes.get() + source.content.len();
+        if sources.len() >= MOST_SOURCES || bytes > MOST_BYTES {
+            return None;
+        }
+        self.bytes.set(bytes);
+        sources.push(Rc::new(source));
+        Some(sources.len() - 1)
+    }
+
+    /// A source by its number.
+    pub(crate) fn source(&self, index: usize) -> Option<Rc<Source>> {
+        self.sources.borrow().get(index).cloned()
+    }
+
+    /// A place in words: `web.yml` line 3.
+    pub(crate) fn place(&self, at: At) -> String {
+        format!("`{}` line {}", self.file(at), at.line)
     }
 
     pub(crate) fn error(&self, at: At, message: impl Into<String>) {
@@ -138,6 +195,21 @@ impl<'a> Problems<'a> {
 
     pub(crate) fn error_hint(&self, at: At, message: impl Into<String>, hint: impl Into<String>) {
         self.push(at, message.into(), Some(hint.into()));
+    }
+
+    /// Tells an error that is about no place in a source.
+    pub(crate) fn of_no_place(&self, error: ManifestError) {
+        self.errors.borrow_mut().push((At::default(), error));
+    }
+
+    /// Says no more of a place: what is wrong there was said, and more would only be a consequence.
+    pub(crate) fn settle(&self, at: At) {
+        self.settled.borrow_mut().insert(at);
+    }
+
+    /// How many errors there are.
+    pub(crate) fn count(&self) -> usize {
+        self.errors.borrow().len() + self.unlisted.get()
     }
 
     pub(crate) fn warn(&self, at: At, message: impl Into<String>) {
@@ -185,21 +257,26 @@ impl<'a> Problems<'a> {
 
     /// The name of the file of a place.
     pub(crate) fn file(&self, at: At) -> String {
-        self.sources.get(at.source).map(|source| source.name.clone()).unwrap_or_default()
+        self.source(at.source).map(|source| source.name.clone()).unwrap_or_default()
     }
 
     fn push(&self, at: At, message: String, hint: Option<String>) {
+        if self.settled.borrow().contains(&at) {
+            return;
+        }
         if self.is_full() {
             self.unlisted.set(self.unlisted.get() + 1);
             return;
         }
+        let (text, left_out) = self.line(at);
         let mut errors = self.errors.borrow_mut();
         let error = ManifestError {
             file: self.file(at),
             line: at.line,
             column: at.column,
             width: at.width,
-            text: self.line(at),
+            text,
+            left_out,
             message,
             hint,
         };
@@ -208,10 +285,10 @@ impl<'a> Problems<'a> {
         }
     }
 
-    fn line(&self, at: At) -> String {
-        let content = self.sources.get(at.source).map(|source| source.content.as_slice());
-        let text = String::from_utf8_lossy(content.unwrap_or_default());
+    fn line(&self, at: At) -> (String, usize) {
+        let Some(source) = self.source(at.source) else { return (String::new(), 0) };
+        let text = String::from_utf8_lossy(&source.content);
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        text.lines().nth(at.line.saturating_sub(1)).unwrap_or_default().to_owned()
+        window(text.lines().nth(at.line.saturating_sub(1)).unwrap_or_default(), at.column)
     }
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::decode::is_own;
 use crate::keys::{Answer, Key, Level, STACK, Shape};
+use crate::load::Taken;
 use crate::problem::{ManifestError, Problems};
-use crate::tree::{At, Data, Node};
+use crate::tree::{At, Data, Node, shorten};
 
 /// What becomes of one key of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,9 +54,13 @@ impl Report {
 }
 
 /// The report of a tree whose decode told its errors to `problems`.
-pub(crate) fn report(tree: &Node, problems: Problems<'_>) -> Report {
+pub(crate) fn report(tree: &Node, taken: Vec<Taken>, problems: Problems) -> Report {
     let mut walk = Walk { problems: &problems, keys: Vec::new(), places: BTreeMap::new() };
     walk.level(tree, "", &STACK);
+    for Taken { above, level, pair } in taken {
+        let data = Data::Mapping(vec![pair]);
+        walk.level(&Node { at: At::default(), data }, &above, level);
+    }
     let Walk { mut keys, places, .. } = walk;
     let mut errors = Vec::new();
     for (at, error) in problems.into_placed_errors() {
@@ -70,6 +75,9 @@ pub(crate) fn report(tree: &Node, problems: Problems<'_>) -> Report {
     Report { keys, errors }
 }
 
+/// A key that is refused for many reasons says the first ones: aliases may repeat a key a thousand times.
+const LONGEST_REASON: usize = 2000;
+
 fn refuse(keys: &mut [KeyUse], owners: &[usize], error: &ManifestError) {
     let why = match &error.hint {
         Some(hint) => format!("{}; {hint}", error.message),
@@ -77,20 +85,21 @@ fn refuse(keys: &mut [KeyUse], owners: &[usize], error: &ManifestError) {
     };
     for owner in owners {
         match &mut keys[*owner].outcome {
+            KeyOutcome::Refused(known) if known.len() >= LONGEST_REASON => {}
             KeyOutcome::Refused(known) if *known != why => known.extend(["; ", &why]),
             outcome => *outcome = KeyOutcome::Refused(why.clone()),
         }
     }
 }
 
-struct Walk<'p, 's> {
-    problems: &'p Problems<'s>,
+struct Walk<'p> {
+    problems: &'p Problems,
     keys: Vec<KeyUse>,
     /// Source, line and column of everything, and the keys that it belongs to: several where an alias repeats it.
     places: BTreeMap<(usize, usize, usize), Vec<usize>>,
 }
 
-impl Walk<'_, '_> {
+impl Walk<'_> {
     fn level(&mut self, node: &Node, above: &str, level: &'static Level) {
         let Data::Mapping(pairs) = &node.data else { return };
         for (key, value) in pairs {
@@ -98,7 +107,7 @@ impl Walk<'_, '_> {
             if known.is_none() && is_own(&key.text) {
                 continue;
             }
-            let path = format!("{above}{}", key.text);
+            let path = format!("{above}{}", shorten(&key.text));
             let place = self.keys.len();
             self.keys.push(KeyUse {
                 path: path.clone(),
@@ -126,7 +135,7 @@ impl Walk<'_, '_> {
             (Shape::Named(inner), Data::Mapping(pairs)) => {
                 for (key, value) in pairs {
                     self.mark(key.at, owner);
-                    self.shape(value, &format!("{path}.{}", key.text), *inner, owner);
+                    self.shape(value, &format!("{path}.{}", shorten(&key.text)), *inner, owner);
                 }
             }
             (Shape::List(inner), Data::Sequence(items)) => {

@@ -1,7 +1,10 @@
 //! The YAML tree with the place of every key and value.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 /// A place in a source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct At {
     /// Which source.
     pub(crate) source: usize,
@@ -25,6 +28,51 @@ pub(crate) struct Key {
 pub(crate) struct Node {
     pub(crate) at: At,
     pub(crate) data: Data,
+}
+
+/// What a value's tag tells the merge of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tag {
+    /// `!reset`: what lies below goes, and nothing takes its place.
+    Reset,
+    /// `!override`: this value replaces what lies below, whatever the rule.
+    Override,
+}
+
+/// The tags of all sources by the place of their values: few values have one, so they stand beside the tree.
+#[derive(Debug, Default)]
+pub(crate) struct Tags(RefCell<HashMap<At, Tag>>);
+
+impl Tags {
+    pub(crate) fn set(&self, at: At, tag: Tag) {
+        self.0.borrow_mut().insert(at, tag);
+    }
+
+    pub(crate) fn of(&self, node: &Node) -> Option<Tag> {
+        self.0.borrow().get(&node.at).copied()
+    }
+
+    /// Takes out what is marked with `!reset` and had nothing below it.
+    pub(crate) fn settle(&self, node: &mut Node) {
+        if self.0.borrow().is_empty() {
+            return;
+        }
+        match &mut node.data {
+            Data::Sequence(items) => {
+                items.retain(|item| self.of(item) != Some(Tag::Reset));
+                for item in items {
+                    self.settle(item);
+                }
+            }
+            Data::Mapping(pairs) => {
+                pairs.retain(|(_, value)| self.of(value) != Some(Tag::Reset));
+                for (_, value) in pairs {
+                    self.settle(value);
+                }
+            }
+            Data::Null | Data::Scalar { .. } => {}
+        }
+    }
 }
 
 /// What a value is.
@@ -52,6 +100,58 @@ impl Node {
                 pairs.iter().find(|(found, _)| found.text == key).map(|(_, node)| node)
             }
             _ => None,
+        }
+    }
+
+    /// Takes a pair out of a mapping.
+    pub(crate) fn take(&mut self, key: &str) -> Option<(Key, Node)> {
+        let Data::Mapping(pairs) = &mut self.data else { return None };
+        let place = pairs.iter().position(|(found, _)| found.text == key)?;
+        Some(pairs.remove(place))
+    }
+
+    /// The text of a scalar.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.data {
+            Data::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The pairs of a mapping; none of anything else.
+    pub(crate) fn pairs(&self) -> &[(Key, Node)] {
+        match &self.data {
+            Data::Mapping(pairs) => pairs,
+            _ => &[],
+        }
+    }
+
+    /// How large it is: its values, and one more for each 16 bytes of a text.
+    pub(crate) fn weight(&self) -> usize {
+        match &self.data {
+            Data::Null => 1,
+            Data::Scalar { text, .. } => 1 + text.len() / 16,
+            Data::Sequence(items) => 1 + items.iter().map(Node::weight).sum::<usize>(),
+            Data::Mapping(pairs) => {
+                let pair = |(key, node): &(Key, Node)| 1 + key.text.len() / 16 + node.weight();
+                1 + pairs.iter().map(pair).sum::<usize>()
+            }
+        }
+    }
+
+    /// Whether two values are the same, wherever they stand.
+    pub(crate) fn same(&self, other: &Node) -> bool {
+        match (&self.data, &other.data) {
+            (Data::Null, Data::Null) => true,
+            (Data::Scalar { text: a, .. }, Data::Scalar { text: b, .. }) => a == b,
+            (Data::Sequence(a), Data::Sequence(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.same(b))
+            }
+            (Data::Mapping(a), Data::Mapping(b)) => {
+                a.len() == b.len()
+                    && a.iter().zip(b).all(|((a, x), (b, y))| a.text == b.text && x.same(y))
+            }
+            _ => false,
         }
     }
 

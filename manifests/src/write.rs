@@ -45,7 +45,7 @@ pub fn hash(service: &ServiceSpec) -> Result<String, String> {
     Ok(format!("{:x}", Sha256::digest(text)))
 }
 
-/// A tree as it was read, without the places. Numbers whose form would be lost are written as texts.
+/// A tree as it was read, without the places. Numbers that are not whole are written as the text that they become.
 pub(crate) fn tree(node: &Node) -> Value {
     match &node.data {
         Data::Null => Value::Null,
@@ -54,13 +54,11 @@ pub(crate) fn tree(node: &Node) -> Value {
             Value::map(pairs.iter().map(|(key, node)| (key.text.as_str(), tree(node))))
         }
         Data::Scalar { text, plain: false } => Value::text(text),
-        Data::Scalar { text, plain: true } => match yaml::kind(text) {
-            Kind::Bool => Value::Flag(text.eq_ignore_ascii_case("true")),
-            Kind::Number => match text.parse::<i64>() {
-                Ok(number) if number.to_string() == *text => Value::Integer(number.into()),
-                _ => Value::text(text),
-            },
-            Kind::Null | Kind::Text => Value::text(text),
+        Data::Scalar { text, plain: true } => match (yaml::kind(text), yaml::integer(text)) {
+            (Kind::Bool, _) => Value::Flag(text.eq_ignore_ascii_case("true")),
+            (_, Some(number)) => Value::Integer(number.into()),
+            (Kind::Number, None) => Value::Text(yaml::canonical(text)),
+            (Kind::Null | Kind::Text, None) => Value::text(text),
         },
     }
 }

@@ -28,27 +28,79 @@ impl Kind {
     }
 }
 
-/// What a scalar without quotes means under the core schema of YAML 1.2.
-pub(crate) fn kind(text: &str) -> Kind {
-    const LONGEST: usize = 40;
-    let may_be_more = text.starts_with(|c: char| c.is_ascii_digit() || "+-.~nNtTfF".contains(c))
-        || text.is_empty();
-    let is_one_word = text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.~_".contains(c));
-    if !may_be_more || !is_one_word || text.len() > LONGEST {
-        return Kind::Text;
-    }
-    match serde_yaml::from_str(text) {
-        Ok(Value::Null) => Kind::Null,
-        Ok(Value::Bool(_)) => Kind::Bool,
-        Ok(Value::Number(_)) => Kind::Number,
-        _ => Kind::Text,
+/// A scalar without quotes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Bare {
+    Null,
+    Bool(bool),
+    Integer(i128),
+    Float(f64),
+    Text,
+}
+
+/// What a scalar without quotes means to compose: true and false in the words of YAML 1.2, numbers also in those of
+/// YAML 1.1 (`0777`, `0b11`, `1_000`), a date is a text.
+fn bare(text: &str) -> Bare {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Bare::Null,
+        "true" | "True" | "TRUE" => Bare::Bool(true),
+        "false" | "False" | "FALSE" => Bare::Bool(false),
+        ".nan" | ".NaN" | ".NAN" => Bare::Float(f64::NAN),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Bare::Float(f64::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" => Bare::Float(f64::NEG_INFINITY),
+        _ if text.starts_with('.') => float(text).map_or(Bare::Text, Bare::Float),
+        _ if text.starts_with(|c: char| c.is_ascii_digit() || c == '+' || c == '-') => {
+            let digits = text.replace('_', "");
+            let float = || float(&digits).map_or(Bare::Text, Bare::Float);
+            whole(&digits).map_or_else(float, Bare::Integer)
+        }
+        _ => Bare::Text,
     }
 }
 
-/// A whole number without quotes, also written `0x1f` or `0o17`.
+/// A whole number from `i64::MIN` to `u64::MAX`.
+fn whole(text: &str) -> Option<i128> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (digits, radix) = match unsigned.get(..2).map(str::to_ascii_lowercase).as_deref() {
+        Some("0x") => (&unsigned[2..], 16),
+        Some("0b") => (&unsigned[2..], 2),
+        Some("0o") => (&unsigned[2..], 8),
+        _ if unsigned.len() > 1 && unsigned.starts_with('0') => (&unsigned[1..], 8),
+        _ => (unsigned, 10),
+    };
+    if !digits.bytes().all(|c| c.is_ascii_alphanumeric()) {
+        return None;
+    }
+    let number = i128::from(u64::from_str_radix(digits, radix).ok()?);
+    let number = if text.starts_with('-') { -number } else { number };
+    (unsigned.len() == text.len() || i64::try_from(number).is_ok()).then_some(number)
+}
+
+/// A decimal number such as `1.5`, `.5`, `1.` or `1e3`, unless it is too large.
+fn float(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let is_part = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
+    let begins = unsigned.strip_prefix('.').unwrap_or(unsigned);
+    if !begins.starts_with(|c: char| c.is_ascii_digit()) || !unsigned.chars().all(is_part) {
+        return None;
+    }
+    text.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// What a scalar without quotes means.
+pub(crate) fn kind(text: &str) -> Kind {
+    match bare(text) {
+        Bare::Null => Kind::Null,
+        Bare::Bool(_) => Kind::Bool,
+        Bare::Integer(_) | Bare::Float(_) => Kind::Number,
+        Bare::Text => Kind::Text,
+    }
+}
+
+/// A whole number without quotes, also written `0x1f`, `0o17`, `0777`, `0b11` or `1_000`.
 pub(crate) fn integer(text: &str) -> Option<i64> {
-    match kind(text) {
-        Kind::Number => serde_yaml::from_str(text).ok(),
+    match bare(text) {
+        Bare::Integer(number) => i64::try_from(number).ok(),
         _ => None,
     }
 }
@@ -64,9 +116,76 @@ pub(crate) fn json_object(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// A value as YAML.
+/// The text that a scalar without quotes becomes where compose wants a text: `1.10` is the number 1.1.
+pub(crate) fn canonical(text: &str) -> String {
+    match bare(text) {
+        Bare::Bool(flag) => flag.to_string(),
+        Bare::Integer(number) => number.to_string(),
+        Bare::Float(number) => write_float(number),
+        Bare::Null | Bare::Text => text.to_owned(),
+    }
+}
+
+/// A number as Go prints it: the fewest digits that mean it, with an exponent below -4 and from 6 on.
+#[expect(clippy::float_cmp, reason = "only infinity equals infinity")]
+fn write_float(number: f64) -> String {
+    if number.is_nan() || number.is_infinite() {
+        let words = [("+Inf", number == f64::INFINITY), ("-Inf", number == f64::NEG_INFINITY)];
+        return words.iter().find(|(_, is)| *is).map_or("NaN", |(word, _)| word).to_owned();
+    }
+    let scientific = format!("{number:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    if number == 0.0 || (-4..FIXED_BELOW).contains(&exponent) {
+        return number.to_string();
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
+}
+
+/// Numbers with an exponent from this on are written with it.
+const FIXED_BELOW: i32 = 6;
+
+/// A value as YAML that means the same to this project and to compose.
 pub fn to_string<T: Serialize>(value: &T) -> Result<String, String> {
-    serde_yaml::to_string(value).map_err(|error| error.to_string())
+    let text = serde_yaml::to_string(value).map_err(|error| error.to_string())?;
+    let mut value = serde_yaml::to_value(value).map_err(|error| error.to_string())?;
+    // The writer leaves quotes away from texts such as `1_000`; a mark makes it write them, and goes again.
+    let Some(mark) = ('\u{e000}'..='\u{f8ff}').find(|mark| !text.contains(*mark)) else {
+        return Ok(text);
+    };
+    let mark = format!("@{mark}");
+    if !mark_numbers(&mut value, &mark) {
+        return Ok(text);
+    }
+    let text = serde_yaml::to_string(&value).map_err(|error| error.to_string())?;
+    Ok(text.replace(&mark, ""))
+}
+
+/// Puts a mark before texts that would be read as numbers; whether there was one.
+fn mark_numbers(value: &mut Value, mark: &str) -> bool {
+    match value {
+        Value::String(text) => {
+            let loses_quotes = bare(text) != Bare::Text
+                && serde_yaml::from_str(text).is_ok_and(|read: Value| read.is_string());
+            if loses_quotes {
+                text.insert_str(0, mark);
+            }
+            loses_quotes
+        }
+        Value::Sequence(items) => {
+            items.iter_mut().fold(false, |marked, item| mark_numbers(item, mark) | marked)
+        }
+        Value::Mapping(pairs) => {
+            let mut marked = false;
+            for (mut key, mut item) in std::mem::take(pairs) {
+                marked |= mark_numbers(&mut key, mark) | mark_numbers(&mut item, mark);
+                pairs.insert(key, item);
+            }
+            marked
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -81,9 +200,68 @@ mod tests {
         assert_eq!(kinds[3], Kind::Bool);
         assert_eq!(kinds[4..8], [Kind::Number; 4]);
         assert_eq!(kinds[8..], [Kind::Text; 4]);
+        let integers = ["0x1f", "12", "1.5", "x", "0444", "1_000", "0b11", "99999999999999999999"];
         assert_eq!(
-            [integer("0x1f"), integer("12"), integer("1.5"), integer("x")],
-            [Some(31), Some(12), None, None]
+            integers.map(integer),
+            [Some(31), Some(12), None, None, Some(292), Some(1000), Some(3), None]
         );
+    }
+
+    /// As `docker stack config` prints them.
+    #[test]
+    fn numbers_are_written_as_compose_does() {
+        let table = [
+            ("1.10", "1.1"),
+            ("1e3", "1000"),
+            ("0x1f", "31"),
+            ("010", "8"),
+            ("1_000", "1000"),
+            (".5", "0.5"),
+            ("+.5", "0.5"),
+            ("+1", "1"),
+            ("yes", "yes"),
+            ("True", "true"),
+            ("08", "8"),
+            ("1e6", "1e+06"),
+            ("1234567.0", "1.234567e+06"),
+            ("123456.0", "123456"),
+            ("1e20", "1e+20"),
+            ("123456789.5", "1.234567895e+08"),
+            ("-.inf", "-Inf"),
+            ("99999999999999999999", "1e+20"),
+            ("18446744073709551615", "18446744073709551615"),
+            ("0o17", "15"),
+            ("-017", "-15"),
+            ("0b11", "3"),
+            ("0b2", "0b2"),
+            ("0x", "0x"),
+            ("0x1p-2", "0x1p-2"),
+            ("0x_1f", "31"),
+            ("00", "0"),
+            ("1:30", "1:30"),
+            ("1e-7", "1e-07"),
+            ("0.0001", "0.0001"),
+            ("1.", "1"),
+            ("-0", "0"),
+            ("-0.0", "-0"),
+            ("1_0.5", "10.5"),
+            ("1.5e300", "1.5e+300"),
+            ("1e400", "1e400"),
+            ("2001-01-01", "2001-01-01"),
+            ("+", "+"),
+            ("-", "-"),
+            (".", "."),
+            ("1e", "1e"),
+            ("0ä", "0ä"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(canonical(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_like_numbers_stay_texts() {
+        let texts = ["1_000", "0b11", "1", "@", "a"];
+        assert_eq!(to_string(&texts).unwrap(), "- '1_000'\n- '0b11'\n- '1'\n- '@'\n- a\n");
     }
 }

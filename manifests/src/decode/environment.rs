@@ -1,24 +1,37 @@
 //! A container's environment: `env_file` below, `environment` on top.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 
 use super::{Decoder, Fields, container, mounts};
-use crate::MAX_FILE_BYTES;
+use crate::Source;
+use crate::dotenv::{self, Form};
+use crate::interpolate::{Budget, Scope};
 use crate::keys::ENV_FILE;
+use crate::load::Variables;
 use crate::tree::{At, Data, Node, shorten};
+
+/// What all services together may get from files.
+const MOST_BYTES: usize = 16 << 20;
 
 /// Variables by name; `None` takes one of the image's away.
 pub(super) fn environment(
     d: &Decoder<'_>,
     fields: &Fields<'_>,
 ) -> BTreeMap<String, Option<String>> {
-    let mut found = BTreeMap::new();
+    let mut of_files = Variables::new();
     if let Some(node) = fields.get("env_file") {
-        for (at, path) in env_files(d, node) {
-            read_file(d, at, &path, &mut found);
+        let files = match &node.data {
+            Data::Sequence(items) => items.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        for file in files.iter().take_while(|_| !d.env_files.is_full()) {
+            read_file(d, file, &mut of_files);
         }
     }
+    let mut found: BTreeMap<String, Option<String>> =
+        of_files.into_iter().map(|(key, value)| (key, Some(value))).collect();
     let Some(node) = fields.get("environment") else { return found };
     for (key, value) in d.assignments(node, "environment").unwrap_or_default() {
         if key.text.is_empty() || key.text.contains(['=', '\0']) {
@@ -35,121 +48,79 @@ pub(super) fn environment(
     found
 }
 
-fn env_files(d: &Decoder<'_>, node: &Node) -> Vec<(At, String)> {
-    let Data::Sequence(items) = &node.data else {
-        return d.one_or_more(node, "env_file").unwrap_or_default();
-    };
-    let file = |item: &Node| match &item.data {
+/// A file by its path, or by `{path, required, format}`. A variable without a value there and in the environment is none.
+fn read_file(d: &Decoder<'_>, node: &Node, found: &mut Variables) {
+    let (path_node, required, form) = match &node.data {
         Data::Mapping(_) => {
-            d.fields(item, "an environment file", &ENV_FILE);
-            None
+            let Some(fields) = d.fields(node, "`env_file`", &ENV_FILE) else { return };
+            let Some(path) = fields.get("path") else {
+                d.problems.error_hint(node.at, "`env_file` needs `path`", "name the file");
+                return;
+            };
+            let required = fields.get("required").and_then(|node| d.boolean(node, "required"));
+            let format = fields.get("format");
+            let form = format.and_then(|node| d.word(node, "format", &[("raw", Form::Raw)]));
+            (path, required.unwrap_or(true), form.unwrap_or(Form::Compose))
         }
-        _ => Some((item.at, d.text(item, "env_file")?.to_owned())),
+        _ => (node, true, Form::Compose),
     };
-    items.iter().filter_map(file).collect()
-}
-
-fn read_file(d: &Decoder<'_>, at: At, path: &str, found: &mut BTreeMap<String, Option<String>>) {
-    let refused = |why: &str| {
-        let message = format!("env_file `{}` {why}", shorten(path));
-        let hint = format!("it is looked for from `{}`", d.folder.display());
-        d.problems.error_hint(at, message, hint);
-    };
-    let path = mounts::host_path(d, path);
-    let path = Path::new(&path);
-    match std::fs::metadata(path) {
-        Ok(metadata) if !metadata.is_file() => return refused("is not a file"),
-        Ok(metadata) if metadata.len() > MAX_FILE_BYTES as u64 => {
-            return refused("is larger than 1 MiB");
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return refused("does not exist");
-        }
-        Ok(_) | Err(_) => {}
+    let Some(name) = d.text(path_node, "env_file") else { return };
+    let path = PathBuf::from(mounts::host_path(d, name));
+    if !required && !path.exists() {
+        return;
     }
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => return refused(&format!("cannot be read: {error}")),
-    };
-    for (index, line) in text.lines().enumerate() {
-        match parse_line(line) {
-            Ok(Some((key, value))) => {
-                let value = value.or_else(|| d.vars.get(key).cloned());
-                found.insert(key.to_owned(), value);
-            }
-            Ok(None) => {}
-            Err(why) => refused(&format!("line {}: {why}", index + 1)),
-        }
+    let Some(source) = d.env_files.open(d, path_node.at, name, path) else { return };
+    let outer = Scope::of_two(d.vars, found);
+    let pairs = dotenv::read(source, form, outer, &Budget::default(), d.problems);
+    for (key, value) in pairs {
+        let Some(value) = value else { continue };
+        container::check_template(d, path_node.at, &value);
+        d.env_files.count(d, path_node.at, key.len() + value.len());
+        found.insert(key, value);
     }
 }
 
-/// One line: empty, a comment, `KEY=value` or `KEY`.
-fn parse_line(line: &str) -> Result<Option<(&str, Option<String>)>, &'static str> {
-    let line = line.trim();
-    let line = line.strip_prefix("export ").map_or(line, str::trim_start);
-    if line.is_empty() || line.starts_with('#') {
-        return Ok(None);
-    }
-    let (key, value) = match line.split_once('=') {
-        Some((key, value)) => (key.trim_end(), Some(value.trim_start())),
-        None => (line, None),
-    };
-    if key.is_empty() || key.contains(char::is_whitespace) {
-        return Err("is not `KEY=value`");
-    }
-    value.map(parse_value).transpose().map(|value| Some((key, value)))
+/// The files of variables that services name.
+#[derive(Debug, Default)]
+pub(super) struct EnvFiles {
+    /// The numbers of the sources by path: many services may name one file.
+    opened: RefCell<HashMap<PathBuf, usize>>,
+    bytes: Cell<usize>,
 }
 
-fn parse_value(text: &str) -> Result<String, &'static str> {
-    let Some(quote @ ('"' | '\'')) = text.chars().next() else {
-        return Ok(text.split(" #").next().unwrap_or_default().trim_end().to_owned());
-    };
-    let mut value = String::new();
-    let mut rest = text[1..].chars();
-    while let Some(c) = rest.next() {
-        match c {
-            '\\' if quote == '"' => match rest.next() {
-                Some('n') => value.push('\n'),
-                Some('r') => value.push('\r'),
-                Some('t') => value.push('\t'),
-                Some(c @ ('"' | '\\' | '$')) => value.push(c),
-                Some(c) => value.extend(['\\', c]),
-                None => return Err("has a quote that is never closed"),
-            },
-            c if c == quote => {
-                let after = rest.as_str().trim_start();
-                let is_end = after.is_empty() || after.starts_with('#');
-                return if is_end { Ok(value) } else { Err("has text after the closing quote") };
-            }
-            c => value.push(c),
+impl EnvFiles {
+    /// The source of a file, which is read once.
+    fn open(&self, d: &Decoder<'_>, at: At, name: &str, path: PathBuf) -> Option<usize> {
+        if let Some(source) = self.opened.borrow().get(&path) {
+            return Some(*source);
+        }
+        let content = crate::read_named_file(&path).map_err(|why| {
+            let message = format!("env_file `{}` {why}", shorten(name));
+            let hint = format!("it is looked for from `{}`", d.folder.display());
+            d.problems.error_hint(at, message, hint);
+        });
+        let folder = d.folder.to_path_buf();
+        let source = Source { name: name.to_owned(), folder, content: content.ok()? };
+        let Some(source) = d.problems.add_source(source) else {
+            let hint = "at most 4096 files, 16 MiB together";
+            d.problems.error_hint(at, "the files are too many or too large", hint);
+            return None;
+        };
+        self.opened.borrow_mut().insert(path, source);
+        Some(source)
+    }
+
+    /// Counts what services get; says so once when it becomes too much.
+    fn count(&self, d: &Decoder<'_>, at: At, bytes: usize) {
+        let before = self.bytes.replace(self.bytes.get() + bytes);
+        if before <= MOST_BYTES && before + bytes > MOST_BYTES {
+            let message = "the services get more than 16 MiB of variables from files";
+            d.problems.error_hint(at, message, "shorten the files, or name them less often");
         }
     }
-    Err("has a quote that is never closed")
-}
 
-#[cfg(test)]
-mod tests {
-    use super::parse_line;
-
-    #[test]
-    fn lines_of_a_file() {
-        let table = [
-            ("A=1", Ok(Some(("A", Some("1"))))),
-            ("  export A = b c # d", Ok(Some(("A", Some("b c"))))),
-            ("A=\"x\\ny # z\" # c", Ok(Some(("A", Some("x\ny # z"))))),
-            ("A='$x'", Ok(Some(("A", Some("$x"))))),
-            ("A=", Ok(Some(("A", Some(""))))),
-            ("A", Ok(Some(("A", None)))),
-            ("# A=1", Ok(None)),
-            ("", Ok(None)),
-            ("A=\"x", Err("has a quote that is never closed")),
-            ("a b=1", Err("is not `KEY=value`")),
-        ];
-        for (line, expected) in table {
-            let expected = expected.map(|pair| {
-                pair.map(|(key, value): (&str, Option<&str>)| (key, value.map(str::to_owned)))
-            });
-            assert_eq!(parse_line(line), expected, "{line}");
-        }
+    /// Whether nothing more is read: the file is refused.
+    fn is_full(&self) -> bool {
+        self.bytes.get() > MOST_BYTES
     }
 }

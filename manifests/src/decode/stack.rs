@@ -1,6 +1,7 @@
 //! The top level: name, services, networks, volumes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use swarm_proto::spec::{
     ContentKind, MountSource, PortMode, PortSpec, Protocol, ServiceSpec, StackSpec, VolumeSpec,
@@ -113,19 +114,23 @@ fn stack_name(d: &Decoder<'_>, fields: &super::Fields<'_>, given: Option<&str>) 
     if let Some(name) = of_file {
         return name;
     }
-    let folder = d.folder.file_name().map(|name| name.to_string_lossy().to_lowercase());
-    let kept: String = folder
-        .unwrap_or_default()
-        .chars()
-        .filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-' || *c == '_')
-        .collect();
-    let kept = kept.trim_start_matches(['-', '_']);
-    let name: String = kept.chars().take(63).collect();
+    let name = name_of_folder(d.folder);
     if name.is_empty() {
         let message = format!("the folder `{}` gives the stack no name", d.folder.display());
         d.problems.error_hint(fields.at, message, "add `name: …` to the file, or use `--name`");
     }
     name
+}
+
+/// The name of a stack whose files say none; empty where the folder has no letter or digit.
+pub(crate) fn name_of_folder(folder: &Path) -> String {
+    let folder = folder.file_name().map(|name| name.to_string_lossy().to_lowercase());
+    let kept: String = folder
+        .unwrap_or_default()
+        .chars()
+        .filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-' || *c == '_')
+        .collect();
+    kept.trim_start_matches(['-', '_']).chars().take(63).collect()
 }
 
 pub(super) fn check_key(d: &Decoder<'_>, key: &Key, kind: &str) {

@@ -18,6 +18,21 @@ made of the table in `manifests/src/keys`; `swarmctl config --report -f FILE` te
 A key below a refused one has its answer. `*` stands for a name of your choice, `[]` for an item of a list. Keys that
 start with `x-` are yours, but for `x-swarm`, whose unknown keys are errors.
 
+## How files are read
+
+- Without `-f` the files are those of `COMPOSE_FILE`, else `compose.yaml`, `compose.yml`, `docker-compose.yml` or
+  `docker-compose.yaml` with its `override`, in the working directory or the nearest one above it.
+- Variables are those of the environment, below them those of `.env` in the project's folder, or of `--env-file`.
+  `$VAR`, `${VAR}`, `:-`, `-`, `:?`, `?`, `:+` and `+` are filled in, nested up to 16 levels, `$$` is a dollar sign; keys
+  are left as they are. Docker Swarm reads no `.env`.
+- Later files lie on earlier ones as the Compose Specification says: scalars replace, mappings merge, lists append; items
+  of one port, mount point, name or text replace each other; `!reset` takes away, `!override` replaces.
+- `include` brings in other projects, `extends` other services; both only from files of this machine. Services whose
+  `profiles` are all off are left out: `--profile`, `COMPOSE_PROFILES`.
+- Scalars without quotes are those of YAML 1.2, numbers also those of YAML 1.1 (`0777`, `0b11`, `1_000`); `yes` and `on` are
+  texts, and truth values where one is wanted.
+- A file has at most 1 MiB, 100,000 values with aliases written out, and 64 levels.
+
 ## Where Docker Swarm and the Compose Specification differ
 
 Below `deploy` a key means what it means to Swarm, elsewhere what the specification says. These are the choices:

@@ -50,9 +50,9 @@ pub(crate) static SERVICE: Level = Level {
             "The specification's, also for `command`: an empty list is empty, where Swarm runs the image's own.",
         ),
         honoured("environment", "3.0", Shape::Pairs, &["{A: \"1\"}", "[A=1]"]).meaning(
-            "The specification's: a value that the file gives, also an empty one, is not replaced by the client's.",
+            "The specification's: a value that the file gives, also an empty one, is not replaced by the client's. Numbers without quotes are written as both do (`1.10` is `1.1`); a date stays as it stands.",
         ),
-        honoured("env_file", "3.0", ENV_FILES, &["web.env", "[web.env]"]).meaning(
+        honoured("env_file", "3.0", ENV_FILES, &["web.env", "[web.env]", "[{path: web.env}]"]).meaning(
             "The specification's: quotes around a value are not part of it, where Swarm keeps them.",
         ),
         honoured("user", "3.0", Shape::Text, &["1000:1000"]),
@@ -100,14 +100,14 @@ pub(crate) static SERVICE: Level = Level {
              started.",
         ),
         later("healthcheck", "3.0", Shape::Mapping(&HEALTHCHECK), &["{test: [CMD, check]}"], ""),
-        later("profiles", "spec", TEXTS, &["[debug]"], ""),
-        later(
+        honoured("profiles", "spec", TEXTS, &["[debug]"]),
+        honoured(
             "extends",
             "spec",
             Shape::Either(&[Shape::Text, Shape::Mapping(&EXTENDS)]),
             &["base", "{service: base}"],
-            "use a YAML anchor and `<<`",
-        ),
+        )
+        .meaning("The specification's: Swarm refuses it."),
         later("post_start", "spec", Shape::List(&Shape::Mapping(&HOOK)), &["[{command: go}]"], ""),
         later("pre_stop", "spec", Shape::List(&Shape::Mapping(&HOOK)), &["[{command: go}]"], ""),
         hint(
@@ -320,9 +320,9 @@ pub(crate) static SERVICE: Level = Level {
 
 pub(crate) static ENV_FILE: Level = Level {
     keys: &[
-        later("path", "spec", Shape::Text, &["web.env"], "write the file's name alone"),
-        later("required", "spec", Shape::Flag, &["true"], "every file must be there"),
-        later("format", "spec", Shape::Text, &["raw"], ""),
+        honoured("path", "spec", Shape::Text, &["web.env"]),
+        honoured("required", "spec", Shape::Flag, &["false"]),
+        honoured("format", "spec", Shape::Words(&["raw"]), &["raw"]),
     ],
 };
 
@@ -357,8 +357,12 @@ static HEALTHCHECK: Level = Level {
     ],
 };
 
-static EXTENDS: Level =
-    Level { keys: &[inner("service", "spec", Shape::Text), inner("file", "spec", Shape::Text)] };
+static EXTENDS: Level = Level {
+    keys: &[
+        honoured("service", "spec", Shape::Text, &["base"]),
+        honoured("file", "spec", Shape::Text, &["included.yml"]),
+    ],
+};
 
 /// A command at a moment of a container's life.
 pub(super) static HOOK: Level = Level {

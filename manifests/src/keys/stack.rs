@@ -2,7 +2,7 @@
 
 use super::object::{CONFIG, NETWORK, SECRET, VOLUME};
 use super::service::SERVICE;
-use super::{Key, Level, ONE_OR_MORE, Shape, TEXTS, adapted, honoured, inner, later, never};
+use super::{Key, Level, ONE_OR_MORE, Shape, TEXTS, adapted, honoured, inner, never};
 
 pub(crate) static STACK: Level = Level {
     keys: &[
@@ -13,12 +13,11 @@ pub(crate) static STACK: Level = Level {
         honoured("volumes", "3.0", Shape::Named(&Shape::Mapping(&VOLUME)), &[]),
         honoured("secrets", "3.1", Shape::Named(&Shape::Mapping(&SECRET)), &[]),
         honoured("configs", "3.3", Shape::Named(&Shape::Mapping(&CONFIG)), &[]),
-        later(
+        honoured(
             "include",
             "spec",
             Shape::List(&Shape::Either(&[Shape::Text, Shape::Mapping(&INCLUDE)])),
-            &["[other.yml]", "[{path: other.yml}]"],
-            "give the files with `-f a.yml -f b.yml`",
+            &["[included.yml]", "[{path: included.yml}]"],
         ),
         never(
             "models",
@@ -38,9 +37,9 @@ pub(crate) static X_SWARM_STACK: Level = Level { keys: &[] };
 
 static INCLUDE: Level = Level {
     keys: &[
-        inner("path", "spec", ONE_OR_MORE),
-        inner("env_file", "spec", ONE_OR_MORE),
-        inner("project_directory", "spec", Shape::Text),
+        honoured("path", "spec", ONE_OR_MORE, &["included.yml", "[included.yml]"]),
+        honoured("env_file", "spec", ONE_OR_MORE, &["included.env", "[included.env]"]),
+        honoured("project_directory", "spec", Shape::Text, &["../projects"]),
     ],
 };
 

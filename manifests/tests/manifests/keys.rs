@@ -57,11 +57,18 @@ fn beside(above: &str, path: &str) -> Vec<(&'static str, &'static str)> {
             ("volumes", "{data: }"),
         ],
         "services" if path.contains("depends_on") => vec![("db", "{image: db}")],
+        // What extends another one, or is off, needs another one.
+        "services" if path.contains(".extends") || path.ends_with(".profiles") => {
+            vec![("base", "{image: base}")]
+        }
         "services.*" if path.contains("memswap_limit") => {
             vec![("image", "web"), ("mem_limit", "64m")]
         }
         "services.*" => vec![("image", "web")],
         "services.*.devices[]" => vec![("source", "/dev/null")],
+        "include[]" => vec![("path", "included.yml")],
+        "services.*.extends" => vec![("service", "base")],
+        "services.*.env_file[]" => vec![("path", "web.env")],
         "services.*.ports[]" => vec![("target", "80")],
         "services.*.volumes[]" if path.contains(".bind") => {
             vec![("type", "bind"), ("source", "/a"), ("target", "/b")]

@@ -5,6 +5,8 @@
 mod contents;
 mod docker;
 mod keys;
+mod merge;
+mod project;
 mod random;
 mod written;
 
@@ -26,13 +28,17 @@ fn environment() -> Environment {
         ("APP_TAG", "4.2"),
     ];
     let vars = vars.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    Environment { vars: BTreeMap::from(vars), working_dir: folder(), stack_name: None }
+    Environment { vars: BTreeMap::from(vars), working_dir: folder(), ..Environment::default() }
 }
 
 /// What reading says, without the place where the tree is checked out.
 fn transcript(files: &[&str]) -> String {
+    transcript_in(files, &environment())
+}
+
+fn transcript_in(files: &[&str], environment: &Environment) -> String {
     let files: Vec<PathBuf> = files.iter().map(PathBuf::from).collect();
-    let text = match read(&files, &environment()) {
+    let text = match read(&files, environment) {
         Ok((stack, warnings)) => {
             let mut text = yaml::to_string(&stack.spec).unwrap();
             for warning in warnings {

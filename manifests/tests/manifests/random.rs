@@ -16,21 +16,26 @@ fn read_bytes(content: Vec<u8>) {
     }
 }
 
+/// Every example, and what the fuzzer begins with besides.
 fn examples() -> Vec<Vec<u8>> {
-    let folders = ["examples", "examples/bad", "examples/layers"];
-    let files =
-        folders.into_iter().flat_map(|path| std::fs::read_dir(folder().join(path)).unwrap());
-    let mut examples: Vec<Vec<u8>> = files
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "yml"))
-        .map(|path| std::fs::read(path).unwrap())
-        .collect();
+    let mut folders = vec![folder().join("examples"), folder().join("tests/corpus")];
+    let mut examples = Vec::new();
+    while let Some(path) = folders.pop() {
+        for path in std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                examples.push(std::fs::read(path).unwrap());
+            }
+        }
+    }
+    assert!(examples.len() > 50, "the examples were found");
     examples.sort();
     examples
 }
 
 /// Pieces that mean something to YAML or to compose.
-const PIECES: [&str; 28] = [
+const PIECES: [&str; 36] = [
     ":",
     ": ",
     "- ",
@@ -59,6 +64,14 @@ const PIECES: [&str; 28] = [
     "\u{feff}",
     "~",
     ",",
+    "!reset ",
+    "!override ",
+    "extends: a\n",
+    "include: [x]\n",
+    "profiles: [a]\n",
+    "services:\n",
+    "0o7",
+    "env_file: [{path: x}]\n",
 ];
 
 proptest! {
@@ -90,6 +103,31 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn examples_on_each_other(below in any::<prop::sample::Index>(), above in any::<prop::sample::Index>()) {
+        let examples = examples();
+        let source = |content: &Vec<u8>| {
+            let (name, folder) = ("x.yml".to_owned(), PathBuf::from("/x"));
+            Source { name, folder, content: content.clone() }
+        };
+        let sources = [source(below.get(&examples)), source(above.get(&examples))];
+        if let Err(errors) = read_sources(&sources, &Environment::default()) {
+            assert!(!errors.to_string().is_empty());
+        }
+    }
+}
+
+/// Those that once broke a rule stay mended.
+#[test]
+fn kept_inputs_are_read() {
+    for example in examples() {
+        read_bytes(example);
+    }
+}
+
 #[test]
 fn large_and_deep_inputs_end_quickly() {
     let start = std::time::Instant::now();
@@ -101,6 +139,19 @@ fn large_and_deep_inputs_end_quickly() {
     read_bytes(vec![b'x'; (1 << 20) + 1]);
     read_bytes(format!("services: {{a: {{image: {}}}}}", "${A:-".repeat(200_000)).into_bytes());
     read_bytes(format!("a: &a {{x: 1}}\nb: {{<<: [{}]}}", "*a,".repeat(200_000)).into_bytes());
+    // An alias of a long text, and anchors inside of anchors around one.
+    let long = "x".repeat(500_000);
+    read_bytes(format!("a: &a {long}\nb: [{}]", "*a,".repeat(100_000)).into_bytes());
+    let around = |n: usize| format!("&a{n} [");
+    let anchors: String = (0..60).map(around).collect();
+    read_bytes(format!("a: {anchors}{long}{}", "]".repeat(60)).into_bytes());
+    let extending = |n: usize| format!("  s{}: {{extends: s{n}, environment: [A{n}=1]}}\n", n + 1);
+    let chain: String = (0..10_000).map(extending).collect();
+    read_bytes(format!("services:\n  s0: {{image: a}}\n{chain}").into_bytes());
+    let wide = |n: usize| format!("  s{n}: {{extends: a}}\n");
+    let services: String = (0..20_000).map(wide).collect();
+    let list = "x,".repeat(20_000);
+    read_bytes(format!("services:\n  a: {{image: a, cap_add: [{list}]}}\n{services}").into_bytes());
     let many = |line: fn(usize) -> String| (0..30_000).map(line).collect::<String>();
     let service = "services:\n  a:\n    image: a\n";
     for lines in [

@@ -9,7 +9,7 @@ use swarm_proto::id::Timestamp;
 use swarm_proto::spec::{ImageSpec, StackSpec};
 
 use super::content::ContentCommand;
-use super::files::{self, Files};
+use super::files::{self, Files, StackFiles};
 use super::unknown;
 use crate::failure::Failure;
 use crate::output::{self, Format};
@@ -24,10 +24,8 @@ pub(crate) struct Config {
     /// What to do with configs in the cluster
     #[command(subcommand)]
     pub(crate) objects: Option<ContentCommand>,
-    /// A stack file, `-` for standard input; later files lie on top of earlier ones
-    #[arg(short, long, short_alias = 'c', alias = "compose-file", value_name = "FILE")]
-    #[arg(required_unless_present = "schema")]
-    file: Vec<PathBuf>,
+    #[command(flatten)]
+    files: StackFiles,
     /// The stack's name; by default the file's `name`, else its folder's
     #[arg(long)]
     name: Option<String>,
@@ -91,13 +89,13 @@ pub(crate) fn run(config: &Config, format: Format) -> Result<(), Failure> {
     if config.what.schema {
         return print(config, &view::json(&keys::schema())?);
     }
-    let files = Files::open(&config.file, config.name.as_deref())?;
+    let files = config.files.open(config.name.as_deref())?;
     if config.what.report {
         return report(config, &files, format);
     }
     if config.what.no_interpolate {
-        let merged =
-            swarm_manifests::merged(&files.sources).map_err(|errors| files::refused(&errors))?;
+        let merged = swarm_manifests::merged(&files.sources, &files.environment)
+            .map_err(|errors| files::refused(&errors))?;
         return print(config, &text(&merged, form)?);
     }
     let stack = files.read()?;

@@ -1,11 +1,10 @@
 //! `deploy`: from a stack file to running tasks.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use swarm_proto::wire;
 
-use super::files::Files;
+use super::files::StackFiles;
 use super::{Call, Waiting, duration};
 use crate::connect::request_id;
 use crate::contents;
@@ -23,9 +22,8 @@ const SETTLE: &str = "500ms";
 /// code is 3 and the deploy goes on as well.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Deploy {
-    /// A stack file, `-` for standard input; later files lie on top of earlier ones
-    #[arg(short, long, required = true, value_name = "FILE")]
-    file: Vec<PathBuf>,
+    #[command(flatten)]
+    files: StackFiles,
     /// The stack's name; by default the file's `name`, else its folder's
     #[arg(long)]
     name: Option<String>,
@@ -42,9 +40,8 @@ pub(crate) struct Deploy {
 /// Deploys a stack in the words of `docker stack deploy`, and waits until every service runs.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StackDeploy {
-    /// A stack file, `-` for standard input; later files lie on top of earlier ones
-    #[arg(short, long, required = true, value_name = "FILE", short_alias = 'f', alias = "file")]
-    compose_file: Vec<PathBuf>,
+    #[command(flatten)]
+    files: StackFiles,
     /// The stack's name
     name: String,
     /// Remove services of the stack that the file no longer has
@@ -76,13 +73,13 @@ pub(crate) async fn run_stack(deploy: StackDeploy, call: &Call) -> Result<(), Fa
         output::warn("`--resolve-image` has no effect: each deploy asks what a tag stands for");
     }
     let waiting = Waiting { detach: deploy.detach, timeout: deploy.timeout };
-    let StackDeploy { compose_file: file, name, prune, .. } = deploy;
+    let StackDeploy { files, name, prune, .. } = deploy;
     let settle = duration(SETTLE).map_err(Failure::usage)?;
-    run(Deploy { file, name: Some(name), prune, waiting, settle }, call).await
+    run(Deploy { files, name: Some(name), prune, waiting, settle }, call).await
 }
 
 pub(crate) async fn run(deploy: Deploy, call: &Call) -> Result<(), Failure> {
-    let stack = Files::open(&deploy.file, deploy.name.as_deref())?.read()?;
+    let stack = deploy.files.open(deploy.name.as_deref())?.read()?;
     contents::send(&call.cluster, &stack.contents).await?;
     let request = wire::DeployRequest {
         request_id: request_id()?,

@@ -200,18 +200,9 @@ async fn into_a_file() {
 
 #[tokio::test]
 async fn wrong_usage() {
-    expect![[r#"
-        ---
-        error: the following required arguments were not provided:
-          --file <FILE>
-
-        Usage: swarmctl config --file <FILE>
-
-        For more information, try '--help'.
-        ---
-        exit code 2
-    "#]]
-    .assert_eq(&config(&["config"]).await);
+    let nothing = tempfile::tempdir().unwrap();
+    let output = swarmctl(nothing.path(), &["config"]).output().await.unwrap();
+    expect![[""]].assert_eq(&Said::of(output, nothing.path()).transcript());
     let both = said(&["config", "-f", "shop.yml", "--services", "--images"]).await;
     assert_eq!(both.code, Some(2), "{both:?}");
 }
@@ -238,4 +229,70 @@ async fn deploys_in_the_words_of_docker() {
         exit code 0
     "#]].assert_eq(&fake.run(&arguments).await.transcript());
     assert!(fake.script.seen.lock().unwrap().iter().any(|call| call.contains("eploy")));
+}
+
+/// A folder with a project of default names, and a folder in it.
+fn project() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    std::fs::create_dir(folder.path().join("below")).unwrap();
+    write(
+        "compose.yaml",
+        "services: {web: {image: \"nginx:${TAG:-none}\"}, db: {image: b, profiles: [data]}}",
+    );
+    write("compose.override.yaml", "services: {web: {command: [over]}}");
+    write(".env", "TAG=of-env\nCOMPOSE_PROJECT_NAME=shop\n");
+    write("other.env", "TAG=other\n");
+    write("below/.env", "TAG=below\n");
+    folder
+}
+
+#[tokio::test]
+async fn files_with_default_names_and_their_flags() {
+    let folder = project();
+    let resolved = async |below: &str, arguments: &[&str]| {
+        let mut all = vec!["config", "--format", "json"];
+        all.extend(arguments);
+        let output = swarmctl(&folder.path().join(below), &all).output().await.unwrap();
+        let said = Said::of(output, folder.path());
+        let json: serde_json::Value = serde_json::from_str(&said.data).unwrap();
+        let services = json["services"].as_object().unwrap();
+        let names: Vec<&str> = services.keys().map(String::as_str).collect();
+        let image = services["web"]["image"].as_str().unwrap();
+        let image = image.trim_start_matches("docker.io/library/");
+        let over = services["web"].get("command").is_some();
+        format!("{} {} {image} {over}", json["name"].as_str().unwrap(), names.join("+"))
+    };
+    for (below, arguments, expected) in [
+        ("", &[][..], "shop web nginx:of-env true"),
+        ("below", &[], "shop web nginx:of-env true"),
+        ("", &["--profile", "data"], "shop db+web nginx:of-env true"),
+        ("", &["--profile", "*", "--name", "given"], "given db+web nginx:of-env true"),
+        ("", &["-f", "compose.yaml"], "shop web nginx:of-env false"),
+        ("", &["-f", "compose.yaml", "-c", "compose.override.yaml"], "shop web nginx:of-env true"),
+        ("", &["--env-file", "other.env", "--name", "a"], "a web nginx:other true"),
+        ("", &["--env-file", ".env", "--env-file", "other.env"], "shop web nginx:other true"),
+        ("", &["--project-directory", "below"], "below web nginx:below true"),
+    ] {
+        assert_eq!(resolved(below, arguments).await, expected, "{below} {arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn deploys_take_the_same_flags() {
+    let fake = Fake::start(state()).await;
+    std::fs::write(fake.folder.path().join("compose.yaml"), SHOP).unwrap();
+    std::fs::write(fake.folder.path().join("tag.env"), "TAG=1\nTAG=${TAG:?}\n").unwrap();
+    let flags = ["--env-file", "tag.env", "--profile", "a", "--project-directory", ".", "-d"];
+    for command in [&["deploy", "--name", "one"][..], &["stack", "deploy", "two"]] {
+        let command = match command {
+            ["deploy", ..] => [command, &flags[..6], &["--detach"]].concat(),
+            _ => [command, &flags[..]].concat(),
+        };
+        let said = fake.run(&command).await;
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+    let seen = fake.script.seen.lock().unwrap();
+    let names: Vec<&str> = seen.iter().filter_map(|call| call.split(' ').nth(1)).collect();
+    assert_eq!(names, ["one", "two"]);
 }
