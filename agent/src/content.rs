@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use swarm_proto::assignment::TaskAssignment;
-use swarm_proto::spec::{ContainerSpec, ContentBytes, ContentId, ContentKind};
+use swarm_proto::spec::{ContainerSpec, ContentBytes, ContentId, ContentKind, FileMount};
 use tokio::sync::Notify;
 
 /// Bytes that are not those of their digest.
@@ -23,7 +23,7 @@ pub struct ContentStore {
 
 /// The contents of a container's files.
 fn contents_of(container: &ContainerSpec) -> impl Iterator<Item = ContentId> + '_ {
-    container.files.iter().filter_map(|file| file.content())
+    container.files.iter().filter_map(FileMount::content)
 }
 
 impl ContentStore {

@@ -28,9 +28,9 @@ static COUNTING: sys::Counting = sys::Counting;
 const MOST_MEMORY: usize = 96 << 20;
 const MEMORY_OF_A_BYTE: usize = 400;
 const MOST_TIME: Duration = Duration::from_secs(1);
-const TIME_OF_A_BYTE: Duration = Duration::from_nanos(3000);
+const TIME_OF_A_BYTE: Duration = Duration::from_micros(3);
 /// An input that takes longer hangs.
-const HANGS: Duration = Duration::from_secs(60);
+const HANGS: Duration = Duration::from_mins(1);
 /// Shorter inputs say nothing of what a byte takes.
 const SHORTEST_MEASURED: usize = 4096;
 /// Inputs that went a new way are kept up to this number, and up to this length each.

@@ -1,6 +1,6 @@
 //! Numbers from a seed: the same seed gives the same run.
 
-/// SplitMix64.
+/// The generator `SplitMix64`.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 

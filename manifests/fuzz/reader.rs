@@ -96,7 +96,9 @@ impl Reader {
             Err(errors) => told(&errors)?,
             Ok((stack, warnings)) => {
                 let text = yaml::to_string(&resolved(&stack))?;
-                let again = self.source("resolved.yml", text.as_bytes());
+                // Where no file of variables lies.
+                let (name, folder) = ("resolved.yml".to_owned(), self.folder.join("none"));
+                let again = Source { name, folder, content: text.clone().into_bytes() };
                 match read_sources(std::slice::from_ref(&again), &Environment::default()) {
                     Ok((same, _)) if same == stack => {}
                     Ok(_) => return Err(format!("the resolved file is another stack:\n{text}")),

@@ -1,4 +1,4 @@
-//! The typed decode: a tree becomes a [`StackSpec`], each wrong value an error at its place.
+//! The typed decode: a tree becomes a [`Stack`], each wrong value an error at its place.
 
 mod container;
 mod contents;

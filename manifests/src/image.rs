@@ -64,11 +64,11 @@ impl std::str::FromStr for ImageReference {
         if path.is_empty() {
             return Err(InvalidImage::Empty);
         }
-        if path.len() > 255 || !path.split('/').all(is_component) {
-            return Err(InvalidImage::Name(path.to_owned()));
-        }
         let is_official = registry == DEFAULT_REGISTRY && !path.contains('/');
         let repository = if is_official { format!("library/{path}") } else { path.to_owned() };
+        if repository.len() > 255 || !path.split('/').all(is_component) {
+            return Err(InvalidImage::Name(path.to_owned()));
+        }
         Ok(Self { registry, repository, tag, digest })
     }
 }
@@ -173,5 +173,8 @@ mod tests {
         ] {
             assert!(text.parse::<ImageReference>().is_err(), "{text}");
         }
+        // As long as it may be with `library/` before it.
+        assert!("a".repeat(247).parse::<ImageReference>().is_ok());
+        assert!("a".repeat(248).parse::<ImageReference>().is_err());
     }
 }

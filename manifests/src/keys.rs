@@ -25,7 +25,7 @@ pub(crate) use deploy::{
     DEPLOY, LIMITS, PLACEMENT, PREFERENCE, RESERVATIONS, RESOURCES, RESTART_POLICY, UPDATE_CONFIG,
 };
 pub(crate) use object::{
-    CONFIG, EXTERNAL_NAME, IPAM, IPAM_CONFIG, NETWORK, SECRET, VOLUME, X_SWARM_NETWORK,
+    CONFIG, EXTERNAL_CONTENT_NAME, IPAM, IPAM_CONFIG, NETWORK, SECRET, VOLUME, X_SWARM_NETWORK,
     X_SWARM_VOLUME,
 };
 pub(crate) use service::{DEPENDENCY, ENV_FILE, SERVICE, X_SWARM_SERVICE};
@@ -139,6 +139,8 @@ const ONE_OR_MORE: Shape = Shape::Either(&[Shape::Text, TEXTS]);
 const TEXT_MAP: Shape = Shape::Named(&Shape::Text);
 /// An external object: `true`, or its name in the old form.
 const EXTERNAL: Shape = Shape::Either(&[Shape::Flag, Shape::Mapping(&object::EXTERNAL_NAME)]);
+const EXTERNAL_CONTENT: Shape =
+    Shape::Either(&[Shape::Flag, Shape::Mapping(&object::EXTERNAL_CONTENT_NAME)]);
 
 type Examples = &'static [&'static str];
 

@@ -320,7 +320,8 @@ impl Builder<'_> {
     }
 
     fn unknown_tag(&self, tag: &YamlTag, at: At) -> Stop {
-        let message = format!("tag `{}{}` is not supported", tag.handle, tag.suffix);
+        let name = format!("{}{}", tag.handle, tag.suffix);
+        let message = format!("tag `{}` is not supported", shorten(&name));
         self.stop(at, &message, "remove the tag; `!reset` and `!override` are known")
     }
 

@@ -6,7 +6,7 @@ use crate::load::absolute;
 use crate::tree::{Data, Node};
 
 /// Where paths stand. `*` is any key or item.
-const PATHS: [&str; 10] = [
+const PATHS: [&str; 9] = [
     "services.*.env_file",
     "services.*.env_file.*",
     "services.*.env_file.*.path",
@@ -14,10 +14,12 @@ const PATHS: [&str; 10] = [
     "services.*.label_file.*",
     "services.*.credential_spec.file",
     "services.*.build.context",
-    "services.*.volumes.*.source",
     "secrets.*.file",
     "configs.*.file",
 ];
+/// Begins an absolute path that was a relative one: what lies there is on the workstation, and not on the hosts.
+pub(crate) const BESIDE: &str = "/./";
+const SOURCE: &str = "services.*.volumes.*.source";
 /// Volumes in their short form, whose source may be a path.
 const VOLUMES: &str = "services.*.volumes.*";
 /// A context in its short form.
@@ -66,12 +68,16 @@ fn walk(node: &mut Node, folder: &Path, path: &mut Vec<String>) {
 
 fn replaced(text: &str, folder: &Path, path: &[String]) -> Option<String> {
     let full = |part: &str| absolute(folder, part).display().to_string();
+    let beside = |part: &str| format!("{BESIDE}{}", full(part).trim_start_matches('/'));
     if text.starts_with('~') || text.is_empty() {
         return None;
     }
     if matches(path, VOLUMES) {
         let (source, rest) = text.split_once(':')?;
-        return source.starts_with('.').then(|| format!("{}:{rest}", full(source)));
+        return source.starts_with('.').then(|| format!("{}:{rest}", beside(source)));
+    }
+    if matches(path, SOURCE) {
+        return (!text.starts_with('/')).then(|| beside(text));
     }
     let is_context = matches(path, CONTEXT) || path.last().is_some_and(|key| key == "context");
     if is_context && text.contains("://") {

@@ -14,6 +14,8 @@ const MOST_ERRORS: usize = 50;
 const MOST_SOURCES: usize = 4096;
 /// All files together are at most this large.
 const MOST_BYTES: usize = 16 << 20;
+/// Longer messages and hints are cut: names of the user's choice may be long.
+const LONGEST_MESSAGE: usize = 2000;
 /// Longer lines are shown cut.
 const LONGEST_LINE: usize = 160;
 
@@ -30,8 +32,6 @@ pub struct ManifestError {
     pub width: usize,
     /// The text of the line, of a long one the part around the column.
     pub text: String,
-    /// How many characters of the line are left out before that.
-    pub left_out: usize,
     /// What is wrong, and what was expected.
     pub message: String,
     /// What to do about it.
@@ -46,7 +46,6 @@ impl ManifestError {
             column: 0,
             width: 0,
             text: String::new(),
-            left_out: 0,
             message: format!("`{file}` {message}"),
             hint: hint.map(str::to_owned),
         }
@@ -78,17 +77,24 @@ fn write_place(f: &mut fmt::Formatter<'_>, error: &ManifestError) -> fmt::Result
     };
     let shown: String = error.text.chars().map(visible).collect();
     let length = error.text.chars().count();
-    let before = error.column.saturating_sub(1 + error.left_out).min(length);
+    let before = error.column.saturating_sub(1 + left_out(error.column)).min(length);
     let width = error.width.clamp(1, (length - before).max(1));
     write!(f, "\n{margin} |\n{number} | {}", shown.trim_end())?;
     write!(f, "\n{margin} | {}{}", " ".repeat(before), "^".repeat(width))
 }
 
-/// The part of a line that is shown, and how many characters are left out before it.
-fn window(line: &str, column: usize) -> (String, usize) {
+/// How many characters of a line are left out before what is shown.
+fn left_out(column: usize) -> usize {
     let before = column.saturating_sub(1);
-    let start = if before > LONGEST_LINE { before - LONGEST_LINE / 2 } else { 0 };
-    (line.chars().skip(start).take(LONGEST_LINE).collect(), start)
+    if before > LONGEST_LINE { before - LONGEST_LINE / 2 } else { 0 }
+}
+
+fn cut(mut message: String) -> String {
+    if let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) {
+        message.truncate(end);
+        message.push('…');
+    }
+    message
 }
 
 /// Everything that is wrong, in the order of the files.
@@ -217,7 +223,7 @@ impl Problems {
             file: self.file(at),
             line: at.line,
             column: at.column,
-            message: message.into(),
+            message: cut(message.into()),
         };
         let mut warnings = self.warnings.borrow_mut();
         if warnings.len() < MOST_ERRORS && !warnings.contains(&warning) {
@@ -268,7 +274,7 @@ impl Problems {
             self.unlisted.set(self.unlisted.get() + 1);
             return;
         }
-        let (text, left_out) = self.line(at);
+        let text = self.line(at);
         let mut errors = self.errors.borrow_mut();
         let error = ManifestError {
             file: self.file(at),
@@ -276,19 +282,19 @@ impl Problems {
             column: at.column,
             width: at.width,
             text,
-            left_out,
-            message,
-            hint,
+            message: cut(message),
+            hint: hint.map(cut),
         };
         if !errors.iter().any(|(_, known)| *known == error) {
             errors.push((at, error));
         }
     }
 
-    fn line(&self, at: At) -> (String, usize) {
-        let Some(source) = self.source(at.source) else { return (String::new(), 0) };
+    fn line(&self, at: At) -> String {
+        let Some(source) = self.source(at.source) else { return String::new() };
         let text = String::from_utf8_lossy(&source.content);
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        window(text.lines().nth(at.line.saturating_sub(1)).unwrap_or_default(), at.column)
+        let line = text.lines().nth(at.line.saturating_sub(1)).unwrap_or_default();
+        line.chars().skip(left_out(at.column)).take(LONGEST_LINE).collect()
     }
 }

@@ -127,7 +127,6 @@ pub(crate) fn canonical(text: &str) -> String {
 }
 
 /// A number as Go prints it: the fewest digits that mean it, with an exponent below -4 and from 6 on.
-#[expect(clippy::float_cmp, reason = "only infinity equals infinity")]
 fn write_float(number: f64) -> String {
     if number.is_nan() || number.is_infinite() {
         let words = [("+Inf", number == f64::INFINITY), ("-Inf", number == f64::NEG_INFINITY)];
@@ -150,40 +149,44 @@ const FIXED_BELOW: i32 = 6;
 pub fn to_string<T: Serialize>(value: &T) -> Result<String, String> {
     let text = serde_yaml::to_string(value).map_err(|error| error.to_string())?;
     let mut value = serde_yaml::to_value(value).map_err(|error| error.to_string())?;
-    // The writer leaves quotes away from texts such as `1_000`; a mark makes it write them, and goes again.
     let Some(mark) = ('\u{e000}'..='\u{f8ff}').find(|mark| !text.contains(*mark)) else {
         return Ok(text);
     };
-    let mark = format!("@{mark}");
-    if !mark_numbers(&mut value, &mark) {
+    if !mark_texts(&mut value, mark) {
         return Ok(text);
     }
     let text = serde_yaml::to_string(&value).map_err(|error| error.to_string())?;
-    Ok(text.replace(&mark, ""))
+    Ok(text.replace(&format!("\\x01{mark}"), "").replace(&format!("@{mark}"), ""))
 }
 
-/// Puts a mark before texts that would be read as numbers; whether there was one.
-fn mark_numbers(value: &mut Value, mark: &str) -> bool {
+/// Puts a mark, which goes again, before texts that the writer would write otherwise than they are read; whether there
+/// was one. It leaves quotes away from texts such as `1_000`: an `@` makes it write them. It takes separators of lines for
+/// line breaks: a control character makes it write them as escapes.
+fn mark_texts(value: &mut Value, mark: char) -> bool {
     match value {
         Value::String(text) => {
             let loses_quotes = bare(text) != Bare::Text
                 && serde_yaml::from_str(text).is_ok_and(|read: Value| read.is_string());
-            if loses_quotes {
-                text.insert_str(0, mark);
+            let is_broken = text.contains(['\u{85}', '\u{2028}', '\u{2029}']);
+            if is_broken {
+                text.insert_str(0, &format!("\u{1}{mark}"));
+            } else if loses_quotes {
+                text.insert_str(0, &format!("@{mark}"));
             }
-            loses_quotes
+            is_broken || loses_quotes
         }
         Value::Sequence(items) => {
-            items.iter_mut().fold(false, |marked, item| mark_numbers(item, mark) | marked)
+            items.iter_mut().fold(false, |marked, item| mark_texts(item, mark) | marked)
         }
         Value::Mapping(pairs) => {
             let mut marked = false;
             for (mut key, mut item) in std::mem::take(pairs) {
-                marked |= mark_numbers(&mut key, mark) | mark_numbers(&mut item, mark);
+                marked |= mark_texts(&mut key, mark) | mark_texts(&mut item, mark);
                 pairs.insert(key, item);
             }
             marked
         }
+        Value::Tagged(tagged) => mark_texts(&mut tagged.value, mark),
         _ => false,
     }
 }
@@ -263,5 +266,9 @@ mod tests {
     fn texts_like_numbers_stay_texts() {
         let texts = ["1_000", "0b11", "1", "@", "a"];
         assert_eq!(to_string(&texts).unwrap(), "- '1_000'\n- '0b11'\n- '1'\n- '@'\n- a\n");
+        let texts = ["\u{2028} 1", "a\u{85}b\nc", "\u{2029}"];
+        let written = to_string(&texts).unwrap();
+        assert_eq!(written, "- \"\\L 1\"\n- \"a\\Nb\\nc\"\n- \"\\P\"\n");
+        assert_eq!(serde_yaml::from_str::<Vec<String>>(&written).unwrap(), texts);
     }
 }

@@ -82,12 +82,14 @@ impl ResolvConf {
                 options.insert(0, "ndots:0".to_owned());
             }
         }
-        let mut text: String =
-            servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+        let mut text = String::new();
+        for server in servers {
+            text.extend(["nameserver ", &server.to_string(), "\n"]);
+        }
         for (key, words) in [("search", chosen(&dns.search, of_host.search)), ("options", options)]
         {
             if !words.is_empty() {
-                text += &format!("{key} {}\n", words.join(" "));
+                text.extend([key, " ", &words.join(" "), "\n"]);
             }
         }
         text

@@ -274,7 +274,7 @@ fn an_agent_gets_contents_with_its_tasks_once_in_each_session() {
     }
     let mut outputs = ask(&mut core, "deploy", deploy(stack(own(&id))));
     outputs.extend(drive(&mut core, Input::Tick));
-    assert_eq!(sent(&outputs).concat(), [id.clone()], "{:?}", core.state().tasks);
+    assert_eq!(sent(&outputs).concat(), std::slice::from_ref(&id), "{:?}", core.state().tasks);
     let scale = Command::Scale { service: "shop_web".to_owned(), replicas: 3 };
     let mut outputs = ask(&mut core, "scale", scale);
     outputs.extend(drive(&mut core, Input::Tick));

@@ -6,7 +6,7 @@ use swarm_proto::spec::{ContentBytes, ContentId, ContentKind, ContentSpec, FileM
 
 use super::stack::{Declared, check_key, object_name};
 use super::{Decoder, Fields, files, mounts};
-use crate::keys::{CONFIG, EXTERNAL_NAME, GRANT, SECRET};
+use crate::keys::{CONFIG, EXTERNAL_CONTENT_NAME, GRANT, SECRET};
 use crate::stack::ContentSource;
 use crate::tree::{At, Data, Key, Node, shorten};
 
@@ -73,7 +73,7 @@ fn declaration(d: &Decoder<'_>, kind: ContentKind, key: &Key, node: &Node) -> Op
     let (external, old_name) =
         fields.get("external").map_or((false, None), |node| match node.data {
             Data::Mapping(_) => {
-                let fields = d.fields(node, "`external`", &EXTERNAL_NAME);
+                let fields = d.fields(node, "`external`", &EXTERNAL_CONTENT_NAME);
                 (true, fields.and_then(|fields| object_name(d, fields.get("name")?)))
             }
             _ => (d.boolean(node, "external").unwrap_or(false), None),

@@ -9,6 +9,7 @@ use swarm_proto::spec::{ContentBytes, ContentId, ContentKind, ContentSpec, FileM
 
 use super::stack::Declared;
 use super::{Decoder, contents, mounts};
+use crate::paths::BESIDE;
 use crate::stack::ContentSource;
 use crate::tree::{At, shorten};
 
@@ -17,7 +18,7 @@ const LONGEST_KEY: usize = 63;
 
 /// Whether the source of a bind lies beside the stack file, and not on the hosts.
 pub(super) fn is_beside(source: &str) -> bool {
-    !source.starts_with(['/', '~'])
+    source.starts_with(BESIDE) || !source.starts_with(['/', '~'])
 }
 
 /// A bind of a file beside the stack file, as a config of its own.

@@ -229,7 +229,7 @@ fn one_device(
         d.later(at, &format!("device {}", shorten(source)), "name the device's path");
         return None;
     }
-    for path in [source, target].into_iter().filter(|path| !path.starts_with('/')) {
+    if let Some(path) = [source, target].into_iter().find(|path| !path.starts_with('/')) {
         let message = format!("`{}` is not an absolute path of a device", shorten(path));
         d.problems.error_hint(at, message, "write it as `/dev/fuse`");
         return None;

@@ -8,6 +8,7 @@ use swarm_proto::spec::{FileMount, Mount, MountSource, Tmpfs};
 use super::stack::Declared;
 use super::{Decoder, Fields, container, contents, files, service};
 use crate::keys::{BIND, MOUNT, MOUNT_TMPFS, MOUNT_VOLUME};
+use crate::paths::BESIDE;
 use crate::tree::{At, Data, Node, shorten};
 use crate::units::parse_bytes;
 
@@ -76,6 +77,8 @@ pub(super) fn mounts(d: &Decoder<'_>, fields: &Fields<'_>, declared: &Declared<'
             push(at, Some(One::File(file)));
         }
     }
+    // In the order in which they are written, files beside the stack file before other configs.
+    mounted.files.sort_by_key(|file| file.kind);
     mounted
 }
 
@@ -112,7 +115,7 @@ fn short(d: &Decoder<'_>, at: At, text: &str, declared: &Declared<'_>) -> Option
     }
     let source = match source {
         None => MountSource::Anonymous,
-        Some(source) if source.starts_with('.') => {
+        Some(source) if source.starts_with('.') || source.starts_with(BESIDE) => {
             let target = target_path(d, at, target)?;
             return files::bind(d, at, source, target, read_only, declared).map(One::File);
         }

@@ -24,13 +24,13 @@ pub(super) fn dns(d: &Decoder<'_>, fields: &Fields<'_>) -> Dns {
         let message = format!("only the first {MOST_SERVERS} servers of `dns` are asked");
         d.problems.warn(*at, message);
     }
-    let server = |(at, text): &(At, String)| match text.parse::<IpAddr>() {
-        Ok(address) => Some(address),
-        Err(_) => {
+    let server = |(at, text): &(At, String)| {
+        let address = text.parse::<IpAddr>().ok();
+        if address.is_none() {
             let message = format!("`{}` is not an address of a name server", shorten(text));
             d.problems.error_hint(*at, message, "write an address such as `10.0.0.53`");
-            None
         }
+        address
     };
     let servers = servers.iter().take(MOST_SERVERS).filter_map(server).collect();
     let words = |key: &str, pairs: Vec<(At, String)>| -> Vec<String> {
@@ -75,13 +75,10 @@ pub(super) fn extra_hosts(d: &Decoder<'_>, node: &Node) -> Hosts {
     match &node.data {
         Data::Mapping(pairs) => {
             for (key, node) in pairs {
-                let list;
-                let addresses = match &node.data {
-                    Data::Sequence(items) => items,
-                    _ => {
-                        list = [node.clone()];
-                        list.as_slice()
-                    }
+                let addresses = if let Data::Sequence(items) = &node.data {
+                    items
+                } else {
+                    std::slice::from_ref(node)
                 };
                 for node in addresses {
                     if let Some(text) = d.scalar(node, "extra_hosts") {

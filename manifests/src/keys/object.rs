@@ -1,7 +1,8 @@
 //! Networks, volumes, secrets and configs of the top level.
 
 use super::{
-    EXTERNAL, Level, Shape, TEXT_MAP, TEXTS, adapted, hint, honoured, inner, later, never,
+    EXTERNAL, EXTERNAL_CONTENT, Level, Shape, TEXT_MAP, TEXTS, adapted, hint, honoured, inner,
+    later, never,
 };
 
 pub(crate) static NETWORK: Level = Level {
@@ -135,7 +136,7 @@ pub(crate) static SECRET: Level = Level {
         honoured("name", "3.5", Shape::Text, &["kept"]),
         honoured("file", "3.1", Shape::Text, &["base.yml"]).meaning(VERSIONED),
         honoured("environment", "spec", Shape::Text, &["TOKEN"]),
-        honoured("external", "3.1", EXTERNAL, &["true", "{name: other}"]),
+        honoured("external", "3.1", EXTERNAL_CONTENT, &["true", "{name: other}"]),
         honoured("labels", "3.1", Shape::Pairs, &["{a: b}", "[a=b]"]),
         never("driver", "3.8", Shape::Text, &["vault"], NO_DRIVER),
         never("driver_opts", "3.8", TEXT_MAP, &["{a: b}"], NO_DRIVER),
@@ -149,7 +150,7 @@ pub(crate) static CONFIG: Level = Level {
         honoured("file", "3.3", Shape::Text, &["base.yml"]).meaning(VERSIONED),
         honoured("content", "spec", Shape::Text, &["hello"]),
         honoured("environment", "spec", Shape::Text, &["TOKEN"]),
-        honoured("external", "3.3", EXTERNAL, &["true", "{name: other}"]),
+        honoured("external", "3.3", EXTERNAL_CONTENT, &["true", "{name: other}"]),
         honoured("labels", "3.3", Shape::Pairs, &["{a: b}", "[a=b]"]),
         later("template_driver", "3.8", Shape::Text, &["golang"], TEMPLATE),
     ],
@@ -157,3 +158,7 @@ pub(crate) static CONFIG: Level = Level {
 
 /// The name of an external object in the old form.
 pub(crate) static EXTERNAL_NAME: Level = Level { keys: &[inner("name", "3.0", Shape::Text)] };
+
+/// The same of a secret or config.
+pub(crate) static EXTERNAL_CONTENT_NAME: Level =
+    Level { keys: &[honoured("name", "3.1", Shape::Text, &["other"])] };

@@ -133,16 +133,8 @@ fn one_text_is_a_list_of_one() {
 
 #[test]
 fn nothing_stands_twice() {
-    let keys = [
-        "cap_add",
-        "cap_drop",
-        "expose",
-        "external_links",
-        "group_add",
-        "links",
-        "profiles",
-        "security_opt",
-    ];
+    let keys =
+        ["cap_add", "cap_drop", "expose", "external_links", "group_add", "links", "security_opt"];
     for key in keys {
         let of = |value: &str| format!("{key}: {value}");
         assert_merged(service, &of("[a, b]"), &of("[b, c]"), &of("[a, b, c]"));
@@ -248,4 +240,18 @@ fn three_files_one_after_the_other() {
     ];
     let found = tree(&files.map(service));
     assert_eq!(found, tree(&[service("ports: [\"81:81\", \"82:82\"], labels: {a: \"1\", b: c}")]));
+}
+
+#[test]
+fn profiles_of_all_files_count() {
+    let source = |text: &str| {
+        let (name, folder) = ("x.yml".to_owned(), PathBuf::from("/x"));
+        Source { name, folder, content: service(text).into_bytes() }
+    };
+    let sources = [source("image: a, profiles: [a]"), source("profiles: [b]")];
+    for (profile, is_on) in [("a", true), ("b", true), ("c", false)] {
+        let profiles = vec![profile.to_owned()];
+        let environment = Environment { profiles, ..Environment::default() };
+        assert_eq!(merged(&sources, &environment).is_ok(), is_on, "{profile}");
+    }
 }

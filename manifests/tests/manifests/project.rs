@@ -98,13 +98,25 @@ fn paths_start_at_the_project_directory() {
     environment.env_files = vec![PathBuf::from("include/cache/cache.env")];
     let mounts = |environment: &Environment| {
         let (stack, _) = read(&files, environment).unwrap();
-        let text = yaml::to_string(&stack.spec).unwrap();
-        let line = text.lines().find(|line| line.contains("/cache") && line.contains("source"));
-        (stack.spec.name, line.unwrap_or(&text).trim().replace(folder().to_str().unwrap(), ""))
+        let paths: Vec<String> =
+            stack.sources.values().map(|source| format!("{source:?}")).collect();
+        (stack.spec.name, paths.join(", ").replace(folder().to_str().unwrap(), ""))
     };
-    expect![[""]].assert_debug_eq(&mounts(&environment));
+    expect![[r#"
+        (
+            "cache",
+            "File(\"/examples/projects/include/cache/cache.conf\")",
+        )
+    "#]]
+    .assert_debug_eq(&mounts(&environment));
     environment.project_directory = Some(PathBuf::from("names"));
-    expect![[""]].assert_debug_eq(&mounts(&environment));
+    expect![[r#"
+        (
+            "names",
+            "File(\"/examples/projects/names/cache.conf\")",
+        )
+    "#]]
+    .assert_debug_eq(&mounts(&environment));
 }
 
 #[test]

@@ -109,6 +109,8 @@ fn awkward() -> impl Strategy<Value = String> {
         "---",
         "...",
         "ä\u{2028}\u{85}\u{feff}",
+        "\u{2028} 1",
+        "a\u{2029}  b\nc",
         "\t",
         "a\u{7}b",
         "x-a",

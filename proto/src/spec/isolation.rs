@@ -29,7 +29,6 @@ pub enum IpcMode {
 }
 
 /// The namespaces that a container shares with its host.
-#[expect(clippy::struct_excessive_bools, reason = "each is a namespace of its own")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sharing {

@@ -195,9 +195,10 @@ fn give_birth(
     let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(call("make a pipe"));
     let (stdout, init_stdout) = pipe()?;
     let (stderr, init_stderr) = pipe()?;
-    let (init_stdin, stdin) = match request.stdin_open {
-        true => pipe().map(|(read, write)| (Some(read), Some(write)))?,
-        false => (None, None),
+    let (init_stdin, stdin) = if request.stdin_open {
+        pipe().map(|(read, write)| (Some(read), Some(write)))?
+    } else {
+        (None, None)
     };
     let (channel, init_channel) = UnixStream::pair().map_err(step("make a socket pair"))?;
     let procs = cgroup.open_procs()?;

@@ -211,16 +211,15 @@ fn connect(address: &str) -> io::Result<Connection> {
         }
         "unixgram" => datagram(Path::new(rest))?,
         // As Docker: whatever listens there.
-        "unix" => match datagram(Path::new(rest)) {
-            Ok(connection) => connection,
-            Err(_) => {
-                let stream = UnixStream::connect(rest)?;
-                stream.set_nonblocking(true)?;
-                Connection::Stream(stream)
-            }
-        },
+        "unix" => datagram(Path::new(rest)).or_else(|_| stream(Path::new(rest)))?,
         _ => return Err(io::ErrorKind::InvalidInput.into()),
     })
+}
+
+fn stream(path: &Path) -> io::Result<Connection> {
+    let stream = UnixStream::connect(path)?;
+    stream.set_nonblocking(true)?;
+    Ok(Connection::Stream(stream))
 }
 
 fn datagram(path: &Path) -> io::Result<Connection> {

@@ -66,6 +66,8 @@ fn only_listed_devices_can_be_opened() {
     );
     fixture.config["linux"]["devices"] =
         json!([{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 438}]);
+    fixture.config["linux"]["resources"] = json!({"devices":
+        [{"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw"}]});
     let said = fixture.output();
     assert!(said.contains("/tmp/mem: Operation not permitted\n1\n"), "{said}");
     assert!(!said.contains("/dev/fuse: Operation not permitted"), "{said}");

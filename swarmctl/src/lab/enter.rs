@@ -18,6 +18,7 @@ pub(super) fn spawn(first: Pid, mut command: Command) -> Result<Child, Error> {
         let kinds = [
             ("net", CloneFlags::CLONE_NEWNET),
             ("uts", CloneFlags::CLONE_NEWUTS),
+            ("ipc", CloneFlags::CLONE_NEWIPC),
             ("pid", CloneFlags::CLONE_NEWPID),
             ("mnt", CloneFlags::CLONE_NEWNS),
         ];

@@ -105,7 +105,14 @@ async fn wrong_usage() {
         ---
         exit code 2
     "#]].assert_eq(&alone(&["service", "scale", "web"]).await);
-    expect![[""]].assert_eq(&alone(&["deploy"]).await);
+    expect![[r#"
+        ---
+        error: `/here` has no compose.yaml, compose.yml, docker-compose.yml, docker-compose.yaml, nor has a folder above it
+
+        hint: name the stack file with `-f FILE`
+        ---
+        exit code 1
+    "#]].assert_eq(&alone(&["deploy"]).await);
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ async fn the_resolved_file() {
         volumes:
           data: null
         ---
-        warning: shop.yml:5:5: `container_name` has no effect: containers are named after their task
+        warning: shop.yml:5:5: `expose` has no effect: services of a network reach each other's every port
         ---
         exit code 0
     "#]].assert_eq(&config(&["config", "-f", "shop.yml"]).await);
@@ -112,7 +112,8 @@ async fn parts_of_it() {
         services:
           web:
             image: nginx:${TAG:-1.27}
-            container_name: front
+            expose:
+            - '80'
             scale: 2
             ports:
             - 8080:80
@@ -140,7 +141,7 @@ async fn hashes_of_services() {
     assert_eq!((name, hash.len()), ("web", 64));
     expect![[r#"
         ---
-        warning: shop.yml:5:5: `container_name` has no effect: containers are named after their task
+        warning: shop.yml:5:5: `expose` has no effect: services of a network reach each other's every port
         error: service `wep` does not exist
 
         hint: the services are `db`, `web`
@@ -153,17 +154,17 @@ async fn hashes_of_services() {
 #[tokio::test]
 async fn what_becomes_of_each_key() {
     expect![[r#"
-        KEY                           PLACE           ANSWER      WHY
-        name                          shop.yml:1:1    honoured
-        services                      shop.yml:2:1    honoured
-        services.web.image            shop.yml:4:5    honoured
-        services.web.container_name   shop.yml:5:5    no effect   containers are named after their task
-        services.web.scale            shop.yml:6:5    adapted     as `deploy.replicas`
-        services.web.ports            shop.yml:7:5    honoured
-        services.web.volumes          shop.yml:8:5    honoured
-        services.web.environment      shop.yml:9:5    honoured
-        services.db.image             shop.yml:11:5   honoured
-        volumes                       shop.yml:12:1   honoured
+        KEY                        PLACE           ANSWER      WHY
+        name                       shop.yml:1:1    honoured
+        services                   shop.yml:2:1    honoured
+        services.web.image         shop.yml:4:5    honoured
+        services.web.expose        shop.yml:5:5    no effect   services of a network reach each other's every port
+        services.web.scale         shop.yml:6:5    adapted     as `deploy.replicas`
+        services.web.ports         shop.yml:7:5    honoured
+        services.web.volumes       shop.yml:8:5    honoured
+        services.web.environment   shop.yml:9:5    honoured
+        services.db.image          shop.yml:11:5   honoured
+        volumes                    shop.yml:12:1   honoured
         ---
         ---
         exit code 0
@@ -202,7 +203,14 @@ async fn into_a_file() {
 async fn wrong_usage() {
     let nothing = tempfile::tempdir().unwrap();
     let output = swarmctl(nothing.path(), &["config"]).output().await.unwrap();
-    expect![[""]].assert_eq(&Said::of(output, nothing.path()).transcript());
+    expect![[r#"
+        ---
+        error: `/here` has no compose.yaml, compose.yml, docker-compose.yml, docker-compose.yaml, nor has a folder above it
+
+        hint: name the stack file with `-f FILE`
+        ---
+        exit code 1
+    "#]].assert_eq(&Said::of(output, nothing.path()).transcript());
     let both = said(&["config", "-f", "shop.yml", "--services", "--images"]).await;
     assert_eq!(both.code, Some(2), "{both:?}");
 }

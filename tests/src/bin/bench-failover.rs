@@ -155,7 +155,11 @@ fn run(program: &str, arguments: &[&str]) -> Outcome<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-fn measure_all(rounds: usize) -> Outcome<(String, Vec<(&'static str, Vec<f64>)>)> {
+/// Seconds that each round took, by case.
+type Figures = Vec<(&'static str, Vec<f64>)>;
+
+/// How long syncs take, and the figures.
+fn measure_all(rounds: usize) -> Outcome<(String, Figures)> {
     let before = running(None)?;
     let mut figures = Vec::new();
     for (loss, rounds) in [

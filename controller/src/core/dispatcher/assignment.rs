@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use swarm_proto::assignment::{AssignmentDiff, TaskAssignment, VolumeAssignment};
 use swarm_proto::id::{NetworkId, NodeId, TaskId, VolumeId};
 use swarm_proto::object::Task;
-use swarm_proto::spec::{ContentId, MountSource, PortMode};
+use swarm_proto::spec::{ContentId, FileMount, MountSource, PortMode};
 
 use super::network::NetworkCache;
 use super::template;
@@ -55,17 +55,16 @@ fn task_assignment(state: &State, task: &Stored<Task>) -> Option<TaskAssignment>
     })
 }
 
+/// Secrets and configs by what is in them.
+pub(super) type Contents = Vec<(ContentId, Content)>;
+
 /// Secrets and configs that the node lacks for its tasks. It keeps what it has as long as it has a task that refers to
 /// it, also one that is over.
-pub(super) fn contents(
-    state: &State,
-    node: NodeId,
-    held: &mut BTreeSet<ContentId>,
-) -> Vec<(ContentId, Content)> {
+pub(super) fn contents(state: &State, node: NodeId, held: &mut BTreeSet<ContentId>) -> Contents {
     let (mut known, mut lacking) = (BTreeSet::new(), BTreeMap::new());
     for task in tasks_on(state, node) {
         let Some(spec) = state.task_spec(task) else { continue };
-        for id in spec.container.files.iter().filter_map(|file| file.content()) {
+        for id in spec.container.files.iter().filter_map(FileMount::content) {
             let lacks = is_unfinished(task) && !held.contains(&id);
             if let Some(content) = state.contents.get(&id).filter(|_| lacks) {
                 lacking.insert(id.clone(), content.clone());

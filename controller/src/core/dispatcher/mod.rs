@@ -17,7 +17,7 @@ use super::output::Output;
 use super::planted::{Fault, Planted};
 use super::rules::Observed;
 use super::session::{FromAgent, ToAgent};
-use super::state::{Content, State};
+use super::state::State;
 use network::NetworkCache;
 
 /// Nodes whose sessions get a message in one round.
@@ -251,7 +251,7 @@ impl Session {
         &mut self,
         state: &State,
         cache: &mut NetworkCache,
-    ) -> Option<(bool, AssignmentDiff, Vec<(ContentId, Content)>)> {
+    ) -> Option<(bool, AssignmentDiff, assignment::Contents)> {
         let complete = !self.complete;
         let own = state.index.node_versions.get(&self.node).copied().unwrap_or(0);
         let stale = |(id, sent): (&NetworkId, &u64)| {
