@@ -83,7 +83,7 @@ impl Deployer {
 
     /// What was promised holds again, but not what it tried since, which may be there or not.
     pub(crate) fn begin_anew(&mut self, promised: Self) {
-        *self = Self { tried: self.tried, ..promised };
+        *self = Self { tried: self.tried, ready: None, ..promised };
     }
 
     /// What was acknowledged is there, or something that this client tried later.
