@@ -66,7 +66,8 @@ vm stage="install": build
 
 # Mutated stack files for so many seconds: none may panic, hang, or take more than linear time and memory
 fuzz-manifests seconds="60":
-    cargo run --workspace --release --example fuzz-manifests -- {{ seconds }}
+    cargo build --workspace --release --example fuzz-manifests
+    target/release/examples/fuzz-manifests {{ seconds }}
 
 # Reads and writes at five controllers under kills, freezes and cuts; their history must be linearizable
 jepsen minutes="30": build
