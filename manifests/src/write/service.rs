@@ -1,9 +1,9 @@
 //! A service, with what `deploy` says.
 
 use swarm_proto::spec::{
-    Constraint, ConstraintKey, EndpointMode, NetworkAttachmentSpec, Placement, PortMode, PortSpec,
-    Protocol, Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateOrder,
-    UpdatePolicy, VolumeNodeLost,
+    EndpointMode, NetworkAttachmentSpec, Placement, PortMode, PortSpec, Protocol, Resources,
+    RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateOrder, UpdatePolicy,
+    VolumeNodeLost,
 };
 
 use super::{Pairs, container, text};
@@ -92,7 +92,7 @@ fn networks(attachments: &[NetworkAttachmentSpec]) -> Option<Value> {
 
 fn placement(placement: &Placement) -> Option<Value> {
     let Placement { constraints, spread, max_replicas_per_node } = placement;
-    let constraints = constraints.iter().map(constraint);
+    let constraints = constraints.iter().map(|constraint| text(&constraint.to_string()));
     let spread =
         spread.iter().map(|label| Value::map([("spread", text(&format!("node.labels.{label}")))]));
     let mut pairs = Pairs::default();
@@ -100,21 +100,6 @@ fn placement(placement: &Placement) -> Option<Value> {
     pairs.put("preferences", &some_list(spread));
     pairs.put("max_replicas_per_node", max_replicas_per_node);
     pairs.into_some()
-}
-
-fn constraint(constraint: &Constraint) -> Value {
-    let Constraint { key, equal, value } = constraint;
-    let key = match key {
-        ConstraintKey::NodeId => "node.id".to_owned(),
-        ConstraintKey::NodeHostname => "node.hostname".to_owned(),
-        ConstraintKey::NodeRole => "node.role".to_owned(),
-        ConstraintKey::PlatformOs => "node.platform.os".to_owned(),
-        ConstraintKey::PlatformArch => "node.platform.arch".to_owned(),
-        ConstraintKey::NodeLabel(label) => format!("node.labels.{label}"),
-        ConstraintKey::EngineLabel(label) => format!("engine.labels.{label}"),
-    };
-    let operator = if *equal { "==" } else { "!=" };
-    text(&format!("{key}{operator}{value}"))
 }
 
 fn some_list(items: impl Iterator<Item = Value>) -> Option<Value> {

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,29 @@ pub struct Constraint {
     pub equal: bool,
     /// The whole value.
     pub value: String,
+}
+
+impl fmt::Display for ConstraintKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NodeId => f.write_str("node.id"),
+            Self::NodeHostname => f.write_str("node.hostname"),
+            Self::NodeRole => f.write_str("node.role"),
+            Self::PlatformOs => f.write_str("node.platform.os"),
+            Self::PlatformArch => f.write_str("node.platform.arch"),
+            Self::NodeLabel(label) => write!(f, "node.labels.{label}"),
+            Self::EngineLabel(label) => write!(f, "engine.labels.{label}"),
+        }
+    }
+}
+
+impl fmt::Display for Constraint {
+    /// As a user writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, equal, value } = self;
+        let operator = if *equal { "==" } else { "!=" };
+        write!(f, "{key}{operator}{value}")
+    }
 }
 
 /// Which nodes may and should run a service's tasks.

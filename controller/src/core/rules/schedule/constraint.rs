@@ -41,18 +41,3 @@ fn is_role(role: Role, value: &str) -> bool {
     };
     names.iter().any(|name| name.eq_ignore_ascii_case(value))
 }
-
-/// A constraint as a user writes it.
-pub fn text(constraint: &Constraint) -> String {
-    let key = match &constraint.key {
-        ConstraintKey::NodeId => "node.id".to_owned(),
-        ConstraintKey::NodeHostname => "node.hostname".to_owned(),
-        ConstraintKey::NodeRole => "node.role".to_owned(),
-        ConstraintKey::PlatformOs => "node.platform.os".to_owned(),
-        ConstraintKey::PlatformArch => "node.platform.arch".to_owned(),
-        ConstraintKey::NodeLabel(label) => format!("node.labels.{label}"),
-        ConstraintKey::EngineLabel(label) => format!("engine.labels.{label}"),
-    };
-    let operator = if constraint.equal { "==" } else { "!=" };
-    format!("{key}{operator}{}", constraint.value)
-}

@@ -80,7 +80,7 @@ fn ready(node: &Node) -> Option<Reason> {
 fn constraints(question: &Question<'_>, node: &Node) -> Option<Reason> {
     let all = &question.spec.placement.constraints;
     let broken = all.iter().find(|one| !constraint::holds(one, node))?;
-    Some(format!("outside of `{}`", constraint::text(broken)))
+    Some(format!("outside of `{broken}`"))
 }
 
 fn platform(node: &Node) -> Option<Reason> {
