@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use swarm_proto::assignment::TaskAssignment;
-use swarm_proto::spec::{ContainerSpec, ContentBytes, ContentId, ContentKind, FileMount};
+use swarm_proto::spec::{ContainerSpec, ContentBytes, ContentId, ContentKind};
 use tokio::sync::Notify;
 
 /// Bytes that are not those of their digest.
@@ -19,11 +19,6 @@ pub struct ContentStore {
     held: Mutex<BTreeMap<ContentId, Arc<ContentBytes>>>,
     /// Told when something came.
     came: Notify,
-}
-
-/// The contents of a container's files.
-fn contents_of(container: &ContainerSpec) -> impl Iterator<Item = ContentId> + '_ {
-    container.files.iter().filter_map(FileMount::content)
 }
 
 impl ContentStore {
@@ -51,7 +46,7 @@ impl ContentStore {
         loop {
             let came = self.came.notified();
             let lacks = |id: ContentId| !self.held().contains_key(&id);
-            if !contents_of(container).any(lacks) {
+            if !container.contents().any(lacks) {
                 return;
             }
             came.await;
@@ -60,8 +55,7 @@ impl ContentStore {
 
     /// Forgets what none of these tasks refers to.
     pub fn keep_for<'a>(&self, tasks: impl Iterator<Item = &'a TaskAssignment>) {
-        let used: BTreeSet<ContentId> =
-            tasks.flat_map(|task| contents_of(&task.container)).collect();
+        let used: BTreeSet<ContentId> = tasks.flat_map(|task| task.container.contents()).collect();
         self.held().retain(|id, _| used.contains(id));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, DeviceRule, FileMount, Logging, Security, Sharing, is_default};
+use super::{ContentId, Device, DeviceRule, FileMount, Logging, Security, Sharing, is_default};
 use crate::id::Digest;
 use crate::version::ClusterVersion;
 
@@ -296,6 +296,11 @@ impl ContainerSpec {
         };
         let later = *self != first || self.resources.is_later() || self.mounts.iter().any(tmpfs);
         if later { ClusterVersion(3) } else { ClusterVersion::FIRST }
+    }
+
+    /// What its files are made of, as far as that is known.
+    pub fn contents(&self) -> impl Iterator<Item = ContentId> + '_ {
+        self.files.iter().filter_map(FileMount::content)
     }
 
     /// How long a container may take to stop when nothing else is said, as Docker Swarm has it.

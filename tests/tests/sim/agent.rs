@@ -6,7 +6,7 @@ use swarm_controller::core::{FromAgent, ToAgent};
 use swarm_proto::assignment::{AssignmentDiff, NetworkPeer, TaskAssignment, VolumeReport};
 use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp, VolumeId};
 use swarm_proto::object::{NodeDescription, TaskState, TaskStatus};
-use swarm_proto::spec::{ContentId, FileMount};
+use swarm_proto::spec::ContentId;
 use swarm_tests::random::Random;
 
 use crate::violation::demand;
@@ -154,16 +154,14 @@ impl Agent {
             let known = self.tasks.remove(&task.id).map(|(_, status)| status);
             let status = known.unwrap_or_else(|| status(TaskState::Assigned, 0));
             let starts = task.desired <= TaskState::Running && !status.state.is_terminal();
-            let mut files = task.container.files.iter().filter_map(FileMount::content);
-            demand(
-                !starts || files.all(|id| self.contents.contains(&id)),
-                "an assignment never comes without its contents",
-                || task.id,
-            );
+            let has_all = task.container.contents().all(|id| self.contents.contains(&id));
+            demand(!starts || has_all, "an assignment never comes without its contents", || {
+                task.id
+            });
             self.tasks.insert(task.id, (task, status));
         }
-        let files = self.tasks.values().flat_map(|(task, _)| &task.container.files);
-        let used: BTreeSet<ContentId> = files.filter_map(FileMount::content).collect();
+        let used = self.tasks.values().flat_map(|(task, _)| task.container.contents());
+        let used: BTreeSet<ContentId> = used.collect();
         self.contents.retain(|id| used.contains(id));
         for network in diff.networks {
             self.networks.insert(network.id, (network.version, network.peers));

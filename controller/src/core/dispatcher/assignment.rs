@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use swarm_proto::assignment::{AssignmentDiff, TaskAssignment, VolumeAssignment};
 use swarm_proto::id::{NetworkId, NodeId, TaskId, VolumeId};
 use swarm_proto::object::Task;
-use swarm_proto::spec::{ContentId, FileMount, MountSource, PortMode};
+use swarm_proto::spec::{ContentId, MountSource, PortMode};
 
 use super::network::NetworkCache;
 use super::template;
@@ -64,7 +64,7 @@ pub(super) fn contents(state: &State, node: NodeId, held: &mut BTreeSet<ContentI
     let (mut known, mut lacking) = (BTreeSet::new(), BTreeMap::new());
     for task in tasks_on(state, node) {
         let Some(spec) = state.task_spec(task) else { continue };
-        for id in spec.container.files.iter().filter_map(FileMount::content) {
+        for id in spec.container.contents() {
             let lacks = is_unfinished(task) && !held.contains(&id);
             if let Some(content) = state.contents.get(&id).filter(|_| lacks) {
                 lacking.insert(id.clone(), content.clone());

@@ -9,7 +9,7 @@ use imbl::Vector;
 use swarm_proto::entry::{Action, ObjectId};
 use swarm_proto::id::Timestamp;
 use swarm_proto::object::NamedContent;
-use swarm_proto::spec::{ContainerSpec, ContentBytes, ContentId, ContentKind, FileMount};
+use swarm_proto::spec::{ContainerSpec, ContentBytes, ContentId, ContentKind};
 
 use super::{Event, State, Stored, Versions};
 
@@ -163,7 +163,7 @@ impl State {
 
     /// Looks again at whether something refers to the contents of a container's files.
     pub(super) fn judge_contents_of(&mut self, container: &ContainerSpec) {
-        for content in container.files.iter().filter_map(FileMount::content) {
+        for content in container.contents() {
             self.judge_content(&content);
         }
     }

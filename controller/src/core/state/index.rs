@@ -5,9 +5,7 @@ use std::net::Ipv4Addr;
 use imbl::{OrdMap, OrdSet};
 use swarm_proto::id::{NetworkId, NodeId, ServiceId, Slot, TaskId, VolumeId};
 use swarm_proto::object::{Attachment, NamedContent, Service, Task, TaskState};
-use swarm_proto::spec::{
-    ContainerSpec, ContentId, FileMount, PortMode, Protocol, ServiceMode, ServiceSpec,
-};
+use swarm_proto::spec::{ContainerSpec, ContentId, PortMode, Protocol, ServiceMode, ServiceSpec};
 
 /// Who has an address of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,7 +258,7 @@ impl Index {
     }
 
     fn contents_of(&mut self, container: &ContainerSpec, add: bool) {
-        for content in container.files.iter().filter_map(FileMount::content) {
+        for content in container.contents() {
             count(&mut self.content_uses, &content, add);
         }
     }
