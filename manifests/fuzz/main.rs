@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that says how it went")]
 
 mod mutate;
+mod pieces;
 mod random;
 mod reader;
 mod sys;

@@ -1,13 +1,14 @@
 //! Volumes and tmpfs, short (`data:/var/lib/data:ro`) and long (`{type, source, target, …}`).
 
 use std::collections::BTreeSet;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use swarm_proto::spec::{FileMount, Mount, MountSource, Tmpfs};
 
 use super::stack::Declared;
 use super::{Decoder, Fields, container, contents, files, service};
 use crate::keys::{BIND, MOUNT, MOUNT_TMPFS, MOUNT_VOLUME};
+use crate::load::absolute;
 use crate::paths::BESIDE;
 use crate::tree::{At, Data, Node, shorten};
 use crate::units::parse_bytes;
@@ -321,7 +322,7 @@ fn named(
 /// An absolute path in the container, without `.`, `..` and double slashes.
 pub(super) fn target_path(d: &Decoder<'_>, at: At, text: &str) -> Option<String> {
     container::check_template(d, at, text);
-    let path = clean(Path::new(text));
+    let path = absolute(Path::new("/"), text);
     if !text.starts_with('/') || path == Path::new("/") {
         let message = format!("`{}` is not an absolute path in the container", shorten(text));
         d.problems.error_hint(
@@ -339,23 +340,9 @@ pub(super) fn host_path(d: &Decoder<'_>, text: &str) -> String {
     let home = || d.vars.get("HOME").map_or("/root", String::as_str);
     let path = match text.strip_prefix('~') {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => {
-            PathBuf::from(format!("{}{rest}", home()))
+            absolute(Path::new("/"), &format!("{}{rest}", home()))
         }
-        _ => d.folder.join(text),
+        _ => absolute(d.folder, text),
     };
-    clean(&path).display().to_string()
-}
-
-fn clean(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::from("/");
-    for component in path.components() {
-        match component {
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::Normal(name) => clean.push(name),
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    clean
+    path.display().to_string()
 }

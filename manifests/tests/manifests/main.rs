@@ -6,6 +6,8 @@ mod contents;
 mod docker;
 mod keys;
 mod merge;
+#[path = "../../fuzz/pieces.rs"]
+mod pieces;
 mod project;
 mod random;
 mod written;

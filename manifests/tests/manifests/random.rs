@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use swarm_manifests::{Environment, Source, read_sources};
 
 use crate::folder;
+use crate::pieces::PIECES;
 
 fn read_bytes(content: Vec<u8>) {
     let source = Source { name: "x.yml".to_owned(), folder: PathBuf::from("/x"), content };
@@ -33,46 +34,6 @@ fn examples() -> Vec<Vec<u8>> {
     examples.sort();
     examples
 }
-
-/// Pieces that mean something to YAML or to compose.
-const PIECES: [&str; 36] = [
-    ":",
-    ": ",
-    "- ",
-    "\n",
-    "  ",
-    "\t",
-    "{",
-    "}",
-    "[",
-    "]",
-    "&a ",
-    "*a",
-    "<<: *a\n",
-    "\"",
-    "'",
-    "|\n",
-    ">\n",
-    "#",
-    "!!str ",
-    "? ",
-    "---\n",
-    "...\n",
-    "${A:-",
-    "$",
-    "%YAML 1.2\n",
-    "\u{feff}",
-    "~",
-    ",",
-    "!reset ",
-    "!override ",
-    "extends: a\n",
-    "include: [x]\n",
-    "profiles: [a]\n",
-    "services:\n",
-    "0o7",
-    "env_file: [{path: x}]\n",
-];
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
