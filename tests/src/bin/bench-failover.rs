@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use swarm_tests::bench::{Outcome, folder, report_spread, rounds, swarmctl, text};
+use swarm_tests::bench::{Outcome, folder, output, report_spread, rounds, swarmctl, text};
 
 const LAB: &str = "bench";
 const TASKS: usize = 6;
@@ -147,12 +147,7 @@ impl Disk {
 }
 
 fn run(program: &str, arguments: &[&str]) -> Outcome<String> {
-    let output = Command::new(program).args(arguments).output()?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(format!("{program} {}: {said}", arguments.join(" ")).into());
-    }
-    Ok(String::from_utf8(output.stdout)?)
+    output(Command::new(program).args(arguments))
 }
 
 /// Seconds that each round took, by case.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
 
 use crate::lab::{Lab, eventually};
 
@@ -116,8 +115,11 @@ fn files_of_the_workstation_reach_containers_in_memory() {
     assert!(said.stderr.contains("is unchanged"), "{said:#?}");
 
     // The agent forgets them with its process; what runs keeps them, and what follows gets them again.
+    let killed = lab.program("n1", "agent").unwrap();
     lab.kill_program("n1", "agent");
-    std::thread::sleep(Duration::from_millis(200));
+    eventually(30, "another agent runs", || {
+        lab.program("n1", "agent").filter(|pid| *pid != killed).map(drop)
+    });
     eventually(30, "the agent is back", || {
         let read = lab.try_run(&["exec", "c_app.1", "cat", "/run/secrets/token"]);
         (read.code == 0 && read.stdout == SECOND).then_some(())

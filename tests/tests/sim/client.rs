@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use swarm_controller::core::{Command, CommandDone, Input, Refusal, RefusalKind, State};
-
 use swarm_proto::spec::StackSpec;
 
 use crate::stack;

@@ -52,8 +52,7 @@ impl World {
         let host = &self.controllers[&controller];
         let state = host.published.clone();
         let term = host.core.as_ref().map_or(0, |core| core.status().term);
-        let held = |key: &str| self.register(&state, key);
-        let held = crate::register::keys().map(|key| held(&key)).collect();
+        let held = self.registers_in(&state);
         self.registers.end_to_read_all(asked.reads, held);
         self.archive.last =
             Some(Backup { state: state.to_bytes(), term, deployers: asked.deployers });
@@ -132,7 +131,7 @@ impl World {
             deployer.begin_anew(then);
             deployer.check(state);
         }
-        let held = crate::register::keys().map(|key| self.register(state, &key)).collect();
+        let held = self.registers_in(state);
         self.registers.begin_anew(held);
         let mut drained = state.nodes.values().filter(|n| n.availability == Availability::Drain);
         let drained = drained.next().map(|node| node.id);

@@ -112,28 +112,26 @@ impl World {
 
     /// A machine gets a controller with an empty disk, in place of the one that it had.
     pub(crate) fn add_controller(&mut self, machine: u64, raft_id: RaftId) {
-        let id = raft_id.0;
-        let Some(host) = self.machines.get_mut(&machine) else { return };
-        host.controller = Some(id);
-        let clock = Clock::new(self.now, self.random.between(0, 9_000));
-        let mut new = Controller::new(machine, clock);
-        new.disk.mutant = self.mutant.and_then(crate::mutant::Mutant::disk);
-        let known = self.controllers.insert(id, new);
-        if known.is_some() {
-            violated("a raft id is never reused", format!("{id} was given out twice"));
+        if self.machines.contains_key(&machine) {
+            let clock = Clock::new(self.now, self.random.between(0, 9_000));
+            self.place_controller(machine, raft_id, Controller::new(machine, clock));
+            self.start_controller(raft_id.0);
         }
-        self.start_controller(id);
     }
 
     /// A machine gets the first controller of a group, whose disk begins with this.
     pub(crate) fn found_controller(&mut self, machine: u64, raft_id: RaftId, first: DiskBatch) {
-        let Some(host) = self.machines.get_mut(&machine) else { return };
-        host.controller = Some(raft_id.0);
         let mut new = Controller::new(machine, Clock::new(self.now, 0));
-        new.disk.mutant = self.mutant.and_then(crate::mutant::Mutant::disk);
         new.disk.queue(first);
         new.disk.write();
         new.disk.sync();
+        self.place_controller(machine, raft_id, new);
+    }
+
+    fn place_controller(&mut self, machine: u64, raft_id: RaftId, mut new: Controller) {
+        let Some(host) = self.machines.get_mut(&machine) else { return };
+        host.controller = Some(raft_id.0);
+        new.disk.mutant = self.mutant.and_then(crate::mutant::Mutant::disk);
         if self.controllers.insert(raft_id.0, new).is_some() {
             violated("a raft id is never reused", format!("{raft_id} was given out twice"));
         }

@@ -34,7 +34,7 @@ struct Wait {
 }
 
 /// The registers' names.
-pub(crate) fn keys() -> impl Iterator<Item = String> {
+fn keys() -> impl Iterator<Item = String> {
     (0..REGISTERS).map(|register| format!("register{register}"))
 }
 
@@ -107,8 +107,13 @@ impl Registers {
 }
 
 impl World {
+    /// What all registers hold in a state.
+    pub(crate) fn registers_in(&self, state: &State) -> Vec<Option<u64>> {
+        keys().map(|key| self.register(state, &key)).collect()
+    }
+
     /// What a register holds in a state.
-    pub(crate) fn register(&self, state: &State, key: &str) -> Option<u64> {
+    fn register(&self, state: &State, key: &str) -> Option<u64> {
         let anchor = state.nodes.get(&self.anchor())?;
         anchor.labels.get(key)?.parse().ok()
     }

@@ -17,7 +17,7 @@ use crate::mutant::Mutant;
 use crate::network::Network;
 use crate::operator::Operator;
 use crate::promise::Promises;
-use crate::register::{self, Registers};
+use crate::register::Registers;
 use crate::session::Session;
 use crate::violation::{demand, violated};
 
@@ -357,7 +357,7 @@ impl World {
             format!("{:?} run, {:?} should", self.running(), known_to_run(&state))
         });
         let registers = std::mem::take(&mut self.registers);
-        registers.check(register::keys().map(|key| self.register(&state, &key)).collect());
+        registers.check(self.registers_in(&state));
         Outcome {
             commits: self.check.commits(),
             acknowledged: self.acknowledged,
