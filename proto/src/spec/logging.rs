@@ -21,7 +21,7 @@ pub enum LogDriver {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SyslogFormat {
-    /// RFC 3164, with local time as the host has it.
+    /// RFC 3164, in UTC.
     #[default]
     Rfc3164,
     /// RFC 5424, with seconds.

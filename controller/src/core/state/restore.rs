@@ -15,9 +15,10 @@ use super::State;
 /// makes of a kind between its last backup and its end. The same backup may be restored again, with a clock that is wrong:
 /// for time and chance, what either cluster makes has other identities.
 const LEAP: u64 = 1_000;
-const SHORT_LEAP: u32 = 1_000;
+/// How far network identifiers leap, of which there are few.
+const IDENTIFIER_LEAP: u32 = 1_000;
 /// What generations leap at most, most of it time: 310 days. There is room for sixteen such leaps.
-const MOST_TIME: u32 = 1 << 28;
+const MOST_GENERATIONS: u32 = 1 << 28;
 /// How many random parts there are.
 const CHANCE: u64 = 1 << 16;
 /// Link addresses are made with each task.
@@ -33,7 +34,7 @@ impl State {
         self.applied += 1;
         let since = now.0.saturating_sub(self.clock.0) / 100;
         let leap = LEAP + since + mark % CHANCE;
-        let short_leap = u32::try_from(leap).unwrap_or(u32::MAX).min(MOST_TIME);
+        let generations = u32::try_from(leap).unwrap_or(u32::MAX).min(MOST_GENERATIONS);
         self.clock = self.clock.max(now);
         if let Some(cluster) = &mut self.cluster {
             let cluster = Arc::make_mut(cluster);
@@ -48,11 +49,11 @@ impl State {
             *counter += leap;
         }
         next.mac += LINK_LEAP * leap;
-        next.vni += SHORT_LEAP;
-        next.generation = next.generation.saturating_add(short_leap);
+        next.vni += IDENTIFIER_LEAP;
+        next.generation = next.generation.saturating_add(generations);
         for key in self.slots.keys().copied().collect::<Vec<_>>() {
             if let Some(history) = self.slots.get_mut(&key) {
-                history.generation = history.generation.saturating_add(short_leap);
+                history.generation = history.generation.saturating_add(generations);
             }
         }
         for network in self.network_versions.keys().copied().collect::<Vec<_>>() {
@@ -101,7 +102,7 @@ mod tests {
             assert!(other.generation > first.generation, "{other:?}");
         }
         let late = restored(u64::MAX, u64::MAX);
-        assert_eq!(late.generation, MOST_TIME);
+        assert_eq!(late.generation, MOST_GENERATIONS);
     }
 
     #[test]
