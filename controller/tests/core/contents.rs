@@ -10,7 +10,7 @@ use swarm_controller::core::{
 };
 use swarm_proto::entry::{Action, Entry, Group};
 use swarm_proto::id::{NodeId, Timestamp};
-use swarm_proto::object::{Cluster, Secret};
+use swarm_proto::object::{Cluster, Secret, TaskState};
 use swarm_proto::spec::{ContentBytes, ContentId, ContentKind, ContentSpec, FileMount, StackSpec};
 use swarm_proto::version::ClusterVersion;
 
@@ -284,4 +284,26 @@ fn an_agent_gets_contents_with_its_tasks_once_in_each_session() {
     let mut outputs = drive(&mut core, Input::SessionMessage { session: 2, message: hello() });
     outputs.extend(drive(&mut core, Input::Tick));
     assert_eq!(sent(&outputs), [[id]]);
+}
+
+#[test]
+fn an_agent_may_have_forgotten_what_a_task_to_be_removed_needed() {
+    let mut core = leader();
+    drive(&mut core, Input::SessionOpened { session: 1, node: NodeId(1) });
+    drive(&mut core, Input::SessionMessage { session: 1, message: hello() });
+    let (id, whole) = bytes("one");
+    for part in parts(&id, &whole) {
+        ask(&mut core, "part", part);
+    }
+    ask(&mut core, "deploy", deploy(stack(own(&id))));
+    drive(&mut core, Input::Tick);
+    let mut other = stack(own(&id));
+    other.services = other.services.into_values().map(|web| ("api".to_owned(), web)).collect();
+    ask(&mut core, "none", deploy(spec::stack("shop", &["idle:replicas=0"])));
+    drive(&mut core, Input::Tick);
+    let desired: Vec<_> = core.state().tasks.values().map(|task| task.desired).collect();
+    assert_eq!(desired, [TaskState::Remove], "the agent has not said that it is gone");
+    let mut outputs = ask(&mut core, "another", deploy(other));
+    outputs.extend(drive(&mut core, Input::Tick));
+    assert_eq!(sent(&outputs).concat(), [id], "{:?}", core.state().tasks);
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_proto::assignment::{AssignmentDiff, TaskAssignment, VolumeAssignment};
 use swarm_proto::id::{NetworkId, NodeId, TaskId, VolumeId};
-use swarm_proto::object::Task;
+use swarm_proto::object::{Task, TaskState};
 use swarm_proto::spec::{ContentId, MountSource, PortMode};
 
 use super::network::NetworkCache;
@@ -59,10 +59,11 @@ fn task_assignment(state: &State, task: &Stored<Task>) -> Option<TaskAssignment>
 pub(super) type Contents = Vec<(ContentId, Content)>;
 
 /// Secrets and configs that the node lacks for its tasks. It keeps what it has as long as it has a task that refers to
-/// it, also one that is over.
+/// it, also one that is over. When it lets go of one that it was told to remove is only known later: such a task counts
+/// for nothing here.
 pub(super) fn contents(state: &State, node: NodeId, held: &mut BTreeSet<ContentId>) -> Contents {
     let (mut known, mut lacking) = (BTreeSet::new(), BTreeMap::new());
-    for task in tasks_on(state, node) {
+    for task in tasks_on(state, node).filter(|task| task.desired < TaskState::Remove) {
         let Some(spec) = state.task_spec(task) else { continue };
         for id in spec.container.contents() {
             let lacks = is_unfinished(task) && !held.contains(&id);
