@@ -10,6 +10,7 @@
 //! | 1 | everything of release 0.1.0 |
 //! | 2 | the cluster version itself, the certificate authority's replacement, locked clusters, the choice of pools and VNIs, incarnations |
 //! | 3 | stack files in full |
+//! | 4 | services that look after themselves: updates and rollbacks, health, jobs, placement; objects outside of stacks |
 //!
 //! `versions.txt` beside the .proto files says the same of each field.
 
@@ -23,7 +24,7 @@ impl ClusterVersion {
     /// That of release 0.1.0, which did not speak of it.
     pub const FIRST: Self = Self(1);
     /// The highest that this program knows.
-    pub const NEWEST: Self = Self(3);
+    pub const NEWEST: Self = Self(4);
 
     /// Reads a message's field, which is 0 where nobody wrote it.
     pub fn from_wire(field: u32) -> Self {
