@@ -54,7 +54,7 @@ async fn a_controller_of_an_older_release_is_not_let_in() {
         knows: 0,
     };
     let status = JoinClient::new(channel).join_cluster(request).await.unwrap_err();
-    let expected = "this host's swarm-controller is too old: it knows cluster versions up to 1, and the cluster has version 3";
+    let expected = "this host's swarm-controller is too old: it knows cluster versions up to 1, and the cluster has version 4";
     assert!(status.message().starts_with(expected), "{status}");
     assert_eq!(hosts[0].state().await.nodes.len(), 1);
 }

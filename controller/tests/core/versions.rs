@@ -192,7 +192,7 @@ fn the_version_rises_with_the_last_upgrade_and_there_is_no_way_back() {
     let [(2, reason)] = cluster.stopped.as_slice() else { panic!("{:?}", cluster.stopped) };
     assert!(
         reason.starts_with(
-            "the cluster has version 3, and this program (release 0.1.0) knows versions up to 1"
+            "the cluster has version 4, and this program (release 0.1.0) knows versions up to 1"
         ),
         "{reason}"
     );
