@@ -196,7 +196,7 @@ impl World {
     }
 
     /// Waits for a controller's next sync, and lets it go wrong. Power is cut in the middle of it, or it fails.
-    fn set_trap(&mut self, kind: Kind) {
+    pub(crate) fn set_trap(&mut self, kind: Kind) {
         let Some(id) = self.some_controller() else { return };
         let controller = self.controllers.get_mut(&id).unwrap();
         if kind == Kind::FailedSync {

@@ -231,6 +231,9 @@ impl World {
                     let pause = self.random.between(0, 3_000);
                     self.at(pause, Happening::LetGo(machine));
                     self.did(if controller { "leave controller" } else { "leave agent" });
+                    if controller {
+                        self.cut_power_soon();
+                    }
                 }
             }
             (Some(Step::Promote(machine)), CommandDone::Joined { raft_id: Some(id), .. }) => {
@@ -241,6 +244,7 @@ impl World {
             (Some(Step::Demote(machine)), _) => {
                 self.at(100, Happening::LetGo(machine));
                 self.did("demote");
+                self.cut_power_soon();
             }
             (Some(Step::Availability(node, availability)), _) => {
                 let drains = availability == Availability::Drain;
@@ -253,6 +257,14 @@ impl World {
         }
         if !self.operator.steps.is_empty() {
             self.see_to_nodes();
+        }
+    }
+
+    /// Often a controller loses what it has not synced while the members change: what they agreed on must not be lost.
+    fn cut_power_soon(&mut self) {
+        if self.random.chance(50) {
+            let pause = self.random.between(0, 150);
+            self.at(pause, Happening::Trap);
         }
     }
 

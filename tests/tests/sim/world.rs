@@ -60,6 +60,7 @@ pub(crate) enum Happening {
     Answer { token: u64, answer: Answer },
     Turn(Who),
     LetGo(u64),
+    Trap,
     Break,
     Repair(Repair),
 }
@@ -427,6 +428,7 @@ impl World {
             Happening::Answer { token, answer } => self.hear_answer(token, answer),
             Happening::Turn(who) => self.turn(who),
             Happening::LetGo(machine) => self.let_go(machine),
+            Happening::Trap => self.set_trap(Kind::LostWrites),
             Happening::Break if self.faulty => self.break_something(),
             Happening::Repair(repair) => self.repair(repair),
             _ => {}
