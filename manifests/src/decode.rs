@@ -12,6 +12,7 @@ mod limits;
 mod logging;
 mod mounts;
 mod networks;
+mod placement;
 mod ports;
 mod resolver;
 mod service;

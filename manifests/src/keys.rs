@@ -28,7 +28,9 @@ pub(crate) use object::{
     CONFIG, EXTERNAL_CONTENT_NAME, IPAM, IPAM_CONFIG, NETWORK, SECRET, VOLUME, X_SWARM_NETWORK,
     X_SWARM_VOLUME,
 };
-pub(crate) use service::{DEPENDENCY, ENV_FILE, SERVICE, X_SWARM_SERVICE};
+pub(crate) use service::{
+    AFFINITY, DEPENDENCY, ENV_FILE, SERVICE, X_SWARM_PLACEMENT, X_SWARM_SERVICE,
+};
 pub(crate) use stack::{STACK, X_SWARM_STACK};
 
 /// The keys that a mapping may have.

@@ -330,8 +330,9 @@ mod tests {
 
     use crate::object::{FormerAuthority, Incarnation, Secret};
     use crate::spec::{
-        ContainerSpec, ContentSpec, Device, DeviceAccess, DeviceKind, DeviceRule, FileMount,
-        ImageSpec, LogDriver, Mount, MountSource, Resources, ServiceSpec, StackSpec, Tmpfs,
+        Affinity, ContainerSpec, ContentSpec, Device, DeviceAccess, DeviceKind, DeviceRule, Domain,
+        FileMount, ImageSpec, LogDriver, Mount, MountSource, Placement, Resources, ServiceSpec,
+        StackSpec, Tmpfs,
     };
     use crate::version::replicated_fields;
 
@@ -462,12 +463,29 @@ mod tests {
         tmpfs
     }
 
+    /// A placement that makes use of a later field.
+    fn placement_with(field: &str) -> Placement {
+        let affinity = Affinity { service: "a".into(), within: Domain::Node };
+        match field {
+            "apart" => Placement { apart: vec![affinity], ..Placement::default() },
+            "spread_over" | "engine_label" => {
+                let spread = vec![Domain::EngineLabel("a".into())];
+                Placement { spread, ..Placement::default() }
+            }
+            _ => Placement { near: vec![affinity], ..Placement::default() },
+        }
+    }
+
     /// A service that makes use of a later field of its spec, or of a message in that.
     fn service_with(field: &str) -> Option<ServiceSpec> {
         let mut service = ServiceSpec::new(ContainerSpec::new(ImageSpec::new("a")));
         let (message, name) = field.split_once('.')?;
         match message {
             "ServiceSpec" => service.depends_on = vec!["db".into()],
+            "Placement" | "Domain" | "Affinity" => service.placement = placement_with(name),
+            "Constraint" | "Comparison" => {
+                service.placement.constraints = vec!["node.ip in (10.0.0.0/8)".parse().unwrap()];
+            }
             "ContainerSpec" => service.container = container_with(name),
             "Resources" => service.container.resources = resources_with(name),
             "TmpfsSource" => {

@@ -1,15 +1,18 @@
 //! What a user asks for. A spec is whole and resolved: no defaults are left to fill in, no names to look up elsewhere.
 
+mod constraint;
 mod container;
 mod content;
 mod isolation;
 mod logging;
 mod network;
+mod placement;
 mod port;
 mod service;
 mod stack;
 mod volume;
 
+pub use constraint::{Comparison, Constraint, ConstraintError, ConstraintKey};
 pub use container::{
     ContainerSpec, Dns, ImageSpec, Mount, MountSource, PullPolicy, Resources, Tmpfs, Ulimit,
 };
@@ -19,10 +22,11 @@ pub use isolation::{
 };
 pub use logging::{LogDriver, Logging, Syslog, SyslogFormat};
 pub use network::{NetworkAttachmentSpec, NetworkSpec};
+pub use placement::{Affinity, Domain, Placement};
 pub use port::{PortMode, PortSpec, Protocol};
 pub use service::{
-    Constraint, ConstraintKey, EndpointMode, Placement, RestartCondition, RestartPolicy,
-    ServiceMode, ServiceSpec, UpdateOrder, UpdatePolicy, VolumeNodeLost,
+    EndpointMode, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateOrder,
+    UpdatePolicy, VolumeNodeLost,
 };
 pub use stack::StackSpec;
 pub use volume::VolumeSpec;

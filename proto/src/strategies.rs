@@ -21,12 +21,12 @@ use crate::object::{
     Secret, Service, Stack, Task, TaskState, TaskStatus, Vip, Volume, VolumeHolding,
 };
 use crate::spec::{
-    Constraint, ConstraintKey, ContainerSpec, ContentId, ContentKind, ContentSpec, Device,
-    DeviceAccess, DeviceKind, DeviceRule, Dns, EndpointMode, FileMount, ImageSpec, IpcMode,
-    LogDriver, Logging, Mount, MountSource, NetworkAttachmentSpec, NetworkMode, NetworkSpec,
-    Placement, PortMode, PortSpec, Protocol, PullPolicy, Resources, RestartCondition,
-    RestartPolicy, Seccomp, Security, ServiceMode, ServiceSpec, Sharing, StackSpec, Syslog,
-    SyslogFormat, Tmpfs, Ulimit, UpdateOrder, UpdatePolicy, VolumeNodeLost, VolumeSpec,
+    ContainerSpec, ContentId, ContentKind, ContentSpec, Device, DeviceAccess, DeviceKind,
+    DeviceRule, Dns, EndpointMode, FileMount, ImageSpec, IpcMode, LogDriver, Logging, Mount,
+    MountSource, NetworkAttachmentSpec, NetworkMode, NetworkSpec, PortMode, PortSpec, Protocol,
+    PullPolicy, Resources, RestartCondition, RestartPolicy, Seccomp, Security, ServiceMode,
+    ServiceSpec, Sharing, StackSpec, Syslog, SyslogFormat, Tmpfs, Ulimit, UpdateOrder,
+    UpdatePolicy, VolumeNodeLost, VolumeSpec,
 };
 
 /// `strategy!(fn name() -> Type { field: strategy, … })`: any value of a struct from any value of each field.
@@ -45,6 +45,8 @@ macro_rules! strategy {
     (@pattern [] $field:ident) => { ($field,) };
     (@pattern [] $field:ident $($rest:ident)+) => { ($field, strategy!(@pattern [] $($rest)+)) };
 }
+
+mod placement;
 
 fn text() -> BoxedStrategy<String> {
     prop_oneof![Just(String::new()), "[a-z]{1,4}", "[ -~é\n]{0,12}"].boxed()
@@ -131,19 +133,6 @@ fn service_mode() -> BoxedStrategy<ServiceMode> {
     prop_oneof![
         any::<u32>().prop_map(|replicas| ServiceMode::Replicated { replicas }),
         Just(ServiceMode::Global),
-    ]
-    .boxed()
-}
-
-fn constraint_key() -> BoxedStrategy<ConstraintKey> {
-    prop_oneof![
-        Just(ConstraintKey::NodeId),
-        Just(ConstraintKey::NodeHostname),
-        Just(ConstraintKey::NodeRole),
-        Just(ConstraintKey::PlatformOs),
-        Just(ConstraintKey::PlatformArch),
-        text().prop_map(ConstraintKey::NodeLabel),
-        text().prop_map(ConstraintKey::EngineLabel),
     ]
     .boxed()
 }
@@ -329,16 +318,6 @@ strategy! {
         mode: port_mode(),
         host_address: option::of(address()),
     }
-    fn constraint -> Constraint {
-        key: constraint_key(),
-        equal: any::<bool>(),
-        value: text(),
-    }
-    fn placement -> Placement {
-        constraints: vec(constraint(), 0..3),
-        spread: texts(),
-        max_replicas_per_node: any::<Option<u32>>(),
-    }
     fn restart_policy -> RestartPolicy {
         condition: select(vec![
             RestartCondition::None,
@@ -360,7 +339,7 @@ strategy! {
         networks: vec(network_attachment_spec(), 0..3),
         ports: vec(port_spec(), 0..3),
         endpoint_mode: select(vec![EndpointMode::Vip, EndpointMode::Dnsrr]),
-        placement: placement(),
+        placement: placement::placement(),
         restart: restart_policy(),
         update: update_policy(),
         volume_node_lost: select(vec![VolumeNodeLost::Wait, VolumeNodeLost::StartEmpty]),

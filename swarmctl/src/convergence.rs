@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_proto::id::Slot;
-use swarm_proto::object::{Availability, Node, NodeStatus, Role, Service, Task, TaskState};
-use swarm_proto::spec::{Constraint, ConstraintKey, RestartCondition, ServiceMode};
+use swarm_proto::object::{Availability, Node, NodeStatus, Service, Task, TaskState};
+use swarm_proto::spec::{RestartCondition, ServiceMode};
 
 use crate::state::State;
 
@@ -111,36 +111,11 @@ fn wanted_slots(state: &State, service: &Service) -> BTreeSet<Slot> {
                 let constraints = &service.spec.placement.constraints;
                 node.status == NodeStatus::Ready
                     && node.availability == Availability::Active
-                    && constraints.iter().all(|constraint| holds(node, constraint))
+                    && constraints.iter().all(|constraint| constraint.holds(node))
             };
             state.nodes.values().filter(eligible).map(|node| Slot::Node(node.id)).collect()
         }
     }
-}
-
-fn holds(node: &Node, constraint: &Constraint) -> bool {
-    let description = &node.description;
-    let value = match &constraint.key {
-        ConstraintKey::NodeId => node.id.to_string(),
-        ConstraintKey::NodeHostname => description.hostname.clone(),
-        ConstraintKey::NodeRole => {
-            let is = |words: [&str; 2]| {
-                words.iter().any(|word| word.eq_ignore_ascii_case(&constraint.value))
-            };
-            let same = match node.role {
-                Role::Controller => is(["manager", "controller"]),
-                Role::Agent => is(["worker", "agent"]),
-            };
-            return same == constraint.equal;
-        }
-        ConstraintKey::PlatformOs => description.os.clone(),
-        ConstraintKey::PlatformArch => description.arch.clone(),
-        ConstraintKey::NodeLabel(name) => node.labels.get(name).cloned().unwrap_or_default(),
-        ConstraintKey::EngineLabel(name) => {
-            description.engine_labels.get(name).cloned().unwrap_or_default()
-        }
-    };
-    (value.to_lowercase() == constraint.value.to_lowercase()) == constraint.equal
 }
 
 /// A task whose node is down says nothing any more.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use swarm_proto::spec::{
-    Constraint, ConstraintKey, ContainerSpec, EndpointMode, ImageSpec, Mount, MountSource,
+    Affinity, ContainerSpec, Domain, EndpointMode, ImageSpec, Mount, MountSource,
     NetworkAttachmentSpec, NetworkMode, NetworkSpec, Placement, PortMode, PortSpec, Protocol,
     RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, StackSpec, UpdateOrder,
     UpdatePolicy, VolumeNodeLost, VolumeSpec,
@@ -89,8 +89,15 @@ fn set(spec: &mut ServiceSpec, name: &str, value: &str) {
             spec.container.mounts.push(Mount { target, source, read_only: false });
         }
         "start-empty" => spec.volume_node_lost = VolumeNodeLost::StartEmpty,
-        "constraint" => spec.placement.constraints.push(constraint(value)),
-        "spread" => spec.placement.spread.push(value.to_owned()),
+        // Spaces and commas end an option of a script: `~` and `;` stand for them.
+        "constraint" => {
+            spec.placement
+                .constraints
+                .push(value.replace('~', " ").replace(';', ",").parse().unwrap());
+        }
+        "spread" => spec.placement.spread.push(domain(value)),
+        "near" => spec.placement.near.push(affinity(value)),
+        "apart" => spec.placement.apart.push(affinity(value)),
         "per-node" => spec.placement.max_replicas_per_node = Some(value.parse().unwrap()),
         "cpus" => spec.container.resources.reserve_millicpus = value.parse().unwrap(),
         "memory" => {
@@ -126,17 +133,18 @@ fn set_more(spec: &mut ServiceSpec, name: &str, value: &str) {
     }
 }
 
-fn constraint(text: &str) -> Constraint {
-    let equal = text.contains("==");
-    let operator = if equal { "==" } else { "!=" };
-    let (key, value) = text.split_once(operator).expect("== or !=");
-    let key = match key {
-        "node.hostname" => ConstraintKey::NodeHostname,
-        "node.role" => ConstraintKey::NodeRole,
-        "node.platform.arch" => ConstraintKey::PlatformArch,
-        other => ConstraintKey::NodeLabel(other.trim_start_matches("node.labels.").to_owned()),
+/// `zone` is `node.labels.zone`.
+fn domain(text: &str) -> Domain {
+    Domain::label(text).unwrap_or_else(|| Domain::NodeLabel(text.to_owned()))
+}
+
+/// `db`, or `db@zone`.
+fn affinity(text: &str) -> Affinity {
+    let (service, within) = match text.split_once('@') {
+        Some((service, label)) => (service, domain(label)),
+        None => (text, Domain::Node),
     };
-    Constraint { key, equal, value: value.to_owned() }
+    Affinity { service: service.to_owned(), within }
 }
 
 fn plain() -> ServiceSpec {

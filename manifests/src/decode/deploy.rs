@@ -4,25 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use swarm_proto::spec::{
-    Constraint, ConstraintKey, EndpointMode, Placement, Resources, RestartCondition, RestartPolicy,
-    UpdateOrder, UpdatePolicy,
+    EndpointMode, Placement, Resources, RestartCondition, RestartPolicy, UpdateOrder, UpdatePolicy,
 };
 
+use super::placement::placement;
 use super::{Decoder, limits};
-use crate::keys::{DEPLOY, PLACEMENT, PREFERENCE, RESTART_POLICY, UPDATE_CONFIG};
-use crate::tree::{At, Node, shorten};
+use crate::keys::{DEPLOY, RESTART_POLICY, UPDATE_CONFIG};
+use crate::tree::{At, Node};
 
 /// More tasks than the largest cluster that this is made for could run.
 pub(super) const MOST_REPLICAS: u32 = 100_000;
-const CONSTRAINT_KEYS: [&str; 7] = [
-    "node.id",
-    "node.hostname",
-    "node.role",
-    "node.platform.os",
-    "node.platform.arch",
-    "node.labels.NAME",
-    "engine.labels.NAME",
-];
 
 /// What `deploy` says; what it leaves out is `None` or the default.
 #[derive(Default)]
@@ -68,105 +59,6 @@ pub(super) fn deploy(d: &Decoder<'_>, node: &Node) -> Option<Deploy> {
         restart: fields.get("restart_policy").and_then(|node| restart_policy(d, node)),
         update: fields.get("update_config").and_then(|node| update_config(d, node)),
     })
-}
-
-fn placement(d: &Decoder<'_>, node: &Node) -> Option<Placement> {
-    let fields = d.fields(node, "`placement`", &PLACEMENT)?;
-    let constraints = fields.get("constraints").and_then(|node| d.list(node, "constraints"));
-    let preferences = fields.get("preferences").and_then(|node| d.list(node, "preferences"));
-    let most = fields.get("max_replicas_per_node");
-    let most = most.and_then(|node| d.count(node, "max_replicas_per_node", u32::MAX));
-    Some(Placement {
-        constraints: constraints
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|node| constraint(d, node))
-            .collect(),
-        spread: preferences.unwrap_or_default().iter().filter_map(|node| spread(d, node)).collect(),
-        max_replicas_per_node: most.filter(|most| *most > 0),
-    })
-}
-
-fn constraint(d: &Decoder<'_>, node: &Node) -> Option<Constraint> {
-    let text = d.scalar(node, "constraints")?;
-    let parts = match (text.split_once("=="), text.split_once("!=")) {
-        (Some(equal), None) => Some((equal, true)),
-        (None, Some(unequal)) => Some((unequal, false)),
-        _ => None,
-    };
-    let Some(((key, value), equal)) = parts else {
-        let message = format!("constraint `{}` is not valid", shorten(text));
-        let hint = "write `key==value` or `key!=value`, such as `node.labels.zone==a`";
-        d.problems.error_hint(node.at, message, hint);
-        return None;
-    };
-    let (key, value) = (key.trim(), value.trim());
-    if value.is_empty() {
-        let message = format!("constraint `{}` has no value", shorten(text));
-        d.problems.error_hint(node.at, message, "write the value after `==` or `!=`");
-        return None;
-    }
-    let Some(parsed) = constraint_key(key) else {
-        let message = format!("constraint key `{}` is unknown", shorten(key));
-        d.problems.error_hint(node.at, message, constraint_hint(d, key));
-        return None;
-    };
-    if parsed == ConstraintKey::NodeRole {
-        let roles = ["manager", "controller", "worker", "agent"];
-        if !roles.iter().any(|role| role.eq_ignore_ascii_case(value)) {
-            let message = format!("no node has the role `{}`", shorten(value));
-            d.problems.error_hint(node.at, message, d.hint(value, roles));
-            return None;
-        }
-    }
-    Some(Constraint { key: parsed, equal, value: value.to_owned() })
-}
-
-fn constraint_hint(d: &Decoder<'_>, key: &str) -> String {
-    let near = key.rsplit_once('.').and_then(|(prefix, name)| {
-        let prefix = d.nearest(prefix, ["node.labels", "engine.labels"])?;
-        Some(format!("did you mean `{prefix}.{}`?", shorten(name)))
-    });
-    near.unwrap_or_else(|| d.hint(key, CONSTRAINT_KEYS))
-}
-
-/// The prefix compares without case, a label's name with it.
-fn constraint_key(key: &str) -> Option<ConstraintKey> {
-    let lower = key.to_ascii_lowercase();
-    let label = |prefix: &str| {
-        let name = lower.starts_with(prefix).then(|| &key[prefix.len()..]);
-        name.filter(|name| !name.is_empty() && !name.contains(char::is_whitespace))
-            .map(str::to_owned)
-    };
-    match lower.as_str() {
-        "node.id" => Some(ConstraintKey::NodeId),
-        "node.hostname" => Some(ConstraintKey::NodeHostname),
-        "node.role" => Some(ConstraintKey::NodeRole),
-        "node.platform.os" => Some(ConstraintKey::PlatformOs),
-        "node.platform.arch" => Some(ConstraintKey::PlatformArch),
-        _ => label("node.labels.")
-            .map(ConstraintKey::NodeLabel)
-            .or_else(|| label("engine.labels.").map(ConstraintKey::EngineLabel)),
-    }
-}
-
-/// The node label whose values tasks are spread over.
-fn spread(d: &Decoder<'_>, node: &Node) -> Option<String> {
-    let fields = d.fields(node, "a preference", &PREFERENCE)?;
-    let Some(node) = fields.get("spread") else {
-        d.problems.error_hint(
-            node.at,
-            "a preference needs `spread`",
-            "write `- spread: node.labels.zone`",
-        );
-        return None;
-    };
-    let label = d.scalar(node, "spread")?.strip_prefix("node.labels.");
-    let label = label.filter(|name| !name.is_empty());
-    if label.is_none() {
-        d.expected(node, "spread", "a label of the nodes such as `node.labels.zone`", "");
-    }
-    label.map(str::to_owned)
 }
 
 fn restart_policy(d: &Decoder<'_>, node: &Node) -> Option<RestartPolicy> {

@@ -150,9 +150,9 @@ pub(super) fn platform(d: &Decoder<'_>, node: &Node) -> Vec<Constraint> {
         let message = format!("the variant `{}` has no effect", shorten(variant));
         d.problems.warn(node.at, format!("{message}: each node takes the image's best one"));
     }
-    let constraint = |key, value: &str| Constraint { key, equal: true, value: value.to_owned() };
-    let architecture = known.map(|(_, name)| constraint(ConstraintKey::PlatformArch, name));
-    [constraint(ConstraintKey::PlatformOs, "linux")].into_iter().chain(architecture).collect()
+    let architecture = known.map(|(_, name)| Constraint::equal(ConstraintKey::PlatformArch, *name));
+    let os = Constraint::equal(ConstraintKey::PlatformOs, "linux");
+    [os].into_iter().chain(architecture).collect()
 }
 
 /// Groups by name or number, each once.

@@ -1,13 +1,13 @@
 //! One service.
 
 use swarm_proto::spec::{
-    EndpointMode, NetworkMode, PortMode, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec,
-    VolumeNodeLost,
+    EndpointMode, NetworkMode, Placement, PortMode, RestartCondition, RestartPolicy, ServiceMode,
+    ServiceSpec, VolumeNodeLost,
 };
 
 use super::deploy::{self, Deploy, MOST_REPLICAS};
 use super::stack::Declared;
-use super::{Decoder, Fields, container, dependencies, legacy, networks, ports};
+use super::{Decoder, Fields, container, dependencies, legacy, networks, placement, ports};
 use crate::keys::{SERVICE, X_SWARM_SERVICE};
 use crate::tree::{Key, Node, shorten};
 
@@ -36,7 +36,8 @@ pub(super) fn service(
         let hint = "write the port in the long form with `mode: host`, or use `endpoint_mode: vip`";
         d.problems.error_hint(fields.key_at("ports"), message, hint);
     }
-    let volume_node_lost = fields.get("x-swarm").and_then(|node| x_swarm(d, node));
+    let own = fields.get("x-swarm");
+    let own = own.and_then(|node| x_swarm(d, node, declared, &mut deploy.placement));
     Some(ServiceSpec {
         mode: mode(d, &fields, &deploy),
         networks: match of_host {
@@ -47,7 +48,7 @@ pub(super) fn service(
         endpoint_mode,
         restart: restart(d, &fields, &deploy),
         update: deploy.update.unwrap_or_default(),
-        volume_node_lost: volume_node_lost.unwrap_or_default(),
+        volume_node_lost: own.unwrap_or_default(),
         placement: deploy.placement,
         labels: deploy.labels,
         depends_on: fields
@@ -125,11 +126,19 @@ fn restart(d: &Decoder<'_>, fields: &Fields<'_>, deploy: &Deploy) -> RestartPoli
     deploy.restart.or(legacy).unwrap_or_default()
 }
 
-fn x_swarm(d: &Decoder<'_>, node: &Node) -> Option<VolumeNodeLost> {
-    const KEY: &str = "volume-node-lost";
+fn x_swarm(
+    d: &Decoder<'_>,
+    node: &Node,
+    declared: &Declared<'_>,
+    placement: &mut Placement,
+) -> Option<VolumeNodeLost> {
+    const LOST: &str = "volume-node-lost";
     let fields = d.fields(node, "`x-swarm`", &X_SWARM_SERVICE)?;
+    if let Some(node) = fields.get("placement") {
+        placement::x_swarm(d, node, &declared.services, placement);
+    }
     let words = [("wait", VolumeNodeLost::Wait), ("start-empty", VolumeNodeLost::StartEmpty)];
-    d.word(fields.get(KEY)?, KEY, &words)
+    d.word(fields.get(LOST)?, LOST, &words)
 }
 
 /// Says which word of a closed set was probably meant.

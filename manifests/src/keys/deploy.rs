@@ -26,7 +26,7 @@ pub(crate) static DEPLOY: Level = Level {
 pub(crate) static PLACEMENT: Level = Level {
     keys: &[
         honoured("constraints", "3.0", TEXTS, &["[node.labels.zone==a]"]).meaning(
-            "Swarm's: values compare without case, and a label that is missing is an empty text.",
+            "Swarm's: values compare without case, and a label that is missing is an empty text. Beside `==` and `!=`: `in (a, b)`, `not in (a, b)`, `exists`, `not exists`, and `<`, `<=`, `>=`, `>` with whole numbers.",
         ),
         honoured(
             "preferences",

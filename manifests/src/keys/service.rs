@@ -328,12 +328,40 @@ pub(crate) static ENV_FILE: Level = Level {
 
 /// What compose cannot say of a service.
 pub(crate) static X_SWARM_SERVICE: Level = Level {
-    keys: &[honoured(
-        "volume-node-lost",
-        "swarm",
-        Shape::Words(&["wait", "start-empty"]),
-        &["start-empty"],
-    )],
+    keys: &[
+        honoured(
+            "volume-node-lost",
+            "swarm",
+            Shape::Words(&["wait", "start-empty"]),
+            &["start-empty"],
+        ),
+        honoured("placement", "swarm", Shape::Mapping(&X_SWARM_PLACEMENT), &[]),
+    ],
+};
+
+/// Where tasks go, as compose cannot say it.
+pub(crate) static X_SWARM_PLACEMENT: Level = Level {
+    keys: &[
+        honoured("near", "swarm", AFFINITIES, &["[web]", "[{service: web}]"])
+            .meaning("A task goes only where the other service has one. Looked at when a task is placed."),
+        honoured(
+            "apart",
+            "swarm",
+            AFFINITIES,
+            &["[web]", "[{service: web, within: node.labels.zone}]"],
+        )
+        .meaning("A task goes only where the other service has none, nor the other's where this one has."),
+    ],
+};
+
+const AFFINITIES: Shape = Shape::List(&Shape::Either(&[Shape::Text, Shape::Mapping(&AFFINITY)]));
+
+pub(crate) static AFFINITY: Level = Level {
+    keys: &[
+        honoured("service", "swarm", Shape::Text, &["web"]),
+        honoured("within", "swarm", Shape::Text, &["node.labels.zone"])
+            .meaning("`node`, or a label: nodes with one value of it are one place."),
+    ],
 };
 
 pub(crate) static DEPENDENCY: Level = Level {

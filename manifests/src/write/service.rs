@@ -1,9 +1,9 @@
 //! A service, with what `deploy` says.
 
 use swarm_proto::spec::{
-    EndpointMode, NetworkAttachmentSpec, Placement, PortMode, PortSpec, Protocol, Resources,
-    RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateOrder, UpdatePolicy,
-    VolumeNodeLost,
+    Affinity, EndpointMode, NetworkAttachmentSpec, Placement, PortMode, PortSpec, Protocol,
+    Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateOrder,
+    UpdatePolicy, VolumeNodeLost,
 };
 
 use super::{Pairs, container, text};
@@ -37,7 +37,7 @@ pub(super) fn service(spec: &ServiceSpec) -> Value {
     deploy.put("restart_policy", &restart_policy(*restart));
     deploy.put("update_config", &update_config(*update));
     pairs.put("deploy", &deploy.into_some());
-    pairs.put("x-swarm", &x_swarm(*volume_node_lost));
+    pairs.put("x-swarm", &x_swarm(*volume_node_lost, placement));
     pairs.into_value()
 }
 
@@ -91,10 +91,10 @@ fn networks(attachments: &[NetworkAttachmentSpec]) -> Option<Value> {
 }
 
 fn placement(placement: &Placement) -> Option<Value> {
-    let Placement { constraints, spread, max_replicas_per_node } = placement;
+    // What compose has no key for stands below `x-swarm`.
+    let Placement { constraints, spread, max_replicas_per_node, near: _, apart: _ } = placement;
     let constraints = constraints.iter().map(|constraint| text(&constraint.to_string()));
-    let spread =
-        spread.iter().map(|label| Value::map([("spread", text(&format!("node.labels.{label}")))]));
+    let spread = spread.iter().map(|domain| Value::map([("spread", text(&domain.to_string()))]));
     let mut pairs = Pairs::default();
     pairs.put("constraints", &some_list(constraints));
     pairs.put("preferences", &some_list(spread));
@@ -161,11 +161,22 @@ fn update_config(policy: UpdatePolicy) -> Option<Value> {
     if policy == UpdatePolicy::default() { None } else { pairs.into_some() }
 }
 
-fn x_swarm(volume_node_lost: VolumeNodeLost) -> Option<Value> {
-    match volume_node_lost {
+fn x_swarm(volume_node_lost: VolumeNodeLost, placement: &Placement) -> Option<Value> {
+    let mut pairs = Pairs::default();
+    let lost = match volume_node_lost {
         VolumeNodeLost::Wait => None,
-        VolumeNodeLost::StartEmpty => {
-            Some(Value::map([("volume-node-lost", Value::text("start-empty"))]))
-        }
-    }
+        VolumeNodeLost::StartEmpty => Some(Value::text("start-empty")),
+    };
+    pairs.put("volume-node-lost", &lost);
+    let mut own = Pairs::default();
+    own.put("near", &some_list(placement.near.iter().map(affinity)));
+    own.put("apart", &some_list(placement.apart.iter().map(affinity)));
+    pairs.put("placement", &own.into_some());
+    pairs.into_some()
+}
+
+fn affinity(affinity: &Affinity) -> Value {
+    let service = text(&affinity.service);
+    let within = Value::text(affinity.within.to_string());
+    Value::map([("service", service), ("within", within)])
 }

@@ -252,14 +252,14 @@ const PARTS: [&str; 25] = [
     "ports: [\"127.0.0.1:5000-5002:5000-5002/udp\", {target: 80, mode: host}], ",
     "networks: {front: {aliases: [www]}, default: }, ",
     "pull_policy: never, ",
-    "x-swarm: {volume-node-lost: start-empty}, ",
+    "x-swarm: {volume-node-lost: start-empty, placement: {near: [db], apart: [{service: db, within: node.labels.Zone}, {service: db, within: engine.labels.x}]}}, ",
     "depends_on: [db], ",
 ];
 
 const DEPLOY: [&str; 8] = [
     "replicas: 0",
     "labels: {a: \"yes\"}",
-    "placement: {constraints: [node.role != manager, node.labels.A==b c], preferences: [{spread: node.labels.zone}]}",
+    "placement: {constraints: [node.role != manager, node.labels.A==b c, \"node.labels.a not in (b, c)\", node.labels.n >= -3, engine.labels.x exists, \"node.ip==10.0.0.0/8\"], preferences: [{spread: node.labels.zone}, {spread: engine.labels.rack}]}",
     "resources: {limits: {cpus: 1.25, memory: 64m, pids: 7}, reservations: {cpus: \"0.001\", memory: 4m}}",
     "restart_policy: {condition: none, delay: 0, max_attempts: 3, window: 1h}",
     "update_config: {parallelism: 0, delay: 1ms, order: start-first}",

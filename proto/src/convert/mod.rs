@@ -17,6 +17,7 @@ mod enums;
 mod fields;
 mod isolation;
 mod object;
+mod placement;
 mod spec;
 mod task;
 

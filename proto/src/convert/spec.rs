@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::fields::{ConvertError, Fields, each, milliseconds, prefix};
 use crate::spec::{
-    Constraint, ConstraintKey, NetworkAttachmentSpec, NetworkSpec, Placement, PortSpec,
-    RestartPolicy, ServiceMode, ServiceSpec, StackSpec, UpdatePolicy, VolumeSpec,
+    NetworkAttachmentSpec, NetworkSpec, PortSpec, RestartPolicy, ServiceMode, ServiceSpec,
+    StackSpec, UpdatePolicy, VolumeSpec,
 };
 use crate::wire;
 
@@ -96,63 +96,6 @@ impl TryFrom<wire::ServiceMode> for ServiceMode {
             Some(Mode::Global(_)) => Ok(Self::Global),
             None => Err(Fields("ServiceMode").refuse("mode", "is missing")),
         }
-    }
-}
-
-impl From<&Constraint> for wire::Constraint {
-    fn from(constraint: &Constraint) -> Self {
-        use wire::constraint::Key;
-        let key = match &constraint.key {
-            ConstraintKey::NodeId => Key::NodeId(wire::Nothing {}),
-            ConstraintKey::NodeHostname => Key::NodeHostname(wire::Nothing {}),
-            ConstraintKey::NodeRole => Key::NodeRole(wire::Nothing {}),
-            ConstraintKey::PlatformOs => Key::PlatformOs(wire::Nothing {}),
-            ConstraintKey::PlatformArch => Key::PlatformArch(wire::Nothing {}),
-            ConstraintKey::NodeLabel(label) => Key::NodeLabel(label.clone()),
-            ConstraintKey::EngineLabel(label) => Key::EngineLabel(label.clone()),
-        };
-        Self { key: Some(key), equal: constraint.equal, value: constraint.value.clone() }
-    }
-}
-
-impl TryFrom<wire::Constraint> for Constraint {
-    type Error = ConvertError;
-
-    fn try_from(constraint: wire::Constraint) -> Result<Self, ConvertError> {
-        use wire::constraint::Key;
-        let key = match constraint.key {
-            Some(Key::NodeId(_)) => ConstraintKey::NodeId,
-            Some(Key::NodeHostname(_)) => ConstraintKey::NodeHostname,
-            Some(Key::NodeRole(_)) => ConstraintKey::NodeRole,
-            Some(Key::PlatformOs(_)) => ConstraintKey::PlatformOs,
-            Some(Key::PlatformArch(_)) => ConstraintKey::PlatformArch,
-            Some(Key::NodeLabel(label)) => ConstraintKey::NodeLabel(label),
-            Some(Key::EngineLabel(label)) => ConstraintKey::EngineLabel(label),
-            None => return Err(Fields("Constraint").refuse("key", "is missing")),
-        };
-        Ok(Self { key, equal: constraint.equal, value: constraint.value })
-    }
-}
-
-impl From<&Placement> for wire::Placement {
-    fn from(placement: &Placement) -> Self {
-        Self {
-            constraints: each(&placement.constraints),
-            spread: placement.spread.clone(),
-            max_replicas_per_node: placement.max_replicas_per_node,
-        }
-    }
-}
-
-impl TryFrom<wire::Placement> for Placement {
-    type Error = ConvertError;
-
-    fn try_from(placement: wire::Placement) -> Result<Self, ConvertError> {
-        Ok(Self {
-            constraints: Fields("Placement").list("constraints", placement.constraints)?,
-            spread: placement.spread,
-            max_replicas_per_node: placement.max_replicas_per_node,
-        })
     }
 }
 

@@ -1,10 +1,9 @@
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerSpec, NetworkAttachmentSpec, PortSpec, is_default};
+use super::{ContainerSpec, NetworkAttachmentSpec, Placement, PortSpec, is_default};
 use crate::version::ClusterVersion;
 
 /// How many tasks a service has, and where.
@@ -29,71 +28,6 @@ pub enum EndpointMode {
     Vip,
     /// The name is the addresses of the running tasks.
     Dnsrr,
-}
-
-/// What a placement constraint looks at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ConstraintKey {
-    /// `node.id`
-    NodeId,
-    /// `node.hostname`
-    NodeHostname,
-    /// `node.role`: `manager` and `controller` mean the same, as do `worker` and `agent`.
-    NodeRole,
-    /// `node.platform.os`
-    PlatformOs,
-    /// `node.platform.arch`
-    PlatformArch,
-    /// `node.labels.X`
-    NodeLabel(String),
-    /// `engine.labels.X`
-    EngineLabel(String),
-}
-
-/// `key==value` or `key!=value`; values compare without case.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Constraint {
-    /// What to look at.
-    pub key: ConstraintKey,
-    /// Equal (`==`), or not (`!=`).
-    pub equal: bool,
-    /// The whole value.
-    pub value: String,
-}
-
-impl fmt::Display for ConstraintKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NodeId => f.write_str("node.id"),
-            Self::NodeHostname => f.write_str("node.hostname"),
-            Self::NodeRole => f.write_str("node.role"),
-            Self::PlatformOs => f.write_str("node.platform.os"),
-            Self::PlatformArch => f.write_str("node.platform.arch"),
-            Self::NodeLabel(label) => write!(f, "node.labels.{label}"),
-            Self::EngineLabel(label) => write!(f, "engine.labels.{label}"),
-        }
-    }
-}
-
-impl fmt::Display for Constraint {
-    /// As a user writes it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, equal, value } = self;
-        let operator = if *equal { "==" } else { "!=" };
-        write!(f, "{key}{operator}{value}")
-    }
-}
-
-/// Which nodes may and should run a service's tasks.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Placement {
-    /// All must hold.
-    pub constraints: Vec<Constraint>,
-    /// Node labels over whose values tasks are spread, most important first (without `node.labels.`).
-    pub spread: Vec<String>,
-    /// At most this many tasks of the service on one node; `None` is no limit.
-    pub max_replicas_per_node: Option<u32>,
 }
 
 /// When an ended task is replaced.
@@ -222,6 +156,6 @@ impl ServiceSpec {
     pub fn needs(&self) -> ClusterVersion {
         let own =
             if self.depends_on.is_empty() { ClusterVersion::FIRST } else { ClusterVersion(3) };
-        own.max(self.container.needs())
+        own.max(self.container.needs()).max(self.placement.needs())
     }
 }

@@ -4,8 +4,7 @@ use serde::Serialize;
 use swarm_proto::id::Timestamp;
 use swarm_proto::object::{AllocatedPort, Service, TaskState};
 use swarm_proto::spec::{
-    Constraint, ConstraintKey, EndpointMode, Mount, MountSource, PortMode, RestartCondition,
-    ServiceMode,
+    EndpointMode, Mount, MountSource, PortMode, RestartCondition, ServiceMode,
 };
 
 use super::task::{AddressView, short_digest};
@@ -153,7 +152,13 @@ impl ServiceView {
             command: container.command.clone(),
             environment: container.environment.clone(),
             mounts: container.mounts.iter().map(mount_words).collect(),
-            constraints: service.spec.placement.constraints.iter().map(constraint_words).collect(),
+            constraints: service
+                .spec
+                .placement
+                .constraints
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             restart: restart_words(service.spec.restart.condition).to_owned(),
             labels: service.spec.labels.clone(),
             spec_version: service.spec_version,
@@ -174,20 +179,6 @@ fn restart_words(condition: RestartCondition) -> &'static str {
         RestartCondition::OnFailure => "on-failure",
         RestartCondition::Any => "any",
     }
-}
-
-fn constraint_words(constraint: &Constraint) -> String {
-    let key = match &constraint.key {
-        ConstraintKey::NodeId => "node.id".to_owned(),
-        ConstraintKey::NodeHostname => "node.hostname".to_owned(),
-        ConstraintKey::NodeRole => "node.role".to_owned(),
-        ConstraintKey::PlatformOs => "node.platform.os".to_owned(),
-        ConstraintKey::PlatformArch => "node.platform.arch".to_owned(),
-        ConstraintKey::NodeLabel(name) => format!("node.labels.{name}"),
-        ConstraintKey::EngineLabel(name) => format!("engine.labels.{name}"),
-    };
-    let operator = if constraint.equal { "==" } else { "!=" };
-    format!("{key}{operator}{}", constraint.value)
 }
 
 fn mount_words(mount: &Mount) -> String {

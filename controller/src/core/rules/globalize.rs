@@ -6,7 +6,6 @@ use swarm_proto::entry::{Counter, ObjectId};
 use swarm_proto::id::{NodeId, Slot, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeStatus, Service};
 
-use super::schedule::constraint;
 use super::slot::{SlotView, next_task, slots, stop};
 use super::{Observed, Plan};
 use crate::core::state::State;
@@ -50,5 +49,5 @@ fn globalize(state: &State, service: &Service, now: Timestamp, plan: &mut Plan) 
 fn is_eligible(service: &Service, node: &Node) -> bool {
     node.status == NodeStatus::Ready
         && node.availability != Availability::Drain
-        && service.spec.placement.constraints.iter().all(|one| constraint::holds(one, node))
+        && service.spec.placement.constraints.iter().all(|one| one.holds(node))
 }

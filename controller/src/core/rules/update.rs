@@ -1,4 +1,5 @@
-//! Brings a changed spec in: exchanges the tasks of the older spec, some slots at a time.
+//! Brings a changed spec in: exchanges the tasks of the older spec, and those on nodes that it no longer allows, some
+//! slots at a time.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +51,7 @@ fn exchange(
     let active = slots.iter().filter(|(_, view)| view.is_active());
     let newest: Vec<(Slot, &SlotView<'_>, &Stored<Task>)> =
         active.filter_map(|(slot, view)| Some((*slot, view, view.newest()?))).collect();
-    let is_old = |task: &Task| task.spec_version < service.spec_version;
+    let is_old = |task: &Task| !state.is_current(task);
     let mut old: Vec<_> = newest.iter().filter(|(_, _, task)| is_old(task)).collect();
     if old.is_empty() {
         return;

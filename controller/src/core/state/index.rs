@@ -32,7 +32,7 @@ pub struct NodeLoad {
 /// How far a service is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Tasks that run, shall run and have the current spec.
+    /// Tasks that run, shall run, have the current spec and are on a node that it allows.
     pub current: u32,
     /// Tasks that are not over, or that ended by themselves and have no successor.
     pub unfinished: u32,
@@ -93,6 +93,8 @@ pub struct Index {
     pub content_uses: OrdMap<ContentId, u32>,
     /// Contents to which nothing refers.
     pub unused_contents: OrdSet<ContentId>,
+    /// Services whose tasks stay apart from those of another, named by stack and key.
+    pub apart: OrdSet<((String, String), ServiceId)>,
     /// When a node's assignments changed last, as [`super::State::version`].
     pub node_versions: OrdMap<NodeId, u64>,
 }
@@ -239,6 +241,10 @@ impl Index {
         }
         self.contents_of(&service.spec.container, add);
         member(&mut self.global, service.id, add && service.spec.mode == ServiceMode::Global);
+        for affinity in &service.spec.placement.apart {
+            let other = (service.stack.clone(), affinity.service.clone());
+            member(&mut self.apart, (other, service.id), add);
+        }
         let mut leads_in = false;
         for port in service.ports.iter().filter(|port| port.mode == PortMode::Ingress) {
             leads_in = true;

@@ -1,12 +1,19 @@
 //! Writes of nodes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use swarm_proto::entry::{Action, ObjectId};
 use swarm_proto::id::{NetworkId, NodeId, RaftId};
-use swarm_proto::object::{Node, Role};
+use swarm_proto::object::{Node, NodeDescription, Role};
 
 use super::{Event, State, Stored, Versions};
+
+/// What placement constraints look at.
+fn constrained(node: &Node) -> impl PartialEq + '_ {
+    let NodeDescription { hostname, address, os, arch, engine_labels, .. } = &node.description;
+    (&node.labels, node.role, hostname, address, os, arch, engine_labels)
+}
 
 impl State {
     pub(super) fn act_node(&mut self, action: &Action, events: &mut Vec<Event>) -> Option<()> {
@@ -103,7 +110,25 @@ impl State {
         self.mix(stored.versions.spec);
         self.mix(stored.versions.status);
         events.push(Event::Node(stored.object.clone()));
-        self.nodes.insert(stored.id, stored);
+        let id = stored.id;
+        let moves_no_task =
+            self.nodes.get(&id).is_none_or(|old| constrained(old) == constrained(&stored));
+        if moves_no_task {
+            self.nodes.insert(id, stored);
+            return;
+        }
+        let tasks: Vec<_> = super::tasks_on(self, id).cloned().collect();
+        for task in &tasks {
+            self.forget_contribution(task);
+        }
+        self.nodes.insert(id, stored);
+        for task in &tasks {
+            self.add_contribution(task);
+        }
+        let services: BTreeSet<_> = tasks.iter().map(|task| task.id.service).collect();
+        for service in services {
+            self.judge(service);
+        }
     }
 
     /// A node may only be forgotten once no task refers to it.

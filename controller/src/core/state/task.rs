@@ -237,9 +237,13 @@ impl State {
         }
     }
 
-    fn is_current(&self, task: &Task) -> bool {
-        let service = self.services.get(&task.id.service);
-        service.is_some_and(|service| service.spec_version == task.spec_version)
+    /// Whether a task is as its service's spec says, on a node that it allows.
+    pub(crate) fn is_current(&self, task: &Task) -> bool {
+        let Some(service) = self.services.get(&task.id.service) else { return false };
+        let node = task.node.and_then(|node| self.nodes.get(&node));
+        let constraints = &service.spec.placement.constraints;
+        service.spec_version == task.spec_version
+            && node.is_none_or(|node| constraints.iter().all(|one| one.holds(node)))
     }
 
     fn spec_of(&self, task: &Task) -> Option<Arc<ServiceSpec>> {

@@ -1,70 +1,42 @@
 //! Which nodes can run a task, and why the others cannot.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use swarm_proto::id::{NodeId, ServiceId, Slot};
-use swarm_proto::object::{Availability, Node, NodeStatus, Service, Task, Volume};
-use swarm_proto::spec::{
-    MountSource, PortMode, Protocol, ServiceMode, ServiceSpec, VolumeNodeLost,
-};
+use swarm_proto::id::NodeId;
+use swarm_proto::object::{Availability, Node, NodeStatus, Service, Volume};
+use swarm_proto::spec::{MountSource, PortMode, ServiceMode, ServiceSpec, VolumeNodeLost};
 
-use super::constraint;
-use crate::core::state::{NodeLoad, State};
-
-/// What the tasks placed earlier in this pass have taken.
-#[derive(Debug, Default)]
-pub(super) struct Placed {
-    pub(super) loads: BTreeMap<NodeId, NodeLoad>,
-    pub(super) spread: BTreeMap<(ServiceId, NodeId), u32>,
-    pub(super) ports: BTreeSet<(NodeId, Protocol, u16)>,
-}
-
-impl Placed {
-    pub(super) fn load(&self, state: &State, node: NodeId) -> NodeLoad {
-        let placed = self.loads.get(&node).copied().unwrap_or_default();
-        let load = state.index.loads.get(&node).copied().unwrap_or_default();
-        NodeLoad {
-            tasks: load.tasks.saturating_add(placed.tasks),
-            millicpus: load.millicpus.saturating_add(placed.millicpus),
-            memory: load.memory.saturating_add(placed.memory),
-        }
-    }
-
-    pub(super) fn of_service(&self, state: &State, service: &Service, node: NodeId) -> u32 {
-        let key = (service.id, node);
-        let placed = self.spread.get(&key).copied().unwrap_or(0);
-        state.index.spread.get(&key).copied().unwrap_or(0).saturating_add(placed)
-    }
-}
+use super::affinity;
+use super::placed::Placed;
+use crate::core::state::State;
 
 /// Why a node cannot run a task, in words that fit behind "node".
-type Reason = String;
+pub(super) type Reason = String;
 
 /// Everything a filter looks at.
-pub(super) struct Question<'a> {
+pub(super) struct Question<'a, 'p> {
     pub(super) state: &'a State,
     pub(super) service: &'a Service,
     pub(super) spec: &'a ServiceSpec,
-    pub(super) task: &'a Task,
-    pub(super) placed: &'a Placed,
+    pub(super) placed: &'p Placed,
 }
 
 /// All filters in order; the first refusal is the reason.
-pub(super) fn refusal(question: &Question<'_>, node: &Node) -> Option<Reason> {
-    slot(question, node)
-        .or_else(|| ready(node))
+pub(super) fn refusal(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
+    ready(node)
         .or_else(|| constraints(question, node))
         .or_else(|| platform(node))
         .or_else(|| volumes(question, node))
-        .or_else(|| reservations(question, node))
-        .or_else(|| host_ports(question, node))
-        .or_else(|| most_replicas(question, node))
+        .or_else(|| crowded(question, node))
 }
 
-fn slot(question: &Question<'_>, node: &Node) -> Option<Reason> {
-    let elsewhere = matches!(question.task.id.slot, Slot::Node(id) if id != node.id);
-    elsewhere.then(|| "not the one this task is for".to_owned())
+/// Filters whose answer depends on the tasks that a node has.
+pub(super) fn crowded(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
+    reservations(question, node)
+        .or_else(|| host_ports(question, node))
+        .or_else(|| most_replicas(question, node))
+        .or_else(|| affinity::refusal(question, node))
 }
 
 fn ready(node: &Node) -> Option<Reason> {
@@ -77,9 +49,9 @@ fn ready(node: &Node) -> Option<Reason> {
     }
 }
 
-fn constraints(question: &Question<'_>, node: &Node) -> Option<Reason> {
+fn constraints(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
     let all = &question.spec.placement.constraints;
-    let broken = all.iter().find(|one| !constraint::holds(one, node))?;
+    let broken = all.iter().find(|one| !one.holds(node))?;
     Some(format!("outside of `{broken}`"))
 }
 
@@ -102,7 +74,7 @@ pub(in crate::core) fn mounted<'a>(
 }
 
 /// A service with one replica goes to its data: never a silent start with an empty volume.
-fn volumes(question: &Question<'_>, node: &Node) -> Option<Reason> {
+fn volumes(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
     let Question { state, service, spec, .. } = question;
     let alone = spec.mode == (ServiceMode::Replicated { replicas: 1 });
     for volume in mounted(state, &service.stack, spec) {
@@ -127,7 +99,7 @@ fn volumes(question: &Question<'_>, node: &Node) -> Option<Reason> {
     None
 }
 
-fn reservations(question: &Question<'_>, node: &Node) -> Option<Reason> {
+fn reservations(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
     let load = question.placed.load(question.state, node.id);
     let resources = &question.spec.container.resources;
     let cpus = load.millicpus.saturating_add(resources.reserve_millicpus);
@@ -145,12 +117,12 @@ fn reservations(question: &Question<'_>, node: &Node) -> Option<Reason> {
     None
 }
 
-fn host_ports(question: &Question<'_>, node: &Node) -> Option<Reason> {
+fn host_ports(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
     for port in question.spec.ports.iter().filter(|port| port.mode == PortMode::Host) {
         let Some(number) = port.published else { continue };
         let key = (node.id, port.protocol, number);
         let used = question.state.index.host_ports.contains_key(&key)
-            || question.placed.ports.contains(&key);
+            || question.placed.uses_port(node.id, port.protocol, number);
         if used {
             return Some(format!("with port {number}/{} in use by a task", port.protocol));
         }
@@ -167,17 +139,16 @@ fn host_ports(question: &Question<'_>, node: &Node) -> Option<Reason> {
     None
 }
 
-fn most_replicas(question: &Question<'_>, node: &Node) -> Option<Reason> {
+fn most_replicas(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
     let most = question.spec.placement.max_replicas_per_node?;
-    let has = question.placed.of_service(question.state, question.service, node.id);
+    let has = question.placed.of_service(question.state, question.service.id, node.id);
     (has >= most).then(|| format!("at the service's limit for one node ({most})"))
 }
 
 /// Why no node can run a task: each reason with the number of nodes it holds for.
 pub(super) fn explain(reasons: &[(NodeId, Reason)], state: &State) -> String {
-    let foreign = "not the one this task is for";
     let mut counted: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
-    for (node, reason) in reasons.iter().filter(|(_, reason)| reason != foreign) {
+    for (node, reason) in reasons {
         counted.entry(reason).or_default().push(*node);
     }
     if counted.is_empty() {

@@ -1,29 +1,33 @@
-//! Gives pending tasks their nodes: filters first, then the node where the service, and then everybody, has the least.
+//! Gives pending tasks their nodes: tasks of one spec together, filters first, then the best of the nodes that are left.
 
-pub mod constraint;
+mod affinity;
+mod candidates;
 mod dependency;
 mod filter;
+mod placed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
-use swarm_proto::id::{NodeId, ServiceId, TaskId, Timestamp};
+use swarm_proto::id::{NodeId, ServiceId, Slot, TaskId, Timestamp};
 use swarm_proto::object::{Node, Service, Task, TaskState};
-use swarm_proto::spec::{PortMode, ServiceMode, ServiceSpec};
+use swarm_proto::spec::ServiceSpec;
 
 use super::allocate::wait;
 use super::{Observed, Plan};
 use crate::core::state::{State, Stored, tasks_of};
+use candidates::Candidates;
 use dependency::awaited;
 pub(in crate::core) use filter::mounted;
-use filter::{Placed, Question, explain, refusal};
+use filter::{Question, explain, refusal};
+use placed::Placed;
 
 /// Tasks that get nodes in one pass.
 const TASKS: usize = 500;
 /// A node on which this many of a service's tasks failed lately gets its tasks last: without that a broken node, which
-/// never keeps any, would draw them all.
-const FAILURES: usize = 3;
+/// never keeps any, would draw them all. Swarm's numbers; fewer where a shorter history of dead tasks is kept.
+const FAILURES: usize = 5;
 /// How long ago is lately.
 const LATELY: Duration = Duration::from_mins(5);
 
@@ -31,85 +35,130 @@ const LATELY: Duration = Duration::from_mins(5);
 pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let mut placed = Placed::default();
-    // Tasks of one spec that differ in nothing have the same answer when there is none.
-    let mut hopeless: BTreeMap<(ServiceId, u64), String> = BTreeMap::new();
-    let mut flaky: BTreeMap<ServiceId, BTreeSet<NodeId>> = BTreeMap::new();
-    // What each service waits for.
-    let mut held: BTreeMap<(ServiceId, u64), Option<String>> = BTreeMap::new();
-    let mut done = 0;
-    for id in &state.index.unplaced {
-        let Some((task, service, spec)) = look_up(state, *id) else { continue };
-        let key = (service.id, task.spec_version);
-        let awaited = held.entry(key).or_insert_with(|| awaited(state, service, spec));
-        if let Some(reason) = awaited {
-            wait(state, task, reason.clone(), &mut plan);
+    let mut batches: BTreeMap<(ServiceId, u64), Vec<&Stored<Task>>> = BTreeMap::new();
+    for task in state.index.unplaced.iter().filter_map(|id| state.tasks.get(id)) {
+        batches.entry((task.id.service, task.spec_version)).or_default().push(task);
+    }
+    let mut left = TASKS;
+    for ((service, version), tasks) in batches {
+        let (Some(service), Some(spec)) =
+            (state.services.get(&service), state.specs.get(&(service, version)))
+        else {
             continue;
-        }
-        let alike = matches!(spec.mode, ServiceMode::Replicated { .. });
-        if let Some(reason) = hopeless.get(&key) {
-            wait(state, task, reason.clone(), &mut plan);
-            continue;
-        }
-        let avoided =
-            flaky.entry(service.id).or_insert_with(|| flaky_nodes(state, service.id, now));
-        match choose(state, service, spec, task, &placed, avoided) {
-            Ok(node) => {
-                let read = [
-                    (ObjectId::Task(task.id), Counter::Desired),
-                    (ObjectId::Node(node), Counter::Spec),
-                ];
-                plan.add(state, &read, vec![Action::AssignTask { task: task.id, node }]);
-                take(service, spec, node, &mut placed);
-                done += 1;
-            }
-            Err(reason) => {
+        };
+        if let Some(reason) = awaited(state, service, spec) {
+            for task in tasks {
                 wait(state, task, reason.clone(), &mut plan);
-                if alike {
-                    hopeless.insert(key, reason);
-                }
             }
+            continue;
         }
-        if done >= TASKS {
+        let batch = Batch { state, service, spec, now };
+        left -= batch.place(&tasks, left, &mut placed, &mut plan);
+        if left == 0 {
             break;
         }
     }
     plan
 }
 
-fn look_up(state: &State, id: TaskId) -> Option<(&Stored<Task>, &Service, &ServiceSpec)> {
-    let task = state.tasks.get(&id)?;
-    let service = state.services.get(&id.service)?;
-    Some((task, service, state.task_spec(task)?))
+/// Tasks of one spec.
+struct Batch<'a> {
+    state: &'a State,
+    service: &'a Service,
+    spec: &'a ServiceSpec,
+    now: Timestamp,
 }
 
-/// The best node for a task, or why there is none.
-fn choose(
-    state: &State,
-    service: &Service,
-    spec: &ServiceSpec,
-    task: &Task,
-    placed: &Placed,
-    avoided: &BTreeSet<NodeId>,
-) -> Result<NodeId, String> {
-    let question = Question { state, service, spec, task, placed };
-    let mut refusals = Vec::new();
-    let mut candidates: Vec<&Node> = Vec::new();
-    for node in state.nodes.values() {
-        match refusal(&question, node) {
-            None => candidates.push(node),
-            Some(reason) => refusals.push((node.id, reason)),
+impl<'a> Batch<'a> {
+    /// Gives so many of the tasks nodes, and says how many got one.
+    fn place(
+        &self,
+        tasks: &[&Stored<Task>],
+        most: usize,
+        placed: &mut Placed,
+        plan: &mut Plan,
+    ) -> usize {
+        let mut candidates = None;
+        // Tasks that may go anywhere have the same answer when there is none.
+        let mut hopeless: Option<String> = None;
+        let mut count = 0;
+        for task in tasks {
+            if count >= most {
+                break;
+            }
+            let chosen = match (task.id.slot, &hopeless) {
+                (Slot::Node(node), _) => self.fixed(node, placed),
+                (Slot::Replica(_), Some(reason)) => Err(reason.clone()),
+                (Slot::Replica(_), None) => self.free(task, placed, &mut candidates),
+            };
+            match chosen {
+                Ok(node) => {
+                    let read = [
+                        (ObjectId::Task(task.id), Counter::Desired),
+                        (ObjectId::Node(node.id), Counter::Spec),
+                    ];
+                    let action = Action::AssignTask { task: task.id, node: node.id };
+                    plan.add(self.state, &read, vec![action]);
+                    placed.take(self.service, self.spec, node);
+                    if let Some(candidates) = &mut candidates {
+                        candidates.took(&self.question(placed), node);
+                    }
+                    count += 1;
+                }
+                Err(reason) => {
+                    wait(self.state, task, reason.clone(), plan);
+                    if matches!(task.id.slot, Slot::Replica(_)) {
+                        hopeless = Some(reason);
+                    }
+                }
+            }
+        }
+        count
+    }
+
+    fn question<'p>(&self, placed: &'p Placed) -> Question<'a, 'p> {
+        Question { state: self.state, service: self.service, spec: self.spec, placed }
+    }
+
+    /// The node that a task is made for, or why it cannot have it.
+    fn fixed(&self, node: NodeId, placed: &Placed) -> Result<&'a Node, String> {
+        let Some(node) = self.state.nodes.get(&node).map(|node| &*node.object) else {
+            return Err(explain(&[], self.state));
+        };
+        match refusal(&self.question(placed), node) {
+            None => Ok(node),
+            Some(reason) => Err(explain(&[(node.id, reason)], self.state)),
         }
     }
-    let before = TaskId { generation: task.id.generation.saturating_sub(1), ..task.id };
-    let home = state.tasks.get(&before).and_then(|before| before.node);
-    let has_volume = mounted(state, &service.stack, spec).next().is_some();
-    let best = candidates.iter().min_by_key(|node| {
-        let away = has_volume && home != Some(node.id);
-        let groups = spread_counts(state, service, spec, placed, node);
-        let own = placed.of_service(state, service, node.id);
-        (away, avoided.contains(&node.id), groups, own, placed.load(state, node.id).tasks, node.id)
-    });
-    best.map(|node| node.id).ok_or_else(|| explain(&refusals, state))
+
+    /// The best node for a task, or why there is none.
+    fn free(
+        &self,
+        task: &Task,
+        placed: &Placed,
+        candidates: &mut Option<Candidates<'a>>,
+    ) -> Result<&'a Node, String> {
+        let question = self.question(placed);
+        if let Some(home) = self.home(task).filter(|home| refusal(&question, home).is_none()) {
+            return Ok(home);
+        }
+        let candidates = candidates.get_or_insert_with(|| {
+            Candidates::new(&question, &flaky_nodes(self.state, self.service.id, self.now))
+        });
+        candidates.best(&question).ok_or_else(|| {
+            let nodes = self.state.nodes.values();
+            let reasons = nodes.filter_map(|node| Some((node.id, refusal(&question, node)?)));
+            explain(&reasons.collect::<Vec<_>>(), self.state)
+        })
+    }
+
+    /// The node of the task before, where its volumes are.
+    fn home(&self, task: &Task) -> Option<&'a Node> {
+        mounted(self.state, &self.service.stack, self.spec).next()?;
+        let before = TaskId { generation: task.id.generation.saturating_sub(1), ..task.id };
+        let node = self.state.tasks.get(&before)?.node?;
+        self.state.nodes.get(&node).map(|node| &*node.object)
+    }
 }
 
 /// Nodes on which tasks of a service failed several times lately.
@@ -122,38 +171,7 @@ fn flaky_nodes(state: &State, service: ServiceId, now: Timestamp) -> BTreeSet<No
     for node in failed.filter_map(|task| task.node) {
         *failures.entry(node).or_default() += 1;
     }
-    let flaky = failures.into_iter().filter(|(_, count)| *count >= FAILURES);
+    let kept = state.cluster.as_ref().map_or(FAILURES, |cluster| cluster.task_history as usize);
+    let flaky = failures.into_iter().filter(|(_, count)| *count >= FAILURES.min(kept.max(1)));
     flaky.map(|(node, _)| node).collect()
-}
-
-/// For each label to spread over, how many tasks of the service are on nodes with this node's value.
-fn spread_counts(
-    state: &State,
-    service: &Service,
-    spec: &ServiceSpec,
-    placed: &Placed,
-    node: &Node,
-) -> Vec<u32> {
-    let mut counts = Vec::new();
-    for (depth, _) in spec.placement.spread.iter().enumerate() {
-        let labels = &spec.placement.spread[..=depth];
-        let alike = |other: &&Stored<Node>| {
-            labels.iter().all(|label| other.labels.get(label) == node.labels.get(label))
-        };
-        let nodes = state.nodes.values().filter(alike);
-        counts.push(nodes.map(|other| placed.of_service(state, service, other.id)).sum());
-    }
-    counts
-}
-
-/// Notes what a task takes of its node, for the tasks placed after it.
-fn take(service: &Service, spec: &ServiceSpec, node: NodeId, placed: &mut Placed) {
-    let load = placed.loads.entry(node).or_default();
-    load.tasks += 1;
-    load.millicpus += spec.container.resources.reserve_millicpus;
-    load.memory += spec.container.resources.reserve_memory;
-    *placed.spread.entry((service.id, node)).or_default() += 1;
-    for port in spec.ports.iter().filter(|port| port.mode == PortMode::Host) {
-        placed.ports.extend(port.published.map(|number| (node, port.protocol, number)));
-    }
 }
