@@ -5,6 +5,7 @@ mod contents;
 mod dependencies;
 mod deploy;
 mod environment;
+mod external;
 mod files;
 mod isolation;
 mod legacy;
@@ -60,6 +61,15 @@ pub(crate) struct Decoder<'a> {
     /// What was read beside the stack file.
     found: RefCell<Found>,
     env_files: EnvFiles,
+}
+
+/// What a word says as an answer to whether, in any of the forms that compose has.
+fn truth(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "y" => Some(true),
+        "false" | "no" | "off" | "n" => Some(false),
+        _ => None,
+    }
 }
 
 /// The pairs of a mapping whose keys are all known.
@@ -212,18 +222,14 @@ impl Decoder<'_> {
     }
 
     fn boolean(&self, node: &Node, name: &str) -> Option<bool> {
-        let text = match &node.data {
-            Data::Scalar { text, .. } => text.to_ascii_lowercase(),
-            _ => String::new(),
+        let found = match &node.data {
+            Data::Scalar { text, .. } => truth(text),
+            _ => None,
         };
-        match text.as_str() {
-            "true" | "yes" | "on" | "y" => Some(true),
-            "false" | "no" | "off" | "n" => Some(false),
-            _ => {
-                self.expected(node, name, "`true` or `false`", "");
-                None
-            }
+        if found.is_none() {
+            self.expected(node, name, "`true` or `false`", "");
         }
+        found
     }
 
     /// A whole number in a range; quotes do not matter, since variables are often quoted.

@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use swarm_proto::spec::{ContentKind, NetworkSpec, ServiceSpec, StackSpec, VolumeSpec};
+use swarm_proto::spec::{
+    ContentKind, MountSource, NetworkSpec, ServiceSpec, StackSpec, VolumeSpec,
+};
 
 use crate::stack::Stack;
 use crate::tree::{Data, Node};
@@ -35,13 +37,19 @@ pub fn resolved(stack: &Stack) -> Value {
     pairs.into_value()
 }
 
-/// The SHA-256 of a service as [`resolved`] writes it and of what is in its secrets and configs, in hexadecimal digits:
-/// another one means that a deploy changes the service.
+/// The SHA-256 of a service as [`resolved`] writes it, of what is in its secrets and configs, and of the names of external
+/// networks and volumes, in hexadecimal digits: another one means that a deploy changes the service.
 pub fn hash(service: &ServiceSpec) -> Result<String, String> {
     let mut text = yaml::to_string(&service::service(service))?;
     for digest in service.container.files.iter().filter_map(|file| file.digest.as_ref()) {
         text.push_str(digest.as_str());
     }
+    let networks = service.networks.iter().filter_map(|network| network.external.as_deref());
+    let volumes = service.container.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Volume { external, .. } => external.as_deref(),
+        _ => None,
+    });
+    networks.chain(volumes).for_each(|name| text.push_str(name));
     Ok(format!("{:x}", Sha256::digest(text)))
 }
 
@@ -64,7 +72,7 @@ pub(crate) fn tree(node: &Node) -> Value {
 }
 
 fn network(spec: &NetworkSpec) -> Value {
-    let NetworkSpec { name, subnet, internal, labels } = spec;
+    let NetworkSpec { name, subnet, internal, labels, external } = spec;
     let subnet = subnet.map(|(first, length)| {
         let config = Value::map([("subnet", Value::text(format!("{first}/{length}")))]);
         Value::map([("config", Value::List(vec![config]))])
@@ -73,14 +81,16 @@ fn network(spec: &NetworkSpec) -> Value {
     pairs.put("name", name);
     pairs.put("ipam", &subnet);
     pairs.put("internal", internal);
+    pairs.put("external", external);
     pairs.put("labels", labels);
     pairs.into_value()
 }
 
 fn volume(spec: &VolumeSpec) -> Value {
-    let VolumeSpec { name, labels } = spec;
+    let VolumeSpec { name, labels, external } = spec;
     let mut pairs = Pairs::default();
     pairs.put("name", name);
+    pairs.put("external", external);
     pairs.put("labels", labels);
     pairs.into_value()
 }

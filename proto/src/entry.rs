@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 
 use crate::id::{NetworkId, NodeId, RaftId, ServiceId, TaskId, Timestamp, VolumeId};
 use crate::object::{
-    AllocatedPort, Attachment, Availability, Cluster, NamedContent, Network, Node, NodeAttachment,
-    NodeDescription, NodeStatus, Service, Stack, Task, TaskState, TaskStatus, Vip, Volume,
-    VolumeHolding,
+    AllocatedPort, Attachment, Availability, Cluster, Leaving, NamedContent, Network, Node,
+    NodeAttachment, NodeDescription, NodeStatus, Service, Stack, Task, TaskState, TaskStatus, Vip,
+    Volume, VolumeHolding,
 };
 use crate::spec::{ContentBytes, ContentId, ContentKind};
 use crate::version::ClusterVersion;
@@ -259,6 +259,13 @@ pub enum Action {
         /// Which.
         name: String,
     },
+    /// What still goes of a stack, and not what went.
+    SetStackLeaving {
+        /// Which.
+        stack: String,
+        /// What.
+        leaving: Leaving,
+    },
     /// Raises the cluster version. A version that is not higher than the one in force does nothing.
     SetClusterVersion(ClusterVersion),
 }
@@ -271,13 +278,17 @@ impl Action {
             // Only who knows the version itself can live with it.
             Self::SetClusterVersion(version) => *version,
             Self::SetCluster(cluster) => cluster.needs(),
-            Self::SetStack(stack) => stack.spec.needs(),
+            Self::SetStack(stack) => stack.needs(),
             Self::SetService(service) => service.spec.needs(),
             Self::AddContentPart { .. }
             | Self::KeepContents(_)
             | Self::RemoveContent(_)
             | Self::AddNamedContent(_)
             | Self::RemoveNamedContent { .. } => ClusterVersion(3),
+            // Objects outside of stacks.
+            Self::SetNetwork(network) if network.stack.is_empty() => ClusterVersion(4),
+            Self::SetVolume(volume) if volume.stack.is_empty() => ClusterVersion(4),
+            Self::SetStackLeaving { .. } => ClusterVersion(4),
             Self::AddNode(_)
             | Self::SetNodeStatus { .. }
             | Self::SetNodeDescription { .. }
@@ -330,9 +341,7 @@ mod tests {
 
     use crate::object::{FormerAuthority, Incarnation, Secret};
     use crate::spec::{
-        Affinity, ContainerSpec, ContentSpec, Device, DeviceAccess, DeviceKind, DeviceRule, Domain,
-        FileMount, ImageSpec, LogDriver, Mount, MountSource, Placement, Resources, ServiceSpec,
-        StackSpec, Tmpfs,
+        Affinity, ContainerSpec, ContentSpec, Device, DeviceAccess, DeviceKind, DeviceRule, Domain, FileMount, ImageSpec, LogDriver, Mount, MountSource, Placement, Resources, ServiceSpec, StackSpec, Tmpfs, NetworkAttachmentSpec, NetworkSpec, VolumeSpec,
     };
     use crate::version::replicated_fields;
 
@@ -367,8 +376,7 @@ mod tests {
     fn stack_with_secret() -> Action {
         let secrets = [("s".to_owned(), ContentSpec::default())].into();
         let spec = StackSpec { secrets, ..StackSpec::default() };
-        let deployed_at = Timestamp(1);
-        Action::SetStack(Box::new(Stack { spec, revision: 1, deployed_at, removing: false }))
+        Action::SetStack(Box::new(Stack::new(spec, Timestamp(1))))
     }
 
     /// An action about contents that makes use of a field.
@@ -486,6 +494,16 @@ mod tests {
             "Constraint" | "Comparison" => {
                 service.placement.constraints = vec!["node.ip in (10.0.0.0/8)".parse().unwrap()];
             }
+            "NetworkAttachmentSpec" => {
+                let external = Some("n".into());
+                service.networks = vec![NetworkAttachmentSpec { external, ..Default::default() }];
+            }
+            "VolumeSource" => {
+                let (volume, external) = ("v".into(), Some("n".into()));
+                let source = MountSource::Volume { volume, no_copy: false, external };
+                let mount = Mount { target: "/v".into(), source, read_only: false };
+                service.container.mounts = vec![mount];
+            }
             "ContainerSpec" => service.container = container_with(name),
             "Resources" => service.container.resources = resources_with(name),
             "TmpfsSource" => {
@@ -508,12 +526,39 @@ mod tests {
 
     fn action_with(service: ServiceSpec) -> Action {
         let spec = StackSpec { services: [("a".into(), service)].into(), ..StackSpec::default() };
-        let deployed_at = Timestamp(1);
-        Action::SetStack(Box::new(Stack { spec, revision: 1, deployed_at, removing: false }))
+        Action::SetStack(Box::new(Stack::new(spec, Timestamp(1))))
+    }
+
+    /// An action about objects outside of a stack, or what leaves one, that makes use of a field.
+    fn stack_user(field: &str) -> Option<Action> {
+        let leaving = Leaving { services: ["a".into()].into(), ..Leaving::default() };
+        let mut spec = StackSpec::default();
+        match field.split_once('.')? {
+            ("NetworkSpec", _) => {
+                let network = NetworkSpec { external: true, ..NetworkSpec::default() };
+                spec.networks.insert("n".into(), network);
+            }
+            ("VolumeSpec", _) => {
+                let volume = VolumeSpec { external: true, ..VolumeSpec::default() };
+                spec.volumes.insert("v".into(), volume);
+            }
+            ("Action", "set_stack_leaving") | ("SetStackLeaving", _) => {
+                return Some(Action::SetStackLeaving { stack: "s".into(), leaving });
+            }
+            ("Stack", "leaving") | ("Leaving", _) => {
+                let stack = Stack { leaving, ..Stack::new(spec, Timestamp(1)) };
+                return Some(Action::SetStack(Box::new(stack)));
+            }
+            _ => return None,
+        }
+        Some(Action::SetStack(Box::new(Stack::new(spec, Timestamp(1)))))
     }
 
     /// An action that makes use of a field.
     fn user_of(field: &str) -> Action {
+        if let Some(action) = stack_user(field) {
+            return action;
+        }
         if let Some(service) = service_with(field) {
             return action_with(service);
         }

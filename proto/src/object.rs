@@ -16,6 +16,6 @@ pub use incarnation::{Incarnation, ParseIncarnationError};
 pub use network::{Attachment, Network, NodeAttachment};
 pub use node::{Availability, Listener, Node, NodeDescription, NodeStatus, Role};
 pub use service::{AllocatedPort, Service, Vip};
-pub use stack::Stack;
+pub use stack::{Leaving, Stack};
 pub use task::{Task, TaskState, TaskStatus};
 pub use volume::{FilledFrom, Volume, VolumeHolding};

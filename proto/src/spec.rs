@@ -31,6 +31,16 @@ pub use service::{
 pub use stack::StackSpec;
 pub use volume::VolumeSpec;
 
+/// An object's full name: its own where the file gives one; else its key, behind the stack's name where it is the
+/// stack's.
+fn full_name(name: Option<&str>, external: bool, stack: &str, key: &str) -> String {
+    match name {
+        Some(name) => name.to_owned(),
+        None if external => key.to_owned(),
+        None => format!("{stack}_{key}"),
+    }
+}
+
 /// Whether a value is what it would be if nobody had said anything. Such fields are left out of texts.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()

@@ -1,6 +1,8 @@
 //! Any value of each domain type, for property tests. Durations are whole milliseconds and prefixes are at most 32 long,
 //! as everything that travels.
 
+mod stack;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -47,6 +49,8 @@ macro_rules! strategy {
 }
 
 mod placement;
+
+pub(crate) use stack::leaving;
 
 fn text() -> BoxedStrategy<String> {
     prop_oneof![Just(String::new()), "[a-z]{1,4}", "[ -~é\n]{0,12}"].boxed()
@@ -121,8 +125,9 @@ pub(crate) fn task_id() -> BoxedStrategy<TaskId> {
 fn mount_source() -> BoxedStrategy<MountSource> {
     prop_oneof![
         text().prop_map(|path| MountSource::Bind { path }),
-        (text(), any::<bool>())
-            .prop_map(|(volume, no_copy)| MountSource::Volume { volume, no_copy }),
+        (text(), any::<bool>(), option::of(text())).prop_map(|(volume, no_copy, external)| {
+            MountSource::Volume { volume, no_copy, external }
+        }),
         Just(MountSource::Anonymous),
         tmpfs().prop_map(MountSource::Tmpfs),
     ]
@@ -306,10 +311,12 @@ strategy! {
         subnet: option::of(prefix()),
         internal: any::<bool>(),
         labels: labels(),
+        external: any::<bool>(),
     }
     fn network_attachment_spec -> NetworkAttachmentSpec {
         network: text(),
         aliases: texts(),
+        external: option::of(text()),
     }
     fn port_spec -> PortSpec {
         target: any::<u16>(),
@@ -349,6 +356,7 @@ strategy! {
     fn volume_spec -> VolumeSpec {
         name: option::of(text()),
         labels: labels(),
+        external: any::<bool>(),
     }
     fn stack_spec -> StackSpec {
         name: text(),
@@ -473,6 +481,7 @@ strategy! {
         revision: any::<u64>(),
         deployed_at: time(),
         removing: any::<bool>(),
+        leaving: leaving(),
     }
     fn task_status -> TaskStatus {
         state: task_state(),

@@ -10,13 +10,15 @@ mod events;
 mod exec;
 mod files;
 mod host;
+mod image;
 mod logs;
+mod network;
 mod node;
 mod ps;
 mod service;
 mod stack;
-mod storage;
 mod version;
+mod volume;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -64,13 +66,13 @@ pub(crate) enum Command {
     Node(node::NodeCommand),
     /// Named volumes
     #[command(subcommand)]
-    Volume(storage::VolumeCommand),
+    Volume(volume::VolumeCommand),
     /// Overlay networks
     #[command(subcommand)]
-    Network(storage::NetworkCommand),
+    Network(network::NetworkCommand),
     /// Images on the nodes
     #[command(subcommand)]
-    Image(storage::ImageCommand),
+    Image(image::ImageCommand),
     /// Tells what happened lately
     Events(events::Events),
     /// Compares what is wished, what the controllers hold and what the hosts hold
@@ -155,7 +157,7 @@ pub(crate) fn run_locally(
 fn run_here(command: Command, format: Format) -> Result<Option<Command>, Failure> {
     Ok(match command {
         Command::Config(config) if config.objects.is_none() => {
-            config::run(&config, format)?;
+            config::run(&config.resolve, format)?;
             None
         }
         Command::Stack(command) => stack::run_here(command, format)?.map(Command::Stack),
@@ -176,9 +178,9 @@ async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
         Command::Cluster(command) => cluster::run(command, call).await?,
         Command::Host(command) => host::run(command, call).await?,
         Command::Node(command) => node::run(command, call).await?,
-        Command::Volume(command) => storage::volume(command, call).await?,
-        Command::Network(command) => storage::network(command, call).await?,
-        Command::Image(command) => storage::image(command, call).await?,
+        Command::Volume(command) => volume::run(command, call).await?,
+        Command::Network(command) => network::run(command, call).await?,
+        Command::Image(command) => image::run(command, call).await?,
         Command::Events(events) => events::run(&events, call).await?,
         Command::Doctor => return doctor::run(call).await,
         Command::Version => version::run(call).await?,
@@ -197,6 +199,15 @@ async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
 pub(crate) fn now(clock: Timestamp) -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     clock.max(Timestamp::default().after(since_epoch))
+}
+
+/// A label as an option gives it.
+pub(crate) fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    if key.is_empty() {
+        return Err("write a label as `key=value`".to_owned());
+    }
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 /// A duration as in stack files.

@@ -21,6 +21,8 @@ pub struct ServiceProgress {
     pub leaving: usize,
     /// The service itself is being removed.
     pub removing: bool,
+    /// The service will be removed once the others of its stack run.
+    pub goes_later: bool,
     /// Why places are empty: task name and reason, most telling first.
     pub stuck: Vec<(String, String)>,
     /// A task that ended badly and is never replaced: nothing is to be waited for.
@@ -30,7 +32,7 @@ pub struct ServiceProgress {
 impl ServiceProgress {
     /// Whether nothing is owed.
     pub fn is_converged(&self) -> bool {
-        self.done >= self.wanted && self.leaving == 0 && !self.removing
+        self.done >= self.wanted && self.leaving == 0 && !self.removing && !self.goes_later
     }
 
     /// In words: `2 of 3 running, 1 stopping`.
@@ -40,6 +42,9 @@ impl ServiceProgress {
                 0 => "being removed".to_owned(),
                 leaving => format!("being removed, {leaving} stopping"),
             };
+        }
+        if self.goes_later {
+            return "goes once the others run".to_owned();
         }
         let leaving = match self.leaving {
             0 => String::new(),
@@ -51,7 +56,13 @@ impl ServiceProgress {
 
 /// How far each service of a stack is, in the order of their names.
 pub fn of_stack(state: &State, stack: &str) -> Vec<ServiceProgress> {
-    state.services_of(stack).into_iter().map(|service| of_service(state, service)).collect()
+    let leaving = state.stacks.get(stack).map(|stack| &stack.leaving.services);
+    let goes_later = |key: &String| leaving.is_some_and(|leaving| leaving.contains(key));
+    let of_service = |service: &Service| {
+        let progress = of_service(state, service);
+        ServiceProgress { goes_later: goes_later(&service.key), ..progress }
+    };
+    state.services_of(stack).into_iter().map(of_service).collect()
 }
 
 /// How far one service is.
@@ -67,6 +78,7 @@ pub fn of_service(state: &State, service: &Service) -> ServiceProgress {
         done: 0,
         leaving: 0,
         removing: service.removing,
+        goes_later: false,
         stuck: Vec::new(),
         lost: None,
     };

@@ -154,8 +154,12 @@ impl State {
             }
             Event::Stack(stack) => {
                 let stack = Stack::try_from(stack)?;
-                self.stacks.insert(stack.spec.name.clone(), stack.clone());
-                Change::Stack(stack)
+                let known = self.stacks.insert(stack.spec.name.clone(), stack.clone());
+                let same = |known: Stack| {
+                    (known.revision, known.removing) == (stack.revision, stack.removing)
+                };
+                // That what was left out of it has gone is told service by service.
+                if known.is_some_and(same) { Change::Nothing } else { Change::Stack(stack) }
             }
             Event::Service(service) => {
                 let service = Service::try_from(service)?;
@@ -238,6 +242,13 @@ impl State {
         let mut services: Vec<&Service> =
             self.services.values().filter(|service| service.stack == stack).collect();
         services.sort_by(|a, b| a.key.cmp(&b.key));
+        services
+    }
+
+    /// All services in the order of their full names.
+    pub fn services_by_name(&self) -> Vec<&Service> {
+        let mut services: Vec<&Service> = self.services.values().collect();
+        services.sort_by_key(|service| service.name());
         services
     }
 

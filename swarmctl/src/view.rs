@@ -156,6 +156,11 @@ pub(crate) fn bytes(bytes: u64) -> String {
     }
 }
 
+/// What is said of an object's stack; nothing of one that belongs to none.
+fn owned(stack: &str, said: &str) -> Option<String> {
+    (!stack.is_empty()).then(|| said.to_owned())
+}
+
 /// An image's name as people write it: without what docker.io implies.
 pub(crate) fn short_image(reference: &str) -> &str {
     let short = reference.strip_prefix("docker.io/").unwrap_or(reference);

@@ -373,7 +373,7 @@ fn sources(
             MountSource::Tmpfs(_) => continue,
             MountSource::Bind { path } => bind_source(path)?,
             MountSource::Anonymous => Volumes::anonymous(own, &number.to_string(), Some(fill))?,
-            MountSource::Volume { volume, no_copy } => {
+            MountSource::Volume { volume, no_copy, .. } => {
                 let known = task.volumes.get(volume).and_then(|id| Some((*id, names.get(id)?)));
                 let (id, name) = known.ok_or_else(|| TaskError::NoVolume(volume.clone()))?;
                 let fill = (!no_copy).then_some(fill);

@@ -91,7 +91,7 @@ async fn a_volume_that_was_not_assigned_is_refused() {
     let mut task = testing::task("1.1.1");
     task.container.mounts = vec![swarm_proto::spec::Mount {
         target: "/data".into(),
-        source: MountSource::Volume { volume: "data".into(), no_copy: false },
+        source: MountSource::Volume { volume: "data".into(), no_copy: false, external: None },
         read_only: false,
     }];
     let image = simulation.fetch(&task).await.unwrap();

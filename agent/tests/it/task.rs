@@ -283,7 +283,7 @@ fn volumes_are_filled_reported_kept_and_removed() {
     on_a_host(async |host| {
         let mount =
             |target: &str, source| Mount { target: target.into(), source, read_only: false };
-        let named = || MountSource::Volume { volume: "vol".into(), no_copy: false };
+        let named = || MountSource::Volume { volume: "vol".into(), no_copy: false, external: None };
         let mut writer =
             host.task("1.1.1", "cat /code/app; echo two > /code/app; ls /anon; sleep 1000");
         writer.container.mounts =

@@ -1,6 +1,7 @@
 //! What clients and operators may ask for, and how a core answers.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::object::{Availability, Role, Secret};
@@ -13,7 +14,7 @@ pub enum Command {
     Deploy {
         /// The whole stack.
         spec: StackSpec,
-        /// Remove services of the stack that the spec no longer has.
+        /// Remove services of the stack that the spec no longer has, once those that it has run.
         prune: bool,
         /// Further sentences for the answer, such as a registry that could not be asked.
         warnings: Vec<String>,
@@ -60,6 +61,29 @@ pub enum Command {
         node: NodeId,
         /// Its controller's `host:port`.
         address: String,
+    },
+    /// Make a network that belongs to no stack.
+    CreateNetwork {
+        /// Its full name.
+        name: String,
+        /// A fixed subnet, address and prefix length; else one is chosen.
+        subnet: Option<(Ipv4Addr, u8)>,
+        /// No way out for its containers.
+        internal: bool,
+        /// The user's labels.
+        labels: BTreeMap<String, String>,
+    },
+    /// Remove a network that belongs to no stack, and that nothing uses.
+    RemoveNetwork {
+        /// Full name.
+        network: String,
+    },
+    /// Make a volume that belongs to no stack.
+    CreateVolume {
+        /// Its full name.
+        name: String,
+        /// The user's labels.
+        labels: BTreeMap<String, String>,
     },
     /// Remove a volume with its content.
     RemoveVolume {
@@ -170,6 +194,10 @@ pub enum CommandDone {
         warnings: Vec<String>,
         /// What changed, a line each.
         changes: Vec<String>,
+        /// Keys of services that the spec no longer has and that stay.
+        kept: Vec<String>,
+        /// Keys of services that the spec no longer has and that go once those that it has run.
+        leaving: Vec<String>,
     },
     /// Of [`Command::Scale`].
     Scaled {

@@ -78,6 +78,27 @@ impl Control for ControlService {
         self.write(request).await
     }
 
+    async fn create_network(
+        &self,
+        request: Request<wire::CreateNetworkRequest>,
+    ) -> Result<Response<wire::CreateNetworkResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn remove_network(
+        &self,
+        request: Request<wire::RemoveNetworkRequest>,
+    ) -> Result<Response<wire::RemoveNetworkResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn create_volume(
+        &self,
+        request: Request<wire::CreateVolumeRequest>,
+    ) -> Result<Response<wire::CreateVolumeResponse>, Status> {
+        self.write(request).await
+    }
+
     async fn remove_volume(
         &self,
         request: Request<wire::RemoveVolumeRequest>,

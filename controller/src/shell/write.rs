@@ -6,6 +6,7 @@ mod content;
 use std::time::Duration;
 
 use prost::Message;
+use swarm_proto::convert::Fields;
 use swarm_proto::object::{Role, Secret};
 use swarm_proto::spec::StackSpec;
 use swarm_proto::wire;
@@ -84,6 +85,15 @@ impl Controller {
             }
             wire::RemoveNodeRequest::METHOD => {
                 self.write_here::<wire::RemoveNodeRequest>(bytes).await
+            }
+            wire::CreateNetworkRequest::METHOD => {
+                self.write_here::<wire::CreateNetworkRequest>(bytes).await
+            }
+            wire::RemoveNetworkRequest::METHOD => {
+                self.write_here::<wire::RemoveNetworkRequest>(bytes).await
+            }
+            wire::CreateVolumeRequest::METHOD => {
+                self.write_here::<wire::CreateVolumeRequest>(bytes).await
             }
             wire::RemoveVolumeRequest::METHOD => {
                 self.write_here::<wire::RemoveVolumeRequest>(bytes).await
@@ -183,11 +193,39 @@ impl Write for wire::DeployRequest {
 
     fn answer(done: CommandDone) -> Option<Self::Answer> {
         match done {
-            CommandDone::Deployed { revision, changed, warnings, changes } => {
-                Some(Self::Answer { revision, changed, warnings, changes })
+            CommandDone::Deployed { revision, changed, warnings, changes, kept, leaving } => {
+                Some(Self::Answer { revision, changed, warnings, changes, kept, leaving })
             }
             _ => None,
         }
+    }
+}
+
+impl Write for wire::CreateNetworkRequest {
+    const METHOD: &'static str = "CreateNetwork";
+    type Answer = wire::CreateNetworkResponse;
+
+    fn request_id(&self) -> String {
+        self.request_id.clone()
+    }
+
+    fn object(&self) -> String {
+        format!("network {}", self.name)
+    }
+
+    fn command(self) -> Result<Command, Status> {
+        let at = Fields("CreateNetworkRequest");
+        let subnet = self.subnet.map(|subnet| at.prefix("subnet", subnet)).transpose();
+        Ok(Command::CreateNetwork {
+            name: self.name,
+            subnet: subnet.map_err(|error| invalid(&error))?,
+            internal: self.internal,
+            labels: self.labels,
+        })
+    }
+
+    fn answer(done: CommandDone) -> Option<Self::Answer> {
+        (done == CommandDone::Done).then(Self::Answer::default)
     }
 }
 
@@ -331,6 +369,10 @@ plain_write!(RemoveStackRequest, "RemoveStack", RemoveStackResponse,
     self: format!("stack {}", self.stack) => Command::RemoveStack { stack: self.stack });
 plain_write!(RemoveNodeRequest, "RemoveNode", RemoveNodeResponse,
     self: format!("node {}", self.node) => Command::RemoveNode { node: self.node, force: self.force });
+plain_write!(RemoveNetworkRequest, "RemoveNetwork", RemoveNetworkResponse,
+    self: format!("network {}", self.network) => Command::RemoveNetwork { network: self.network });
+plain_write!(CreateVolumeRequest, "CreateVolume", CreateVolumeResponse,
+    self: format!("volume {}", self.name) => Command::CreateVolume { name: self.name, labels: self.labels });
 plain_write!(RemoveVolumeRequest, "RemoveVolume", RemoveVolumeResponse,
     self: format!("volume {}", self.volume) => Command::RemoveVolume { volume: self.volume, force: self.force });
 plain_write!(TokensWish, "RotateJoinTokens", TokensSet,

@@ -116,6 +116,8 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         Control/AnnounceContents     - - - - x x
         Control/Backup               - - - - - x
         Control/CreateNamedContent   - - - - x x
+        Control/CreateNetwork        - - - - x x
+        Control/CreateVolume         - - - - x x
         Control/Deploy               - - - - x x
         Control/Exec                 - - - - x x
         Control/GetClusterStatus     - - x x x x
@@ -127,6 +129,7 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         Control/ListImages           - - - x x x
         Control/Logs                 - - - x x x
         Control/RemoveNamedContent   - - - - x x
+        Control/RemoveNetwork        - - - - x x
         Control/RemoveNode           - - - - x x
         Control/RemoveStack          - - - - x x
         Control/RemoveVolume         - - - - x x

@@ -73,13 +73,13 @@ fn remove() -> Command {
 }
 
 /// A state, with what the rules make of it.
-struct History {
-    state: State,
-    now: Timestamp,
+pub(crate) struct History {
+    pub(crate) state: State,
+    pub(crate) now: Timestamp,
 }
 
 impl History {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut history = Self { state: State::default(), now: Timestamp(1) };
         let cluster = Cluster::new("0".repeat(32), String::new(), Secret::default());
         history.write(Action::SetCluster(Box::new(cluster)));
@@ -87,16 +87,16 @@ impl History {
         history
     }
 
-    fn apply(&mut self, groups: Vec<Group>) -> bool {
+    pub(crate) fn apply(&mut self, groups: Vec<Group>) -> bool {
         let entry = Entry { time: self.now, checksum: self.state.checksum, groups };
         apply(&mut self.state, &entry).groups.iter().all(|done| *done)
     }
 
-    fn write(&mut self, action: Action) -> bool {
+    pub(crate) fn write(&mut self, action: Action) -> bool {
         self.apply(vec![Group { actions: vec![action], ..Group::default() }])
     }
 
-    fn ask(&mut self, command: &Command) -> Result<CommandDone, Refusal> {
+    pub(crate) fn ask(&mut self, command: &Command) -> Result<CommandDone, Refusal> {
         let decision = command::decide(&self.state, command, self.now)?;
         let done = decision.done.clone();
         if !decision.actions.is_empty() {
@@ -115,7 +115,7 @@ impl History {
     }
 
     /// Runs passes until the rules are content, and looks that a snapshot says the same.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         loop {
             let pass = driver::pass(&self.state, &Observed::default(), self.now);
             if pass.groups.is_empty() {

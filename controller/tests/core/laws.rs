@@ -12,11 +12,16 @@ use swarm_proto::object::{
     Availability, Cluster, NodeDescription, NodeStatus, Role, Secret, TaskState, TaskStatus,
 };
 
+use swarm_proto::version::ClusterVersion;
+
 use crate::spec;
 
 #[derive(Debug, Clone)]
 enum Step {
-    Deploy(u8, Vec<String>),
+    /// With or without `--prune`.
+    Deploy(u8, Vec<String>, bool),
+    /// Makes or removes the network or volume that belongs to no stack.
+    Share(bool, bool),
     Remove(u8),
     Scale(u8, u32),
     Wish(u64, Availability),
@@ -50,6 +55,9 @@ fn services() -> impl Strategy<Value = Vec<String>> {
         Just("nonet,net=other,replicas=2".to_owned()),
         Just("net=other,dnsrr,replicas=2".to_owned()),
         Just("restart=none,parallelism=0,replicas=4".to_owned()),
+        Just("extnet=front,replicas=2".to_owned()),
+        Just("extnet=s0_other,dnsrr,image=2".to_owned()),
+        Just("extvolume=common,replicas=2".to_owned()),
     ];
     let service = (prop_oneof![Just("a"), Just("b"), Just("c")], option);
     prop::collection::vec(service.prop_map(|(key, option)| format!("{key}:{option}")), 1..4)
@@ -70,7 +78,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(TaskState::Rejected),
     ];
     prop_oneof![
-        3 => (0_u8..2, services()).prop_map(|(stack, services)| Step::Deploy(stack, services)),
+        3 => (0_u8..2, services(), any::<bool>())
+            .prop_map(|(stack, services, prune)| Step::Deploy(stack, services, prune)),
+        2 => any::<(bool, bool)>().prop_map(|(network, make)| Step::Share(network, make)),
         1 => (0_u8..2).prop_map(Step::Remove),
         2 => (0_u8..2, 0_u32..8).prop_map(|(stack, replicas)| Step::Scale(stack, replicas)),
         1 => (1_u64..5, availability).prop_map(|(node, wish)| Step::Wish(node, wish)),
@@ -79,6 +89,20 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Confirm),
         2 => (1_u64..90_000).prop_map(Step::Wait),
     ]
+}
+
+/// The command that makes or removes the network `front` or the volume `common`.
+fn shared(network: bool, make: bool) -> Command {
+    let labels = std::collections::BTreeMap::new();
+    let (front, volume) = ("front".to_owned(), "common".to_owned());
+    match (network, make) {
+        (true, true) => {
+            Command::CreateNetwork { name: front, subnet: None, internal: false, labels }
+        }
+        (true, false) => Command::RemoveNetwork { network: front },
+        (false, true) => Command::CreateVolume { name: volume, labels },
+        (false, false) => Command::RemoveVolume { volume, force: true },
+    }
 }
 
 struct History {
@@ -92,6 +116,7 @@ impl History {
         let mut history =
             Self { state: State::default(), observed: Observed::default(), now: Timestamp(1) };
         history.write(vec![Action::SetCluster(Box::new(cluster()))]);
+        history.write(vec![Action::SetClusterVersion(ClusterVersion::NEWEST)]);
         for number in 1..=4 {
             let join = Command::Join {
                 hostname: format!("n{number}"),
@@ -138,11 +163,12 @@ impl History {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Deploy(stack, services) => {
+            Step::Deploy(stack, services, prune) => {
                 let services: Vec<&str> = services.iter().map(String::as_str).collect();
                 let spec = spec::stack(&format!("s{stack}"), &services);
-                self.ask(&Command::Deploy { spec, prune: true, warnings: Vec::new() });
+                self.ask(&Command::Deploy { spec, prune, warnings: Vec::new() });
             }
+            Step::Share(network, make) => self.ask(&shared(network, make)),
             Step::Remove(stack) => self.ask(&Command::RemoveStack { stack: format!("s{stack}") }),
             Step::Scale(stack, replicas) => {
                 self.ask(&Command::Scale { service: format!("s{stack}_a"), replicas });
@@ -241,6 +267,14 @@ fn laws(before: &State, after: &State) {
             assert!(fresh, "{} twice", gateway.address);
         }
     }
+    for (name, _) in after.index.external_networks.keys() {
+        let network = after.index.network_names.get(name).and_then(|id| after.networks.get(id));
+        assert!(network.is_some_and(|network| !network.removing), "{name} is in use");
+    }
+    for (name, _) in after.index.external_volumes.keys() {
+        let volume = after.index.volume_names.get(name).and_then(|id| after.volumes.get(id));
+        assert!(volume.is_some_and(|volume| !volume.removing), "{name} is in use");
+    }
     for (node, load) in &after.index.loads {
         assert!(load.millicpus <= 4_000, "node {node} is overcommitted");
     }
@@ -249,8 +283,8 @@ fn laws(before: &State, after: &State) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever happens: addresses are unique, states rise, tasks stay, nodes are not overcommitted, the rules come to
-    /// rest, and a restored snapshot is the same state with the same indexes.
+    /// Whatever happens: addresses are unique, states rise, tasks stay, what is in use stays, nodes are not overcommitted,
+    /// the rules come to rest, and a restored snapshot is the same state with the same indexes.
     #[test]
     fn laws_hold(steps in prop::collection::vec(step(), 1..40)) {
         let mut history = History::new();

@@ -5,6 +5,7 @@
 mod contents;
 mod contract;
 mod elections;
+mod external;
 mod laws;
 mod released;
 mod script;

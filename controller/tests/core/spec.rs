@@ -31,11 +31,14 @@ pub(crate) fn stack(name: &str, services: &[&str]) -> StackSpec {
         }
         let service = service(options);
         for attachment in &service.networks {
-            spec.networks.entry(attachment.network.clone()).or_default();
+            let external = attachment.external.is_some();
+            let network = NetworkSpec { external, ..NetworkSpec::default() };
+            spec.networks.entry(attachment.network.clone()).or_insert(network);
         }
         for mount in &service.container.mounts {
-            if let MountSource::Volume { volume, .. } = &mount.source {
-                spec.volumes.insert(volume.clone(), VolumeSpec::default());
+            if let MountSource::Volume { volume, external, .. } = &mount.source {
+                let external = external.is_some();
+                spec.volumes.insert(volume.clone(), VolumeSpec { external, ..Default::default() });
             }
         }
         spec.services.insert(key.to_owned(), service);
@@ -67,8 +70,7 @@ fn set(spec: &mut ServiceSpec, name: &str, value: &str) {
             spec.container.image.digest = Some(digest(value).parse().unwrap());
         }
         "net" => {
-            let network = value.to_owned();
-            spec.networks.push(NetworkAttachmentSpec { network, aliases: Vec::new() });
+            spec.networks.push(NetworkAttachmentSpec::new(value));
         }
         "alias" => spec.networks.last_mut().unwrap().aliases.push(value.to_owned()),
         "nonet" => spec.networks.clear(),
@@ -84,7 +86,8 @@ fn set(spec: &mut ServiceSpec, name: &str, value: &str) {
         }
         "dnsrr" => spec.endpoint_mode = EndpointMode::Dnsrr,
         "volume" => {
-            let source = MountSource::Volume { volume: value.to_owned(), no_copy: false };
+            let source =
+                MountSource::Volume { volume: value.to_owned(), no_copy: false, external: None };
             let target = format!("/{value}");
             spec.container.mounts.push(Mount { target, source, read_only: false });
         }
@@ -122,6 +125,18 @@ fn set(spec: &mut ServiceSpec, name: &str, value: &str) {
 
 fn set_more(spec: &mut ServiceSpec, name: &str, value: &str) {
     match name {
+        // What is external has its full name as its key here.
+        "extnet" => {
+            let external = Some(value.to_owned());
+            spec.networks
+                .push(NetworkAttachmentSpec { external, ..NetworkAttachmentSpec::new(value) });
+        }
+        "extvolume" => {
+            let (volume, external) = (value.to_owned(), Some(value.to_owned()));
+            let source = MountSource::Volume { volume, no_copy: false, external };
+            let target = format!("/{value}");
+            spec.container.mounts.push(Mount { target, source, read_only: false });
+        }
         "after" => spec.depends_on.push(value.to_owned()),
         "hostnet" => {
             spec.networks.clear();
@@ -151,7 +166,7 @@ fn plain() -> ServiceSpec {
     ServiceSpec {
         mode: ServiceMode::Replicated { replicas: 1 },
         container: container(),
-        networks: vec![NetworkAttachmentSpec { network: "net".to_owned(), aliases: Vec::new() }],
+        networks: vec![NetworkAttachmentSpec::new("net")],
         ports: Vec::new(),
         endpoint_mode: EndpointMode::Vip,
         placement: Placement::default(),

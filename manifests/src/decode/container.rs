@@ -35,7 +35,7 @@ pub(super) fn container(
     let extra_hosts = fields.get("extra_hosts");
     let (extra_hosts, extra_hosts_v6) =
         extra_hosts.map(|node| resolver::extra_hosts(d, node)).unwrap_or_default();
-    let sharing = isolation::sharing(d, fields);
+    let sharing = isolation::sharing(d, fields, declared);
     Some(ContainerSpec {
         entrypoint: fields.get("entrypoint").and_then(|node| words(d, node, "entrypoint")),
         command: fields.get("command").and_then(|node| words(d, node, "command")),
@@ -43,7 +43,7 @@ pub(super) fn container(
         user: fields.get("user").and_then(|node| user(d, node)),
         working_dir: fields.get("working_dir").and_then(|node| working_dir(d, node)),
         hostname: fields.get("hostname").and_then(|node| hostname(d, node)),
-        labels: fields.get("labels").map(|node| d.labels(node)).unwrap_or_default(),
+        labels: environment::labels(d, fields),
         mounts,
         extra_hosts,
         cap_add: capabilities("cap_add"),

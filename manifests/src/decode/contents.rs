@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use swarm_proto::spec::{ContentBytes, ContentId, ContentKind, ContentSpec, FileMount, StackSpec};
 
+use super::external::external;
 use super::stack::{Declared, check_key, object_name};
 use super::{Decoder, Fields, files, mounts};
 use crate::keys::{CONFIG, EXTERNAL_CONTENT_NAME, GRANT, SECRET};
@@ -70,14 +71,7 @@ fn declaration(d: &Decoder<'_>, kind: ContentKind, key: &Key, node: &Node) -> Op
         ContentKind::Config => &CONFIG,
     };
     let fields = d.fields(node, &place, level)?;
-    let (external, old_name) =
-        fields.get("external").map_or((false, None), |node| match node.data {
-            Data::Mapping(_) => {
-                let fields = d.fields(node, "`external`", &EXTERNAL_CONTENT_NAME);
-                (true, fields.and_then(|fields| object_name(d, fields.get("name")?)))
-            }
-            _ => (d.boolean(node, "external").unwrap_or(false), None),
-        });
+    let (external, old_name) = external(d, &fields, &EXTERNAL_CONTENT_NAME);
     let name = fields.get("name").and_then(|node| object_name(d, node)).or(old_name);
     let labels = fields.get("labels").map(|node| d.labels(node)).unwrap_or_default();
     let mut sources = sources(d, &fields);

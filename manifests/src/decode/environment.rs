@@ -1,4 +1,4 @@
-//! A container's environment: `env_file` below, `environment` on top.
+//! A container's environment, `env_file` below, `environment` on top; and its labels, which may come from files as well.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -69,15 +69,44 @@ fn read_file(d: &Decoder<'_>, node: &Node, found: &mut Variables) {
     if !required && !path.exists() {
         return;
     }
-    let Some(source) = d.env_files.open(d, path_node.at, name, path) else { return };
-    let outer = Scope::of_two(d.vars, found);
-    let pairs = dotenv::read(source, form, outer, &Budget::default(), d.problems);
-    for (key, value) in pairs {
-        let Some(value) = value else { continue };
-        container::check_template(d, path_node.at, &value);
-        d.env_files.count(d, path_node.at, key.len() + value.len());
+    let at = path_node.at;
+    for (key, value) in pairs(d, "env_file", at, name, form, found) {
+        container::check_template(d, at, &value);
         found.insert(key, value);
     }
+}
+
+/// The lines of a file that have values; in them, what earlier files said counts as set.
+fn pairs(
+    d: &Decoder<'_>,
+    key: &str,
+    at: At,
+    name: &str,
+    form: Form,
+    before: &Variables,
+) -> Vec<(String, String)> {
+    let path = PathBuf::from(mounts::host_path(d, name));
+    let Some(source) = d.env_files.open(d, key, at, name, path) else { return Vec::new() };
+    let outer = Scope::of_two(d.vars, before);
+    let pairs = dotenv::read(source, form, outer, &Budget::default(), d.problems);
+    let pairs = pairs.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    let count = |(key, value): &(String, String)| {
+        d.env_files.count(d, at, key.len() + value.len());
+    };
+    pairs.inspect(count).collect()
+}
+
+/// A container's labels: `label_file` below, `labels` on top.
+pub(super) fn labels(d: &Decoder<'_>, fields: &Fields<'_>) -> BTreeMap<String, String> {
+    let mut labels = Variables::new();
+    let files = fields.get("label_file").and_then(|node| d.one_or_more(node, "label_file"));
+    let files = files.unwrap_or_default();
+    for (at, name) in files.iter().take_while(|_| !d.env_files.is_full()) {
+        let read = pairs(d, "label_file", *at, name, Form::Compose, &labels);
+        labels.extend(read);
+    }
+    labels.extend(fields.get("labels").map(|node| d.labels(node)).unwrap_or_default());
+    labels
 }
 
 /// The files of variables that services name.
@@ -90,12 +119,12 @@ pub(super) struct EnvFiles {
 
 impl EnvFiles {
     /// The source of a file, which is read once.
-    fn open(&self, d: &Decoder<'_>, at: At, name: &str, path: PathBuf) -> Option<usize> {
+    fn open(&self, d: &Decoder<'_>, key: &str, at: At, name: &str, path: PathBuf) -> Option<usize> {
         if let Some(source) = self.opened.borrow().get(&path) {
             return Some(*source);
         }
         let content = crate::read_named_file(&path).map_err(|why| {
-            let message = format!("env_file `{}` {why}", shorten(name));
+            let message = format!("{key} `{}` {why}", shorten(name));
             let hint = format!("it is looked for from `{}`", d.folder.display());
             d.problems.error_hint(at, message, hint);
         });

@@ -4,7 +4,8 @@ use swarm_proto::spec::{
     Device, DeviceAccess, DeviceKind, DeviceRule, IpcMode, NetworkMode, Seccomp, Security, Sharing,
 };
 
-use super::{Decoder, Fields, mounts};
+use super::stack::Declared;
+use super::{Decoder, Fields, external, mounts};
 use crate::keys::DEVICE;
 use crate::tree::{At, Data, Node, shorten};
 use crate::yaml;
@@ -14,7 +15,7 @@ const LARGEST_PROFILE: u64 = 128 << 10;
 const NEVER_ANOTHER: &str = "the other container may be on another host";
 
 /// `pid`, `ipc`, `uts`, `cgroup`, `cgroupns_mode`, `network_mode`
-pub(super) fn sharing(d: &Decoder<'_>, fields: &Fields<'_>) -> Sharing {
+pub(super) fn sharing(d: &Decoder<'_>, fields: &Fields<'_>, declared: &Declared<'_>) -> Sharing {
     let word = |key: &str| fields.get(key).and_then(|node| Some((node, d.scalar(node, key)?)));
     let host = |key: &str| word(key).is_some_and(|(node, text)| is_host(d, node, key, text));
     let cgroup = |key: &str| {
@@ -25,33 +26,32 @@ pub(super) fn sharing(d: &Decoder<'_>, fields: &Fields<'_>) -> Sharing {
         d.word(node, "userns_mode", &[("host", ())]);
     }
     let (of_spec, of_swarm) = (cgroup("cgroup"), cgroup("cgroupns_mode"));
+    let mode = word("network_mode").map(|(node, text)| network(d, node, text));
+    let of_networks = external::mode_of_networks(d, fields, &declared.network_modes);
     let sharing = Sharing {
-        network: word("network_mode")
-            .map(|(node, text)| network(d, node, text))
-            .unwrap_or_default(),
+        network: mode.unwrap_or(of_networks),
         ipc: word("ipc").map(|(node, text)| ipc(d, node, text)).unwrap_or_default(),
         pid: host("pid"),
         uts: host("uts"),
         cgroup: of_spec || of_swarm,
     };
-    refuse_clashes(d, fields, sharing);
+    let by_networks = mode.is_none() && of_networks != NetworkMode::Own;
+    refuse_clashes(d, fields, sharing, by_networks);
     sharing
 }
 
 /// Refuses keys that are about what a container does not have of its own.
-fn refuse_clashes(d: &Decoder<'_>, fields: &Fields<'_>, sharing: Sharing) {
-    let clashes: [(bool, &str, &[&str]); 3] = [
-        (
-            sharing.network != NetworkMode::Own,
-            "network_mode",
-            &["networks", "ports", "container_name"],
-        ),
-        (sharing.uts, "uts: host", &["hostname", "domainname"]),
-        (sharing.ipc != IpcMode::Own, "ipc", &["shm_size"]),
+fn refuse_clashes(d: &Decoder<'_>, fields: &Fields<'_>, sharing: Sharing, by_networks: bool) {
+    let by_mode = sharing.network != NetworkMode::Own && !by_networks;
+    let clashes: [(bool, &str, &[&str]); 4] = [
+        (by_mode, "`network_mode`", &["networks", "ports", "container_name"]),
+        (by_networks, "a network that is no overlay", &["ports", "container_name"]),
+        (sharing.uts, "`uts: host`", &["hostname", "domainname"]),
+        (sharing.ipc != IpcMode::Own, "`ipc`", &["shm_size"]),
     ];
     for (_, with, keys) in clashes.into_iter().filter(|(shared, _, _)| *shared) {
         for key in keys.iter().filter(|key| fields.get(key).is_some()) {
-            let message = format!("`{key}` does not go with `{with}`");
+            let message = format!("`{key}` does not go with {with}");
             d.problems.error_hint(fields.key_at(key), message, "remove one of them");
         }
     }

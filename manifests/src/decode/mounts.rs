@@ -306,7 +306,7 @@ fn named(
         return None;
     }
     if declared.volumes.contains_key(name) {
-        return Some(MountSource::Volume { volume: name.to_owned(), no_copy });
+        return Some(MountSource::Volume { volume: name.to_owned(), no_copy, external: None });
     }
     let hint = match d.nearest(name, declared.volumes.keys().copied()) {
         Some(near) => format!("did you mean `{near}`?"),

@@ -3,20 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use swarm_proto::spec::{NetworkAttachmentSpec, NetworkSpec, ServiceSpec};
+use swarm_proto::spec::{NetworkAttachmentSpec, NetworkMode, NetworkSpec, ServiceSpec};
 
+use super::external::{external, refuse_others};
 use super::stack::{Declared, check_key, object_name};
 use super::{Decoder, Fields, is_name};
-use crate::keys::{IPAM, IPAM_CONFIG, NETWORK, NETWORK_ATTACHMENT, X_SWARM_NETWORK};
+use crate::keys::{EXTERNAL_NAME, IPAM, IPAM_CONFIG, NETWORK, NETWORK_ATTACHMENT, X_SWARM_NETWORK};
 use crate::tree::{At, Data, Key, Node, shorten};
 
 /// The network of services that name none.
 const DEFAULT: &str = "default";
+
 /// The networks that some service uses.
 pub(super) fn networks(
     d: &Decoder<'_>,
     pairs: &[(Key, Node)],
     services: &BTreeMap<String, ServiceSpec>,
+    modes: &BTreeMap<&str, NetworkMode>,
 ) -> BTreeMap<String, NetworkSpec> {
     let used: BTreeSet<&str> = services
         .values()
@@ -32,7 +35,7 @@ pub(super) fn networks(
         let Some(spec) = network(d, key, node) else { continue };
         if used.contains(key.text.as_str()) {
             networks.insert(key.text.clone(), spec);
-        } else {
+        } else if !modes.contains_key(key.text.as_str()) {
             d.problems.warn(key.at, format!("network `{}` is not used by any service", key.text));
         }
     }
@@ -53,14 +56,26 @@ fn network(d: &Decoder<'_>, key: &Key, node: &Node) -> Option<NetworkSpec> {
     if let Some(node) = fields.get("x-swarm") {
         d.fields(node, "`x-swarm` of a network", &X_SWARM_NETWORK);
     }
+    let (external, old_name) = external(d, &fields, &EXTERNAL_NAME);
+    let name = fields.get("name").and_then(|node| object_name(d, node)).or(old_name);
+    if external {
+        let place = format!("network `{}`", shorten(&key.text));
+        refuse_others(d, &fields, &place, &["driver", "ipam", "internal", "labels", "attachable"]);
+        if name.as_deref().unwrap_or(&key.text) == "bridge" {
+            let message = format!("{place} is each host's own bridge, which no service can join");
+            d.problems.error_hint(key.at, message, "use a network of the stack");
+        }
+        return Some(NetworkSpec { name, external, ..NetworkSpec::default() });
+    }
     Some(NetworkSpec {
-        name: fields.get("name").and_then(|node| object_name(d, node)),
+        name,
         subnet: fields.get("ipam").and_then(|node| ipam(d, node)),
         internal: fields
             .get("internal")
             .and_then(|node| d.boolean(node, "internal"))
             .unwrap_or(false),
         labels: fields.get("labels").map(|node| d.labels(node)).unwrap_or_default(),
+        external,
     })
 }
 
@@ -156,7 +171,7 @@ fn named_networks(
         None => {}
     }
     if found.is_empty() {
-        found.push(NetworkAttachmentSpec { network: DEFAULT.to_owned(), aliases: Vec::new() });
+        found.push(NetworkAttachmentSpec::new(DEFAULT));
     }
     found
 }
@@ -179,7 +194,7 @@ fn push(
         };
         d.problems.error_hint(at, format!("network `{}` is not defined", shorten(name)), hint);
     }
-    found.push(NetworkAttachmentSpec { network: name.to_owned(), aliases });
+    found.push(NetworkAttachmentSpec { aliases, ..NetworkAttachmentSpec::new(name) });
 }
 
 fn aliases(d: &Decoder<'_>, network: &str, node: &Node) -> Vec<String> {

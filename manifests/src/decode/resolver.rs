@@ -1,6 +1,7 @@
 //! Names: `dns`, `dns_search`, `dns_opt`, `extra_hosts`, and host names.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use swarm_proto::spec::Dns;
@@ -104,12 +105,28 @@ fn push(d: &Decoder<'_>, hosts: &mut Hosts, node: &Node, name: &str, address: &s
     let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
     let named = is_host_name(name);
     match bare.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) if named => drop(hosts.0.insert(name.to_owned(), address)),
-        Ok(IpAddr::V6(address)) if named => drop(hosts.1.insert(name.to_owned(), address)),
+        Ok(IpAddr::V4(address)) if named => put(d, &mut hosts.0, node, name, address),
+        Ok(IpAddr::V6(address)) if named => put(d, &mut hosts.1, node, name, address),
         _ if address == "host-gateway" => d.later(node.at, "host-gateway", "write an address"),
         _ => {
             let wanted = "`name:address` with a host's name and an address of IPv4 or IPv6";
             d.expected(node, "an item of `extra_hosts`", wanted, "");
         }
+    }
+}
+
+/// A host has one address of each kind: programs would take only the first of several.
+fn put<T: Copy + Eq + Display>(
+    d: &Decoder<'_>,
+    hosts: &mut BTreeMap<String, T>,
+    node: &Node,
+    name: &str,
+    address: T,
+) {
+    let first = *hosts.entry(name.to_owned()).or_insert(address);
+    if first != address {
+        let message = format!("host `{}` has the address `{first}` already", shorten(name));
+        let hint = "one address of IPv4 and one of IPv6 are possible: remove one of them";
+        d.problems.error_hint(node.at, message, hint);
     }
 }

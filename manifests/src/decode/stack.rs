@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use swarm_proto::spec::{
-    ContentKind, MountSource, PortMode, PortSpec, Protocol, ServiceSpec, StackSpec, VolumeSpec,
+    ContentKind, MountSource, NetworkMode, NetworkSpec, PortMode, PortSpec, Protocol, ServiceSpec,
+    StackSpec, VolumeSpec,
 };
 
-use super::{Decoder, contents, dependencies, is_name, networks, service};
-use crate::keys::{STACK, VOLUME, X_SWARM_STACK, X_SWARM_VOLUME};
+use super::{Decoder, contents, dependencies, external, is_name, networks, service};
+use crate::keys::{EXTERNAL_NAME, STACK, VOLUME, X_SWARM_STACK, X_SWARM_VOLUME};
 use crate::tree::{At, Key, Node, shorten};
 
 /// More would not fit into the cluster's state as one stack.
@@ -19,6 +20,8 @@ pub(super) struct Declared<'n> {
     pub(super) services: Vec<&'n str>,
     pub(super) networks: BTreeMap<&'n str, At>,
     pub(super) volumes: BTreeMap<&'n str, At>,
+    /// The networks that stand for a host's own, or for none.
+    pub(super) network_modes: BTreeMap<&'n str, NetworkMode>,
     secrets: BTreeMap<&'n str, At>,
     configs: BTreeMap<&'n str, At>,
 }
@@ -54,6 +57,7 @@ pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<
         services: services.iter().map(|(key, _)| key.text.as_str()).collect(),
         networks: networks.iter().map(|(key, _)| key.text.as_str()).zip(places(networks)).collect(),
         volumes: volumes.iter().map(|(key, _)| key.text.as_str()).zip(places(volumes)).collect(),
+        network_modes: external::network_modes(networks),
         secrets: secrets.iter().map(|(key, _)| key.text.as_str()).zip(places(secrets)).collect(),
         configs: configs.iter().map(|(key, _)| key.text.as_str()).zip(places(configs)).collect(),
     };
@@ -78,15 +82,19 @@ pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<
     }
     check_ports(d, services, &stack.services);
     dependencies::check_cycles(d, services, &stack.services);
-    stack.networks = networks::networks(d, networks, &stack.services);
+    let modes = &declared.network_modes;
+    stack.networks = networks::networks(d, networks, &stack.services, modes);
     stack.volumes = self::volumes(d, volumes, &stack.services);
     for (kind, pairs) in contents::KINDS.into_iter().zip([secrets, configs]) {
         contents::contents(d, kind, pairs, &mut stack);
     }
-    let names = stack.networks.iter().map(|(key, spec)| (key.as_str(), spec.name.as_deref()));
-    check_names(d, "network", &stack.name, networks, names);
-    let names = stack.volumes.iter().map(|(key, spec)| (key.as_str(), spec.name.as_deref()));
-    check_names(d, "volume", &stack.name, volumes, names);
+    stack.name_externals();
+    let name = |(key, spec): (&'_ String, &NetworkSpec)| spec.full_name(&stack.name, key);
+    let names = stack.networks.iter().map(|pair| (pair.0.as_str(), name(pair)));
+    check_names(d, "network", networks, names);
+    let name = |(key, spec): (&'_ String, &VolumeSpec)| spec.full_name(&stack.name, key);
+    let names = stack.volumes.iter().map(|pair| (pair.0.as_str(), name(pair)));
+    check_names(d, "volume", volumes, names);
     Some(stack)
 }
 
@@ -146,13 +154,11 @@ pub(super) fn check_key(d: &Decoder<'_>, key: &Key, kind: &str) {
 fn check_names<'s>(
     d: &Decoder<'_>,
     kind: &str,
-    stack: &str,
     pairs: &[(Key, Node)],
-    names: impl Iterator<Item = (&'s str, Option<&'s str>)>,
+    names: impl Iterator<Item = (&'s str, String)>,
 ) {
     let mut owners: BTreeMap<String, &str> = BTreeMap::new();
-    for (key, name) in names {
-        let full = name.map_or_else(|| format!("{stack}_{key}"), str::to_owned);
+    for (key, full) in names {
         if let Some(owner) = owners.insert(full.clone(), key) {
             let at = pairs.iter().find(|(pair, _)| pair.text == key).map(|(key, _)| key.at);
             let message = format!("{kind} `{key}` has the name `{full}`, as has `{owner}`");
@@ -231,9 +237,14 @@ fn volume(d: &Decoder<'_>, key: &Key, node: &Node) -> Option<VolumeSpec> {
     if let Some(node) = fields.get("x-swarm") {
         d.fields(node, "`x-swarm` of a volume", &X_SWARM_VOLUME);
     }
-    let name = fields.get("name").and_then(|node| object_name(d, node));
+    let (external, old_name) = external::external(d, &fields, &EXTERNAL_NAME);
+    let name = fields.get("name").and_then(|node| object_name(d, node)).or(old_name);
+    if external {
+        external::refuse_others(d, &fields, &place, &["driver", "labels"]);
+        return Some(VolumeSpec { name, external, ..VolumeSpec::default() });
+    }
     let labels = fields.get("labels").map(|node| d.labels(node)).unwrap_or_default();
-    Some(VolumeSpec { name, labels })
+    Some(VolumeSpec { name, labels, external })
 }
 
 /// A full name of a network or volume, as `name:` gives it.

@@ -20,7 +20,9 @@ pub(crate) static NETWORK: Level = Level {
         honoured("ipam", "3.0", Shape::Mapping(&IPAM), &[]),
         honoured("internal", "3.0", Shape::Flag, &["true"]),
         hint("attachable", "3.2", Shape::Flag, &["true"], "only services join networks"),
-        later("external", "3.0", EXTERNAL, &["true"], "let the stack have its own for now"),
+        honoured("external", "3.0", EXTERNAL, &["true", "{name: other}"]).meaning(
+            "Swarm's: one made by `network create` or by another stack. `host` and `none` are as `network_mode`.",
+        ),
         later("enable_ipv4", "spec", Shape::Flag, &["true"], ""),
         later("enable_ipv6", "spec", Shape::Flag, &["true"], ""),
         honoured("labels", "3.0", Shape::Pairs, &["{a: b}", "[a=b]"]),
@@ -76,7 +78,9 @@ pub(crate) static VOLUME: Level = Level {
             "only `local`: a volume lies on the host that first used it",
         ),
         later("driver_opts", "3.0", TEXT_MAP, &["{type: nfs}"], ""),
-        later("external", "3.0", EXTERNAL, &["true"], "let the stack have its own for now"),
+        honoured("external", "3.0", EXTERNAL, &["true", "{name: other}"]).meaning(
+            "One made by `volume create` or by another stack; Swarm makes one that is missing.",
+        ),
         honoured("labels", "3.1", Shape::Pairs, &["{a: b}", "[a=b]"]),
         later("x-cluster-spec", "3.10", Shape::Mapping(&CLUSTER_SPEC), &["{group: fast}"], ""),
         honoured("x-swarm", "swarm", Shape::Mapping(&X_SWARM_VOLUME), &["{}"]),
@@ -157,7 +161,8 @@ pub(crate) static CONFIG: Level = Level {
 };
 
 /// The name of an external object in the old form.
-pub(crate) static EXTERNAL_NAME: Level = Level { keys: &[inner("name", "3.0", Shape::Text)] };
+pub(crate) static EXTERNAL_NAME: Level =
+    Level { keys: &[honoured("name", "3.0", Shape::Text, &["other"])] };
 
 /// The same of a secret or config.
 pub(crate) static EXTERNAL_CONTENT_NAME: Level =

@@ -68,7 +68,7 @@ pub(crate) static SERVICE: Level = Level {
         honoured("domainname", "3.0", Shape::Text, &["example.org"])
             .meaning("The specification's: Swarm passes it over with a warning."),
         honoured("labels", "3.0", Shape::Pairs, &["{tier: front}", "[tier=front]"]),
-        later("label_file", "spec", ONE_OR_MORE, &["web.labels"], ""),
+        honoured("label_file", "spec", ONE_OR_MORE, &["web.labels", "[web.labels, more.labels]"]),
         honoured("annotations", "spec", Shape::Pairs, &["{a: b}", "[a=b]"]),
         adapted(
             "container_name",

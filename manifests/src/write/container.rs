@@ -215,7 +215,8 @@ fn mount(mount: &Mount) -> Value {
     let mut options = Pairs::default();
     let (kind, from) = match source {
         MountSource::Bind { path } => ("bind", Some(text(path))),
-        MountSource::Volume { volume, no_copy } => {
+        // Where it is external, the volume itself says so.
+        MountSource::Volume { volume, no_copy, external: _ } => {
             options.put("nocopy", no_copy);
             ("volume", Some(text(volume)))
         }

@@ -82,7 +82,9 @@ fn port(port: &PortSpec) -> Value {
 }
 
 fn networks(attachments: &[NetworkAttachmentSpec]) -> Option<Value> {
-    let attachment = |NetworkAttachmentSpec { network, aliases }: &NetworkAttachmentSpec| {
+    let attachment = |attachment: &NetworkAttachmentSpec| {
+        // Where it is external, the network itself says so.
+        let NetworkAttachmentSpec { network, aliases, external: _ } = attachment;
         let mut pairs = Pairs::default();
         pairs.put("aliases", aliases);
         (network.clone(), pairs.into_value())

@@ -63,8 +63,8 @@ impl From<&Mount> for wire::Mount {
         use wire::mount::Source;
         let source = match mount.source.clone() {
             MountSource::Bind { path } => Source::Bind(wire::BindSource { path }),
-            MountSource::Volume { volume, no_copy } => {
-                Source::Volume(wire::VolumeSource { volume, no_copy })
+            MountSource::Volume { volume, no_copy, external } => {
+                Source::Volume(wire::VolumeSource { volume, no_copy, external })
             }
             MountSource::Anonymous => Source::Anonymous(wire::Nothing {}),
             MountSource::Tmpfs(tmpfs) => Source::Tmpfs((&tmpfs).into()),
@@ -80,8 +80,8 @@ impl TryFrom<wire::Mount> for Mount {
         use wire::mount::Source;
         let source = match mount.source {
             Some(Source::Bind(bind)) => MountSource::Bind { path: bind.path },
-            Some(Source::Volume(volume)) => {
-                MountSource::Volume { volume: volume.volume, no_copy: volume.no_copy }
+            Some(Source::Volume(wire::VolumeSource { volume, no_copy, external })) => {
+                MountSource::Volume { volume, no_copy, external }
             }
             Some(Source::Anonymous(_)) => MountSource::Anonymous,
             Some(Source::Tmpfs(tmpfs)) => MountSource::Tmpfs(tmpfs.try_into()?),

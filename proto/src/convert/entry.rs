@@ -247,6 +247,12 @@ impl From<&Action> for wire::Action {
                     name: name.clone(),
                 })
             }
+            Action::SetStackLeaving { stack, leaving } => {
+                WireAction::SetStackLeaving(wire::SetStackLeaving {
+                    stack: stack.clone(),
+                    leaving: Some(leaving.into()),
+                })
+            }
             Action::SetClusterVersion(version) => WireAction::SetClusterVersion(version.0),
         };
         Self { action: Some(action) }
@@ -350,6 +356,10 @@ impl TryFrom<wire::Action> for Action {
                 kind: at.enumeration::<wire::ContentKind, _>("kind", remove.kind)?,
                 name: remove.name,
             },
+            WireAction::SetStackLeaving(wire::SetStackLeaving { stack, leaving }) => {
+                let leaving = leaving.map(Into::into).unwrap_or_default();
+                Self::SetStackLeaving { stack, leaving }
+            }
             WireAction::SetClusterVersion(version) => {
                 Self::SetClusterVersion(ClusterVersion(version))
             }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::fields::{ConvertError, Fields, each, mac_number, milliseconds, prefix};
 use crate::id::{NetworkId, NodeId, RaftId, ServiceId, Timestamp, VolumeId};
 use crate::object::{
-    AllocatedPort, Cluster, FilledFrom, FormerAuthority, Incarnation, Listener, Network, Node,
-    NodeAttachment, NodeDescription, Secret, Service, Stack, Vip, Volume, VolumeHolding,
+    AllocatedPort, Cluster, FilledFrom, FormerAuthority, Incarnation, Leaving, Listener, Network,
+    Node, NodeAttachment, NodeDescription, Secret, Service, Stack, Vip, Volume, VolumeHolding,
 };
 use crate::wire;
 
@@ -355,6 +355,7 @@ impl From<&Stack> for wire::Stack {
             revision: stack.revision,
             deployed_at: stack.deployed_at.0,
             removing: stack.removing,
+            leaving: (!stack.leaving.is_empty()).then(|| (&stack.leaving).into()),
         }
     }
 }
@@ -368,7 +369,22 @@ impl TryFrom<wire::Stack> for Stack {
             revision: stack.revision,
             deployed_at: Timestamp(stack.deployed_at),
             removing: stack.removing,
+            leaving: stack.leaving.map(Into::into).unwrap_or_default(),
         })
+    }
+}
+
+impl From<&Leaving> for wire::Leaving {
+    fn from(leaving: &Leaving) -> Self {
+        let Leaving { services, networks } = leaving.clone();
+        Self { services: services.into_iter().collect(), networks: networks.into_iter().collect() }
+    }
+}
+
+impl From<wire::Leaving> for Leaving {
+    fn from(leaving: wire::Leaving) -> Self {
+        let wire::Leaving { services, networks } = leaving;
+        Self { services: services.into_iter().collect(), networks: networks.into_iter().collect() }
     }
 }
 

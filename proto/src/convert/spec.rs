@@ -16,6 +16,7 @@ impl From<&NetworkSpec> for wire::NetworkSpec {
             subnet: network.subnet.map(prefix),
             internal: network.internal,
             labels: network.labels.clone(),
+            external: network.external,
         }
     }
 }
@@ -30,13 +31,15 @@ impl TryFrom<wire::NetworkSpec> for NetworkSpec {
             subnet: network.subnet.map(|subnet| at.prefix("subnet", subnet)).transpose()?,
             internal: network.internal,
             labels: network.labels,
+            external: network.external,
         })
     }
 }
 
 impl From<&NetworkAttachmentSpec> for wire::NetworkAttachmentSpec {
     fn from(attachment: &NetworkAttachmentSpec) -> Self {
-        Self { network: attachment.network.clone(), aliases: attachment.aliases.clone() }
+        let NetworkAttachmentSpec { network, aliases, external } = attachment.clone();
+        Self { network, aliases, external }
     }
 }
 
@@ -44,7 +47,8 @@ impl TryFrom<wire::NetworkAttachmentSpec> for NetworkAttachmentSpec {
     type Error = ConvertError;
 
     fn try_from(attachment: wire::NetworkAttachmentSpec) -> Result<Self, ConvertError> {
-        Ok(Self { network: attachment.network, aliases: attachment.aliases })
+        let wire::NetworkAttachmentSpec { network, aliases, external } = attachment;
+        Ok(Self { network, aliases, external })
     }
 }
 
@@ -193,7 +197,8 @@ impl TryFrom<wire::ServiceSpec> for ServiceSpec {
 
 impl From<&VolumeSpec> for wire::VolumeSpec {
     fn from(volume: &VolumeSpec) -> Self {
-        Self { name: volume.name.clone(), labels: volume.labels.clone() }
+        let VolumeSpec { name, labels, external } = volume.clone();
+        Self { name, labels, external }
     }
 }
 
@@ -201,7 +206,8 @@ impl TryFrom<wire::VolumeSpec> for VolumeSpec {
     type Error = ConvertError;
 
     fn try_from(volume: wire::VolumeSpec) -> Result<Self, ConvertError> {
-        Ok(Self { name: volume.name, labels: volume.labels })
+        let wire::VolumeSpec { name, labels, external } = volume;
+        Ok(Self { name, labels, external })
     }
 }
 

@@ -59,6 +59,13 @@ proptest! {
     }
 
     #[test]
+    fn what_leaves_a_stack(stack in ".{0,8}", leaving in strategies::leaving()) {
+        let action = Action::SetStackLeaving { stack, leaving };
+        let back = Action::try_from(wire::Action::from(&action));
+        prop_assert_eq!(back.as_ref(), Ok(&action));
+    }
+
+    #[test]
     fn actions_about_contents(
         content in strategies::content_id(),
         data in any::<Vec<u8>>(),

@@ -52,6 +52,9 @@ pub enum MountSource {
         volume: String,
         /// Do not fill an empty volume from the image.
         no_copy: bool,
+        /// The full name of the volume where it is external, as the controllers fill it in.
+        #[serde(default, skip_serializing_if = "is_default")]
+        external: Option<String>,
     },
     /// A volume without a name, which lives and dies with the task.
     Anonymous,
@@ -294,6 +297,11 @@ impl ContainerSpec {
             files: Vec::new(),
             ..self.clone()
         };
+        let external =
+            |mount: &Mount| matches!(&mount.source, MountSource::Volume { external: Some(_), .. });
+        if self.mounts.iter().any(external) {
+            return ClusterVersion(4);
+        }
         let later = *self != first || self.resources.is_later() || self.mounts.iter().any(tmpfs);
         if later { ClusterVersion(3) } else { ClusterVersion::FIRST }
     }

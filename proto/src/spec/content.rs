@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize as _;
 
-use super::is_default;
+use super::{full_name, is_default};
 use crate::id::{Digest, ParseIdError};
 
 /// Whether the content of a file is to be kept from people.
@@ -151,11 +151,7 @@ pub struct ContentSpec {
 impl ContentSpec {
     /// Its full name.
     pub fn full_name(&self, stack: &str, key: &str) -> String {
-        match &self.name {
-            Some(name) => name.clone(),
-            None if self.external => key.to_owned(),
-            None => format!("{stack}_{key}"),
-        }
+        full_name(self.name.as_deref(), self.external, stack, key)
     }
 }
 

@@ -156,6 +156,8 @@ impl ServiceSpec {
     pub fn needs(&self) -> ClusterVersion {
         let own =
             if self.depends_on.is_empty() { ClusterVersion::FIRST } else { ClusterVersion(3) };
+        let external = self.networks.iter().any(|network| network.external.is_some());
+        let own = if external { ClusterVersion(4) } else { own };
         own.max(self.container.needs()).max(self.placement.needs())
     }
 }

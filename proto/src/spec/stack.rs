@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContentKind, ContentSpec, NetworkSpec, ServiceSpec, VolumeSpec, is_default};
+use super::{
+    ContentKind, ContentSpec, MountSource, NetworkSpec, ServiceSpec, VolumeSpec, is_default,
+};
 use crate::version::ClusterVersion;
 
 /// One stack file: a named set of services, networks and volumes. Keys are those of the file, without the stack's name.
@@ -29,7 +31,31 @@ impl StackSpec {
     pub fn needs(&self) -> ClusterVersion {
         let of_services = self.services.values().map(ServiceSpec::needs).max().unwrap_or_default();
         let plain = self.secrets.is_empty() && self.configs.is_empty();
-        if plain { of_services } else { of_services.max(ClusterVersion(3)) }
+        let external = self.networks.values().any(|network| network.external)
+            || self.volumes.values().any(|volume| volume.external);
+        let own = match (external, plain) {
+            (true, _) => ClusterVersion(4),
+            (false, false) => ClusterVersion(3),
+            (false, true) => ClusterVersion::FIRST,
+        };
+        of_services.max(own)
+    }
+
+    /// Writes into each service the full names of what is external of its networks and volumes.
+    pub fn name_externals(&mut self) {
+        let Self { name: stack, services, networks, volumes, .. } = self;
+        for service in services.values_mut() {
+            for attachment in &mut service.networks {
+                let network = networks.get(&attachment.network).filter(|one| one.external);
+                attachment.external = network.map(|one| one.full_name(stack, &attachment.network));
+            }
+            for mount in &mut service.container.mounts {
+                if let MountSource::Volume { volume, external, .. } = &mut mount.source {
+                    let spec = volumes.get(volume).filter(|one| one.external);
+                    *external = spec.map(|one| one.full_name(stack, volume));
+                }
+            }
+        }
     }
 
     /// Its secrets or its configs, by key.

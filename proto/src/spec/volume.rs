@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::{full_name, is_default};
+
 /// A named local volume.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct VolumeSpec {
@@ -9,4 +11,14 @@ pub struct VolumeSpec {
     pub name: Option<String>,
     /// The user's labels.
     pub labels: BTreeMap<String, String>,
+    /// It is not the stack's own: it was made before, under its full name.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub external: bool,
+}
+
+impl VolumeSpec {
+    /// The full name of the volume with this key of a stack. An external one's name is not the stack's.
+    pub fn full_name(&self, stack: &str, key: &str) -> String {
+        full_name(self.name.as_deref(), self.external, stack, key)
+    }
 }

@@ -49,6 +49,8 @@ pub const ACCESS: &[(&str, Callers)] = &[
     // Holds the authority's key: whoever has it can make any certificate.
     ("Control/Backup", LOCAL),
     ("Control/CreateNamedContent", WRITERS),
+    ("Control/CreateNetwork", WRITERS),
+    ("Control/CreateVolume", WRITERS),
     ("Control/Deploy", WRITERS),
     // More than to look: whoever may run a program in a container may do all that the container may.
     ("Control/Exec", WRITERS),
@@ -64,6 +66,7 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Control/ListImages", READERS),
     ("Control/Logs", READERS),
     ("Control/RemoveNamedContent", WRITERS),
+    ("Control/RemoveNetwork", WRITERS),
     ("Control/RemoveNode", WRITERS),
     ("Control/RemoveStack", WRITERS),
     ("Control/RemoveVolume", WRITERS),

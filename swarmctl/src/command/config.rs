@@ -25,6 +25,15 @@ pub(crate) struct Config {
     #[command(subcommand)]
     pub(crate) objects: Option<ContentCommand>,
     #[command(flatten)]
+    pub(crate) resolve: Resolve,
+}
+
+/// Prints the resolved stack file: one form, one order, nothing left to look up.
+///
+/// Reading the output again gives the same stack. No cluster is asked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Resolve {
+    #[command(flatten)]
     files: StackFiles,
     /// The stack's name; by default the file's `name`, else its folder's
     #[arg(long)]
@@ -80,7 +89,7 @@ enum Form {
     Json,
 }
 
-pub(crate) fn run(config: &Config, format: Format) -> Result<(), Failure> {
+pub(crate) fn run(config: &Resolve, format: Format) -> Result<(), Failure> {
     let form = match (config.format, format) {
         (Some(form), _) => form,
         (None, Format::Json) => Form::Json,
@@ -144,7 +153,7 @@ fn hashes(stack: &StackSpec, name: &str) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn report(config: &Config, files: &Files, format: Format) -> Result<(), Failure> {
+fn report(config: &Resolve, files: &Files, format: Format) -> Result<(), Failure> {
     let report = swarm_manifests::report(&files.sources, &files.environment);
     let (report, _) = report.map_err(|errors| files::refused(&errors))?;
     let views: Vec<KeyView> = report.keys.iter().map(KeyView::of).collect();
@@ -177,7 +186,7 @@ fn text<T: Serialize>(value: &T, form: Form) -> Result<String, Failure> {
     }
 }
 
-fn print(config: &Config, text: &str) -> Result<(), Failure> {
+fn print(config: &Resolve, text: &str) -> Result<(), Failure> {
     match &config.output_file {
         None if text.is_empty() => {}
         None => output::data(text),

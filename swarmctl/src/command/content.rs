@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use swarm_proto::spec::{ContentBytes, ContentId, ContentKind};
 use swarm_proto::wire;
 
-use super::{Call, now, unknown};
+use super::{Call, label, now, unknown};
 use crate::connect::request_id;
 use crate::contents;
 use crate::failure::Failure;
@@ -43,14 +43,6 @@ pub(crate) enum ContentCommand {
         #[arg(required = true)]
         names: Vec<String>,
     },
-}
-
-fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').unwrap_or((text, ""));
-    if key.is_empty() {
-        return Err("write a label as `key=value`".to_owned());
-    }
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 pub(crate) async fn run(

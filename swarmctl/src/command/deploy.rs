@@ -27,7 +27,7 @@ pub(crate) struct Deploy {
     /// The stack's name; by default the file's `name`, else its folder's
     #[arg(long)]
     name: Option<String>,
-    /// Remove services of the stack that the file no longer has
+    /// Remove services of the stack that the file no longer has, once the others run
     #[arg(long)]
     prune: bool,
     #[command(flatten)]
@@ -44,7 +44,7 @@ pub(crate) struct StackDeploy {
     files: StackFiles,
     /// The stack's name
     name: String,
-    /// Remove services of the stack that the file no longer has
+    /// Remove services of the stack that the file no longer has, once the others run
     #[arg(long)]
     prune: bool,
     /// Return at once, do not wait until all runs
@@ -94,6 +94,9 @@ pub(crate) async fn run(deploy: Deploy, call: &Call) -> Result<(), Failure> {
     for warning in &answer.warnings {
         output::warn(warning);
     }
+    if let Some(note) = note_of_kept(name, &answer.kept) {
+        output::talk(&note);
+    }
     if !answer.changed {
         output::talk(&format!("stack `{name}` is unchanged at revision {}", answer.revision));
     }
@@ -103,6 +106,8 @@ pub(crate) async fn run(deploy: Deploy, call: &Call) -> Result<(), Failure> {
         changed: answer.changed,
         changes: answer.changes,
         warnings: answer.warnings,
+        kept: answer.kept.iter().map(|key| format!("{name}_{key}")).collect(),
+        leaving: answer.leaving.iter().map(|key| format!("{name}_{key}")).collect(),
         converged: false,
     };
     if !deploy.waiting.detach {
@@ -120,6 +125,18 @@ pub(crate) async fn run(deploy: Deploy, call: &Call) -> Result<(), Failure> {
         }
     }
     print(&view, call)
+}
+
+/// Which services the file no longer has, though they go on.
+fn note_of_kept(stack: &str, kept: &[String]) -> Option<String> {
+    let names: Vec<String> = kept.iter().map(|key| format!("`{stack}_{key}`")).collect();
+    let (verb, they) = match names.len() {
+        0 => return None,
+        1 => ("is", "it stays"),
+        _ => ("are", "they stay"),
+    };
+    let names = names.join(", ");
+    Some(format!("{names} {verb} no longer in the file: {they}, unless deployed with `--prune`"))
 }
 
 fn print(view: &DeployView, call: &Call) -> Result<(), Failure> {

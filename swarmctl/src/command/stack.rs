@@ -19,7 +19,7 @@ pub(crate) enum StackCommand {
     #[command(alias = "up")]
     Deploy(deploy::StackDeploy),
     /// Prints what stack files say, as `swarmctl config` does
-    Config(config::Config),
+    Config(config::Resolve),
     /// Lists stacks
     Ls,
     /// Lists the services of a stack

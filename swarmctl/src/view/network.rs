@@ -4,7 +4,7 @@ use serde::Serialize;
 use swarm_proto::id::Timestamp;
 use swarm_proto::object::{Network, Service};
 
-use super::View;
+use super::{View, owned};
 use crate::state::State;
 
 /// An overlay network, as `network ls` shows it.
@@ -14,10 +14,10 @@ pub struct NetworkView {
     pub id: u64,
     /// Its full name.
     pub name: String,
-    /// The stack it belongs to.
-    pub stack: String,
-    /// The key in the file.
-    pub key: String,
+    /// The stack it belongs to; `null` for one that belongs to none.
+    pub stack: Option<String>,
+    /// The key in the stack's file.
+    pub key: Option<String>,
     /// The VXLAN network identifier.
     pub vni: u32,
     /// `10.0.1.0/24`
@@ -37,15 +37,19 @@ pub struct NetworkView {
 impl NetworkView {
     /// The view of one network.
     pub fn of(state: &State, network: &Network) -> Self {
-        let services = state.services_of(&network.stack).into_iter().filter(|service| {
-            service.spec.networks.iter().any(|attachment| attachment.network == network.key)
-        });
+        let is_on = |service: &&Service| {
+            service.spec.networks.iter().any(|attachment| match &attachment.external {
+                Some(name) => *name == network.name,
+                None => service.stack == network.stack && attachment.network == network.key,
+            })
+        };
+        let services = state.services_by_name().into_iter().filter(is_on);
         let gateways = network.gateways.iter();
         Self {
             id: network.id.0,
             name: network.name.clone(),
-            stack: network.stack.clone(),
-            key: network.key.clone(),
+            stack: owned(&network.stack, &network.stack),
+            key: owned(&network.stack, &network.key),
             vni: network.vni,
             subnet: format!("{}/{}", network.subnet, network.prefix_length),
             internal: network.spec.internal,
@@ -71,7 +75,7 @@ impl View for NetworkView {
         let removing = if self.removing { " (removing)" } else { "" };
         vec![
             format!("{}{removing}", self.name),
-            self.stack.clone(),
+            self.stack.clone().unwrap_or_default(),
             self.subnet.clone(),
             self.services.join(","),
         ]

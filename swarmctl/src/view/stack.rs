@@ -22,6 +22,8 @@ pub struct StackView {
     pub networks: Vec<String>,
     /// Full names of its volumes.
     pub volumes: Vec<String>,
+    /// Full names of the services that its file no longer has and that go once the others run.
+    pub leaving: Vec<String>,
     /// Its tasks, over all services.
     pub tasks: ReplicasView,
     /// Being removed.
@@ -42,6 +44,7 @@ impl StackView {
             revision: stack.revision,
             deployed_at: time(stack.deployed_at),
             services: state.services_of(name).iter().map(|service| service.name()).collect(),
+            leaving: stack.leaving.services.iter().map(|key| format!("{name}_{key}")).collect(),
             networks: networks.map(|network| network.name.clone()).collect(),
             volumes: volumes.map(|volume| volume.name.clone()).collect(),
             tasks: ReplicasView {
@@ -91,6 +94,10 @@ pub struct DeployView {
     pub changes: Vec<String>,
     /// Sentences for the user.
     pub warnings: Vec<String>,
+    /// Full names of services that the file no longer has and that stay.
+    pub kept: Vec<String>,
+    /// Full names of services that the file no longer has and that go once the others run.
+    pub leaving: Vec<String>,
     /// Whether everything ran when the command ended; false with `--detach`.
     pub converged: bool,
 }

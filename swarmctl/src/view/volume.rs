@@ -5,7 +5,7 @@ use swarm_proto::id::Timestamp;
 use swarm_proto::object::{Service, Volume};
 use swarm_proto::spec::MountSource;
 
-use super::{View, short_image, time};
+use super::{View, owned, short_image, time};
 use crate::state::State;
 
 /// A named volume, as `volume ls` shows it.
@@ -15,10 +15,10 @@ pub struct VolumeView {
     pub id: u64,
     /// Its full name.
     pub name: String,
-    /// The stack that declared it.
-    pub stack: String,
-    /// The key in the file.
-    pub key: String,
+    /// The stack that declared it; `null` for one that belongs to none.
+    pub stack: Option<String>,
+    /// The key in the stack's file.
+    pub key: Option<String>,
     /// The user's labels.
     pub labels: BTreeMap<String, String>,
     /// The nodes that hold a copy.
@@ -63,16 +63,22 @@ impl VolumeView {
             }),
             removing: holding.removing,
         });
-        let used_by = state.services_of(&volume.stack).into_iter().filter(|service| {
-            service.spec.container.mounts.iter().any(|mount| {
-                matches!(&mount.source, MountSource::Volume { volume: key, .. } if *key == volume.key)
-            })
+        let is_of = |service: &Service, source: &MountSource| match source {
+            MountSource::Volume { external: Some(name), .. } => *name == volume.name,
+            MountSource::Volume { volume: key, external: None, .. } => {
+                service.stack == volume.stack && *key == volume.key
+            }
+            _ => false,
+        };
+        let used_by = state.services_by_name().into_iter().filter(|service| {
+            let mut mounts = service.spec.container.mounts.iter();
+            mounts.any(|mount| is_of(service, &mount.source))
         });
         Self {
             id: volume.id.0,
             name: volume.name.clone(),
-            stack: volume.stack.clone(),
-            key: volume.key.clone(),
+            stack: owned(&volume.stack, &volume.stack),
+            key: owned(&volume.stack, &volume.key),
             labels: volume.spec.labels.clone(),
             nodes: nodes.collect(),
             used_by: used_by.map(Service::name).collect(),
@@ -94,7 +100,7 @@ impl View for VolumeView {
         let removing = if self.removing { " (removing)" } else { "" };
         vec![
             format!("{}{removing}", self.name),
-            self.stack.clone(),
+            self.stack.clone().unwrap_or_default(),
             nodes.join(","),
             self.used_by.join(","),
         ]

@@ -116,6 +116,8 @@ async fn an_unchanged_stack_is_said_to_be_so() {
           "changed": false,
           "changes": [],
           "warnings": [],
+          "kept": [],
+          "leaving": [],
           "converged": true
         }
     "#]]

@@ -54,6 +54,7 @@ impl Script {
                 changed: true,
                 warnings: Vec::new(),
                 changes: vec!["service web created".to_owned()],
+                ..wire::DeployResponse::default()
             }),
             logs: Mutex::default(),
             hosts: Mutex::default(),
@@ -155,6 +156,34 @@ impl Control for Served {
         let request = request.into_inner();
         self.write(format!("remove node {} {}", request.node, request.force))?;
         Ok(Response::new(wire::RemoveNodeResponse {}))
+    }
+
+    async fn create_network(
+        &self,
+        request: Request<wire::CreateNetworkRequest>,
+    ) -> Answer<wire::CreateNetworkResponse> {
+        let request = request.into_inner();
+        let subnet = request.subnet.map(|prefix| (prefix.address, prefix.length));
+        let (name, internal, labels) = (&request.name, request.internal, &request.labels);
+        self.write(format!("create network {name} {subnet:?} {internal} {labels:?}"))?;
+        Ok(Response::new(wire::CreateNetworkResponse {}))
+    }
+
+    async fn remove_network(
+        &self,
+        request: Request<wire::RemoveNetworkRequest>,
+    ) -> Answer<wire::RemoveNetworkResponse> {
+        self.write(format!("remove network {}", request.into_inner().network))?;
+        Ok(Response::new(wire::RemoveNetworkResponse {}))
+    }
+
+    async fn create_volume(
+        &self,
+        request: Request<wire::CreateVolumeRequest>,
+    ) -> Answer<wire::CreateVolumeResponse> {
+        let request = request.into_inner();
+        self.write(format!("create volume {} {:?}", request.name, request.labels))?;
+        Ok(Response::new(wire::CreateVolumeResponse {}))
     }
 
     async fn remove_volume(

@@ -12,6 +12,7 @@ mod convergence;
 mod deploy;
 mod doctor;
 mod exec;
+mod external;
 mod fake;
 mod lock;
 mod members;

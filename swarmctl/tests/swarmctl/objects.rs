@@ -46,7 +46,7 @@ pub(crate) fn spec() -> StackSpec {
 }
 
 pub(crate) fn stack(revision: u64) -> Stack {
-    Stack { spec: spec(), revision, deployed_at: ago(3600), removing: false }
+    Stack { revision, ..Stack::new(spec(), ago(3600)) }
 }
 
 pub(crate) fn service(id: u64, key: &str) -> Service {

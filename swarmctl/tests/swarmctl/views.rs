@@ -218,29 +218,30 @@ fn stacks() {
         &views,
         Format::Json,
         &expect![[r#"
-        [
-          {
-            "name": "counter",
-            "revision": 2,
-            "deployed_at": "2023-11-14T21:13:20.000Z",
-            "services": [
-              "counter_redis",
-              "counter_web"
-            ],
-            "networks": [
-              "counter_default"
-            ],
-            "volumes": [
-              "counter_data"
-            ],
-            "tasks": {
-              "wanted": 4,
-              "running": 3
-            },
-            "removing": false
-          }
-        ]
-    "#]],
+            [
+              {
+                "name": "counter",
+                "revision": 2,
+                "deployed_at": "2023-11-14T21:13:20.000Z",
+                "services": [
+                  "counter_redis",
+                  "counter_web"
+                ],
+                "networks": [
+                  "counter_default"
+                ],
+                "volumes": [
+                  "counter_data"
+                ],
+                "leaving": [],
+                "tasks": {
+                  "wanted": 4,
+                  "running": 3
+                },
+                "removing": false
+              }
+            ]
+        "#]],
     );
 }
 

@@ -7,7 +7,7 @@ use crate::lab::{Lab, eventually};
 use crate::snapshot;
 
 /// What a host holds that a stack could have made.
-fn look(lab: &Lab, host: &str) -> Vec<String> {
+pub(crate) fn look(lab: &Lab, host: &str) -> Vec<String> {
     let script = "\
         for link in /sys/class/net/*; do echo link ${link##*/}; done; \
         cut -d' ' -f5 /proc/self/mountinfo | sort | sed 's/^/mount /'; \
@@ -27,6 +27,22 @@ fn look(lab: &Lab, host: &str) -> Vec<String> {
     found
 }
 
+/// A host soon holds what it held before, and nothing else.
+pub(crate) fn becomes_as_before(lab: &Lab, host: &str, before: &[String]) {
+    let mut now = Vec::new();
+    let clean = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        eventually(20, "the host is as before", || {
+            now = look(lab, host);
+            (now == *before).then_some(())
+        });
+    }));
+    if clean.is_err() {
+        let extra: Vec<&String> = now.iter().filter(|line| !before.contains(line)).collect();
+        let missing: Vec<&String> = before.iter().filter(|line| !now.contains(line)).collect();
+        panic!("{host} has {extra:#?} and lacks {missing:#?}");
+    }
+}
+
 #[test]
 fn a_removed_stack_leaves_nothing_on_its_hosts() {
     let lab = Lab::up("left");
@@ -38,20 +54,7 @@ fn a_removed_stack_leaves_nothing_on_its_hosts() {
         assert!(during.iter().any(|line| line.starts_with("namespace net-")), "{during:#?}");
         lab.run(&["stack", "rm", "counter"]);
         for (host, before) in hosts.iter().zip(&before) {
-            let mut now = Vec::new();
-            let clean = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                eventually(20, "the host is as before", || {
-                    now = look(&lab, host);
-                    (now == *before).then_some(())
-                });
-            }));
-            if clean.is_err() {
-                let extra: Vec<&String> =
-                    now.iter().filter(|line| !before.contains(line)).collect();
-                let missing: Vec<&String> =
-                    before.iter().filter(|line| !now.contains(line)).collect();
-                panic!("{host} has {extra:#?} and lacks {missing:#?}");
-            }
+            becomes_as_before(&lab, host, before);
         }
     }
 }

@@ -8,6 +8,7 @@ mod contents;
 mod counter;
 mod doctor;
 mod exec;
+mod external;
 mod faults;
 mod keys;
 mod lab;

@@ -81,6 +81,7 @@ impl Check {
             }
         }
         contents_stay(state);
+        externals_stay(state);
         unique_addresses(state);
         no_overcommitment(state);
     }
@@ -118,6 +119,12 @@ impl Check {
             let tasks = tasks.collect::<Vec<_>>().join("; ");
             violated("services converge", format!("{unsettled:?} did not: {tasks}"));
         }
+        let leaving = &state.index.leaving;
+        demand(leaving.is_empty(), "what leaves a stack goes in the end", || {
+            format!("{leaving:?} still have something to lose")
+        });
+        let going = state.networks.values().find(|network| network.removing);
+        demand(going.is_none(), "networks go in the end", || format!("{going:?} is still there"));
         demand(state.quarantine.is_empty(), "addresses leave quarantine", || {
             let networks: BTreeSet<_> = state.quarantine.keys().map(|(id, _)| *id).collect();
             let networks = networks.into_iter().filter_map(|id| state.networks.get(&id));
@@ -160,6 +167,22 @@ fn contents_stay(state: &State) {
     let whole = |id: &ContentId| state.contents.get(id).is_some_and(Content::is_complete);
     let lost = state.index.content_uses.keys().find(|id| !whole(id));
     demand(lost.is_none(), "a content in use stays", || format!("{lost:?} is gone"));
+}
+
+/// What a service or a task that is not over uses and does not belong to its stack is there, and not being removed.
+fn externals_stay(state: &State) {
+    let network = |name: &String| {
+        let network = state.index.network_names.get(name).and_then(|id| state.networks.get(id));
+        network.is_some_and(|network| !network.removing)
+    };
+    let volume = |name: &String| {
+        let volume = state.index.volume_names.get(name).and_then(|id| state.volumes.get(id));
+        volume.is_some_and(|volume| !volume.removing)
+    };
+    let lost = state.index.external_networks.keys().find(|(name, _)| !network(name));
+    demand(lost.is_none(), "a network in use stays", || format!("{lost:?} is gone"));
+    let lost = state.index.external_volumes.keys().find(|(name, _)| !volume(name));
+    demand(lost.is_none(), "a volume in use stays", || format!("{lost:?} is gone"));
 }
 
 fn no_overcommitment(state: &State) {

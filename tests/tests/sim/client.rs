@@ -21,6 +21,8 @@ pub(crate) enum Who {
     Writer(usize),
     /// Deploys a stack and removes it again.
     Tenant,
+    /// Makes and removes networks and volumes that belong to no stack.
+    Owner,
     /// Sees to nodes.
     Operator,
 }
@@ -115,6 +117,7 @@ impl World {
                 Who::Deployer(number) => self.deploy(number),
                 Who::Writer(_) => {}
                 Who::Tenant => self.come_or_go(),
+                Who::Owner => self.share(),
                 Who::Operator => self.see_to_nodes(),
             }
         }
@@ -124,7 +127,7 @@ impl World {
         let slowest = match who {
             Who::Writer(_) => 300,
             Who::Operator => 1_500,
-            Who::Deployer(_) | Who::Tenant => 2_500,
+            Who::Deployer(_) | Who::Tenant | Who::Owner => 2_500,
         };
         let pause = self.random.between(50, slowest);
         self.at(pause, Happening::Turn(who));
@@ -197,6 +200,7 @@ impl World {
                 self.did("deploy and remove");
                 self.tenant_is_here = !self.tenant_is_here;
             }
+            Who::Owner => self.did("make or remove shared"),
             Who::Operator => self.operated(done),
         }
     }
@@ -206,10 +210,15 @@ impl World {
             Who::Tenant | Who::Deployer(_) if refusal.message.contains("not in the cluster") => {
                 violated("an acknowledged content stays for its deploy", &refusal.message);
             }
-            // What has the same name is still being removed.
+            // What has the same name is still being removed, or what is shared is not there.
             Who::Tenant | Who::Deployer(_) if refusal.kind == RefusalKind::Conflict => {}
+            Who::Tenant | Who::Deployer(_) if refusal.message.contains("calls external") => {
+                self.did("deploy without what is shared");
+            }
+            Who::Owner if refusal.message.contains("in use by") => self.did("keep shared"),
+            Who::Owner if refusal.kind != RefusalKind::Invalid => {}
             Who::Operator => self.operation_refused(),
-            Who::Tenant | Who::Deployer(_) | Who::Writer(_) => {
+            Who::Tenant | Who::Deployer(_) | Who::Writer(_) | Who::Owner => {
                 violated("a sound command is not refused", format!("{who:?}: {refusal:?}"))
             }
         }
@@ -233,6 +242,9 @@ impl World {
         }
         deployer.tried += 1;
         let mut spec = stack::make(&deployer.stack, deployer.tried, &mut self.random);
+        if self.random.chance(40) {
+            stack::share(&mut spec, &mut self.random);
+        }
         if self.random.chance(50) {
             let data = stack::content(deployer.tried);
             let content = stack::configure(&mut spec, &data);
@@ -240,7 +252,8 @@ impl World {
             let command = Command::AddContentPart { content, size: data.size(), part: 0, data };
             return self.call(Who::Deployer(number), command);
         }
-        let command = Command::Deploy { spec, prune: true, warnings: Vec::new() };
+        let prune = self.random.chance(70);
+        let command = Command::Deploy { spec, prune, warnings: Vec::new() };
         self.did("deploy");
         self.call(Who::Deployer(number), command);
     }
@@ -249,10 +262,30 @@ impl World {
         if self.tenant_is_here {
             self.call(Who::Tenant, Command::RemoveStack { stack: "tenant".to_owned() });
         } else if self.faulty {
-            let spec = stack::make("tenant", 0, &mut self.random);
+            let mut spec = stack::make("tenant", 0, &mut self.random);
+            stack::share(&mut spec, &mut self.random);
             let command = Command::Deploy { spec, prune: true, warnings: Vec::new() };
             self.call(Who::Tenant, command);
         }
+    }
+
+    /// Makes or removes one of the networks and volumes that stacks share.
+    fn share(&mut self) {
+        if !self.faulty {
+            return;
+        }
+        let (network, volume) =
+            (stack::shared_network(&mut self.random), stack::shared_volume(&mut self.random));
+        let labels = BTreeMap::new();
+        let command = match self.random.between(0, 6) {
+            0 | 1 => {
+                Command::CreateNetwork { name: network, subnet: None, internal: false, labels }
+            }
+            2 => Command::RemoveNetwork { network },
+            3 | 4 => Command::CreateVolume { name: volume, labels },
+            _ => Command::RemoveVolume { volume, force: self.random.chance(50) },
+        };
+        self.call(Who::Owner, command);
     }
 
     /// A controller that claims to lead: mostly the one that does.

@@ -26,7 +26,7 @@ pub(crate) fn make(name: &str, number: u64, random: &mut Random) -> StackSpec {
     });
     services.insert("web".to_owned(), web);
     let mut data = service(ServiceMode::Replicated { replicas: 1 }, 0);
-    let source = MountSource::Volume { volume: "data".to_owned(), no_copy: false };
+    let source = MountSource::Volume { volume: "data".to_owned(), no_copy: false, external: None };
     data.container.mounts.push(Mount { target: "/data".to_owned(), source, read_only: false });
     services.insert("data".to_owned(), data);
     if random.chance(50) {
@@ -39,6 +39,33 @@ pub(crate) fn make(name: &str, number: u64, random: &mut Random) -> StackSpec {
         volumes: BTreeMap::from([("data".to_owned(), VolumeSpec::default())]),
         ..StackSpec::default()
     }
+}
+
+/// Puts services of a stack on a network and a volume that belong to no stack: perhaps they are there.
+pub(crate) fn share(spec: &mut StackSpec, random: &mut Random) {
+    let (network, volume) = (shared_network(random), shared_volume(random));
+    let web = spec.services.get_mut("web").expect("each stack has it");
+    if random.chance(60) {
+        let external = NetworkSpec { external: true, ..NetworkSpec::default() };
+        spec.networks.insert(network.clone(), external);
+        web.networks.push(NetworkAttachmentSpec::new(network));
+    }
+    if random.chance(60) {
+        let external = VolumeSpec { external: true, ..VolumeSpec::default() };
+        spec.volumes.insert(volume.clone(), external);
+        let source = MountSource::Volume { volume, no_copy: false, external: None };
+        web.container.mounts.push(Mount { target: "/shared".to_owned(), source, read_only: false });
+    }
+}
+
+/// A name of a network that belongs to no stack.
+pub(crate) fn shared_network(random: &mut Random) -> String {
+    format!("front{}", random.between(0, 2))
+}
+
+/// A name of a volume that belongs to no stack.
+pub(crate) fn shared_volume(random: &mut Random) -> String {
+    format!("common{}", random.between(0, 2))
 }
 
 /// What is in a stack's config at its n-th deploy; some follow each other with the same.
@@ -69,7 +96,7 @@ fn service(mode: ServiceMode, version: u64) -> ServiceSpec {
     ServiceSpec {
         mode,
         container: container(version),
-        networks: vec![NetworkAttachmentSpec { network: "net".to_owned(), aliases: Vec::new() }],
+        networks: vec![NetworkAttachmentSpec::new("net")],
         ports: Vec::new(),
         endpoint_mode: EndpointMode::Vip,
         placement: Placement::default(),

@@ -267,7 +267,7 @@ impl World {
         self.faulty = true;
         let deployers = (0..self.deployers.len()).map(Who::Deployer);
         let writers = (0..3).map(Who::Writer);
-        for who in deployers.chain(writers).chain([Who::Tenant]).collect::<Vec<_>>() {
+        for who in deployers.chain(writers).chain([Who::Tenant, Who::Owner]).collect::<Vec<_>>() {
             self.at(10, Happening::Turn(who));
         }
         self.at(2_000, Happening::Break);
@@ -304,6 +304,7 @@ impl World {
             && self.members_are_as_wished()
             && self.live_controllers().into_iter().all(same)
             && state.index.unsettled.is_empty()
+            && state.index.leaving.is_empty()
             && state.quarantine.is_empty()
             && self.running() == known_to_run(state)
     }

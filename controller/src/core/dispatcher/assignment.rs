@@ -34,11 +34,13 @@ pub(super) fn tasks(
 fn task_assignment(state: &State, task: &Stored<Task>) -> Option<TaskAssignment> {
     let service = state.services.get(&task.id.service)?;
     let spec = state.task_spec(task)?;
-    let volume = |key: &String| Some((key.clone(), state.find_volume(&service.stack, key)?.id));
-    let keys = spec.container.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Volume { volume, .. } => Some(volume),
+    let volume = |source: &MountSource| match source {
+        MountSource::Volume { volume, .. } => {
+            Some((volume.clone(), state.volume_of(&service.stack, source)?.id))
+        }
         _ => None,
-    });
+    };
+    let sources = spec.container.mounts.iter().map(|mount| &mount.source);
     let host = service.ports.iter().filter(|port| port.mode == PortMode::Host);
     Some(TaskAssignment {
         id: task.id,
@@ -49,7 +51,7 @@ fn task_assignment(state: &State, task: &Stored<Task>) -> Option<TaskAssignment>
         start_after: task.start_after,
         container: template::filled(state, service, spec, task),
         attachments: task.attachments.clone(),
-        volumes: keys.filter_map(volume).collect(),
+        volumes: sources.filter_map(volume).collect(),
         host_ports: host.copied().collect(),
         restart: spec.restart,
     })

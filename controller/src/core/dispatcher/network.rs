@@ -7,7 +7,7 @@ use std::sync::Arc;
 use swarm_proto::assignment::{NetworkAssignment, NetworkIngress, NetworkPeer, NetworkVip};
 use swarm_proto::id::NetworkId;
 use swarm_proto::object::{Cluster, Network, Service, Task};
-use swarm_proto::spec::{EndpointMode, PortMode};
+use swarm_proto::spec::{EndpointMode, NetworkAttachmentSpec, PortMode};
 
 use crate::core::state::{State, is_backend, is_peer, tasks_of};
 
@@ -76,6 +76,10 @@ fn build(state: &State, network: &Network, version: u64) -> NetworkAssignment {
     for service in state.services_of(&network.stack) {
         add_service(state, network, service, &mut assignment);
     }
+    let others = state.users_of_network(&network.name);
+    for service in others.filter(|service| service.stack != network.stack) {
+        add_service(state, network, service, &mut assignment);
+    }
     assignment.peers.sort_unstable();
     assignment
 }
@@ -104,8 +108,10 @@ fn add_service(
             assignment.names.entry(state.task_name(task.id)).or_default().push(address);
         }
     }
-    let attached =
-        service.spec.networks.iter().find(|attachment| attachment.network == network.key);
+    let is_on = |attachment: &&NetworkAttachmentSpec| {
+        state.index.network_of(&service.stack, attachment) == Some(network.id)
+    };
+    let attached = service.spec.networks.iter().find(is_on);
     if let Some(attached) = attached {
         let vip = service.vips.iter().find(|vip| vip.network == network.id);
         let answers = match (service.spec.endpoint_mode, vip) {
@@ -120,8 +126,10 @@ fn add_service(
                 answers.iter().filter(|answer| !all.contains(answer)).copied().collect::<Vec<_>>(),
             );
         }
-        assignment.names.insert(format!("tasks.{}", service.key), backends.clone());
-        assignment.names.insert(format!("tasks.{}", service.name()), backends.clone());
+        // Services of several stacks may have one key.
+        for name in [service.key.clone(), service.name()] {
+            assignment.names.entry(format!("tasks.{name}")).or_default().extend(&backends);
+        }
         assignment
             .vips
             .extend(vip.map(|vip| NetworkVip { address: vip.address, backends: backends.clone() }));

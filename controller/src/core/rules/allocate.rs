@@ -123,9 +123,7 @@ fn endpoint(state: &State, service: &Service, taken: &mut Taken<'_>, plan: &mut 
     let mut vips = Vec::new();
     if service.spec.endpoint_mode == EndpointMode::Vip {
         for attachment in &service.spec.networks {
-            let Some(network) = state.find_network(&service.stack, &attachment.network) else {
-                return;
-            };
+            let Some(network) = state.network_of(&service.stack, attachment) else { return };
             let kept = service.vips.iter().find(|vip| vip.network == network.id).copied();
             let vip = kept
                 .or_else(|| Some(Vip { network: network.id, address: taken.address(network)? }));
@@ -220,7 +218,7 @@ fn address_task(state: &State, task: &Stored<Task>, taken: &mut Taken<'_>, plan:
     };
     let mut attachments = Vec::new();
     for attachment in &spec.networks {
-        let Some(network) = state.find_network(&service.stack, &attachment.network) else {
+        let Some(network) = state.network_of(&service.stack, attachment) else {
             return wait(state, task, format!("waits for network {}", attachment.network), plan);
         };
         let Some(address) = taken.task_address(network) else {

@@ -5,7 +5,7 @@ use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeDescription, NodeStatus, Role, Secret};
 use swarm_proto::spec::ServiceMode;
 
-use super::{Plan, authority, content, deploy, node, volume};
+use super::{Plan, authority, content, deploy, network, node, volume};
 use crate::core::command::{Command, CommandDone, Refusal};
 use crate::core::state::State;
 
@@ -47,6 +47,11 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
         Command::RemoveNode { node, force } => node::remove(state, node, *force),
         Command::DemoteNode { node } => node::demote(state, node),
         Command::PromoteNode { node, address } => node::promote(state, *node, address),
+        Command::CreateNetwork { name, subnet, internal, labels } => {
+            network::create(state, name, *subnet, *internal, labels)
+        }
+        Command::RemoveNetwork { network } => network::remove(state, network),
+        Command::CreateVolume { name, labels } => volume::create(state, name, labels),
         Command::RemoveVolume { volume, force } => volume::remove(state, volume, *force),
         Command::AnnounceContents { contents } => Ok(content::announce(state, contents, now)),
         Command::AddContentPart { content, size, part, data } => {
@@ -83,6 +88,12 @@ fn remove_stack(state: &State, name: &str) -> Result<Decision, Refusal> {
     let read = vec![(ObjectId::Stack(name.to_owned()), Counter::Spec)];
     if stack.removing {
         return Ok(Decision::new(Vec::new(), read));
+    }
+    if let Some((network, service)) = network::lent(state, name) {
+        return Err(Refusal::conflict(
+            format!("network `{network}` of stack `{name}` is in use by service `{service}`"),
+            "deploy that service's stack without the network, or remove that stack, first",
+        ));
     }
     let mut removing = stack.object.as_ref().clone();
     removing.removing = true;

@@ -2,26 +2,26 @@
 
 mod check;
 mod container;
+mod external;
 mod hidden;
+mod prune;
 
 use std::net::Ipv4Addr;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
-use swarm_proto::id::{NetworkId, ServiceId, Timestamp, VolumeId};
-use swarm_proto::object::{Network, Service, Stack, Volume};
+use swarm_proto::id::{ServiceId, Timestamp};
+use swarm_proto::object::{Service, Stack};
 use swarm_proto::spec::{
     ContentKind, NetworkSpec, PortMode, ServiceMode, ServiceSpec, StackSpec, VolumeSpec,
 };
 
-use super::allocate::free_subnet;
 use super::command::Decision;
-use super::content;
+use super::network::{self, Wanted};
+use super::{content, volume};
 use crate::core::command::{CommandDone, Refusal};
 use crate::core::state::State;
-pub(super) use check::check_replicas;
-
-/// A VXLAN network identifier has 24 bits.
-const LAST_VNI: u32 = 0xff_ffff;
+pub(super) use check::{check_replicas, check_subnet};
+use prune::Left;
 
 /// What a deploy writes, while it is put together.
 struct Draft<'a> {
@@ -33,7 +33,6 @@ struct Draft<'a> {
     changes: Vec<String>,
     /// Subnets given to new networks of this deploy.
     subnets: Vec<(Ipv4Addr, u8)>,
-    networks: u64,
     volumes: u64,
     services: u64,
 }
@@ -46,7 +45,7 @@ pub(super) fn decide(
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
     check::stack(state, spec, prune)?;
-    let resolved = content::resolved(state, spec)?;
+    let resolved = external::resolved(state, content::resolved(state, spec)?)?;
     let spec = resolved.as_ref();
     let mut draft = Draft {
         state,
@@ -56,7 +55,6 @@ pub(super) fn decide(
         read: vec![(ObjectId::Stack(spec.name.clone()), Counter::Spec)],
         changes: Vec::new(),
         subnets: Vec::new(),
-        networks: 0,
         volumes: 0,
         services: 0,
     };
@@ -64,7 +62,7 @@ pub(super) fn decide(
         draft.network(key, network)?;
     }
     for (key, volume) in &spec.volumes {
-        draft.volume(key, volume);
+        draft.volume(key, volume)?;
     }
     for kind in [ContentKind::Secret, ContentKind::Config] {
         draft.contents(kind);
@@ -72,21 +70,22 @@ pub(super) fn decide(
     for (key, service) in &spec.services {
         draft.service(key, service);
     }
-    if prune {
-        draft.prune();
-    }
+    let mut left = draft.leave(prune);
     let mut all_warnings = warnings.to_vec();
+    all_warnings.append(&mut left.warnings);
     all_warnings.extend(hidden::warnings(state, spec));
-    Ok(draft.finish(all_warnings))
+    Ok(draft.finish(left, all_warnings))
 }
 
 impl Draft<'_> {
-    fn name(&self, own: Option<&String>, key: &str) -> String {
-        own.cloned().unwrap_or_else(|| format!("{}_{key}", self.spec.name))
-    }
-
     fn network(&mut self, key: &str, spec: &NetworkSpec) -> Result<(), Refusal> {
-        if let Some(old) = self.state.find_network(&self.spec.name, key) {
+        let stack = &self.spec.name;
+        if spec.external {
+            let network = external::find_network(self.state, stack, &spec.full_name(stack, key))?;
+            self.read.push((ObjectId::Network(network.id), Counter::Spec));
+            return Ok(());
+        }
+        if let Some(old) = self.state.find_network(stack, key) {
             self.read.push((ObjectId::Network(old.id), Counter::Spec));
             if old.spec != *spec {
                 let mut network = old.object.as_ref().clone();
@@ -96,42 +95,23 @@ impl Draft<'_> {
             }
             return Ok(());
         }
-        let vni =
-            self.state.next.vni.saturating_add(u32::try_from(self.networks).unwrap_or(u32::MAX));
-        if vni > LAST_VNI {
-            return Err(Refusal::conflict(
-                format!("no VXLAN network identifier is left for network `{key}`"),
-                "each is given out once: make a new cluster with a lower `--vni-base`",
-            ));
-        }
-        let subnet = spec.subnet.or_else(|| free_subnet(self.state, &self.subnets));
-        let Some((subnet, prefix_length)) = subnet else {
-            return Err(Refusal::conflict(
-                format!("no subnet is free for network `{key}`"),
-                "give the network a subnet of its own (`ipam`), or free some: remove stacks that are not needed (the address pools are set when the cluster is made)",
-            ));
-        };
-        self.subnets.push((subnet, prefix_length));
-        let network = Network {
-            id: NetworkId(self.state.next.network + self.networks),
-            stack: self.spec.name.clone(),
-            key: key.to_owned(),
-            name: self.name(spec.name.as_ref(), key),
-            spec: spec.clone(),
-            vni,
-            subnet,
-            prefix_length,
-            gateways: Vec::new(),
-            removing: false,
-        };
-        self.networks += 1;
+        let name = spec.full_name(stack, key);
+        let wanted = Wanted { stack, key, name, spec };
+        let network = network::made(self.state, wanted, &self.subnets)?;
+        self.subnets.push((network.subnet, network.prefix_length));
         self.changes.push(format!("network {key} created"));
         self.actions.push(Action::SetNetwork(Box::new(network)));
         Ok(())
     }
 
-    fn volume(&mut self, key: &str, spec: &VolumeSpec) {
-        if let Some(old) = self.state.find_volume(&self.spec.name, key) {
+    fn volume(&mut self, key: &str, spec: &VolumeSpec) -> Result<(), Refusal> {
+        let stack = &self.spec.name;
+        if spec.external {
+            let volume = external::find_volume(self.state, &spec.full_name(stack, key))?;
+            self.read.push((ObjectId::Volume(volume.id), Counter::Spec));
+            return Ok(());
+        }
+        if let Some(old) = self.state.find_volume(stack, key) {
             self.read.push((ObjectId::Volume(old.id), Counter::Spec));
             if old.spec != *spec {
                 let mut volume = old.object.as_ref().clone();
@@ -139,20 +119,14 @@ impl Draft<'_> {
                 self.changes.push(format!("volume {key} updated"));
                 self.actions.push(Action::SetVolume(Box::new(volume)));
             }
-            return;
+            return Ok(());
         }
-        let volume = Volume {
-            id: VolumeId(self.state.next.volume + self.volumes),
-            stack: self.spec.name.clone(),
-            key: key.to_owned(),
-            name: self.name(spec.name.as_ref(), key),
-            spec: spec.clone(),
-            holdings: std::collections::BTreeMap::new(),
-            removing: false,
-        };
+        let name = spec.full_name(stack, key);
+        let volume = volume::made(self.state, stack, key, name, spec, self.volumes);
         self.volumes += 1;
         self.changes.push(format!("volume {key} created"));
         self.actions.push(Action::SetVolume(Box::new(volume)));
+        Ok(())
     }
 
     /// Contents are part of the stack's spec; only what changed in them is told.
@@ -203,25 +177,9 @@ impl Draft<'_> {
         self.actions.push(Action::SetService(Box::new(service)));
     }
 
-    fn prune(&mut self) {
-        for service in self.state.services_of(&self.spec.name) {
-            if !self.spec.services.contains_key(&service.key) && !service.removing {
-                self.read.push((ObjectId::Service(service.id), Counter::Spec));
-                self.changes.push(format!("service {} removed", service.key));
-                self.actions.push(Action::SetServiceRemoving(service.id));
-            }
-        }
-        let networks = self.state.networks.values().filter(|n| n.stack == self.spec.name);
-        for network in networks {
-            if !self.spec.networks.contains_key(&network.key) && !network.removing {
-                self.read.push((ObjectId::Network(network.id), Counter::Spec));
-                self.changes.push(format!("network {} removed", network.key));
-                self.actions.push(Action::SetNetworkRemoving(network.id));
-            }
-        }
-    }
-
-    fn finish(self, warnings: Vec<String>) -> Decision {
+    fn finish(self, left: Left, warnings: Vec<String>) -> Decision {
+        let Left { leaving, kept, .. } = left;
+        let goes: Vec<String> = leaving.services.iter().cloned().collect();
         let old = self.state.stacks.get(&self.spec.name);
         let changed = !self.changes.is_empty() || old.is_none();
         let before = old.map_or(0, |stack| stack.revision);
@@ -233,10 +191,13 @@ impl Draft<'_> {
                 revision,
                 deployed_at: self.now,
                 removing: false,
+                leaving,
             })));
             actions.extend(self.actions);
         }
-        let done = CommandDone::Deployed { revision, changed, warnings, changes: self.changes };
+        let changes = self.changes;
+        let done =
+            CommandDone::Deployed { revision, changed, warnings, changes, kept, leaving: goes };
         Decision { actions, read: self.read, done }
     }
 }

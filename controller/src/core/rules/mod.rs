@@ -10,8 +10,10 @@ pub mod drain;
 pub mod driver;
 pub mod globalize;
 pub mod liveness;
+pub mod network;
 pub mod node;
 pub mod observed;
+pub mod prune;
 pub mod quorum;
 pub mod reap;
 pub mod replicate;
@@ -42,7 +44,7 @@ pub struct Plan {
 pub type Rule = fn(&State, &Observed, Timestamp) -> Plan;
 
 /// The rules of a pass, in order.
-pub const RULES: [Rule; 12] = [
+pub const RULES: [Rule; 13] = [
     liveness::plan,
     drain::plan,
     teardown::plan,
@@ -52,6 +54,7 @@ pub const RULES: [Rule; 12] = [
     restart::plan,
     allocate::plan,
     schedule::plan,
+    prune::plan,
     reap::plan,
     content::plan,
     authority::plan,

@@ -1,19 +1,68 @@
-//! The command that removes a volume.
+//! The commands that make a volume outside of stacks, and remove any.
+
+use std::collections::BTreeMap;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
+use swarm_proto::id::VolumeId;
 use swarm_proto::object::{NodeStatus, Volume};
-use swarm_proto::spec::{MountSource, ServiceSpec};
+use swarm_proto::spec::{MountSource, ServiceSpec, VolumeSpec};
 
 use super::command::Decision;
+use super::network::{check_name, owner};
 use crate::core::command::Refusal;
 use crate::core::state::{State, is_unfinished, tasks_of};
 
-/// Whether a service mounts the volume with this key.
+/// A new volume, beside so many that the same command makes. `stack` is empty for one that belongs to none.
+pub(super) fn made(
+    state: &State,
+    stack: &str,
+    key: &str,
+    name: String,
+    spec: &VolumeSpec,
+    before: u64,
+) -> Volume {
+    Volume {
+        id: VolumeId(state.next.volume + before),
+        stack: stack.to_owned(),
+        key: key.to_owned(),
+        name,
+        spec: spec.clone(),
+        holdings: BTreeMap::new(),
+        removing: false,
+    }
+}
+
+pub(super) fn create(
+    state: &State,
+    name: &str,
+    labels: &BTreeMap<String, String>,
+) -> Result<Decision, Refusal> {
+    check_name("volume", name)?;
+    if state.volume_named(name).is_some_and(|volume| volume.removing) {
+        return Err(Refusal::conflict(
+            format!("volume `{name}` is still being removed"),
+            "try again once `swarmctl volume ls` no longer lists it",
+        ));
+    }
+    if let Some(other) = state.volume_named(name) {
+        return Err(Refusal::conflict(
+            format!("volume `{name}` exists already: it belongs to {}", owner(&other.stack)),
+            "choose another name, or remove it first",
+        ));
+    }
+    let (labels, name) = (labels.clone(), name.to_owned());
+    let spec = VolumeSpec { name: Some(name.clone()), labels, external: false };
+    let volume = made(state, "", &name.clone(), name, &spec, 0);
+    Ok(Decision::new(vec![Action::SetVolume(Box::new(volume))], Vec::new()))
+}
+
+/// Whether a service of the volume's own stack mounts it under its key.
 fn mounts(spec: &ServiceSpec, key: &str) -> bool {
-    spec.container
-        .mounts
-        .iter()
-        .any(|mount| matches!(&mount.source, MountSource::Volume { volume, .. } if volume == key))
+    let own = |source: &MountSource| match source {
+        MountSource::Volume { volume, external: None, .. } => volume == key,
+        _ => false,
+    };
+    spec.container.mounts.iter().any(|mount| own(&mount.source))
 }
 
 /// The full name of a service that uses a volume, or whose tasks still do.
@@ -25,11 +74,12 @@ fn user(state: &State, volume: &Volume) -> Option<String> {
             || tasks()
                 .any(|task| state.task_spec(task).is_some_and(|spec| mounts(spec, &volume.key)))
     });
+    let uses = uses.or_else(|| state.users_of_volume(&volume.name).next());
     uses.map(|service| service.name())
 }
 
 pub(super) fn remove(state: &State, name: &str, force: bool) -> Result<Decision, Refusal> {
-    let Some(volume) = state.volumes.values().find(|volume| volume.name == name) else {
+    let Some(volume) = state.volume_named(name) else {
         return Err(Refusal::not_found(
             format!("there is no volume `{name}`"),
             "`swarmctl volume ls` lists the volumes",

@@ -11,8 +11,15 @@ use crate::core::command::CommandDone;
 /// The bytes of an answer.
 pub(crate) fn encode(done: &CommandDone) -> Vec<u8> {
     let answer = match done.clone() {
-        CommandDone::Deployed { revision, changed, warnings, changes } => {
-            Answer::Deployed(wire::DeployedAnswer { revision, changed, warnings, changes })
+        CommandDone::Deployed { revision, changed, warnings, changes, kept, leaving } => {
+            Answer::Deployed(wire::DeployedAnswer {
+                revision,
+                changed,
+                warnings,
+                changes,
+                kept,
+                leaving,
+            })
         }
         CommandDone::Scaled { previous } => Answer::ScaledFrom(previous),
         CommandDone::Joined { node, raft_id } => {
@@ -29,9 +36,14 @@ pub(crate) fn encode(done: &CommandDone) -> Vec<u8> {
 /// The answer that the bytes stand for; `None` when a later version wrote something unknown.
 pub(crate) fn decode(bytes: &[u8]) -> Option<CommandDone> {
     Some(match wire::CommandAnswer::decode(bytes).ok()?.answer? {
-        Answer::Deployed(wire::DeployedAnswer { revision, changed, warnings, changes }) => {
-            CommandDone::Deployed { revision, changed, warnings, changes }
-        }
+        Answer::Deployed(wire::DeployedAnswer {
+            revision,
+            changed,
+            warnings,
+            changes,
+            kept,
+            leaving,
+        }) => CommandDone::Deployed { revision, changed, warnings, changes, kept, leaving },
         Answer::ScaledFrom(previous) => CommandDone::Scaled { previous },
         Answer::Joined(joined) => {
             CommandDone::Joined { node: NodeId(joined.node), raft_id: joined.raft_id.map(RaftId) }

@@ -99,6 +99,7 @@ impl State {
             | Action::RemoveNode(_) => self.act_node(action, events),
             Action::SetStack(_)
             | Action::RemoveStack(_)
+            | Action::SetStackLeaving { .. }
             | Action::SetService(_)
             | Action::SetServiceEndpoint { .. }
             | Action::SetServiceRemoving(_)
@@ -192,9 +193,8 @@ impl State {
 
 /// Whether a service's virtual addresses and port numbers are not what its spec asks for.
 pub(crate) fn lacks_endpoint(state: &State, service: &Service) -> bool {
-    let on = |attachment: &NetworkAttachmentSpec| {
-        state.find_network(&service.stack, &attachment.network).map(|network| network.id)
-    };
+    let on =
+        |attachment: &NetworkAttachmentSpec| state.index.network_of(&service.stack, attachment);
     let wanted: Vec<_> = match service.spec.endpoint_mode {
         EndpointMode::Vip => service.spec.networks.iter().map(on).collect(),
         EndpointMode::Dnsrr => Vec::new(),

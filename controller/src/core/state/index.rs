@@ -51,6 +51,16 @@ pub struct Index {
     pub networks: OrdMap<(String, String), NetworkId>,
     /// Volumes by stack and key.
     pub volumes: OrdMap<(String, String), VolumeId>,
+    /// Networks by full name.
+    pub network_names: OrdMap<String, NetworkId>,
+    /// Volumes by full name.
+    pub volume_names: OrdMap<String, VolumeId>,
+    /// How often a service refers to a network by its full name: by its current spec, and by tasks that are not over.
+    pub external_networks: OrdMap<(String, ServiceId), u32>,
+    /// The same of volumes.
+    pub external_volumes: OrdMap<(String, ServiceId), u32>,
+    /// Stacks of which something goes once the rest runs.
+    pub leaving: OrdSet<String>,
     /// Tasks by node.
     pub node_tasks: OrdSet<(NodeId, TaskId)>,
     /// What each node carries.
@@ -120,7 +130,7 @@ fn store<K: Ord + Clone, V: Default + PartialEq + Clone>(map: &mut OrdMap<K, V>,
     }
 }
 
-fn member<K: Ord + Clone>(set: &mut OrdSet<K>, key: K, add: bool) {
+pub(super) fn member<K: Ord + Clone>(set: &mut OrdSet<K>, key: K, add: bool) {
     if add {
         set.insert(key);
     } else {
@@ -165,6 +175,9 @@ impl Index {
         let open = !task.status.state.is_terminal();
         if open {
             self.contents_of(&spec.container, add);
+        }
+        if is_unfinished(task) {
+            self.externals_of(task.id.service, spec, add);
         }
         let id = task.id;
         let waits = open && task.desired <= TaskState::Running && task.node.is_none();
@@ -240,6 +253,7 @@ impl Index {
             self.hold(key, Holder::Vip(service.id), add);
         }
         self.contents_of(&service.spec.container, add);
+        self.externals_of(service.id, &service.spec, add);
         member(&mut self.global, service.id, add && service.spec.mode == ServiceMode::Global);
         for affinity in &service.spec.placement.apart {
             let other = (service.stack.clone(), affinity.service.clone());
@@ -276,8 +290,7 @@ impl Index {
 
     /// The network that a service's published ports lead into.
     pub(crate) fn first_network(&self, service: &Service) -> Option<NetworkId> {
-        let first = service.spec.networks.first()?;
-        self.networks.get(&(service.stack.clone(), first.network.clone())).copied()
+        self.network_of(&service.stack, service.spec.networks.first()?)
     }
 
     pub(super) fn hold(&mut self, key: (NetworkId, u32), holder: Holder, add: bool) {

@@ -4,6 +4,7 @@ pub(crate) mod answer;
 mod apply;
 mod content;
 mod event;
+mod external;
 mod index;
 mod network;
 mod node;

@@ -18,6 +18,9 @@ impl State {
             }
             Action::SetNetworkRemoving(id) => {
                 let mut new = self.networks.get(id)?.clone();
+                if self.users_of_network(&new.name).next().is_some() {
+                    return None;
+                }
                 Arc::make_mut(&mut new.object).removing = true;
                 new.versions.spec += 1;
                 self.put_network(new, events);
@@ -101,6 +104,7 @@ impl State {
         }
         self.networks.remove(&id);
         self.index.networks.remove(&(network.stack.clone(), network.key.clone()));
+        self.index.network_names.remove(&network.name);
         self.index.gateways.remove(&id);
         self.cursors.remove(&id);
         self.network_versions.remove(&id);
@@ -113,6 +117,7 @@ impl State {
     fn put_network(&mut self, new: Stored<Network>, events: &mut Vec<Event>) {
         let id = new.id;
         self.index.networks.insert((new.stack.clone(), new.key.clone()), id);
+        self.index.network_names.insert(new.name.clone(), id);
         self.mix(id.0);
         self.mix(new.versions.spec);
         self.mix(new.versions.desired);

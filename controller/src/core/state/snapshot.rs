@@ -229,6 +229,7 @@ impl State {
         for network in self.networks.clone().values() {
             let key = (network.stack.clone(), network.key.clone());
             self.index.networks.insert(key, network.id);
+            self.index.network_names.insert(network.name.clone(), network.id);
             for gateway in &network.gateways {
                 let key = (network.id, u32::from(gateway.address));
                 self.index.hold(key, Holder::Gateway(gateway.node), true);
@@ -237,7 +238,10 @@ impl State {
         for volume in self.volumes.values() {
             let key = (volume.stack.clone(), volume.key.clone());
             self.index.volumes.insert(key, volume.id);
+            self.index.volume_names.insert(volume.name.clone(), volume.id);
         }
+        let leaving = self.stacks.iter().filter(|(_, stack)| !stack.leaving.is_empty());
+        self.index.leaving = leaving.map(|(name, _)| name.clone()).collect();
         for service in self.services.clone().values() {
             self.index.service(service, true);
             if lacks_endpoint(self, service) {

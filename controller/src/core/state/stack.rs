@@ -6,6 +6,7 @@ use swarm_proto::entry::{Action, ObjectId};
 use swarm_proto::id::{NodeId, ServiceId, Slot};
 use swarm_proto::object::{AllocatedPort, Service, Stack, Vip};
 
+use super::index::member;
 use super::{Event, State, Stored, Versions, tasks_of};
 
 impl State {
@@ -16,6 +17,12 @@ impl State {
                 Some(())
             }
             Action::RemoveStack(name) => self.remove_stack(name, events),
+            Action::SetStackLeaving { stack, leaving } => {
+                let mut new = self.stacks.get(stack)?.object.as_ref().clone();
+                new.leaving = leaving.clone();
+                self.set_stack(&new, events);
+                Some(())
+            }
             Action::SetService(service) => self.set_service(service, events),
             Action::SetServiceEndpoint { service, vips, ports } => {
                 self.set_endpoint(*service, vips, ports, events)
@@ -38,6 +45,7 @@ impl State {
         versions.spec += 1;
         self.mix(stack.revision);
         self.mix(versions.spec);
+        member(&mut self.index.leaving, name.clone(), !stack.leaving.is_empty());
         let object = Arc::new(stack.clone());
         events.push(Event::Stack(object.clone()));
         self.stacks.insert(name, Stored { object, versions });
@@ -52,6 +60,7 @@ impl State {
             return None;
         }
         self.stacks.remove(name)?;
+        self.index.leaving.remove(name);
         self.mix(self.version);
         let object = ObjectId::Stack(name.to_owned());
         events.push(Event::Removed { object, name: name.to_owned(), stack: name.to_owned() });
@@ -59,7 +68,7 @@ impl State {
     }
 
     fn set_service(&mut self, service: &Service, events: &mut Vec<Event>) -> Option<()> {
-        if !self.has_contents_of(&service.spec.container) {
+        if !self.has_contents_of(&service.spec.container) || !self.has_externals_of(&service.spec) {
             return None;
         }
         let mut new = service.clone();
@@ -190,9 +199,9 @@ impl State {
     }
 
     fn touch_service_networks(&mut self, service: &Service) {
-        let key = |key: &String| (service.stack.clone(), key.clone());
-        let keys = service.spec.networks.iter().map(|attachment| key(&attachment.network));
-        let ids: Vec<_> = keys.filter_map(|key| self.index.networks.get(&key).copied()).collect();
+        let networks = service.spec.networks.iter();
+        let ids = networks.filter_map(|one| self.index.network_of(&service.stack, one));
+        let ids: Vec<_> = ids.collect();
         for network in ids.into_iter().chain(service.vips.iter().map(|vip| vip.network)) {
             self.touch_network(network);
         }

@@ -43,6 +43,9 @@ impl State {
             }
             Action::SetVolumeRemoving(id) => {
                 let mut new = self.volumes.get(id)?.clone();
+                if self.users_of_volume(&new.name).next().is_some() {
+                    return None;
+                }
                 let volume = Arc::make_mut(&mut new.object);
                 volume.removing = true;
                 for holding in volume.holdings.values_mut() {
@@ -64,6 +67,7 @@ impl State {
         let volume = self.volumes.get(&id)?.clone();
         self.volumes.remove(&id);
         self.index.volumes.remove(&(volume.stack.clone(), volume.key.clone()));
+        self.index.volume_names.remove(&volume.name);
         for node in volume.holdings.keys() {
             self.touch_node(*node);
         }
@@ -75,6 +79,7 @@ impl State {
 
     fn put_volume(&mut self, new: Stored<Volume>, events: &mut Vec<Event>) {
         self.index.volumes.insert((new.stack.clone(), new.key.clone()), new.id);
+        self.index.volume_names.insert(new.name.clone(), new.id);
         self.mix(new.id.0);
         self.mix(new.versions.spec);
         self.mix(new.versions.status);

@@ -105,6 +105,17 @@ impl Bench {
                 volume: (*volume).to_owned(),
                 force: !force.is_empty(),
             }),
+            ["network-create", name, subnet @ ..] => self.ask(Command::CreateNetwork {
+                name: (*name).to_owned(),
+                subnet: subnet.first().map(|subnet| prefix(subnet)),
+                internal: false,
+                labels: BTreeMap::new(),
+            }),
+            ["network-rm", network] => {
+                self.ask(Command::RemoveNetwork { network: (*network).to_owned() });
+            }
+            ["volume-create", name] => self
+                .ask(Command::CreateVolume { name: (*name).to_owned(), labels: BTreeMap::new() }),
             ["node-down", nodes @ ..] => {
                 for node in nodes {
                     self.agent(node).silent = true;
@@ -215,9 +226,7 @@ impl Bench {
     }
 
     fn routes(&mut self, node: &str, prefix: &str) {
-        let (address, length) = prefix.split_once('/').unwrap();
-        let prefix = (address.parse().unwrap(), length.parse().unwrap());
-        self.agent(node).description.routed_prefixes.push(prefix);
+        self.agent(node).description.routed_prefixes.push(self::prefix(prefix));
         self.describe(node);
     }
 
@@ -372,6 +381,11 @@ fn number(node: &str) -> u64 {
     node.trim_start_matches('n').parse().unwrap()
 }
 
+fn prefix(text: &str) -> (std::net::Ipv4Addr, u8) {
+    let (address, length) = text.split_once('/').unwrap();
+    (address.parse().unwrap(), length.parse().unwrap())
+}
+
 fn milliseconds(text: &str) -> u64 {
     match text.strip_suffix("ms") {
         Some(number) => number.parse().unwrap(),
@@ -382,11 +396,14 @@ fn milliseconds(text: &str) -> u64 {
 fn reply(result: &Result<CommandDone, Refusal>) -> String {
     let mut text = String::new();
     match result {
-        Ok(CommandDone::Deployed { revision, changed, warnings, changes }) => {
+        Ok(CommandDone::Deployed { revision, changed, warnings, changes, kept, .. }) => {
             let changed = if *changed { "changed" } else { "unchanged" };
             let _ = writeln!(text, "  revision {revision}, {changed}");
             for change in changes {
                 let _ = writeln!(text, "  - {change}");
+            }
+            for service in kept {
+                let _ = writeln!(text, "  kept: {service}");
             }
             for warning in warnings {
                 let _ = writeln!(text, "  warning: {warning}");

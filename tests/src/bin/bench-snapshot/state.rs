@@ -34,8 +34,7 @@ pub(crate) fn fill(file: &[u8], tasks: u32) -> Outcome<Vec<u8>> {
         act(&mut state, vec![Action::AddNode(Box::new(node))])?;
     }
     let spec = stack()?;
-    let stack =
-        Stack { spec: spec.clone(), revision: 1, deployed_at: state.clock, removing: false };
+    let stack = Stack::new(spec.clone(), state.clock);
     act(&mut state, vec![Action::SetStack(Box::new(stack))])?;
     for number in 0..tasks.div_ceil(REPLICAS) {
         let id = ServiceId(state.next.service);

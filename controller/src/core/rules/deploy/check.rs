@@ -10,7 +10,9 @@ use swarm_proto::spec::{
 };
 
 use super::super::allocate::overlap;
-use super::container;
+use super::super::network::owner;
+use super::prune::{goes, meets};
+use super::{container, external};
 use crate::core::command::Refusal;
 use crate::core::state::State;
 
@@ -47,10 +49,18 @@ pub(super) fn stack(state: &State, spec: &StackSpec, prune: bool) -> Result<(), 
         ));
     }
     for (key, network) in &spec.networks {
-        check_network(state, spec, key, network)?;
+        if network.external {
+            external::find_network(state, &spec.name, &network.full_name(&spec.name, key))?;
+        } else {
+            check_network(state, spec, key, network)?;
+        }
     }
     for (key, volume) in &spec.volumes {
-        check_volume(state, spec, key, volume)?;
+        if volume.external {
+            external::find_volume(state, &volume.full_name(&spec.name, key))?;
+        } else {
+            check_volume(state, spec, key, volume)?;
+        }
     }
     container::check_dependencies(spec)?;
     let mut published = BTreeMap::new();
@@ -158,7 +168,7 @@ fn check_network(
     key: &str,
     spec: &NetworkSpec,
 ) -> Result<(), Refusal> {
-    let name = spec.name.clone().unwrap_or_else(|| format!("{}_{key}", stack.name));
+    let name = spec.full_name(&stack.name, key);
     let old = state.find_network(&stack.name, key);
     if let Some(old) = old {
         if old.removing {
@@ -176,11 +186,8 @@ fn check_network(
         }
         return Ok(());
     }
-    if let Some(other) = state.networks.values().find(|other| other.name == name) {
-        return Err(Refusal::conflict(
-            format!("network `{name}` belongs to stack `{}`", other.stack),
-            "choose another name",
-        ));
+    if let Some(other) = state.network_named(&name) {
+        return Err(taken("network", &name, &other.stack));
     }
     let Some(subnet) = spec.subnet else { return Ok(()) };
     check_subnet(state, key, subnet)?;
@@ -195,7 +202,11 @@ fn check_network(
     Ok(())
 }
 
-fn check_subnet(state: &State, key: &str, subnet: (Ipv4Addr, u8)) -> Result<(), Refusal> {
+pub(in crate::core::rules) fn check_subnet(
+    state: &State,
+    key: &str,
+    subnet: (Ipv4Addr, u8),
+) -> Result<(), Refusal> {
     let (address, length) = subnet;
     let text = format!("{address}/{length}");
     if !(8..=29).contains(&length) {
@@ -235,7 +246,7 @@ fn check_volume(
     key: &str,
     spec: &VolumeSpec,
 ) -> Result<(), Refusal> {
-    let name = spec.name.clone().unwrap_or_else(|| format!("{}_{key}", stack.name));
+    let name = spec.full_name(&stack.name, key);
     let own = state.find_volume(&stack.name, key);
     if own.is_some_and(|volume| volume.removing) {
         return Err(Refusal::conflict(
@@ -249,14 +260,15 @@ fn check_volume(
             "a volume keeps its name: remove it first, or use a new key",
         ));
     }
-    let other = state.volumes.values().find(|v| v.name == name && own.is_none_or(|o| o.id != v.id));
-    match other {
-        None => Ok(()),
-        Some(other) => Err(Refusal::conflict(
-            format!("volume `{name}` belongs to stack `{}`", other.stack),
-            "choose another name",
-        )),
-    }
+    let other = state.volume_named(&name).filter(|other| own.is_none_or(|own| own.id != other.id));
+    other.map_or(Ok(()), |other| Err(taken("volume", &name, &other.stack)))
+}
+
+fn taken(kind: &str, name: &str, stack: &str) -> Refusal {
+    Refusal::conflict(
+        format!("{kind} `{name}` belongs to {}", owner(stack)),
+        "choose another name, or call it `external` to share it",
+    )
 }
 
 /// One port of one protocol can be published once in a file.
@@ -340,18 +352,9 @@ fn other_publisher(
     prune: bool,
 ) -> Option<String> {
     let other = state.services.values().find(|service| {
-        let redeployed = service.stack == stack.name
-            && (prune || service.key == key || stack.services.contains_key(&service.key));
-        let clash = service.ports.iter().any(|taken| {
-            let both_host = taken.mode == PortMode::Host && port.mode == PortMode::Host;
-            let apart = taken.host_address.is_some()
-                && port.host_address.is_some()
-                && taken.host_address != port.host_address;
-            Some(taken.published) == port.published
-                && taken.protocol == port.protocol
-                && !both_host
-                && !apart
-        });
+        let named = service.key == key || stack.services.contains_key(&service.key);
+        let redeployed = service.stack == stack.name && (named || goes(state, service, prune));
+        let clash = service.ports.iter().any(|taken| meets(taken, port));
         !redeployed && clash
     });
     other.map(|service| service.name())

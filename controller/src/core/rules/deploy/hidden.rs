@@ -1,5 +1,6 @@
 //! Warnings about kept volumes that hide newer content of an image.
 
+use swarm_proto::object::Volume;
 use swarm_proto::spec::{ImageSpec, MountSource, ServiceSpec, StackSpec};
 
 use crate::core::state::State;
@@ -14,10 +15,13 @@ pub(super) fn warnings(state: &State, spec: &StackSpec) -> Vec<String> {
     let mut warnings = Vec::new();
     for service in spec.services.values() {
         for mount in &service.container.mounts {
-            if let MountSource::Volume { volume, no_copy: false } = &mount.source {
+            if let MountSource::Volume { volume, no_copy: false, .. } = &mount.source
+                && let Some(held) = state.volume_of(&spec.name, &mount.source)
+            {
                 let image = &service.container.image;
-                let shared = is_shared(spec, volume);
-                warnings.extend(warning(state, &spec.name, volume, &mount.target, image, shared));
+                let shared =
+                    is_shared(spec, volume) || state.users_of_volume(&held.name).count() > 1;
+                warnings.extend(warning(held, volume, &mount.target, image, shared));
             }
         }
     }
@@ -42,14 +46,12 @@ fn repository(reference: &str) -> &str {
 }
 
 fn warning(
-    state: &State,
-    stack: &str,
+    held: &Volume,
     volume: &str,
     target: &str,
     image: &ImageSpec,
     shared: bool,
 ) -> Option<String> {
-    let held = state.find_volume(stack, volume)?;
     let digest = image.digest.as_ref()?;
     let fills = held.holdings.values().filter_map(|holding| holding.filled_from.as_ref());
     let other = fills.into_iter().find(|filled| filled.digest != *digest)?;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use swarm_proto::id::NodeId;
 use swarm_proto::object::{Availability, Node, NodeStatus, Service, Volume};
-use swarm_proto::spec::{MountSource, PortMode, ServiceMode, ServiceSpec, VolumeNodeLost};
+use swarm_proto::spec::{PortMode, ServiceMode, ServiceSpec, VolumeNodeLost};
 
 use super::affinity;
 use super::placed::Placed;
@@ -66,11 +66,8 @@ pub(in crate::core) fn mounted<'a>(
     stack: &'a str,
     spec: &'a ServiceSpec,
 ) -> impl Iterator<Item = &'a Volume> + 'a {
-    let keys = spec.container.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Volume { volume, .. } => Some(volume),
-        _ => None,
-    });
-    keys.filter_map(move |key| state.find_volume(stack, key)).map(|stored| &*stored.object)
+    let mounts = spec.container.mounts.iter();
+    mounts.filter_map(move |mount| Some(&*state.volume_of(stack, &mount.source)?.object))
 }
 
 /// A service with one replica goes to its data: never a silent start with an empty volume.

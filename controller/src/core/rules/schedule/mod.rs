@@ -69,6 +69,19 @@ struct Batch<'a> {
     now: Timestamp,
 }
 
+/// Whether a task that waits for a node could have one, were it the only one that waits.
+pub(super) fn has_a_node(state: &State, task: TaskId) -> bool {
+    let Some(task) = state.tasks.get(&task) else { return false };
+    let (Some(service), Some(spec)) = (state.services.get(&task.id.service), state.task_spec(task))
+    else {
+        return false;
+    };
+    let placed = Placed::default();
+    let question = Question { state, service, spec, placed: &placed };
+    let is_for = |node: &Node| !matches!(task.id.slot, Slot::Node(id) if id != node.id);
+    state.nodes.values().any(|node| is_for(node) && refusal(&question, node).is_none())
+}
+
 impl<'a> Batch<'a> {
     /// Gives so many of the tasks nodes, and says how many got one.
     fn place(

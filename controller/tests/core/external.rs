@@ -1,0 +1,157 @@
+//! Networks and volumes that belong to no stack, and what leaves a stack: what a state keeps, whoever leads.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use swarm_controller::core::rules::{Observed, driver};
+use swarm_controller::core::state::State;
+use swarm_controller::core::{Command, RefusalKind};
+use swarm_proto::entry::{Action, Entry, Group};
+use swarm_proto::id::NodeId;
+use swarm_proto::object::{NodeDescription, NodeStatus, Role, TaskState, TaskStatus};
+use swarm_proto::version::ClusterVersion;
+
+use crate::contents::History;
+use crate::spec;
+
+fn deploy(stack: &str, services: &[&str], prune: bool) -> Command {
+    Command::Deploy { spec: spec::stack(stack, services), prune, warnings: Vec::new() }
+}
+
+fn create_network() -> Command {
+    let (name, labels) = ("front".to_owned(), BTreeMap::new());
+    Command::CreateNetwork { name, subnet: None, internal: false, labels }
+}
+
+fn create_volume() -> Command {
+    Command::CreateVolume { name: "common".to_owned(), labels: BTreeMap::new() }
+}
+
+/// A history with one node that takes tasks.
+fn with_node() -> History {
+    let mut history = History::new();
+    let (hostname, role) = ("n1".to_owned(), Role::Agent);
+    history.ask(&Command::Join { hostname, role, controller_address: None }).unwrap();
+    let node = NodeId(1);
+    let description = NodeDescription { millicpus: 4_000, ..NodeDescription::default() };
+    history.write(Action::SetNodeDescription { node, description: Box::new(description) });
+    history.write(Action::SetNodeStatus { node, status: NodeStatus::Ready });
+    history
+}
+
+/// All tasks that shall run do.
+fn run_all(history: &mut History) {
+    settle(history);
+    let since = history.now;
+    let waits = |state: TaskState| state < TaskState::Running;
+    let tasks = history.state.tasks.values().filter(|task| waits(task.status.state));
+    let tasks: Vec<_> = tasks.map(|task| (task.id, task.status.attempt)).collect();
+    for (task, attempt) in tasks {
+        let status = TaskStatus {
+            state: TaskState::Running,
+            since,
+            message: String::new(),
+            exit_code: None,
+            pid: None,
+            started_at: Some(since),
+            attempt,
+        };
+        history.write(Action::SetTaskStatus { task, status: Box::new(status) });
+    }
+    settle(history);
+}
+
+fn settle(history: &mut History) {
+    for _ in 0..20 {
+        let observed = Observed { heard: [(NodeId(1), history.now)].into(), ..Observed::default() };
+        let pass = driver::pass(&history.state, &observed, history.now);
+        if pass.groups.is_empty() {
+            return;
+        }
+        history.apply(pass.groups);
+    }
+    panic!("the rules find no rest");
+}
+
+fn removing(state: &State, key: &str) -> bool {
+    state.services.values().find(|service| service.key == key).unwrap().removing
+}
+
+#[test]
+fn another_leader_still_knows_what_shall_go_last() {
+    let mut history = with_node();
+    history.ask(&deploy("shop", &["web", "db"], false)).unwrap();
+    run_all(&mut history);
+    history.ask(&deploy("shop", &["web:image=2"], true)).unwrap();
+    settle(&mut history);
+    assert!(!removing(&history.state, "db"), "web does not run yet");
+
+    // All that another leader has is the state.
+    history.state = State::from_bytes(&history.state.to_bytes()).unwrap();
+    assert!(history.state.index.leaving.contains("shop"));
+    let old = history.state.tasks.values().find(|task| task.desired == TaskState::Shutdown);
+    let old = old.unwrap().id;
+    let status = TaskStatus {
+        state: TaskState::Shutdown,
+        since: history.now,
+        message: String::new(),
+        exit_code: Some(0),
+        pid: None,
+        started_at: None,
+        attempt: 1,
+    };
+    history.write(Action::SetTaskStatus { task: old, status: Box::new(status) });
+    run_all(&mut history);
+    assert!(!removing(&history.state, "db"), "web has only just begun to run");
+    history.now = history.now.after(Duration::from_secs(3));
+    settle(&mut history);
+    assert!(removing(&history.state, "db"));
+}
+
+#[test]
+fn what_is_in_use_cannot_be_removed_by_any_entry() {
+    let mut history = with_node();
+    history.ask(&create_network()).unwrap();
+    history.ask(&create_volume()).unwrap();
+    history.ask(&deploy("a", &["web:extnet=front,extvolume=common"], false)).unwrap();
+    let network = *history.state.index.network_names.get("front").unwrap();
+    let volume = *history.state.index.volume_names.get("common").unwrap();
+    assert!(!history.write(Action::SetNetworkRemoving(network)));
+    assert!(!history.write(Action::SetVolumeRemoving(volume)));
+
+    // Nor can a service come to use what is going.
+    let service = history.state.services.values().next().unwrap().object.as_ref().clone();
+    history.ask(&Command::RemoveStack { stack: "a".to_owned() }).unwrap();
+    settle(&mut history);
+    assert!(history.state.services.is_empty());
+    assert!(history.write(Action::SetNetworkRemoving(network)));
+    let mut late = service;
+    late.id.0 += 1;
+    assert!(!history.write(Action::SetService(Box::new(late))));
+    let refused = history.ask(&deploy("b", &["web:extnet=front"], false)).unwrap_err();
+    assert_eq!(refused.kind, RefusalKind::Conflict, "{refused}");
+}
+
+#[test]
+fn what_belongs_to_no_stack_waits_for_its_cluster_version() {
+    let mut history = with_node();
+    let needs = |history: &History, command: &Command| {
+        let decision = swarm_controller::core::rules::command::decide;
+        let group: Group =
+            decision(&history.state, command, history.now).unwrap().into_group(&history.state);
+        Entry { groups: vec![group], ..Entry::default() }.needs()
+    };
+    assert_eq!(needs(&history, &create_network()), ClusterVersion(4));
+    assert_eq!(needs(&history, &create_volume()), ClusterVersion(4));
+    history.ask(&create_network()).unwrap();
+    let plain = deploy("a", &["web"], false);
+    assert_eq!(needs(&history, &plain), ClusterVersion::FIRST);
+    let external = deploy("a", &["web:extnet=front"], false);
+    assert_eq!(needs(&history, &external), ClusterVersion(4));
+    history.ask(&deploy("a", &["web", "db"], false)).unwrap();
+    assert_eq!(needs(&history, &deploy("a", &["web"], true)), ClusterVersion(4));
+
+    // Where not all controllers know of it, what is pruned goes at once, as it did before.
+    history.state.cluster_version = ClusterVersion(3);
+    assert_eq!(needs(&history, &deploy("a", &["web"], true)), ClusterVersion::FIRST);
+}
