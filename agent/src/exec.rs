@@ -146,6 +146,7 @@ fn options(start: wire::ExecStart) -> Result<ExecOptions, Status> {
         user: start.user,
         terminal: start.terminal.map(size),
         input: start.input,
+        whole_session: false,
     })
 }
 

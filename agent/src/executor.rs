@@ -11,6 +11,7 @@ mod container;
 mod device;
 mod error;
 mod files;
+mod health;
 mod host;
 mod inspect;
 mod limit;
@@ -33,6 +34,7 @@ pub(crate) use container::remove;
 pub use error::TaskError;
 pub use host::{ExecutorConfig, HostExecutor};
 
+use crate::health::{Check, Outcome};
 use crate::image::Image;
 use crate::network::{Applied, NetworkError};
 use bundle::Surroundings;
@@ -163,6 +165,15 @@ pub trait Executor: Send + Sync {
 
     /// Takes a running container's network over from an earlier agent.
     async fn adopt(&self, task: &TaskAssignment, attempt: Attempt) -> Result<(), TaskError>;
+
+    /// How a task's health is looked at; `None` where it is not.
+    async fn health_check(&self, task: &TaskAssignment) -> Option<Check>;
+
+    /// Looks at a running task's health once. Nothing is left of the check when this returns or is dropped.
+    async fn check(&self, task: &TaskAssignment, check: &Check) -> Outcome;
+
+    /// Does what shall be done in a container before it is asked to stop. May be given up at any time.
+    async fn pre_stop(&self, task: &TaskAssignment);
 
     /// Asks a container to stop.
     async fn stop(&self, task: &TaskAssignment, attempt: Attempt) -> Result<(), TaskError>;

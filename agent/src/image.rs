@@ -21,7 +21,7 @@ use swarm_proto::spec::{ImageSpec, PullPolicy};
 use tokio::sync::Semaphore;
 
 pub use error::ImageError;
-pub use manifest::{ImageConfig, architecture};
+pub use manifest::{ImageConfig, ImageHealth, architecture};
 pub use reference::{ParseReferenceError, Reference};
 pub use registry::{Endpoint, Registries};
 

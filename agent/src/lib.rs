@@ -10,6 +10,7 @@ pub mod description;
 mod durable;
 pub mod exec;
 pub mod executor;
+pub mod health;
 pub mod image;
 pub mod incarnation;
 pub mod inspection;

@@ -29,11 +29,13 @@ use std::sync::Arc;
 
 use swarm_proto::assignment::{NetworkAssignment, TaskAssignment};
 use swarm_proto::id::{NetworkId, TaskId};
+use swarm_proto::spec::NetworkMode;
 use swarm_runtime::kernel::Namespace;
 use swarm_runtime::kernel::conntrack::ConntrackError;
 use swarm_runtime::kernel::namespace::NamespaceError;
 use swarm_runtime::kernel::netlink::NetlinkError;
 use swarm_runtime::kernel::nft::NftError;
+use tokio::net::TcpSocket;
 use tokio::sync::Mutex;
 use tokio::task::{AbortHandle, spawn_blocking};
 
@@ -73,6 +75,9 @@ pub enum KernelError {
     /// About the sockets that answer names.
     #[error("could not open the sockets that answer names")]
     Sockets(#[source] std::io::Error),
+    /// About a socket for a look at a task.
+    #[error("could not open a socket")]
+    Probe(#[source] std::io::Error),
 }
 
 /// Why a network or a task's connection to it does not stand.
@@ -97,6 +102,14 @@ pub enum NetworkError {
     /// A task could not be connected or disconnected.
     #[error("could not change the networks of task {task}")]
     Task {
+        /// Which.
+        task: TaskId,
+        /// Why not.
+        source: KernelError,
+    },
+    /// A task could not be looked at from its own network.
+    #[error("could not look at task {task} from its network")]
+    Probe {
         /// Which.
         task: TaskId,
         /// Why not.
@@ -161,6 +174,8 @@ pub struct TaskNetwork {
 #[derive(Debug)]
 pub struct Networks {
     host: Arc<Mutex<Host>>,
+    /// The host's own namespace, and the folder of those of its tasks.
+    spaces: (Namespace, PathBuf),
     healing: AbortHandle,
 }
 
@@ -176,11 +191,12 @@ impl Networks {
     pub async fn new(config: NetworkConfig) -> Result<Self, NetworkError> {
         let names = Names::new(config.host.clone(), &config.resolv_conf);
         let namespace = config.host.clone();
+        let spaces = (config.host.clone(), config.run_dir.join(host::NAMESPACES));
         let host = spawn_blocking(move || Host::open(config, names)).await;
         let host = host.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))?;
         let host = Arc::new(Mutex::new(host));
         let healing = watch::heal(&namespace, &host).map_err(NetworkError::Host)?;
-        Ok(Self { host, healing })
+        Ok(Self { host, spaces, healing })
     }
 
     /// Makes exactly these networks true on this host. One that is gone from the set goes when its last local task has
@@ -213,6 +229,19 @@ impl Networks {
         let networks = task.attachments.iter().filter_map(of_task).collect();
         let task = task.clone();
         self.blocking(move |host| host.attach(&task, &networks, dns_sockets)).await
+    }
+
+    /// A socket in the network of a task that is connected, for a look at it from there.
+    pub async fn task_socket(&self, task: &TaskAssignment) -> Result<TcpSocket, NetworkError> {
+        let (own, folder) = &self.spaces;
+        let shares = task.container.sharing.network == NetworkMode::Host;
+        let (own, path) = (own.clone(), task::path_in(folder, task.id));
+        let made = spawn_blocking(move || -> Result<TcpSocket, KernelError> {
+            let namespace = if shares { own } else { Namespace::open(&path)? };
+            namespace.enter(TcpSocket::new_v4)?.map_err(KernelError::Probe)
+        });
+        let made = made.await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
+        made.map_err(|source| NetworkError::Probe { task: task.id, source })
     }
 
     /// Disconnects a task and removes its namespace, also one that an earlier agent made. The container is gone.

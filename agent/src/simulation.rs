@@ -29,6 +29,7 @@ pub use run::run;
 use crate::clock;
 use crate::durable;
 use crate::executor::{Assigned, Built, EndWatch, Executor, Found, TaskError, remove};
+use crate::health::{Check, Outcome};
 use crate::image::{Image, ImageConfig, digest_of};
 use crate::network::{Applied, NetworkError};
 
@@ -267,6 +268,17 @@ impl Executor for Simulation {
         self.assigned.attach(task);
         Ok(())
     }
+
+    // What is only pretended is as healthy as it can be.
+    async fn health_check(&self, _: &TaskAssignment) -> Option<Check> {
+        None
+    }
+
+    async fn check(&self, _: &TaskAssignment, _: &Check) -> Outcome {
+        Outcome { passed: true, output: String::new() }
+    }
+
+    async fn pre_stop(&self, _: &TaskAssignment) {}
 
     async fn stop(&self, task: &TaskAssignment, attempt: Attempt) -> Result<(), TaskError> {
         self.end((task.id, attempt), 0)

@@ -4,13 +4,17 @@
 
 use std::time::Duration;
 
-use swarm_proto::assignment::TaskAssignment;
+use swarm_proto::assignment::{TaskAssignment, Withdrawal};
 use swarm_proto::id::Timestamp;
-use swarm_proto::object::{TaskState, TaskStatus};
+use swarm_proto::object::{HealthState, TaskState, TaskStatus};
 use swarm_proto::spec::{RestartCondition, RestartPolicy};
 
 /// The longest pause between restarts, unless the policy's own delay is longer.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// How long a stop waits for the word that no client is led to the task any more. Controllers wait for nodes at most
+/// two seconds.
+pub const WITHDRAWAL_LIMIT: Duration = Duration::from_secs(3);
 
 /// What the controller wants of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct Wish {
     pub grace: Duration,
     /// For restarts without a controller.
     pub restart: RestartPolicy,
+    /// Whether clients are still led to it.
+    pub withdrawal: Option<Withdrawal>,
 }
 
 impl Wish {
@@ -30,6 +36,7 @@ impl Wish {
             desired: task.desired,
             grace: task.container.stop_grace_period,
             restart: task.restart,
+            withdrawal: task.withdrawal,
         }
     }
 }
@@ -59,7 +66,9 @@ pub struct Actual {
     pub fetched: bool,
     /// Its volumes and networks stand.
     pub built: bool,
-    /// When the stop signal was sent.
+    /// When it was first told to end.
+    pub told: Option<Timestamp>,
+    /// When its stop began.
     pub stopping: Option<Timestamp>,
     /// SIGKILL was sent.
     pub killed: bool,
@@ -88,7 +97,7 @@ pub enum Step {
     BecomeRunning,
     /// Nothing, until the wish changes, the container ends or the time has come.
     Await(Option<Timestamp>),
-    /// Send the stop signal.
+    /// Do what comes before the stop signal, and send that.
     Stop,
     /// Send SIGKILL.
     Kill,
@@ -110,8 +119,9 @@ pub fn next(wish: &Wish, actual: &Actual, now: Timestamp, cut_off: bool) -> Step
     }
     match actual.container {
         Presence::Exited => Step::Settle,
-        Presence::Running if actual.status.state < TaskState::Running => Step::BecomeRunning,
-        Presence::Running => Step::Await(None),
+        // It stops because of its health.
+        Presence::Running if actual.stopping.is_some() => towards_end(wish, actual, now),
+        Presence::Running => while_running(wish, actual, now, cut_off),
         // It ran, and is gone without a record: the host went down.
         Presence::Absent if actual.status.state == TaskState::Running => Step::Settle,
         Presence::Absent | Presence::Created => towards_start(wish, actual),
@@ -139,12 +149,40 @@ fn towards_start(wish: &Wish, actual: &Actual) -> Step {
     Step::Start
 }
 
+/// What its health asks for. Without checks it is healthy as soon as it runs.
+fn while_running(wish: &Wish, actual: &Actual, now: Timestamp, cut_off: bool) -> Step {
+    let runs = actual.status.state >= TaskState::Running;
+    let Some(health) = &actual.status.health else {
+        return if runs { Step::Await(None) } else { Step::BecomeRunning };
+    };
+    match health.state {
+        HealthState::Healthy if !runs => Step::BecomeRunning,
+        HealthState::Starting | HealthState::Healthy => Step::Await(None),
+        // No client was ever led to it.
+        HealthState::Unhealthy if !runs => Step::Stop,
+        HealthState::Unhealthy if cut_off || wish.withdrawal == Some(Withdrawal::Done) => {
+            Step::Stop
+        }
+        HealthState::Unhealthy => at_latest(health.since, now),
+    }
+}
+
+/// Stops once clients were given enough time to be led elsewhere. A time in the future is from before the clock was set
+/// back.
+fn at_latest(since: Timestamp, now: Timestamp) -> Step {
+    let latest = since.after(WITHDRAWAL_LIMIT);
+    if latest <= now || since > now { Step::Stop } else { Step::Await(Some(latest)) }
+}
+
 fn towards_end(wish: &Wish, actual: &Actual, now: Timestamp) -> Step {
     // One that does not run yet needs no time to stop: taking it down kills it.
     if actual.container != Presence::Running {
         return Step::Settle;
     }
     match actual.stopping {
+        None if wish.withdrawal == Some(Withdrawal::UnderWay) => {
+            at_latest(actual.told.unwrap_or(now), now)
+        }
         None => Step::Stop,
         Some(_) if actual.killed => Step::Await(None),
         Some(since) if since.after(wish.grace) <= now => Step::Kill,
@@ -193,25 +231,20 @@ mod tests {
     use super::*;
     use Presence::{Absent, Created, Exited, Running};
     use TaskState as S;
+    use swarm_proto::object::TaskHealth;
 
     fn wish(desired: TaskState) -> Wish {
-        Wish { desired, grace: Duration::from_secs(10), restart: RestartPolicy::default() }
+        let restart = RestartPolicy::default();
+        Wish { desired, grace: Duration::from_secs(10), restart, withdrawal: None }
     }
 
     fn actual(state: TaskState, container: Presence) -> Actual {
         Actual {
-            status: TaskStatus {
-                state,
-                since: Timestamp(1_000),
-                message: String::new(),
-                exit_code: None,
-                pid: None,
-                started_at: None,
-                attempt: 1,
-            },
+            status: TaskStatus::new(state, Timestamp(1_000)),
             container,
             fetched: true,
             built: true,
+            told: None,
             stopping: None,
             killed: false,
             settled: true,
@@ -276,6 +309,62 @@ mod tests {
                 assert_eq!(next(&wish(desired), actual, NOW, false), *expected, "{actual:?}");
             }
         }
+    }
+
+    fn checked(state: TaskState, health: HealthState) -> Actual {
+        let mut actual = actual(state, Running);
+        let since = Timestamp(49_000);
+        actual.status.health = Some(TaskHealth { state: health, ..TaskHealth::starting(since) });
+        actual
+    }
+
+    #[test]
+    fn a_task_with_a_check_runs_once_it_is_healthy() {
+        use HealthState::{Healthy, Starting, Unhealthy};
+        let latest = Step::Await(Some(Timestamp(52_000)));
+        let table = [
+            (S::Starting, Starting, Step::Await(None)),
+            (S::Starting, Healthy, Step::BecomeRunning),
+            (S::Starting, Unhealthy, Step::Stop),
+            (S::Running, Healthy, Step::Await(None)),
+            (S::Running, Starting, Step::Await(None)),
+            (S::Running, Unhealthy, latest),
+        ];
+        for (state, health, expected) in table {
+            let step = next(&wish(S::Running), &checked(state, health), NOW, false);
+            assert_eq!(step, expected, "{state} {health}");
+        }
+    }
+
+    #[test]
+    fn an_unhealthy_task_stops_once_no_client_is_led_to_it() {
+        let sick = checked(S::Running, HealthState::Unhealthy);
+        let told = |withdrawal| Wish { withdrawal: Some(withdrawal), ..wish(S::Running) };
+        let under_way = next(&told(Withdrawal::UnderWay), &sick, NOW, false);
+        assert_eq!(under_way, Step::Await(Some(Timestamp(52_000))));
+        assert_eq!(next(&told(Withdrawal::Done), &sick, NOW, false), Step::Stop);
+        assert_eq!(next(&wish(S::Running), &sick, Timestamp(52_000), false), Step::Stop, "long");
+        assert_eq!(next(&wish(S::Running), &sick, Timestamp(1), false), Step::Stop, "set back");
+        assert_eq!(next(&wish(S::Running), &sick, NOW, true), Step::Stop, "cut off");
+        let stopping = Actual { stopping: Some(Timestamp(49_500)), ..sick.clone() };
+        let until = Step::Await(Some(Timestamp(59_500)));
+        assert_eq!(next(&wish(S::Running), &stopping, NOW, false), until, "its grace");
+        let overdue = Actual { stopping: Some(Timestamp(40_000)), ..sick };
+        assert_eq!(next(&wish(S::Running), &overdue, NOW, false), Step::Kill);
+    }
+
+    #[test]
+    fn a_stop_waits_until_no_client_is_led_to_the_task() {
+        let running = Actual { told: Some(Timestamp(49_000)), ..actual(S::Running, Running) };
+        let told = |withdrawal| Wish { withdrawal, ..wish(S::Shutdown) };
+        let under_way = told(Some(Withdrawal::UnderWay));
+        let until = Step::Await(Some(Timestamp(52_000)));
+        assert_eq!(next(&under_way, &running, NOW, false), until);
+        assert_eq!(next(&under_way, &running, Timestamp(52_000), false), Step::Stop, "too long");
+        assert_eq!(next(&told(Some(Withdrawal::Done)), &running, NOW, false), Step::Stop);
+        assert_eq!(next(&told(None), &running, NOW, false), Step::Stop, "nobody says anything");
+        let ready = actual(S::Ready, Absent);
+        assert_eq!(next(&under_way, &ready, NOW, false), Step::Settle, "nobody was led there");
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub(crate) fn task(id: &str) -> TaskAssignment {
         volumes: BTreeMap::new(),
         host_ports: Vec::new(),
         restart: RestartPolicy::default(),
+        withdrawal: None,
     }
 }
 
@@ -58,15 +59,7 @@ pub(crate) fn network(id: u64) -> NetworkAssignment {
 /// Progress at a state.
 pub(crate) fn progress(state: TaskState) -> Progress {
     Progress {
-        status: TaskStatus {
-            state,
-            since: Timestamp(1_700_000_000_000),
-            message: String::new(),
-            exit_code: None,
-            pid: None,
-            started_at: None,
-            attempt: 1,
-        },
+        status: TaskStatus::new(state, Timestamp(1_700_000_000_000)),
         stopping: None,
         reported: false,
         restarts: Vec::new(),

@@ -66,15 +66,7 @@ pub fn inspection(
 
 /// The status of a task that was assigned and not looked at yet.
 fn untouched() -> TaskStatus {
-    TaskStatus {
-        state: TaskState::Assigned,
-        since: clock::now(),
-        message: String::new(),
-        exit_code: None,
-        pid: None,
-        started_at: None,
-        attempt: 0,
-    }
+    TaskStatus { attempt: 0, ..TaskStatus::new(TaskState::Assigned, clock::now()) }
 }
 
 fn task(assignment: &TaskAssignment, status: TaskStatus, node: NodeId) -> Task {
@@ -110,6 +102,7 @@ fn service(assignment: &TaskAssignment, mode: ServiceMode) -> Service {
             volume_node_lost: VolumeNodeLost::Wait,
             labels: BTreeMap::new(),
             depends_on: Vec::new(),
+            dependency_restarts: 0,
         },
         spec_version: 0,
         vips: Vec::new(),

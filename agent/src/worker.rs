@@ -10,10 +10,11 @@ use swarm_proto::assignment::{AssignmentDiff, NetworkAssignment, TaskAssignment,
 use swarm_proto::failure::sentence;
 use swarm_proto::id::{NetworkId, TaskId};
 use swarm_proto::object::TaskState;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::board::Board;
 use crate::executor::{Executor, TaskError};
+use crate::health;
 use crate::journal::{Contents, Journal, JournalError, Progress, Record};
 use crate::step::{Actual, Presence};
 use networks::Applying;
@@ -27,6 +28,8 @@ struct Shared {
     /// True while no controller has been in reach for some time.
     cut_off: watch::Receiver<bool>,
     networks: Applying,
+    /// Places for checks of tasks' health.
+    checks: Arc<Semaphore>,
     loops: Mutex<HashMap<TaskId, watch::Sender<Arc<TaskAssignment>>>>,
 }
 
@@ -68,6 +71,7 @@ impl Worker {
             board,
             cut_off,
             networks,
+            checks: Arc::new(Semaphore::new(health::AT_ONCE)),
             loops: Mutex::default(),
         });
         set_assigned(shared.executor.as_ref(), &contents);
@@ -284,6 +288,7 @@ fn actual(progress: Progress) -> Actual {
         container: Presence::Absent,
         fetched: false,
         built: false,
+        told: None,
         stopping: progress.stopping,
         killed: false,
         settled: false,

@@ -7,6 +7,7 @@ mod deploy;
 mod environment;
 mod external;
 mod files;
+mod health;
 mod isolation;
 mod legacy;
 mod limits;
@@ -80,6 +81,15 @@ pub(crate) struct Fields<'n> {
 }
 
 impl<'n> Fields<'n> {
+    /// The pairs of a mapping whose keys are answered elsewhere.
+    fn of(node: &'n Node) -> Self {
+        let pairs: &[(Key, Node)] = match &node.data {
+            Data::Mapping(pairs) => pairs,
+            _ => &[],
+        };
+        Self { at: node.at, pairs }
+    }
+
     /// The value under a key; a null counts as left out.
     fn get(&self, key: &str) -> Option<&'n Node> {
         self.pair(key).map(|(_, node)| node).filter(|node| !node.is_null())

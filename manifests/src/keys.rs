@@ -8,6 +8,7 @@
 
 mod attachment;
 mod deploy;
+mod health;
 mod object;
 mod page;
 mod schema;
@@ -24,12 +25,13 @@ pub(crate) use attachment::{
 pub(crate) use deploy::{
     DEPLOY, LIMITS, PLACEMENT, PREFERENCE, RESERVATIONS, RESOURCES, RESTART_POLICY, UPDATE_CONFIG,
 };
+pub(crate) use health::{HEALTH_HTTP, HEALTH_TCP, HEALTHCHECK, X_SWARM_HEALTH};
 pub(crate) use object::{
     CONFIG, EXTERNAL_CONTENT_NAME, EXTERNAL_NAME, IPAM, IPAM_CONFIG, NETWORK, SECRET, VOLUME,
     X_SWARM_NETWORK, X_SWARM_VOLUME,
 };
 pub(crate) use service::{
-    AFFINITY, DEPENDENCY, ENV_FILE, SERVICE, X_SWARM_PLACEMENT, X_SWARM_SERVICE,
+    AFFINITY, DEPENDENCY, ENV_FILE, HOOK, SERVICE, X_SWARM_PLACEMENT, X_SWARM_SERVICE,
 };
 pub(crate) use stack::{STACK, X_SWARM_STACK};
 

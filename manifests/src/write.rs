@@ -6,6 +6,7 @@
 
 mod container;
 mod contents;
+mod health;
 mod isolation;
 mod service;
 

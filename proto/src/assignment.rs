@@ -34,6 +34,19 @@ pub struct TaskAssignment {
     pub host_ports: Vec<AllocatedPort>,
     /// Applied by the agent itself while it is cut off from every controller.
     pub restart: RestartPolicy,
+    /// Whether clients are still led to it, where they shall not be any more; `None` where they may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawal: Option<Withdrawal>,
+}
+
+/// How far a task is out of virtual addresses, names and published ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Withdrawal {
+    /// Some node may still lead clients to it: the agent stops it only later.
+    UnderWay,
+    /// None does, or a node was waited for long enough.
+    Done,
 }
 
 /// A named volume that some task of this node uses, or that the node shall remove.

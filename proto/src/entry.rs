@@ -280,6 +280,8 @@ impl Action {
             Self::SetCluster(cluster) => cluster.needs(),
             Self::SetStack(stack) => stack.needs(),
             Self::SetService(service) => service.spec.needs(),
+            Self::SetTaskStatus { status, .. } if status.health.is_some() => ClusterVersion(4),
+            Self::SetTaskStatus { .. } => ClusterVersion::FIRST,
             Self::AddContentPart { .. }
             | Self::KeepContents(_)
             | Self::RemoveContent(_)
@@ -313,7 +315,6 @@ impl Action {
             | Self::SetTaskAddresses { .. }
             | Self::AssignTask { .. }
             | Self::SetTaskDesired { .. }
-            | Self::SetTaskStatus { .. }
             | Self::SetTaskMessage { .. }
             | Self::RemoveTask(_) => ClusterVersion::FIRST,
         }
@@ -339,9 +340,9 @@ mod tests {
     use super::*;
     use std::net::Ipv6Addr;
 
-    use crate::object::{FormerAuthority, Incarnation, Secret};
+    use crate::object::{FormerAuthority, Incarnation, Secret, TaskHealth};
     use crate::spec::{
-        Affinity, ContainerSpec, ContentSpec, Device, DeviceAccess, DeviceKind, DeviceRule, Domain, FileMount, ImageSpec, LogDriver, Mount, MountSource, Placement, Resources, ServiceSpec, StackSpec, Tmpfs, NetworkAttachmentSpec, NetworkSpec, VolumeSpec,
+        Affinity, ContainerSpec, ContentSpec, Device, DeviceAccess, DeviceKind, DeviceRule, Domain, FileMount, ImageSpec, LogDriver, Mount, MountSource, Placement, Resources, ServiceSpec, StackSpec, Tmpfs, NetworkAttachmentSpec, NetworkSpec, VolumeSpec, Dependency, HealthCheck, Hook,
     };
     use crate::version::replicated_fields;
 
@@ -436,6 +437,8 @@ mod tests {
             "annotations" => container.annotations = [("a".into(), "b".into())].into(),
             "logging" => container.logging.driver = LogDriver::None,
             "files" => container.files = vec![file()],
+            "health" => container.health = Some(HealthCheck::none()),
+            "pre_stop" => container.pre_stop = vec![Hook::default()],
             other => panic!("write here what makes use of ContainerSpec.{other}"),
         }
         container
@@ -489,7 +492,13 @@ mod tests {
         let mut service = ServiceSpec::new(ContainerSpec::new(ImageSpec::new("a")));
         let (message, name) = field.split_once('.')?;
         match message {
-            "ServiceSpec" => service.depends_on = vec!["db".into()],
+            "ServiceSpec" => match name {
+                "depends_on" => service.depends_on = vec![Dependency::started("db")],
+                "dependencies" => service.depends_on = vec![later_dependency()],
+                "dependency_restarts" => service.dependency_restarts = 1,
+                other => panic!("write here what makes use of ServiceSpec.{other}"),
+            },
+            "Dependency" => service.depends_on = vec![later_dependency()],
             "Placement" | "Domain" | "Affinity" => service.placement = placement_with(name),
             "Constraint" | "Comparison" => {
                 service.placement.constraints = vec!["node.ip in (10.0.0.0/8)".parse().unwrap()];
@@ -519,9 +528,22 @@ mod tests {
             "DeviceRule" => service.container = container_with("device_rules"),
             "Logging" | "Syslog" => service.container = container_with("logging"),
             "FileMount" => service.container = container_with("files"),
+            "HealthCheck" | "HttpCheck" => service.container = container_with("health"),
+            "Hook" => service.container = container_with("pre_stop"),
             _ => return None,
         }
         Some(service)
+    }
+
+    fn later_dependency() -> Dependency {
+        Dependency { restart: true, ..Dependency::started("db") }
+    }
+
+    /// What an agent said of a task's health.
+    fn health_status() -> Action {
+        let health = Some(TaskHealth::starting(Timestamp(1)));
+        let status = TaskStatus { health, ..TaskStatus::new(TaskState::Starting, Timestamp(1)) };
+        Action::SetTaskStatus { task: "1.1.1".parse().unwrap(), status: Box::new(status) }
     }
 
     fn action_with(service: ServiceSpec) -> Action {
@@ -561,6 +583,9 @@ mod tests {
         }
         if let Some(service) = service_with(field) {
             return action_with(service);
+        }
+        if field == "TaskStatus.health" || field.starts_with("TaskHealth.") {
+            return health_status();
         }
         // What the state holds beside its objects comes of these actions alone.
         let of_state = ["StateSnapshot.contents", "StoredObject.named_content"].contains(&field);

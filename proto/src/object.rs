@@ -2,6 +2,7 @@
 
 mod cluster;
 mod content;
+mod health;
 mod incarnation;
 mod network;
 mod node;
@@ -12,6 +13,7 @@ mod volume;
 
 pub use cluster::{Cluster, FormerAuthority, Secret};
 pub use content::NamedContent;
+pub use health::{HealthState, TaskHealth};
 pub use incarnation::{Incarnation, ParseIncarnationError};
 pub use network::{Attachment, Network, NodeAttachment};
 pub use node::{Availability, Listener, Node, NodeDescription, NodeStatus, Role};

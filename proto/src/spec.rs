@@ -3,6 +3,9 @@
 mod constraint;
 mod container;
 mod content;
+mod dependency;
+mod health;
+mod hook;
 mod isolation;
 mod logging;
 mod network;
@@ -17,6 +20,9 @@ pub use container::{
     ContainerSpec, Dns, ImageSpec, Mount, MountSource, PullPolicy, Resources, Tmpfs, Ulimit,
 };
 pub use content::{ContentBytes, ContentId, ContentKind, ContentSpec, FileMount};
+pub use dependency::{Dependency, DependencyCondition};
+pub use health::{HealthCheck, HealthTest, HttpCheck};
+pub use hook::Hook;
 pub use isolation::{
     Device, DeviceAccess, DeviceKind, DeviceRule, IpcMode, NetworkMode, Seccomp, Security, Sharing,
 };

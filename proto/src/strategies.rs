@@ -48,6 +48,7 @@ macro_rules! strategy {
     (@pattern [] $field:ident $($rest:ident)+) => { ($field, strategy!(@pattern [] $($rest)+)) };
 }
 
+pub(crate) mod health;
 mod placement;
 
 pub(crate) use stack::leaving;
@@ -305,6 +306,8 @@ strategy! {
         annotations: labels(),
         logging: logging(),
         files: vec(file_mount(), 0..3),
+        health: option::of(health::health_check()),
+        pre_stop: vec(health::hook(), 0..3),
     }
     fn network_spec -> NetworkSpec {
         name: option::of(text()),
@@ -351,7 +354,8 @@ strategy! {
         update: update_policy(),
         volume_node_lost: select(vec![VolumeNodeLost::Wait, VolumeNodeLost::StartEmpty]),
         labels: labels(),
-        depends_on: texts(),
+        depends_on: health::dependencies(),
+        dependency_restarts: any::<u64>(),
     }
     fn volume_spec -> VolumeSpec {
         name: option::of(text()),
@@ -491,6 +495,7 @@ strategy! {
         pid: any::<Option<u32>>(),
         started_at: option::of(time()),
         attempt: any::<u32>(),
+        health: option::of(health::task_health()),
     }
     fn task -> Task {
         id: task_id(),
@@ -532,6 +537,7 @@ strategy! {
         volumes: btree_map(text(), any::<u64>().prop_map(VolumeId), 0..3),
         host_ports: vec(allocated_port(), 0..3),
         restart: restart_policy(),
+        withdrawal: health::withdrawal(),
     }
     fn volume_assignment -> VolumeAssignment {
         id: any::<u64>().prop_map(VolumeId),

@@ -47,6 +47,9 @@ pub struct ExecOptions {
     pub terminal: Option<TerminalSize>,
     /// Whether it gets input; without, and without a terminal, it reads the null device.
     pub input: bool,
+    /// What it left running in its session is killed when it ends.
+    #[serde(default)]
+    pub whole_session: bool,
 }
 
 /// The other ends of a program's streams.

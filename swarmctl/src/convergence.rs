@@ -104,7 +104,9 @@ pub fn of_service(state: &State, service: &Service) -> ServiceProgress {
 
 /// Runs the current spec, or has done so to its end where that is enough.
 fn is_done(state: &State, service: &Service, task: &Task) -> bool {
-    let runs = task.status.state == TaskState::Running && task.desired == TaskState::Running;
+    let runs = task.status.state == TaskState::Running
+        && task.desired == TaskState::Running
+        && !task.status.is_unhealthy();
     let is_complete = task.status.state == TaskState::Complete
         && service.spec.restart.condition != RestartCondition::Any;
     task.spec_version == service.spec_version && (is_complete || runs && !on_lost_node(state, task))

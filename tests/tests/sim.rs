@@ -24,6 +24,8 @@ mod disaster;
 mod disk;
 #[path = "sim/fault.rs"]
 mod fault;
+#[path = "sim/health.rs"]
+mod health;
 #[path = "sim/machine.rs"]
 mod machine;
 #[path = "sim/mutant.rs"]

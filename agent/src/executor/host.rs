@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use swarm_proto::assignment::{TaskAssignment, VolumeReport};
 use swarm_proto::id::{Attempt, TaskId, VolumeId};
-use swarm_proto::spec::{Mount, MountSource, PullPolicy, Resources, Seccomp};
+use swarm_proto::spec::{Mount, MountSource, Resources, Seccomp};
 use swarm_runtime::{
     CgroupSpec, Container, ContainerError, CreateOptions, Exec, ExecOptions, ExecStreams, Limits,
     RootfsSpec, SeccompChoice, ShimProgram,
@@ -22,6 +22,7 @@ use super::{
     Assigned, Built, DNS_NAMES, Executor, Found, TaskError, blocking, files, logging, merge,
 };
 use crate::exec::ExecFailure;
+use crate::health::{Check, Outcome};
 use crate::image::{Image, Images};
 use crate::network::{Applied, NetworkError, Networks, TaskNetwork};
 use crate::volume::{Fill, Volumes};
@@ -43,7 +44,7 @@ pub struct ExecutorConfig {
 /// The means of this host.
 pub struct HostExecutor {
     pub(super) config: ExecutorConfig,
-    images: Arc<Images>,
+    pub(super) images: Arc<Images>,
     volumes: Arc<Volumes>,
     pub(super) networks: Arc<Networks>,
     program: Arc<ShimProgram>,
@@ -263,13 +264,22 @@ impl Executor for HostExecutor {
         Ok(())
     }
 
+    async fn health_check(&self, task: &TaskAssignment) -> Option<Check> {
+        Check::of(task.container.health.as_ref(), &self.image_config(task).await)
+    }
+
+    async fn check(&self, task: &TaskAssignment, check: &Check) -> Outcome {
+        self.look_at_health(task, check).await
+    }
+
+    async fn pre_stop(&self, task: &TaskAssignment) {
+        for hook in &task.container.pre_stop {
+            self.run_hook(task, hook).await;
+        }
+    }
+
     async fn stop(&self, task: &TaskAssignment, attempt: Attempt) -> Result<(), TaskError> {
-        let here = swarm_proto::spec::ImageSpec {
-            pull_policy: PullPolicy::Never,
-            ..task.container.image.clone()
-        };
-        let image = self.images.ensure(&here).await;
-        let config = image.map(|image| image.config.clone()).unwrap_or_default();
+        let config = self.image_config(task).await;
         let signal = merge::stop_signal(&task.container, &config).unwrap_or_else(|reason| {
             tracing::warn!(task = %task.name, %reason, "SIGTERM is sent instead");
             nix::sys::signal::Signal::SIGTERM as i32

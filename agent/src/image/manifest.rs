@@ -144,6 +144,30 @@ pub struct ImageConfig {
     /// Sent to stop it.
     #[serde(deserialize_with = "null_is_default")]
     pub stop_signal: String,
+    /// How its health is looked at.
+    pub healthcheck: Option<ImageHealth>,
+    /// What a line of a health check is for.
+    #[serde(deserialize_with = "null_is_default")]
+    pub shell: Vec<String>,
+}
+
+/// How an image wants its health to be looked at. Durations are nanoseconds; what is zero is the usual.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ImageHealth {
+    /// `NONE`, `CMD` and words, or `CMD-SHELL` and a line.
+    #[serde(deserialize_with = "null_is_default")]
+    pub test: Vec<String>,
+    /// From one check to the next.
+    pub interval: i64,
+    /// How long one may take.
+    pub timeout: i64,
+    /// The time in which failures do not count.
+    pub start_period: i64,
+    /// From one check to the next in that time.
+    pub start_interval: i64,
+    /// How many failures in a row are too many.
+    pub retries: i64,
 }
 
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
@@ -269,6 +293,19 @@ mod tests {
         assert_eq!(config, expected);
         let bare = br#"{"config":null,"rootfs":{"type":"layers","diff_ids":null}}"#;
         assert_eq!(parse_config(&digest('b'), bare).unwrap().0, ImageConfig::default());
+    }
+
+    #[test]
+    fn an_image_says_how_its_health_is_looked_at() {
+        let health = r#"{"Test":["CMD-SHELL","look"],"Interval":5000000000,"Retries":4}"#;
+        let text = format!(
+            r#"{{"config":{{"Healthcheck":{health},"Shell":["/bin/ash","-c"]}},"rootfs":{{"type":"layers","diff_ids":null}}}}"#
+        );
+        let config = parse_config(&digest('b'), text.as_bytes()).unwrap().0;
+        assert_eq!(config.shell, ["/bin/ash", "-c"]);
+        let health = config.healthcheck.unwrap();
+        assert_eq!(health.test, ["CMD-SHELL", "look"]);
+        assert_eq!((health.interval, health.retries, health.timeout), (5_000_000_000, 4, 0));
     }
 
     #[test]

@@ -21,6 +21,8 @@ use super::task::{self, DnsSockets, TaskRules, TaskSpace};
 use super::{Applied, KernelError, NetworkConfig, NetworkError, TaskNetwork};
 use crate::names::{Names, Zone};
 
+/// The folder of all namespaces, in the agent's own.
+pub(super) const NAMESPACES: &str = "netns";
 /// The host's own names.
 const HOSTS: &str = "/etc/hosts";
 
@@ -89,7 +91,7 @@ impl Host {
             socket,
             underlay: config.underlay,
             underlay_mtu,
-            folder: config.run_dir.join("netns"),
+            folder: config.run_dir.join(NAMESPACES),
         };
         let (networks, tasks) = (BTreeMap::new(), BTreeMap::new());
         let (table, generation, forwards) = (None, None, false);

@@ -144,7 +144,12 @@ impl TaskRules {
 
 /// The file that keeps a task's namespace.
 pub(super) fn path(ground: &Ground, task: TaskId) -> PathBuf {
-    ground.folder.join(format!("task-{task}"))
+    path_in(&ground.folder, task)
+}
+
+/// The same in the folder of all namespaces.
+pub(super) fn path_in(folder: &Path, task: TaskId) -> PathBuf {
+    folder.join(format!("task-{task}"))
 }
 
 /// The name of the n-th link inside the namespace.

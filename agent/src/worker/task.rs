@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use swarm_proto::assignment::TaskAssignment;
 use swarm_proto::id::{TaskId, Timestamp};
-use swarm_proto::object::{TaskState, TaskStatus};
+use swarm_proto::object::{HealthState, TaskHealth, TaskState, TaskStatus};
 use swarm_runtime::ExitRecord;
 use tokio::sync::watch;
 
 use super::{Shared, actual};
 use crate::clock;
 use crate::executor::{Built, EndWatch, Found, TaskError};
+use crate::health::Watch;
+use crate::health::monitor::first_line;
 use crate::image::Image;
 use crate::journal::{Progress, Record};
 use crate::step::{self, Actual, Presence, Step, Wish};
@@ -32,6 +34,8 @@ pub(super) struct TaskLoop {
     built: Option<Built>,
     end: Option<EndWatch>,
     exit: Option<ExitRecord>,
+    /// The checks of its health, while it runs and has some.
+    checks: Option<Watch>,
     /// Why it cannot go on, before that has become its status.
     failure: Option<TaskError>,
     pause: Duration,
@@ -43,15 +47,7 @@ impl TaskLoop {
         shared: &Arc<Shared>,
         task: &Arc<TaskAssignment>,
     ) -> (Self, watch::Sender<Arc<TaskAssignment>>) {
-        let status = TaskStatus {
-            state: TaskState::Assigned,
-            since: clock::now(),
-            message: String::new(),
-            exit_code: None,
-            pid: None,
-            started_at: None,
-            attempt: 1,
-        };
+        let status = TaskStatus::new(TaskState::Assigned, clock::now());
         let progress = Progress { status, stopping: None, reported: false, restarts: Vec::new() };
         Self::with(shared, task, progress)
     }
@@ -82,6 +78,7 @@ impl TaskLoop {
                 let error = error.sentence();
                 tracing::warn!(task = %task.name, %error, "cannot take over its networks");
             }
+            this.begin_checks().await;
         }
         (this, wish)
     }
@@ -101,6 +98,7 @@ impl TaskLoop {
             built: None,
             end: None,
             exit: None,
+            checks: None,
             failure: None,
             pause: FIRST_PAUSE,
         };
@@ -117,6 +115,9 @@ impl TaskLoop {
             self.task = Arc::clone(&self.wish.borrow_and_update());
             self.actual.reported = self.shared.board.is_heard(self.task.id);
             let cut_off = *self.shared.cut_off.borrow();
+            if self.task.desired > TaskState::Running {
+                self.actual.told.get_or_insert_with(clock::now);
+            }
             let step = match self.failure {
                 Some(_) if !self.actual.status.state.is_terminal() => Step::Settle,
                 _ => step::next(&Wish::of(&self.task), &self.actual, clock::now(), cut_off),
@@ -212,7 +213,37 @@ impl TaskLoop {
         // Only the start needs the image; the layers stay, of course.
         self.image = None;
         if self.actual.container == Presence::Running {
-            self.come_to(TaskState::Running);
+            self.begin_checks().await;
+            match self.actual.status.health {
+                None => self.come_to(TaskState::Running),
+                Some(_) => self.report(),
+            }
+        }
+    }
+
+    /// Looks at its health from now on, where somebody asked for that.
+    async fn begin_checks(&mut self) {
+        let check = self.shared.executor.health_check(&self.task).await;
+        let status = &mut self.actual.status;
+        let Some(check) = check.filter(|_| self.actual.stopping.is_none()) else {
+            // The words of an earlier check explain why it stops.
+            status.health = status.health.take().filter(|_| self.actual.stopping.is_some());
+            return;
+        };
+        let started = status.started_at.unwrap_or_else(clock::now);
+        let mut begin = TaskHealth::starting(started);
+        if status.state == TaskState::Running {
+            begin.state = HealthState::Healthy;
+        }
+        let known = status.health.get_or_insert(begin).clone();
+        let (executor, places) = (&self.shared.executor, &self.shared.checks);
+        self.checks = Some(Watch::start(executor, places, &self.task, check, (known, started)));
+    }
+
+    fn take_health(&mut self) {
+        if let Some(checks) = &mut self.checks {
+            self.actual.status.health = Some(checks.health());
+            self.report();
         }
     }
 
@@ -248,7 +279,8 @@ impl TaskLoop {
     }
 
     async fn wait(&mut self, until: Option<Timestamp>) {
-        let alone = self.actual.status.state.is_terminal();
+        let status = &self.actual.status;
+        let alone = status.state.is_terminal() || status.is_unhealthy();
         let mut cut_off = self.shared.cut_off.clone();
         let ended = tokio::select! {
             changed = self.wish.changed() => {
@@ -260,6 +292,10 @@ impl TaskLoop {
             }
             () = ended(&mut self.end) => true,
             () = sleep_until(until) => false,
+            () = changed(&mut self.checks) => {
+                self.take_health();
+                false
+            }
             _ = cut_off.changed(), if alone => false,
             () = self.shared.board.heard.notified(), if alone => false,
         };
@@ -270,11 +306,26 @@ impl TaskLoop {
 
     async fn stop(&mut self) {
         self.actual.stopping = Some(clock::now());
+        self.checks = None;
         self.report();
+        if !self.task.container.pre_stop.is_empty() && self.pre_stop().await {
+            return self.look().await;
+        }
         let attempt = self.actual.status.attempt;
         if let Err(error) = self.shared.executor.stop(&self.task, attempt).await {
             tracing::warn!(task = %self.task.name, error = %error.sentence(), "cannot stop it");
             self.look().await;
+        }
+    }
+
+    /// Does what shall be done before the stop signal, as long as its grace lasts; true when the container has ended
+    /// meanwhile.
+    async fn pre_stop(&mut self) -> bool {
+        let (grace, executor) = (self.task.container.stop_grace_period, &self.shared.executor);
+        tokio::select! {
+            () = executor.pre_stop(&self.task) => false,
+            () = ended(&mut self.end) => true,
+            () = tokio::time::sleep(grace) => false,
         }
     }
 
@@ -293,9 +344,15 @@ impl TaskLoop {
     /// The run is over: says how it ended.
     fn conclude(&mut self) {
         let wanted = self.task.desired > TaskState::Running;
+        // It was stopped though it shall run.
+        let sick = !wanted && self.actual.stopping.is_some();
         let status = &mut self.actual.status;
         status.pid = None;
         let (state, message) = match (self.failure.take(), self.exit.take()) {
+            (None, exit) if sick => {
+                status.exit_code = exit.map(|exit| exit.code);
+                (TaskState::Failed, unhealthy(status))
+            }
             (Some(error), _) => {
                 let state =
                     if error.is_permanent() { TaskState::Rejected } else { TaskState::Failed };
@@ -315,14 +372,14 @@ impl TaskLoop {
             (None, None) if wanted => (TaskState::Shutdown, String::new()),
             (None, None) => (TaskState::Failed, "its container is lost".to_owned()),
         };
-        let stopped = wanted || self.actual.stopping.is_some();
+        let stopped = wanted;
         status.state = if stopped { TaskState::Shutdown } else { state };
         status.since = clock::now();
         status.message = if stopped { String::new() } else { message };
         let (state, message) = (status.state, status.message.clone());
         tracing::info!(task = %self.task.name, id = %self.task.id, %state, %message, "ended");
         self.actual.container = Presence::Absent;
-        (self.end, self.built, self.actual.built) = (None, None, false);
+        (self.end, self.checks, self.built, self.actual.built) = (None, None, None, false);
         self.actual.settled = false;
         self.report();
     }
@@ -350,13 +407,9 @@ impl TaskLoop {
         let surplus = self.actual.restarts.len().saturating_sub(COUNTED_RESTARTS);
         self.actual.restarts.drain(..surplus);
         self.actual.status = TaskStatus {
-            state: TaskState::Accepted,
-            since: now,
             message: "restarted by its host while no controller was in reach".to_owned(),
-            exit_code: None,
-            pid: None,
-            started_at: None,
             attempt: self.actual.status.attempt + 1,
+            ..TaskStatus::new(TaskState::Accepted, now)
         };
         (self.actual.stopping, self.actual.killed) = (None, false);
         self.actual.fetched = self.image.is_some();
@@ -383,6 +436,19 @@ impl TaskLoop {
     }
 }
 
+/// Why a task ended that was stopped for its health.
+fn unhealthy(status: &TaskStatus) -> String {
+    let why = match status.state {
+        TaskState::Running => "unhealthy",
+        _ => "never became healthy",
+    };
+    let output = status.health.as_ref().map(|health| first_line(&health.output));
+    match output.filter(|output| !output.is_empty()) {
+        Some(output) => format!("{why}: {output}"),
+        None => why.to_owned(),
+    }
+}
+
 fn describe(exit: &ExitRecord) -> String {
     if let Some(message) = &exit.message {
         return message.clone();
@@ -405,6 +471,13 @@ async fn unwanted(mut wish: watch::Receiver<Arc<TaskAssignment>>) {
 async fn ended(end: &mut Option<EndWatch>) {
     match end {
         Some(end) => end.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn changed(checks: &mut Option<Watch>) {
+    match checks {
+        Some(checks) => checks.changed().await,
         None => std::future::pending().await,
     }
 }

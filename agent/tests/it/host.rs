@@ -171,6 +171,7 @@ impl Host {
                 max_attempts: None,
                 window: std::time::Duration::ZERO,
             },
+            withdrawal: None,
         }
     }
 

@@ -346,13 +346,14 @@ impl Leader {
     }
 
     /// Sends agents what changed: at once, then at most once in a tick.
-    pub(super) fn dispatch(&mut self, state: &State, out: &mut Vec<Output>) {
+    pub(super) fn dispatch(&mut self, state: &State, now: Timestamp, out: &mut Vec<Output>) {
         if self.head.is_none() || self.sent {
             return;
         }
         self.forget_old_facts(state);
         let before = out.len();
-        self.dispatcher.dispatch(state, out);
+        let now = self.clock(now);
+        self.dispatcher.dispatch(state, &self.observed, now, out);
         self.sent = out.len() > before;
     }
 

@@ -384,7 +384,7 @@ impl Core {
         self.reads.on_applied(self.state.applied, &mut replies);
         out.extend(replies);
         if let Some(leader) = &mut self.leader {
-            leader.dispatch(&self.state, out);
+            leader.dispatch(&self.state, self.now, out);
         }
     }
 

@@ -45,13 +45,15 @@ pub enum Fault {
     ReviveDeadTask,
     /// A task goes to another node.
     MoveTask,
+    /// A task counts as withdrawn from its networks before any node has confirmed that.
+    StopBeforeWithdrawn,
     /// Requests are forgotten, so that a retried one is applied again.
     ForgetRequests,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::SendBeforePersisted,
         Self::ForgetHardState,
         Self::VoteTwice,
@@ -69,6 +71,7 @@ impl Fault {
         Self::SnapshotWithoutQuarantine,
         Self::ReviveDeadTask,
         Self::MoveTask,
+        Self::StopBeforeWithdrawn,
         Self::ForgetRequests,
     ];
 }

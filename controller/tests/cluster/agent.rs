@@ -88,13 +88,9 @@ impl Agent {
     /// Says how far a task is.
     pub(crate) async fn report(&self, task: &str, state: TaskState) {
         let status = TaskStatus {
-            state,
-            since: Timestamp(1),
-            message: String::new(),
-            exit_code: None,
             pid: Some(7),
             started_at: Some(Timestamp(1)),
-            attempt: 1,
+            ..TaskStatus::new(state, Timestamp(1))
         };
         let status = Some(wire::TaskStatus::from(&status));
         let statuses = vec![wire::TaskStatusReport { task: task.to_owned(), status }];

@@ -292,6 +292,7 @@ pub(crate) fn stack(name: &str, replicas: u32) -> wire::StackSpec {
         volume_node_lost: VolumeNodeLost::Wait,
         labels: [].into(),
         depends_on: Vec::new(),
+        dependency_restarts: 0,
     };
     let spec = StackSpec {
         name: name.to_owned(),

@@ -193,15 +193,7 @@ impl History {
         let placed = self.state.tasks.values().filter(|task| task.node.is_some());
         let placed: Vec<TaskId> = placed.map(|task| task.id).collect();
         let Some(task) = placed.get(number % placed.len().max(1)).copied() else { return };
-        let status = TaskStatus {
-            state,
-            since: self.now,
-            message: String::new(),
-            exit_code: None,
-            pid: None,
-            started_at: None,
-            attempt: 1,
-        };
+        let status = TaskStatus::new(state, self.now);
         self.write(vec![Action::SetTaskStatus { task, status: Box::new(status) }]);
     }
 

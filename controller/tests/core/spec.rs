@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use swarm_proto::spec::{
-    Affinity, ContainerSpec, Domain, EndpointMode, ImageSpec, Mount, MountSource,
-    NetworkAttachmentSpec, NetworkMode, NetworkSpec, Placement, PortMode, PortSpec, Protocol,
-    RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, StackSpec, UpdateOrder,
-    UpdatePolicy, VolumeNodeLost, VolumeSpec,
+    Affinity, ContainerSpec, Dependency, DependencyCondition, Domain, EndpointMode, HealthCheck,
+    HealthTest, ImageSpec, Mount, MountSource, NetworkAttachmentSpec, NetworkMode, NetworkSpec,
+    Placement, PortMode, PortSpec, Protocol, RestartCondition, RestartPolicy, ServiceMode,
+    ServiceSpec, StackSpec, UpdateOrder, UpdatePolicy, VolumeNodeLost, VolumeSpec,
 };
 
 /// A digest that is easy to tell from others.
@@ -137,7 +137,11 @@ fn set_more(spec: &mut ServiceSpec, name: &str, value: &str) {
             let target = format!("/{value}");
             spec.container.mounts.push(Mount { target, source, read_only: false });
         }
-        "after" => spec.depends_on.push(value.to_owned()),
+        "after" => spec.depends_on.push(dependency(value)),
+        "check" => {
+            let test = Some(HealthTest::Tcp(80));
+            spec.container.health = Some(HealthCheck { test, ..HealthCheck::default() });
+        }
         "hostnet" => {
             spec.networks.clear();
             spec.container.sharing.network = NetworkMode::Host;
@@ -151,6 +155,21 @@ fn set_more(spec: &mut ServiceSpec, name: &str, value: &str) {
 /// `zone` is `node.labels.zone`.
 fn domain(text: &str) -> Domain {
     Domain::label(text).unwrap_or_else(|| Domain::NodeLabel(text.to_owned()))
+}
+
+/// `db`, `db+healthy`, `db+completed+restart`.
+fn dependency(text: &str) -> Dependency {
+    let mut words = text.split('+');
+    let mut dependency = Dependency::started(words.next().unwrap());
+    for word in words {
+        match word {
+            "healthy" => dependency.condition = DependencyCondition::Healthy,
+            "completed" => dependency.condition = DependencyCondition::Completed,
+            "restart" => dependency.restart = true,
+            other => panic!("unknown condition {other}"),
+        }
+    }
+    dependency
 }
 
 /// `db`, or `db@zone`.
@@ -175,6 +194,7 @@ fn plain() -> ServiceSpec {
         volume_node_lost: VolumeNodeLost::Wait,
         labels: BTreeMap::new(),
         depends_on: Vec::new(),
+        dependency_restarts: 0,
     }
 }
 

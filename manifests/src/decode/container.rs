@@ -6,7 +6,9 @@ use swarm_proto::spec::{ContainerSpec, ImageSpec, NetworkMode, PullPolicy, Resou
 use swarm_proto::template::{TASK_FIELDS, Template};
 
 use super::stack::Declared;
-use super::{Decoder, Fields, environment, isolation, legacy, limits, logging, mounts, resolver};
+use super::{
+    Decoder, Fields, environment, health, isolation, legacy, limits, logging, mounts, resolver,
+};
 use crate::image::ImageReference;
 use crate::tree::{At, Data, Key, Node, shorten};
 
@@ -73,6 +75,11 @@ pub(super) fn container(
         annotations: annotations(d, fields),
         logging: fields.get("logging").map(|node| logging::logging(d, node)).unwrap_or_default(),
         files,
+        health: health::health(d, fields),
+        pre_stop: fields
+            .get("pre_stop")
+            .map(|node| health::hooks(d, node, "pre_stop"))
+            .unwrap_or_default(),
         ..ContainerSpec::new(image?)
     })
 }
@@ -116,7 +123,7 @@ fn image(d: &Decoder<'_>, key: &Key, fields: &Fields<'_>) -> Option<ImageSpec> {
 }
 
 /// A command: a list as it is, or one text split as a shell would, without running one.
-fn words(d: &Decoder<'_>, node: &Node, name: &str) -> Option<Vec<String>> {
+pub(super) fn words(d: &Decoder<'_>, node: &Node, name: &str) -> Option<Vec<String>> {
     match &node.data {
         Data::Sequence(_) => d.texts(node, name),
         Data::Scalar { text, .. } => {
@@ -172,7 +179,7 @@ pub(super) fn check_template(d: &Decoder<'_>, at: At, text: &str) {
     }
 }
 
-fn user(d: &Decoder<'_>, node: &Node) -> Option<String> {
+pub(super) fn user(d: &Decoder<'_>, node: &Node) -> Option<String> {
     let text = d.scalar(node, "user")?;
     let is_word = |word: &str| {
         !word.is_empty() && word.bytes().all(|c| c.is_ascii_graphic() && c != b':' && c != b'/')
@@ -185,7 +192,7 @@ fn user(d: &Decoder<'_>, node: &Node) -> Option<String> {
     None
 }
 
-fn working_dir(d: &Decoder<'_>, node: &Node) -> Option<String> {
+pub(super) fn working_dir(d: &Decoder<'_>, node: &Node) -> Option<String> {
     let text = d.text(node, "working_dir")?;
     if text.starts_with('/') {
         return Some(text.to_owned());

@@ -2,18 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use swarm_proto::spec::ServiceSpec;
+use swarm_proto::spec::{Dependency, DependencyCondition, RestartCondition, ServiceSpec};
 
 use super::Decoder;
 use crate::keys::DEPENDENCY;
 use crate::tree::{At, Data, Key, Node, shorten};
 
+const CONDITIONS: [(&str, DependencyCondition); 3] = [
+    ("service_started", DependencyCondition::Started),
+    ("service_healthy", DependencyCondition::Healthy),
+    ("service_completed_successfully", DependencyCondition::Completed),
+];
+
 /// The services that a service waits for, of those that the file has, each once.
-pub(super) fn dependencies(d: &Decoder<'_>, node: &Node, services: &[&str]) -> Vec<String> {
-    let mut found = BTreeSet::new();
-    let mut push = |at: At, name: &str, required: bool| {
+pub(super) fn dependencies(d: &Decoder<'_>, node: &Node, services: &[&str]) -> Vec<Dependency> {
+    let mut found = BTreeMap::new();
+    let mut push = |at: At, one: Dependency, required: bool| {
+        let name = one.service.as_str();
         if services.contains(&name) {
-            found.insert(name.to_owned());
+            found.insert(name.to_owned(), one);
         } else if required {
             let message = format!("`depends_on` names `{}`, which is no service", shorten(name));
             d.problems.error_hint(at, message, d.hint(name, services.iter().copied()));
@@ -22,40 +29,56 @@ pub(super) fn dependencies(d: &Decoder<'_>, node: &Node, services: &[&str]) -> V
     match &node.data {
         Data::Mapping(pairs) => {
             for (key, node) in pairs {
-                if let Some(required) = dependency(d, key, node) {
-                    push(key.at, &key.text, required);
+                if let Some((one, required)) = dependency(d, key, node) {
+                    push(key.at, one, required);
                 }
             }
         }
         _ => {
             for item in d.list(node, "depends_on").unwrap_or_default() {
                 if let Some(name) = d.scalar(item, "depends_on") {
-                    push(item.at, name, true);
+                    push(item.at, Dependency::started(name), true);
                 }
             }
         }
     }
-    found.into_iter().collect()
+    found.into_values().collect()
 }
 
-/// The long form; whether the other service must be there.
-fn dependency(d: &Decoder<'_>, key: &Key, node: &Node) -> Option<bool> {
+/// The long form, and whether the other service must be there.
+fn dependency(d: &Decoder<'_>, key: &Key, node: &Node) -> Option<(Dependency, bool)> {
     let fields = d.fields(node, &format!("dependency `{}`", shorten(&key.text)), &DEPENDENCY)?;
-    if let Some(node) = fields.get("condition") {
-        match d.scalar(node, "condition")? {
-            word @ ("service_healthy" | "service_completed_successfully") => {
-                d.later(node.at, &format!("condition: {word}"), "use `service_started`");
-                return None;
+    let condition = match fields.get("condition") {
+        Some(node) => d.word(node, "condition", &CONDITIONS)?,
+        None => DependencyCondition::Started,
+    };
+    let flag = |name| fields.get(name).and_then(|node| d.boolean(node, name));
+    let restart = flag("restart").unwrap_or(false);
+    let one = Dependency { service: key.text.clone(), condition, restart };
+    Some((one, flag("required").unwrap_or(true)))
+}
+
+/// Warns of services that never stay completed.
+pub(super) fn check_completions(
+    d: &Decoder<'_>,
+    pairs: &[(Key, Node)],
+    services: &BTreeMap<String, ServiceSpec>,
+) {
+    for (key, node) in pairs {
+        let Some(service) = services.get(&key.text) else { continue };
+        let waits = |one: &&Dependency| one.condition == DependencyCondition::Completed;
+        for one in service.depends_on.iter().filter(waits) {
+            let other = services.get(&one.service);
+            if other.is_some_and(|other| other.restart.condition == RestartCondition::Any) {
+                let at = node.get("depends_on").map_or(key.at, |node| node.at);
+                let name = &one.service;
+                let message = format!(
+                    "`{name}` starts again whenever it completes: give it `restart: on-failure`"
+                );
+                d.problems.warn(at, message);
             }
-            _ => d.word(node, "condition", &[("service_started", ())])?,
         }
     }
-    if let Some(node) = fields.get("restart")
-        && d.boolean(node, "restart") == Some(true)
-    {
-        d.later(fields.key_at("restart"), "restart: true", "restart it with `service restart`");
-    }
-    Some(fields.get("required").and_then(|node| d.boolean(node, "required")).unwrap_or(true))
 }
 
 /// Refuses services that wait for each other.
@@ -86,6 +109,7 @@ fn cycle(name: &str, services: &BTreeMap<String, ServiceSpec>) -> Option<Vec<Str
         for way in ways {
             let last = services.get(way.last()?);
             for next in last.map(|service| service.depends_on.as_slice()).unwrap_or_default() {
+                let next = &next.service;
                 let way = [way.as_slice(), std::slice::from_ref(next)].concat();
                 if next == name {
                     return Some(way);
@@ -109,7 +133,7 @@ mod tests {
     #[test]
     fn ways_back_are_found() {
         let service = |after: &[&str]| ServiceSpec {
-            depends_on: after.iter().map(|&name| name.to_owned()).collect(),
+            depends_on: after.iter().map(|&name| Dependency::started(name)).collect(),
             ..ServiceSpec::new(ContainerSpec::new(ImageSpec::new("a")))
         };
         let services = [

@@ -55,6 +55,7 @@ pub(super) fn service(
             .get("depends_on")
             .map(|node| dependencies::dependencies(d, node, &declared.services))
             .unwrap_or_default(),
+        dependency_restarts: 0,
         container: container?,
     })
 }

@@ -82,6 +82,7 @@ pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<
     }
     check_ports(d, services, &stack.services);
     dependencies::check_cycles(d, services, &stack.services);
+    dependencies::check_completions(d, services, &stack.services);
     let modes = &declared.network_modes;
     stack.networks = networks::networks(d, networks, &stack.services, modes);
     stack.volumes = self::volumes(d, volumes, &stack.services);

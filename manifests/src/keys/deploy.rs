@@ -144,6 +144,6 @@ pub(super) static WATCH: Level = Level {
         inner("ignore", "spec", ONE_OR_MORE),
         inner("include", "spec", ONE_OR_MORE),
         inner("initial_sync", "spec", Shape::Flag),
-        inner("exec", "spec", Shape::Mapping(&super::service::HOOK)),
+        inner("exec", "spec", Shape::Mapping(&super::service::LATER_HOOK)),
     ],
 };

@@ -2,6 +2,7 @@
 
 use super::attachment::{DEVICE, GRANT, LOGGING, MOUNT, NETWORK_ATTACHMENT, PORT, ULIMIT};
 use super::deploy::{DEPLOY, DEVICE_REQUEST, WATCH};
+use super::health::{HEALTHCHECK, X_SWARM_HEALTH};
 use super::{
     Level, ONE_OR_MORE, Shape, TEXT_MAP, TEXTS, adapted, hint, honoured, inner, later, never,
 };
@@ -93,13 +94,15 @@ pub(crate) static SERVICE: Level = Level {
             "depends_on",
             "3.0",
             Shape::Either(&[TEXTS, Shape::Named(&Shape::Mapping(&DEPENDENCY))]),
-            &["[db]", "{db: {condition: service_started}}"],
+            &["[db]", "{db: {condition: service_healthy}}"],
         )
         .meaning(
-            "The specification's, which Swarm passes over: a service's first tasks wait until a task of the other has \
-             started.",
+            "The specification's, which Swarm passes over, on all hosts: a service's first tasks wait for the others; \
+             updates of these go first, their removal goes last.",
         ),
-        later("healthcheck", "3.0", Shape::Mapping(&HEALTHCHECK), &["{test: [CMD, check]}"], ""),
+        honoured("healthcheck", "3.0", Shape::Mapping(&HEALTHCHECK), &[]).meaning(
+            "Docker's: a task runs once it is healthy. Checks that the agent makes are below `x-swarm`.",
+        ),
         honoured("profiles", "spec", TEXTS, &["[debug]"]),
         honoured(
             "extends",
@@ -108,8 +111,15 @@ pub(crate) static SERVICE: Level = Level {
             &["base", "{service: base}"],
         )
         .meaning("The specification's: Swarm refuses it."),
-        later("post_start", "spec", Shape::List(&Shape::Mapping(&HOOK)), &["[{command: go}]"], ""),
-        later("pre_stop", "spec", Shape::List(&Shape::Mapping(&HOOK)), &["[{command: go}]"], ""),
+        later(
+            "post_start",
+            "spec",
+            Shape::List(&Shape::Mapping(&LATER_HOOK)),
+            &["[{command: go}]"],
+            "",
+        ),
+        honoured("pre_stop", "spec", Shape::List(&Shape::Mapping(&HOOK)), &["[{command: go}]"])
+            .meaning("The specification's, within `stop_grace_period`."),
         hint(
             "develop",
             "spec",
@@ -336,6 +346,8 @@ pub(crate) static X_SWARM_SERVICE: Level = Level {
             &["start-empty"],
         ),
         honoured("placement", "swarm", Shape::Mapping(&X_SWARM_PLACEMENT), &[]),
+        honoured("health", "swarm", Shape::Mapping(&X_SWARM_HEALTH), &[])
+            .meaning("A check that the agent makes; its times stand in `healthcheck`."),
     ],
 };
 
@@ -366,22 +378,16 @@ pub(crate) static AFFINITY: Level = Level {
 
 pub(crate) static DEPENDENCY: Level = Level {
     keys: &[
-        honoured("condition", "spec", Shape::Words(&["service_started"]), &["service_started"])
-            .meaning("`service_healthy` and `service_completed_successfully` are refused."),
-        adapted("restart", "spec", Shape::Flag, &["false"], "only `false`"),
+        honoured(
+            "condition",
+            "spec",
+            Shape::Words(&["service_started", "service_healthy", "service_completed_successfully"]),
+            &["service_started", "service_healthy"],
+        )
+        .meaning("One healthy task is enough: clients are led to it."),
+        honoured("restart", "spec", Shape::Flag, &["true"])
+            .meaning("The tasks are replaced whenever a deploy replaces the other's."),
         honoured("required", "spec", Shape::Flag, &["false"]),
-    ],
-};
-
-static HEALTHCHECK: Level = Level {
-    keys: &[
-        inner("test", "3.0", WORDS),
-        inner("interval", "3.0", Shape::Duration),
-        inner("timeout", "3.0", Shape::Duration),
-        inner("retries", "3.0", Shape::Integer),
-        inner("start_period", "3.4", Shape::Duration),
-        inner("start_interval", "3.12", Shape::Duration),
-        inner("disable", "3.0", Shape::Flag),
     ],
 };
 
@@ -393,7 +399,18 @@ static EXTENDS: Level = Level {
 };
 
 /// A command at a moment of a container's life.
-pub(super) static HOOK: Level = Level {
+pub(crate) static HOOK: Level = Level {
+    keys: &[
+        honoured("command", "spec", WORDS, &["drain --wait", "[drain, --wait]"]),
+        honoured("user", "spec", Shape::Text, &["1000:1000"]),
+        later("privileged", "spec", Shape::Flag, &["true"], "it runs as the container does"),
+        honoured("working_dir", "spec", Shape::Text, &["/srv"]),
+        honoured("environment", "spec", Shape::Pairs, &["{A: b}", "[A=b]"]),
+    ],
+};
+
+/// The same where they are not run yet.
+pub(super) static LATER_HOOK: Level = Level {
     keys: &[
         inner("command", "spec", WORDS),
         inner("user", "spec", Shape::Text),

@@ -49,6 +49,8 @@ pub(super) fn container(spec: &ContainerSpec) -> Pairs {
         annotations,
         logging,
         files,
+        health,
+        pre_stop,
     } = spec;
     let grace = *stop_grace_period;
     let mut pairs = Pairs::default();
@@ -79,6 +81,8 @@ pub(super) fn container(spec: &ContainerSpec) -> Pairs {
     pairs.put("ulimits", &self::ulimits(ulimits));
     pairs.put("stop_signal", stop_signal);
     pairs.put("stop_grace_period", &(grace != ContainerSpec::STOP_GRACE_PERIOD).then_some(grace));
+    pairs.put("healthcheck", &super::health::healthcheck(health.as_ref()));
+    pairs.put("pre_stop", &super::health::hooks(pre_stop));
     put_resources(&mut pairs, resources);
     pairs.put("oom_score_adj", oom_score_adj);
     pairs.put("extra_hosts", &hosts(extra_hosts, extra_hosts_v6));

@@ -6,7 +6,7 @@ use swarm_proto::spec::{
     UpdatePolicy, VolumeNodeLost,
 };
 
-use super::{Pairs, container, text};
+use super::{Pairs, container, health, text};
 use crate::units::write_millicpus;
 use crate::value::Value;
 
@@ -23,11 +23,14 @@ pub(super) fn service(spec: &ServiceSpec) -> Value {
         volume_node_lost,
         labels,
         depends_on,
+        // The controllers' own count.
+        dependency_restarts: _,
     } = spec;
+    let own = x_swarm(*volume_node_lost, placement, health::by_agent(container.health.as_ref()));
     let mut pairs = container::container(container);
     pairs.put("ports", &self::ports(ports));
     pairs.put("networks", &self::networks(networks));
-    pairs.put("depends_on", depends_on);
+    pairs.put("depends_on", &health::depends_on(depends_on));
     let mut deploy = Pairs::default();
     put_mode(&mut deploy, *mode);
     deploy.put("endpoint_mode", &self::endpoint_mode(*endpoint_mode));
@@ -37,7 +40,7 @@ pub(super) fn service(spec: &ServiceSpec) -> Value {
     deploy.put("restart_policy", &restart_policy(*restart));
     deploy.put("update_config", &update_config(*update));
     pairs.put("deploy", &deploy.into_some());
-    pairs.put("x-swarm", &x_swarm(*volume_node_lost, placement));
+    pairs.put("x-swarm", &own);
     pairs.into_value()
 }
 
@@ -163,17 +166,22 @@ fn update_config(policy: UpdatePolicy) -> Option<Value> {
     if policy == UpdatePolicy::default() { None } else { pairs.into_some() }
 }
 
-fn x_swarm(volume_node_lost: VolumeNodeLost, placement: &Placement) -> Option<Value> {
-    let mut pairs = Pairs::default();
+fn x_swarm(
+    volume_node_lost: VolumeNodeLost,
+    placement: &Placement,
+    health: Option<Value>,
+) -> Option<Value> {
     let lost = match volume_node_lost {
         VolumeNodeLost::Wait => None,
         VolumeNodeLost::StartEmpty => Some(Value::text("start-empty")),
     };
+    let mut pairs = Pairs::default();
     pairs.put("volume-node-lost", &lost);
     let mut own = Pairs::default();
     own.put("near", &some_list(placement.near.iter().map(affinity)));
     own.put("apart", &some_list(placement.apart.iter().map(affinity)));
     pairs.put("placement", &own.into_some());
+    pairs.put("health", &health);
     pairs.into_some()
 }
 

@@ -65,6 +65,8 @@ fn beside(above: &str, path: &str) -> Vec<(&'static str, &'static str)> {
             vec![("image", "web"), ("mem_limit", "64m")]
         }
         "services.*" => vec![("image", "web")],
+        "services.*.x-swarm.health.http" => vec![("port", "80")],
+        "services.*.pre_stop[]" => vec![("command", "drain")],
         "services.*.devices[]" => vec![("source", "/dev/null")],
         "include[]" => vec![("path", "included.yml")],
         "services.*.extends" => vec![("service", "base")],

@@ -179,7 +179,8 @@ proptest! {
     }
 }
 
-const CONTAINER: [&str; 20] = [
+const CONTAINER: [&str; 21] = [
+    "healthcheck: {test: [CMD, \"a$$b\"], start_interval: 2s}, ",
     "stdin_open: true, ",
     "group_add: [audio, 1001], ",
     "oom_score_adj: -5, ",
@@ -228,7 +229,7 @@ const TMPFS: [&str; 5] = [
     "/e",
 ];
 
-const PARTS: [&str; 25] = [
+const PARTS: [&str; 27] = [
     "command: a b, ",
     "entrypoint: [], ",
     "environment: [A=1, B, C=$$x], ",
@@ -252,8 +253,10 @@ const PARTS: [&str; 25] = [
     "ports: [\"127.0.0.1:5000-5002:5000-5002/udp\", {target: 80, mode: host}], ",
     "networks: {front: {aliases: [www]}, default: }, ",
     "pull_policy: never, ",
-    "x-swarm: {volume-node-lost: start-empty, placement: {near: [db], apart: [{service: db, within: node.labels.Zone}, {service: db, within: engine.labels.x}]}}, ",
-    "depends_on: [db], ",
+    "x-swarm: {volume-node-lost: start-empty, health: {http: {port: 80, status: 204}}, placement: {near: [db], apart: [{service: db, within: node.labels.Zone}, {service: db, within: engine.labels.x}]}}, ",
+    "depends_on: {db: {condition: service_completed_successfully, restart: true}}, ",
+    "healthcheck: {interval: 10s, start_period: 1m, retries: 2, timeout: 1.5s}, ",
+    "pre_stop: [{command: \"a b\", user: u, environment: [A=$$x]}, {command: [c], working_dir: /d}], ",
 ];
 
 const DEPLOY: [&str; 8] = [

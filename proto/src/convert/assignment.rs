@@ -23,6 +23,7 @@ impl From<&TaskAssignment> for wire::TaskAssignment {
             volumes: task.volumes.iter().map(|(key, volume)| (key.clone(), volume.0)).collect(),
             host_ports: each(&task.host_ports),
             restart: Some((&task.restart).into()),
+            withdrawal: task.withdrawal.map_or(0, i32::from),
         }
     }
 }
@@ -45,6 +46,7 @@ impl TryFrom<wire::TaskAssignment> for TaskAssignment {
             volumes: volumes.map(|(key, volume)| (key, VolumeId(volume))).collect(),
             host_ports: at.list("host_ports", task.host_ports)?,
             restart: at.required("restart", task.restart)?,
+            withdrawal: wire::Withdrawal::try_from(task.withdrawal).unwrap_or_default().into(),
         })
     }
 }

@@ -226,6 +226,8 @@ impl From<&ContainerSpec> for wire::ContainerSpec {
             annotations: container.annotations.clone(),
             logging: some(&container.logging),
             files: each(&container.files),
+            health: container.health.as_ref().map(Into::into),
+            pre_stop: each(&container.pre_stop),
         }
     }
 }
@@ -276,6 +278,8 @@ impl TryFrom<wire::ContainerSpec> for ContainerSpec {
             annotations: container.annotations,
             logging: at.optional("logging", container.logging)?.unwrap_or_default(),
             files: at.list("files", container.files)?,
+            health: at.optional("health", container.health)?,
+            pre_stop: at.list("pre_stop", container.pre_stop)?,
         })
     }
 }

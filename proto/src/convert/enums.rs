@@ -1,6 +1,6 @@
 //! Enumerations: by name, both ways.
 
-use crate::{object, spec, wire};
+use crate::{assignment, object, spec, wire};
 
 macro_rules! same_names {
     ($domain:ty, $wire:ty: $($variant:ident)+) => {
@@ -37,11 +37,14 @@ same_names!(spec::EndpointMode, wire::EndpointMode: Vip Dnsrr);
 same_names!(spec::RestartCondition, wire::RestartCondition: None OnFailure Any);
 same_names!(spec::UpdateOrder, wire::UpdateOrder: StopFirst StartFirst);
 same_names!(spec::VolumeNodeLost, wire::VolumeNodeLost: Wait StartEmpty);
+same_names!(spec::DependencyCondition, wire::DependencyCondition: Started Healthy Completed);
 same_names!(spec::NetworkMode, wire::NetworkMode: Own Host None);
 same_names!(spec::IpcMode, wire::IpcMode: Own Host None);
 same_names!(spec::DeviceKind, wire::DeviceKind: Any Block Character);
 same_names!(spec::LogDriver, wire::LogDriver: Local None Journald Syslog);
 same_names!(spec::SyslogFormat, wire::SyslogFormat: Rfc3164 Rfc5424 Rfc5424Micro);
+same_names!(object::HealthState, wire::HealthState: Starting Healthy Unhealthy);
+same_names!(assignment::Withdrawal, wire::Withdrawal: UnderWay Done);
 same_names!(object::Role, wire::Role: Controller Agent);
 same_names!(object::Availability, wire::Availability: Active Pause Drain);
 same_names!(object::NodeStatus, wire::NodeStatus: Unknown Ready Down);

@@ -15,6 +15,7 @@ mod content;
 mod entry;
 mod enums;
 mod fields;
+mod health;
 mod isolation;
 mod object;
 mod placement;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::fields::{ConvertError, Fields, each, milliseconds, prefix};
 use crate::spec::{
-    NetworkAttachmentSpec, NetworkSpec, PortSpec, RestartPolicy, ServiceMode, ServiceSpec,
-    StackSpec, UpdatePolicy, VolumeSpec,
+    Dependency, NetworkAttachmentSpec, NetworkSpec, PortSpec, RestartPolicy, ServiceMode,
+    ServiceSpec, StackSpec, UpdatePolicy, VolumeSpec,
 };
 use crate::wire;
 
@@ -152,6 +152,12 @@ impl TryFrom<wire::UpdatePolicy> for UpdatePolicy {
     }
 }
 
+/// The names alone, where all wait for a start only: what cluster version 3 knew.
+fn plain_dependencies(all: &[Dependency]) -> Option<Vec<String>> {
+    let is_plain = all.iter().all(|one| !one.is_later());
+    is_plain.then(|| all.iter().map(|one| one.service.clone()).collect())
+}
+
 impl From<&ServiceSpec> for wire::ServiceSpec {
     fn from(service: &ServiceSpec) -> Self {
         Self {
@@ -165,7 +171,12 @@ impl From<&ServiceSpec> for wire::ServiceSpec {
             update: Some((&service.update).into()),
             volume_node_lost: service.volume_node_lost.into(),
             labels: service.labels.clone(),
-            depends_on: service.depends_on.clone(),
+            depends_on: plain_dependencies(&service.depends_on).unwrap_or_default(),
+            dependencies: match plain_dependencies(&service.depends_on) {
+                Some(_) => Vec::new(),
+                None => each(&service.depends_on),
+            },
+            dependency_restarts: service.dependency_restarts,
         }
     }
 }
@@ -190,7 +201,12 @@ impl TryFrom<wire::ServiceSpec> for ServiceSpec {
                 service.volume_node_lost,
             )?,
             labels: service.labels,
-            depends_on: service.depends_on,
+            depends_on: if service.dependencies.is_empty() {
+                service.depends_on.into_iter().map(Dependency::started).collect()
+            } else {
+                at.list("dependencies", service.dependencies)?
+            },
+            dependency_restarts: service.dependency_restarts,
         })
     }
 }

@@ -37,6 +37,7 @@ impl From<&TaskStatus> for wire::TaskStatus {
             pid: status.pid,
             started_at: status.started_at.map(|time| time.0),
             attempt: status.attempt,
+            health: status.health.as_ref().map(Into::into),
         }
     }
 }
@@ -54,6 +55,7 @@ impl TryFrom<wire::TaskStatus> for TaskStatus {
             pid: status.pid,
             started_at: status.started_at.map(Timestamp),
             attempt: status.attempt,
+            health: at.optional("health", status.health)?,
         })
     }
 }

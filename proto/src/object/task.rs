@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Attachment;
+use super::{Attachment, HealthState, TaskHealth};
 use crate::id::{Attempt, NodeId, ParseIdError, TaskId, Timestamp};
 
 /// A task's life, in order. A state only rises.
@@ -117,6 +117,30 @@ pub struct TaskStatus {
     pub started_at: Option<Timestamp>,
     /// Counts the containers of this task: above 1 only when the agent restarted it by itself while cut off.
     pub attempt: Attempt,
+    /// What the checks of its health say, while it is started; `None` where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<TaskHealth>,
+}
+
+impl TaskStatus {
+    /// At a state, with nothing else known.
+    pub fn new(state: TaskState, since: Timestamp) -> Self {
+        Self {
+            state,
+            since,
+            message: String::new(),
+            exit_code: None,
+            pid: None,
+            started_at: None,
+            attempt: 1,
+            health: None,
+        }
+    }
+
+    /// Whether the task runs and its checks say that clients must not be led to it.
+    pub fn is_unhealthy(&self) -> bool {
+        self.health.as_ref().is_some_and(|health| health.state == HealthState::Unhealthy)
+    }
 }
 
 /// One run of a service on one node.

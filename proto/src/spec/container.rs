@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContentId, Device, DeviceRule, FileMount, Logging, Security, Sharing, is_default};
+use super::{
+    ContentId, Device, DeviceRule, FileMount, HealthCheck, Hook, Logging, Security, Sharing,
+    is_default,
+};
 use crate::id::Digest;
 use crate::version::ClusterVersion;
 
@@ -273,11 +276,20 @@ pub struct ContainerSpec {
     /// Secrets and configs that it is given as files.
     #[serde(default, skip_serializing_if = "is_default")]
     pub files: Vec<FileMount>,
+    /// How its health is looked at; `None` is as the image says.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub health: Option<HealthCheck>,
+    /// What is run in it before the stop signal, within the grace period.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pre_stop: Vec<Hook>,
 }
 
 impl ContainerSpec {
     /// The cluster version that brought what it makes use of.
     pub fn needs(&self) -> ClusterVersion {
+        if self.health.is_some() || !self.pre_stop.is_empty() {
+            return ClusterVersion(4);
+        }
         let tmpfs =
             |mount: &Mount| matches!(mount.source, MountSource::Tmpfs(one) if one.is_later());
         let first = Self {
@@ -352,6 +364,8 @@ impl ContainerSpec {
             annotations: BTreeMap::new(),
             logging: Logging::default(),
             files: Vec::new(),
+            health: None,
+            pre_stop: Vec::new(),
         }
     }
 }

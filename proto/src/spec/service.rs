@@ -3,7 +3,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ContainerSpec, NetworkAttachmentSpec, Placement, PortSpec, is_default};
+use super::{
+    ContainerSpec, Dependency, NetworkAttachmentSpec, Placement, PortSpec, is_default,
+};
 use crate::version::ClusterVersion;
 
 /// How many tasks a service has, and where.
@@ -129,9 +131,13 @@ pub struct ServiceSpec {
     pub volume_node_lost: VolumeNodeLost,
     /// The service's labels (compose `deploy.labels`).
     pub labels: BTreeMap<String, String>,
-    /// Services of the stack, by key, that must have started once before this one starts for the first time.
+    /// Services of the stack that this one waits for before its first start, whose updates go before its own, and which
+    /// are removed after it.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub depends_on: Vec<String>,
+    pub depends_on: Vec<Dependency>,
+    /// How often the update of a service that it depends on replaced its tasks. Counted by the controllers; 0 in a stack.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dependency_restarts: u64,
 }
 
 impl ServiceSpec {
@@ -149,13 +155,18 @@ impl ServiceSpec {
             volume_node_lost: VolumeNodeLost::default(),
             labels: BTreeMap::new(),
             depends_on: Vec::new(),
+            dependency_restarts: 0,
         }
     }
 
     /// The cluster version that brought what it makes use of.
     pub fn needs(&self) -> ClusterVersion {
-        let own =
-            if self.depends_on.is_empty() { ClusterVersion::FIRST } else { ClusterVersion(3) };
+        let own = match self.depends_on.as_slice() {
+            _ if self.dependency_restarts > 0 => ClusterVersion(4),
+            [] => ClusterVersion::FIRST,
+            all if all.iter().any(Dependency::is_later) => ClusterVersion(4),
+            _ => ClusterVersion(3),
+        };
         let external = self.networks.iter().any(|network| network.external.is_some());
         let own = if external { ClusterVersion(4) } else { own };
         own.max(self.container.needs()).max(self.placement.needs())

@@ -75,6 +75,8 @@ struct Running {
     /// The caller's ends: output, errors, input; or the terminal's master alone.
     streams: Vec<OwnedFd>,
     cgroup: Cgroup,
+    /// Whether its session ends with it.
+    whole_session: bool,
 }
 
 fn start(request: &ExecRequest) -> Result<Running, StartError> {
@@ -119,7 +121,8 @@ fn start(request: &ExecRequest) -> Result<Running, StartError> {
         Cloned::Parent { pid, pidfd } => {
             drop((child_channel, theirs));
             streams.extend(wait_until_runs(&channel, pid)?);
-            Ok(Running { pid, pidfd, streams, cgroup })
+            let whole_session = request.options.whole_session;
+            Ok(Running { pid, pidfd, streams, cgroup, whole_session })
         }
     }
 }
@@ -174,7 +177,12 @@ impl Running {
             }
             let (ended, asked) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
             if ended {
-                let code = sys::wait_child(self.pid).map_or(255, sys::WaitStatus::code);
+                let code = if self.whole_session {
+                    self.session().kill()
+                } else {
+                    sys::wait_child(self.pid)
+                };
+                let code = code.map_or(255, sys::WaitStatus::code);
                 let _ = message::send(caller, &Reply::Ended(ExecEnd { code }), &[]);
                 return ExitCode::SUCCESS;
             }
@@ -185,7 +193,11 @@ impl Running {
                 Some(Err(_)) => break,
             }
         }
-        Session { leader: self.pid, pidfd: &self.pidfd, cgroup: &self.cgroup }.end();
+        self.session().end();
         ExitCode::SUCCESS
+    }
+
+    fn session(&self) -> Session<'_> {
+        Session { leader: self.pid, pidfd: &self.pidfd, cgroup: &self.cgroup }
     }
 }

@@ -1,6 +1,7 @@
 //! Ending a program whose caller is gone, with everything in its session.
 
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -34,6 +35,12 @@ impl Session<'_> {
         while !self.leader_ended(deadline.saturating_sub(sys::monotonic()))
             && sys::monotonic() < deadline
         {}
+        // How it ended is for nobody any more.
+        let _ = self.kill();
+    }
+
+    /// Kills what is there, and buries the program: how it ended.
+    pub(super) fn kill(&self) -> io::Result<sys::WaitStatus> {
         for _ in 0..LOOKS {
             let left = self.processes();
             if left.is_empty() {
@@ -43,9 +50,9 @@ impl Session<'_> {
                 let _ = sys::kill(pid, libc::SIGKILL);
             }
             // Killed processes take a moment to go.
-            self.leader_ended(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
-        let _ = sys::wait_child(self.leader);
+        sys::wait_child(self.leader)
     }
 
     /// Waits at most this long for the program's end.

@@ -203,6 +203,22 @@ fn nothing_is_left_when_the_caller_goes() {
 }
 
 #[test]
+fn a_whole_session_ends_with_its_program() {
+    let mut fixture = Fixture::new(&["sleep", "1000"]);
+    let container = fixture.start();
+    let before = container.cgroup().processes().unwrap();
+    // It closes the streams, or reading them to their end would wait for it.
+    let text = "trap '' HUP TERM; sleep 1000 >/dev/null 2>&1 & exit 3";
+    let (code, ..) = run(&container, script(text));
+    assert_eq!(code, 3);
+    let left = container.cgroup().processes().unwrap();
+    assert!(left.len() > before.len(), "without a word it stays: {left:?}");
+    let (code, ..) = run(&container, ExecOptions { whole_session: true, ..script(text) });
+    assert_eq!(code, 3);
+    assert_eq!(container.cgroup().processes().unwrap().len(), left.len());
+}
+
+#[test]
 fn no_descriptor_of_the_host_leaks_in() {
     let mut fixture = Fixture::new(&["sleep", "1000"]);
     let container = fixture.start();

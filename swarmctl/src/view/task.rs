@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use swarm_proto::id::{ServiceId, Slot, Timestamp};
-use swarm_proto::object::{Service, Task, TaskState};
+use swarm_proto::object::{Service, Task, TaskHealth, TaskState};
 
 use super::{View, age, short_image, time};
 use crate::state::State;
@@ -44,6 +44,8 @@ pub struct TaskView {
     pub pid: Option<u32>,
     /// When the first process started.
     pub started_at: Option<String>,
+    /// What the checks of its health say, where there are some.
+    pub health: Option<HealthView>,
     /// Counts the containers of this task.
     pub attempt: u32,
     /// The version of the service's spec that it runs.
@@ -56,6 +58,30 @@ pub struct TaskView {
     pub created_at: String,
     #[serde(skip)]
     since_time: Timestamp,
+}
+
+/// A task's health.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HealthView {
+    /// `starting`, `healthy` or `unhealthy`.
+    pub state: String,
+    /// Since when.
+    pub since: String,
+    /// Failures in a row when that was reported.
+    pub failures: u32,
+    /// The end of what the last failed check wrote then, or why it failed.
+    pub output: String,
+}
+
+impl HealthView {
+    fn of(health: &TaskHealth) -> Self {
+        Self {
+            state: health.state.to_string(),
+            since: time(health.since),
+            failures: health.failures,
+            output: health.output.clone(),
+        }
+    }
 }
 
 /// An address on a network.
@@ -94,6 +120,7 @@ impl TaskView {
             exit_code: task.status.exit_code,
             pid: task.status.pid,
             started_at: task.status.started_at.map(time),
+            health: task.status.health.as_ref().map(HealthView::of),
             attempt: task.status.attempt,
             spec_version: task.spec_version,
             current: service.is_some_and(|service| service.spec_version == task.spec_version),
@@ -152,7 +179,12 @@ impl View for TaskView {
             short_image(&self.image).to_owned(),
             self.node.clone().unwrap_or_default(),
             self.desired.clone(),
-            format!("{} {}", self.state, age(self.since_time, now)),
+            match self.health.as_ref().filter(|_| self.pid.is_some()) {
+                Some(health) => {
+                    format!("{} {} ({})", self.state, age(self.since_time, now), health.state)
+                }
+                None => format!("{} {}", self.state, age(self.since_time, now)),
+            },
             message,
         ]
     }

@@ -82,13 +82,9 @@ pub(crate) fn task(service: u64, slot: u32, generation: u32, state: TaskState) -
         desired: if is_over { TaskState::Shutdown } else { TaskState::Running },
         start_after: None,
         status: TaskStatus {
-            state,
-            since: ago(60),
-            message: String::new(),
-            exit_code: None,
             pid: (state == TaskState::Running).then_some(4000 + u32::from(host)),
             started_at: (state == TaskState::Running).then(|| ago(60)),
-            attempt: 1,
+            ..TaskStatus::new(state, ago(60))
         },
         attachments: vec![Attachment {
             network: NetworkId(1),

@@ -2,6 +2,7 @@
 #![expect(clippy::too_many_lines, reason = "goldens are long")]
 
 use expect_test::{Expect, expect};
+use swarm_proto::object::{HealthState, TaskHealth};
 use swarm_proto::wire;
 use swarmctl::output::Format;
 use swarmctl::view::{
@@ -77,6 +78,7 @@ fn tasks() {
             "exit_code": null,
             "pid": 4011,
             "started_at": "2023-11-14T22:12:20.000Z",
+            "health": null,
             "attempt": 1,
             "spec_version": 1,
             "current": true,
@@ -112,6 +114,7 @@ fn tasks() {
           exit_code: null
           pid: 4011
           started_at: 2023-11-14T22:12:20.000Z
+          health: null
           attempt: 1
           spec_version: 1
           current: true
@@ -121,6 +124,23 @@ fn tasks() {
           created_at: 2023-11-14T22:12:10.000Z
     "#]],
     );
+}
+
+#[test]
+fn a_task_shows_its_health() {
+    let mut state = state();
+    let task = state.tasks.values_mut().next().unwrap();
+    task.status.health = Some(TaskHealth {
+        state: HealthState::Unhealthy,
+        failures: 3,
+        output: "connection refused".to_owned(),
+        ..TaskHealth::starting(ago(5))
+    });
+    let view = TaskView::of(&state, &state.tasks.values().next().unwrap().clone());
+    assert_eq!(view.cells(NOW)[4], "running 60s (unhealthy)");
+    let health = view.health.unwrap();
+    let shown = (health.state.as_str(), health.failures, health.output.as_str());
+    assert_eq!(shown, ("unhealthy", 3, "connection refused"));
 }
 
 #[test]

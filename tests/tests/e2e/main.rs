@@ -10,6 +10,7 @@ mod doctor;
 mod exec;
 mod external;
 mod faults;
+mod health;
 mod keys;
 mod lab;
 mod leftovers;

@@ -1,6 +1,7 @@
 //! An agent that pretends: it walks tasks through their states, keeps a journal, and confirms what it has applied.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use swarm_controller::core::{FromAgent, ToAgent};
 use swarm_proto::assignment::{AssignmentDiff, NetworkPeer, TaskAssignment, VolumeReport};
@@ -9,6 +10,7 @@ use swarm_proto::object::{NodeDescription, TaskState, TaskStatus};
 use swarm_proto::spec::ContentId;
 use swarm_tests::random::Random;
 
+use crate::health;
 use crate::violation::demand;
 
 pub(crate) struct Agent {
@@ -24,23 +26,30 @@ pub(crate) struct Agent {
     pub(crate) is_stale: bool,
     complete: bool,
     tasks: BTreeMap<TaskId, (TaskAssignment, TaskStatus)>,
-    networks: BTreeMap<NetworkId, (u64, Vec<NetworkPeer>)>,
+    networks: BTreeMap<NetworkId, Known>,
+    /// Since when this agent is in its session.
+    connected: u64,
+    /// When tasks were first told to end.
+    told: BTreeMap<TaskId, u64>,
+    /// Tasks that were stopped since somebody looked, on the word that no client is led to them any more.
+    pub(crate) withdrawn: Vec<TaskAssignment>,
     volumes: BTreeMap<VolumeId, String>,
     /// In memory only.
     contents: BTreeSet<ContentId>,
     unsent: Vec<FromAgent>,
 }
 
+/// What an agent knows of a network.
+struct Known {
+    version: u64,
+    since: u64,
+    peers: Vec<NetworkPeer>,
+    /// Where its virtual addresses and published ports lead.
+    backends: BTreeSet<Ipv4Addr>,
+}
+
 fn status(state: TaskState, now: u64) -> TaskStatus {
-    TaskStatus {
-        state,
-        since: Timestamp(now),
-        message: String::new(),
-        exit_code: None,
-        pid: None,
-        started_at: None,
-        attempt: 1,
-    }
+    TaskStatus::new(state, Timestamp(now))
 }
 
 impl Agent {
@@ -56,6 +65,9 @@ impl Agent {
             complete: false,
             tasks: BTreeMap::new(),
             networks: BTreeMap::new(),
+            connected: 0,
+            told: BTreeMap::new(),
+            withdrawn: Vec::new(),
             volumes: BTreeMap::new(),
             contents: BTreeSet::new(),
             unsent: Vec::new(),
@@ -119,6 +131,9 @@ impl Agent {
 
     pub(crate) fn receive(&mut self, message: ToAgent, now: u64) {
         self.heard = now;
+        if matches!(message, ToAgent::Welcome { .. }) {
+            self.connected = now;
+        }
         if let ToAgent::Assignments { complete, diff, contents, .. } = message {
             for (id, content) in contents {
                 let whole = content.bytes().unwrap_or_default();
@@ -126,11 +141,11 @@ impl Agent {
                 demand(is_right, "a content is what its digest says", || &id);
                 self.contents.insert(id);
             }
-            self.take(complete, diff);
+            self.take(complete, diff, now);
         }
     }
 
-    fn take(&mut self, complete: bool, diff: AssignmentDiff) {
+    fn take(&mut self, complete: bool, diff: AssignmentDiff, now: u64) {
         let mut removed = diff.removed_tasks;
         let mut gone = diff.removed_networks;
         if complete {
@@ -164,7 +179,12 @@ impl Agent {
         let used: BTreeSet<ContentId> = used.collect();
         self.contents.retain(|id| used.contains(id));
         for network in diff.networks {
-            self.networks.insert(network.id, (network.version, network.peers));
+            let since = self.networks.get(&network.id).map_or(now, |known| known.since);
+            let vips = network.vips.into_iter().flat_map(|vip| vip.backends);
+            let ports = network.ingress.into_iter().flat_map(|port| port.backends);
+            let backends = vips.chain(ports).collect();
+            let (version, peers) = (network.version, network.peers);
+            self.networks.insert(network.id, Known { version, since, peers, backends });
         }
         for network in &gone {
             self.networks.remove(network);
@@ -174,25 +194,40 @@ impl Agent {
         }
         self.unsent.push(FromAgent::Volumes(self.volume_reports()));
         self.unsent.push(FromAgent::Confirmation {
-            networks: self.networks.iter().map(|(id, (version, _))| (*id, *version)).collect(),
+            networks: self.networks.iter().map(|(id, known)| (*id, known.version)).collect(),
             removed_networks: gone,
             removed_tasks: removed,
         });
     }
 
-    /// Moves each task a step on, and says what to report.
-    pub(crate) fn step(&mut self, now: u64, random: &mut Random) -> Vec<FromAgent> {
+    /// Moves each task a step on, and says what to report. Only `faulty` ones become unhealthy.
+    pub(crate) fn step(&mut self, now: u64, faulty: bool, random: &mut Random) -> Vec<FromAgent> {
         let mut reports = std::mem::take(&mut self.unsent);
         let mut statuses = Vec::new();
         let mut removed = Vec::new();
+        self.told.retain(|id, _| self.tasks.contains_key(id));
         for (id, (task, known)) in &mut self.tasks {
+            let runs = known.state == TaskState::Running;
+            if runs && task.desired > TaskState::Running {
+                let told = *self.told.entry(*id).or_insert(now);
+                if !health::may_stop(task, told, now, &mut self.withdrawn) {
+                    continue;
+                }
+            }
             if task.desired == TaskState::Remove {
                 removed.push(*id);
                 continue;
             }
+            let healthy = known.clone();
+            if runs && task.desired == TaskState::Running {
+                health::step(task, known, (now, faulty), random, &mut self.withdrawn);
+            }
             if let Some(state) = next(known.state, task.desired, random) {
                 self.started |= state == TaskState::Starting;
                 *known = status(state, now);
+                known.health = health::at_start(task, state, now);
+            }
+            if *known != healthy {
                 statuses.push((*id, known.clone()));
             }
         }
@@ -224,7 +259,17 @@ impl Agent {
 
     /// Where this agent's networks lead.
     pub(crate) fn peers(&self) -> impl Iterator<Item = (NetworkId, &NetworkPeer)> + '_ {
-        self.networks.iter().flat_map(|(id, (_, peers))| peers.iter().map(|peer| (*id, peer)))
+        self.networks.iter().flat_map(|(id, known)| known.peers.iter().map(|peer| (*id, peer)))
+    }
+
+    /// Whether this agent leads clients of a network to an address, and is one that controllers wait for before they
+    /// say that nobody does.
+    pub(crate) fn leads_to(&self, network: NetworkId, address: Ipv4Addr, now: u64) -> bool {
+        let long = |since: u64| since + health::SETTLED <= now;
+        let in_touch = self.session.is_some() && self.complete && self.heard + health::TOUCH >= now;
+        let known = self.networks.get(&network).filter(|known| long(known.since));
+        let leads = known.is_some_and(|known| known.backends.contains(&address));
+        leads && in_touch && long(self.connected) && !self.is_stale
     }
 
     /// Tasks whose containers run.

@@ -78,10 +78,14 @@ impl World {
                 self.sessions.remove(&session);
             }
             Some(session) => {
-                let reports = agent.step(now, &mut self.random);
+                let reports = agent.step(now, self.faulty, &mut self.random);
+                let withdrawn = std::mem::take(&mut agent.withdrawn);
                 let starts = std::mem::take(&mut agent.started);
                 if starts {
                     self.look_at_containers();
+                }
+                for task in &withdrawn {
+                    self.look_at_withdrawn(task);
                 }
                 for report in reports {
                     self.agent_says(session, report);

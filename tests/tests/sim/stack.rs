@@ -4,12 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use swarm_proto::spec::{
-    ContainerSpec, ContentBytes, ContentId, ContentKind, ContentSpec, EndpointMode, FileMount,
-    ImageSpec, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec, Placement, PortMode,
-    PortSpec, Protocol, Resources, RestartPolicy, ServiceMode, ServiceSpec, StackSpec,
-    UpdatePolicy, VolumeNodeLost, VolumeSpec,
+    ContainerSpec, ContentBytes, ContentId, ContentKind, ContentSpec, Dependency,
+    DependencyCondition, EndpointMode, FileMount, HealthCheck, HealthTest, ImageSpec, Mount,
+    MountSource, NetworkAttachmentSpec, NetworkSpec, Placement, PortMode, PortSpec, Protocol,
+    Resources, RestartPolicy, ServiceMode, ServiceSpec, StackSpec, UpdatePolicy, VolumeNodeLost,
+    VolumeSpec,
 };
 use swarm_tests::random::Random;
+
+/// None that a service which goes on for ever cannot meet.
+const CONDITIONS: [DependencyCondition; 2] =
+    [DependencyCondition::Started, DependencyCondition::Healthy];
 
 /// A stack with this number, and otherwise at random.
 pub(crate) fn make(name: &str, number: u64, random: &mut Random) -> StackSpec {
@@ -24,6 +29,15 @@ pub(crate) fn make(name: &str, number: u64, random: &mut Random) -> StackSpec {
         mode: PortMode::Ingress,
         host_address: None,
     });
+    if random.chance(60) {
+        let test = Some(HealthTest::Tcp(80));
+        web.container.health = Some(HealthCheck { test, ..HealthCheck::default() });
+    }
+    if random.chance(30) {
+        let condition = *random.one_of(&CONDITIONS).expect("there are some");
+        let restart = random.chance(50);
+        web.depends_on = vec![Dependency { service: "data".to_owned(), condition, restart }];
+    }
     services.insert("web".to_owned(), web);
     let mut data = service(ServiceMode::Replicated { replicas: 1 }, 0);
     let source = MountSource::Volume { volume: "data".to_owned(), no_copy: false, external: None };
@@ -105,6 +119,7 @@ fn service(mode: ServiceMode, version: u64) -> ServiceSpec {
         volume_node_lost: VolumeNodeLost::StartEmpty,
         labels: BTreeMap::new(),
         depends_on: Vec::new(),
+        dependency_restarts: 0,
     }
 }
 

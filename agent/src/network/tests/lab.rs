@@ -415,6 +415,7 @@ pub(super) fn task(service: u64, attachments: Vec<Attachment>) -> TaskAssignment
         volumes: BTreeMap::new(),
         host_ports: Vec::new(),
         restart: RestartPolicy::default(),
+        withdrawal: None,
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use swarm_proto::assignment::{AssignmentDiff, TaskAssignment, VolumeAssignment};
+use swarm_proto::assignment::{AssignmentDiff, TaskAssignment, VolumeAssignment, Withdrawal};
 use swarm_proto::id::{NetworkId, NodeId, TaskId, VolumeId};
 use swarm_proto::object::{Task, TaskState};
 use swarm_proto::spec::{ContentId, MountSource, PortMode};
 
+use super::Print;
 use super::network::NetworkCache;
 use super::template;
 use crate::core::state::{Content, State, Stored, is_unfinished, tasks_on};
@@ -15,15 +16,16 @@ use crate::core::state::{Content, State, Stored, is_unfinished, tasks_on};
 pub(super) fn tasks(
     state: &State,
     node: NodeId,
-    sent: &mut BTreeMap<TaskId, (u64, u64)>,
+    sent: &mut BTreeMap<TaskId, Print>,
     diff: &mut AssignmentDiff,
+    mut withdrawal: impl FnMut(&Stored<Task>) -> Option<Withdrawal>,
 ) {
     let mut known = BTreeMap::new();
     for task in tasks_on(state, node) {
         let Some(service) = state.services.get(&task.id.service) else { continue };
-        let print = (task.versions.desired, service.versions.spec);
+        let print = (task.versions.desired, service.versions.spec, withdrawal(task));
         if sent.get(&task.id) != Some(&print) {
-            diff.tasks.extend(task_assignment(state, task));
+            diff.tasks.extend(task_assignment(state, task, print.2));
         }
         known.insert(task.id, print);
     }
@@ -31,7 +33,11 @@ pub(super) fn tasks(
     *sent = known;
 }
 
-fn task_assignment(state: &State, task: &Stored<Task>) -> Option<TaskAssignment> {
+fn task_assignment(
+    state: &State,
+    task: &Stored<Task>,
+    withdrawal: Option<Withdrawal>,
+) -> Option<TaskAssignment> {
     let service = state.services.get(&task.id.service)?;
     let spec = state.task_spec(task)?;
     let volume = |source: &MountSource| match source {
@@ -54,6 +60,7 @@ fn task_assignment(state: &State, task: &Stored<Task>) -> Option<TaskAssignment>
         volumes: sources.filter_map(volume).collect(),
         host_ports: host.copied().collect(),
         restart: spec.restart,
+        withdrawal,
     })
 }
 

@@ -4,10 +4,11 @@ mod assignment;
 mod network;
 mod report;
 mod template;
+mod withdrawal;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use swarm_proto::assignment::{AssignmentDiff, VolumeReport};
+use swarm_proto::assignment::{AssignmentDiff, VolumeReport, Withdrawal};
 use swarm_proto::entry::Group;
 use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp, VolumeId};
 use swarm_proto::object::{Cluster, NodeDescription, NodeStatus, TaskStatus};
@@ -19,9 +20,13 @@ use super::rules::Observed;
 use super::session::{FromAgent, ToAgent};
 use super::state::State;
 use network::NetworkCache;
+use withdrawal::Withdrawals;
 
 /// Nodes whose sessions get a message in one round.
 const SESSIONS_AT_ONCE: usize = 256;
+
+/// Counters of a task and of its service's spec, and how far its withdrawal is: what changes its assignment.
+type Print = (u64, u64, Option<Withdrawal>);
 
 /// One agent's session, and what it was sent.
 struct Session {
@@ -32,8 +37,8 @@ struct Session {
     sequence: u64,
     /// The state's version that was looked at last.
     seen: u64,
-    /// Counters of the task and its service's spec that the sent assignment was made from.
-    tasks: BTreeMap<TaskId, (u64, u64)>,
+    /// What the sent assignments were made from.
+    tasks: BTreeMap<TaskId, Print>,
     networks: BTreeMap<NetworkId, u64>,
     volumes: BTreeMap<VolumeId, bool>,
     /// Secrets and configs that the agent holds for its tasks.
@@ -47,6 +52,7 @@ pub(super) struct Dispatcher {
     sessions: BTreeMap<u64, Session>,
     by_node: BTreeMap<NodeId, u64>,
     cache: NetworkCache,
+    withdrawals: Withdrawals,
     statuses: BTreeMap<TaskId, (NodeId, TaskStatus)>,
     /// Tasks that each newly greeted agent has: what it lacks of the state is lost.
     greetings: BTreeMap<NodeId, BTreeSet<TaskId>>,
@@ -209,12 +215,20 @@ impl Dispatcher {
     }
 
     /// Sends each agent what changed for it since it was sent something last.
-    pub(super) fn dispatch(&mut self, state: &State, out: &mut Vec<Output>) -> bool {
+    pub(super) fn dispatch(
+        &mut self,
+        state: &State,
+        observed: &Observed,
+        now: Timestamp,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let withdrawn = self.withdrawals.settle(state, observed, now);
         let mut left = false;
         let mut sent = 0;
         let mut removed = Vec::new();
         for (id, session) in &mut self.sessions {
-            if !session.greeted || session.seen == state.version {
+            let again = withdrawn.contains(&session.node);
+            if !session.greeted || (session.seen == state.version && !again) {
                 continue;
             }
             if !state.nodes.contains_key(&session.node) {
@@ -225,7 +239,9 @@ impl Dispatcher {
                 left = true;
                 break;
             }
-            if let Some((complete, mut diff, contents)) = session.changes(state, &mut self.cache) {
+            let parts = (&mut self.cache, &mut self.withdrawals);
+            let changes = session.changes(state, parts, again, now);
+            if let Some((complete, mut diff, contents)) = changes {
                 sent += 1;
                 session.sequence += 1;
                 if self.planted.has(Fault::DropAssignment) && session.sequence.is_multiple_of(8) {
@@ -250,18 +266,22 @@ impl Session {
     fn changes(
         &mut self,
         state: &State,
-        cache: &mut NetworkCache,
+        (cache, withdrawals): (&mut NetworkCache, &mut Withdrawals),
+        again: bool,
+        now: Timestamp,
     ) -> Option<(bool, AssignmentDiff, assignment::Contents)> {
         let complete = !self.complete;
         let own = state.index.node_versions.get(&self.node).copied().unwrap_or(0);
         let stale = |(id, sent): (&NetworkId, &u64)| {
             state.network_versions.get(id).copied().unwrap_or(u64::MAX) > *sent
         };
-        if !complete && own <= self.seen && !self.networks.iter().any(stale) {
+        if !complete && !again && own <= self.seen && !self.networks.iter().any(stale) {
             return None;
         }
         let mut diff = AssignmentDiff::default();
-        assignment::tasks(state, self.node, &mut self.tasks, &mut diff);
+        assignment::tasks(state, self.node, &mut self.tasks, &mut diff, |task| {
+            withdrawals.of(state, task, now)
+        });
         assignment::volumes(state, self.node, &mut self.volumes, &mut diff);
         assignment::networks(state, self.node, &mut self.networks, cache, &mut diff);
         let contents = assignment::contents(state, self.node, &mut self.contents);

@@ -8,6 +8,8 @@ use swarm_proto::id::{NodeId, TaskId, Timestamp};
 use swarm_proto::object::{FilledFrom, NodeStatus, TaskState, TaskStatus, VolumeHolding};
 
 use super::Dispatcher;
+use swarm_proto::version::ClusterVersion;
+
 use crate::core::state::{State, tasks_on};
 
 /// Statuses in one entry of the log.
@@ -52,7 +54,9 @@ fn status_group(state: &State, node: NodeId, task: TaskId, status: TaskStatus) -
         || status.state <= TaskState::Assigned;
     let news = status.state > known.status.state
         || (status.state == known.status.state && status != known.status);
-    let status = Box::new(status);
+    // Not every controller knows of health yet.
+    let known = state.cluster_version >= ClusterVersion(4);
+    let status = Box::new(TaskStatus { health: status.health.filter(|_| known), ..status });
     (news && !decided).then(|| group(vec![Action::SetTaskStatus { task, status }]))
 }
 

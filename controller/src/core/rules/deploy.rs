@@ -6,13 +6,14 @@ mod external;
 mod hidden;
 mod prune;
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{ServiceId, Timestamp};
 use swarm_proto::object::{Service, Stack};
 use swarm_proto::spec::{
-    ContentKind, NetworkSpec, PortMode, ServiceMode, ServiceSpec, StackSpec, VolumeSpec,
+    ContentKind, Dependency, NetworkSpec, PortMode, ServiceMode, ServiceSpec, StackSpec, VolumeSpec,
 };
 
 use super::command::Decision;
@@ -35,6 +36,8 @@ struct Draft<'a> {
     subnets: Vec<(Ipv4Addr, u8)>,
     volumes: u64,
     services: u64,
+    /// Services whose tasks are replaced.
+    renewed: BTreeSet<String>,
 }
 
 pub(super) fn decide(
@@ -57,6 +60,7 @@ pub(super) fn decide(
         subnets: Vec::new(),
         volumes: 0,
         services: 0,
+        renewed: renewed(state, spec),
     };
     for (key, network) in &spec.networks {
         draft.network(key, network)?;
@@ -164,17 +168,27 @@ impl Draft<'_> {
             self.actions.push(Action::SetService(Box::new(service)));
             return;
         };
-        if old.spec == *spec {
+        let mut spec = spec.clone();
+        spec.dependency_restarts = old.spec.dependency_restarts;
+        if self.restarts(&spec) {
+            spec.dependency_restarts += 1;
+        }
+        if old.spec == spec {
             return;
         }
         let mut service = old.object.as_ref().clone();
         service.spec = spec.clone();
         service.updated_at = self.now;
-        if needs_new_tasks(&old.spec, spec) {
+        if needs_new_tasks(&old.spec, &spec) {
             service.spec_version += 1;
         }
-        self.changes.push(difference(key, &old.spec, spec));
+        self.changes.push(difference(key, &old.spec, &spec));
         self.actions.push(Action::SetService(Box::new(service)));
+    }
+
+    /// Whether a service shall restart with one that is updated.
+    fn restarts(&self, spec: &ServiceSpec) -> bool {
+        spec.depends_on.iter().any(|one| one.restart && self.renewed.contains(&one.service))
     }
 
     fn finish(self, left: Left, warnings: Vec<String>) -> Decision {
@@ -202,6 +216,30 @@ impl Draft<'_> {
     }
 }
 
+/// The services whose tasks a deploy replaces: those that changed, and those that restart with one of these.
+fn renewed(state: &State, spec: &StackSpec) -> BTreeSet<String> {
+    let old = |key: &String| state.find_service(&spec.name, key);
+    let is_changed = |(key, service): &(&String, &ServiceSpec)| {
+        let counted = old(key).map_or(0, |old| old.spec.dependency_restarts);
+        let service = ServiceSpec { dependency_restarts: counted, ..(*service).clone() };
+        old(key).is_some_and(|old| needs_new_tasks(&old.spec, &service))
+    };
+    let changed = spec.services.iter().filter(is_changed);
+    let mut renewed: BTreeSet<String> = changed.map(|(key, _)| key.clone()).collect();
+    loop {
+        let follows = |(key, service): &(&String, &ServiceSpec)| {
+            let with = |one: &Dependency| one.restart && renewed.contains(&one.service);
+            !renewed.contains(*key) && old(key).is_some() && service.depends_on.iter().any(with)
+        };
+        let more: Vec<String> =
+            spec.services.iter().filter(follows).map(|(key, _)| key.clone()).collect();
+        if more.is_empty() {
+            return renewed;
+        }
+        renewed.extend(more);
+    }
+}
+
 /// Whether tasks of the old spec must be exchanged for the new one: all but numbers, policies and labels.
 fn needs_new_tasks(old: &ServiceSpec, new: &ServiceSpec) -> bool {
     let host_ports = |spec: &ServiceSpec| {
@@ -211,12 +249,17 @@ fn needs_new_tasks(old: &ServiceSpec, new: &ServiceSpec) -> bool {
     let kind = |spec: &ServiceSpec| spec.mode == ServiceMode::Global;
     old.container != new.container
         || old.networks != new.networks
+        || old.dependency_restarts != new.dependency_restarts
         || host_ports(old) != host_ports(new)
         || kind(old) != kind(new)
 }
 
 fn difference(key: &str, old: &ServiceSpec, new: &ServiceSpec) -> String {
     let same_but_number = ServiceSpec { mode: new.mode, ..old.clone() } == *new;
+    let restarts = new.dependency_restarts;
+    if (ServiceSpec { dependency_restarts: restarts, ..old.clone() }) == *new {
+        return format!("service {key} restarted with one that it depends on");
+    }
     match (old.mode, new.mode) {
         (ServiceMode::Replicated { replicas: from }, ServiceMode::Replicated { replicas: to })
             if same_but_number =>

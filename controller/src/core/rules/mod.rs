@@ -5,6 +5,7 @@ pub mod allocate;
 pub mod authority;
 pub mod command;
 pub mod content;
+mod dependency;
 pub mod deploy;
 pub mod drain;
 pub mod driver;

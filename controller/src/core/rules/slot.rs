@@ -70,15 +70,7 @@ pub(super) fn next_task(
         node: None,
         desired,
         start_after,
-        status: TaskStatus {
-            state: TaskState::New,
-            since: now,
-            message: String::new(),
-            exit_code: None,
-            pid: None,
-            started_at: None,
-            attempt: 1,
-        },
+        status: TaskStatus::new(TaskState::New, now),
         attachments: Vec::new(),
         created_at: now,
     }))

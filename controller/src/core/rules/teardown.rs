@@ -1,9 +1,11 @@
-//! Takes apart what was asked to be removed: tasks first, then services, networks and the stack; and volumes.
+//! Takes apart what was asked to be removed: tasks first, then services, those that depend on others before these, then
+//! networks and the stack; and volumes.
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::Timestamp;
 use swarm_proto::object::{Service, TaskState};
 
+use super::dependency::is_removed_later;
 use super::{Observed, Plan};
 use crate::core::state::{State, tasks_of};
 
@@ -12,7 +14,9 @@ pub fn plan(state: &State, _observed: &Observed, _now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     for id in &state.index.unsettled {
         if let Some(service) = state.services.get(id).filter(|service| service.removing) {
-            remove_service(state, service, &mut plan);
+            if !is_removed_later(state, service) {
+                remove_service(state, service, &mut plan);
+            }
         }
     }
     for network in state.networks.values().filter(|network| network.removing) {

@@ -1,5 +1,5 @@
 //! Brings a changed spec in: exchanges the tasks of the older spec, and those on nodes that it no longer allows, some
-//! slots at a time.
+//! slots at a time, after the services that it depends on.
 
 use std::collections::BTreeMap;
 
@@ -8,6 +8,7 @@ use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{Service, Task, TaskState};
 use swarm_proto::spec::UpdateOrder;
 
+use super::dependency::is_updated_later;
 use super::slot::{SlotView, next_task, slots};
 use super::{Observed, Plan};
 use crate::core::state::{State, Stored};
@@ -21,6 +22,9 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
         };
         let slots = slots(state, service);
         finish_overlaps(state, &slots, &mut plan);
+        if is_updated_later(state, service) {
+            continue;
+        }
         exchange(state, service, &slots, now, &mut plan);
     }
     plan

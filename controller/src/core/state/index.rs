@@ -155,7 +155,9 @@ pub(crate) fn is_peer(task: &Task) -> bool {
 
 /// Whether clients are led to a task.
 pub(crate) fn is_backend(task: &Task) -> bool {
-    task.status.state == TaskState::Running && task.desired == TaskState::Running
+    task.status.state == TaskState::Running
+        && task.desired == TaskState::Running
+        && !task.status.is_unhealthy()
 }
 
 /// Whether a task's node needs its networks.

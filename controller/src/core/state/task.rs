@@ -204,7 +204,9 @@ impl State {
         self.add_contribution(&new);
         self.tasks.insert(new.id, new.clone());
         self.after_task_write(old.as_ref(), Some(&new));
-        let state = u64::from(new.status.state as u8) << 8 | u64::from(new.desired as u8);
+        let sick = u64::from(new.status.is_unhealthy());
+        let state =
+            sick << 16 | u64::from(new.status.state as u8) << 8 | u64::from(new.desired as u8);
         self.mix_task(new.id, state << 32 | new.node.map_or(0, |node| node.0 & 0xffff_ffff));
         events.push(Event::Task(new.object));
     }
@@ -255,7 +257,9 @@ impl State {
         let view = |task: &Stored<Task>| {
             (index::is_peer(task), index::is_backend(task), task.attachments.clone())
         };
-        let assignment = |task: &Stored<Task>| (task.node, task.desired, task.start_after);
+        let assignment = |task: &Stored<Task>| {
+            (task.node, task.desired, task.start_after, task.status.is_unhealthy())
+        };
         if old.map(view) != new.map(view) {
             let both = old.into_iter().chain(new);
             for attachment in both.flat_map(|task| task.attachments.clone()) {

@@ -18,15 +18,7 @@ pub(super) struct Agent {
 }
 
 pub(super) fn status(state: TaskState, now: u64) -> TaskStatus {
-    TaskStatus {
-        state,
-        since: Timestamp(now),
-        message: String::new(),
-        exit_code: None,
-        pid: None,
-        started_at: None,
-        attempt: 1,
-    }
+    TaskStatus::new(state, Timestamp(now))
 }
 
 impl Agent {
@@ -102,13 +94,25 @@ impl Agent {
         for id in &removed {
             self.tasks.remove(id);
         }
-        let networks = self.networks.iter().map(|(id, network)| (*id, network.version));
         reports.push(FromAgent::Volumes(self.volumes.values().cloned().collect()));
         reports.push(FromAgent::Confirmation {
-            networks: networks.collect(),
+            networks: self.versions(),
             removed_networks: std::mem::take(&mut self.gone).into_iter().collect(),
             removed_tasks: removed,
         });
         reports
+    }
+
+    fn versions(&self) -> BTreeMap<NetworkId, u64> {
+        self.networks.iter().map(|(id, network)| (*id, network.version)).collect()
+    }
+
+    /// Says which networks stand here, and nothing else.
+    pub(super) fn confirmation(&self) -> FromAgent {
+        FromAgent::Confirmation {
+            networks: self.versions(),
+            removed_networks: Vec::new(),
+            removed_tasks: Vec::new(),
+        }
     }
 }

@@ -10,7 +10,8 @@ use swarm_controller::core::{
 use swarm_proto::assignment::VolumeReport;
 use swarm_proto::id::{NodeId, RaftId, TaskId, Timestamp};
 use swarm_proto::object::{
-    Availability, Cluster, Listener, NodeDescription, Role, Secret, Task, TaskState,
+    Availability, Cluster, HealthState, Listener, NodeDescription, Role, Secret, Task, TaskHealth,
+    TaskState,
 };
 use swarm_proto::spec::{Protocol, StackSpec};
 
@@ -128,6 +129,12 @@ impl Bench {
             ["tick", time] => self.advance(milliseconds(time)),
             ["run"] => self.obey(),
             ["status", task, state, message @ ..] => self.report(task, state, &message.join(" ")),
+            ["health", task, health, output @ ..] => self.health(task, health, &output.join(" ")),
+            ["confirm", node] => {
+                let agent = self.agent(node);
+                let (session, message) = (agent.session.unwrap(), agent.confirmation());
+                self.input(Input::SessionMessage { session, message });
+            }
             ["holds", node, volume, image @ ..] => self.holds(node, volume, image.first()),
             ["show", what @ ..] => self.show(what),
             other => panic!("unknown command {other:?}"),
@@ -306,6 +313,26 @@ impl Bench {
         self.input(Input::SessionMessage { session, message });
     }
 
+    /// A task's agent tells what the checks of its health say.
+    fn health(&mut self, task: &str, health: &str, output: &str) {
+        let id: TaskId = task.parse().unwrap();
+        let state = match health {
+            "starting" => HealthState::Starting,
+            "healthy" => HealthState::Healthy,
+            "unhealthy" => HealthState::Unhealthy,
+            other => panic!("unknown health {other}"),
+        };
+        let agent = self.agents.values_mut().find(|agent| agent.tasks.contains_key(&id));
+        let agent = agent.expect("an agent that has the task");
+        let known = &mut agent.tasks.get_mut(&id).unwrap().1;
+        let output = output.to_owned();
+        known.health =
+            Some(TaskHealth { state, output, ..TaskHealth::starting(Timestamp(self.now)) });
+        let (session, known) = (agent.session.unwrap(), known.clone());
+        let message = FromAgent::Statuses(vec![(id, known)]);
+        self.input(Input::SessionMessage { session, message });
+    }
+
     fn holds(&mut self, node: &str, volume: &str, image: Option<&&str>) {
         let state = self.core.state().clone();
         let found = state.volumes.values().find(|known| known.name == volume).unwrap();
@@ -363,7 +390,11 @@ impl Bench {
                 for (task, known) in agent.tasks.values() {
                     let (id, name) = (task.id, &task.name);
                     let _ =
-                        writeln!(self.said, "  has {name} ({id}) {}/{}", known.state, task.desired);
+                        write!(self.said, "  has {name} ({id}) {}/{}", known.state, task.desired);
+                    let _ = match task.withdrawal {
+                        Some(withdrawal) => writeln!(self.said, " withdrawal {withdrawal:?}"),
+                        None => writeln!(self.said),
+                    };
                 }
                 for (id, network) in &agent.networks {
                     let _ = writeln!(self.said, "  has network {id} {}", network.name);
@@ -437,6 +468,9 @@ fn line(state: &State, task: &Task) -> String {
     let _ = write!(text, " {}", task.status.state);
     if task.desired != TaskState::Running {
         let _ = write!(text, "/{}", task.desired);
+    }
+    if let Some(health) = &task.status.health {
+        let _ = write!(text, " {}", health.state);
     }
     if task.spec_version != 1 {
         let _ = write!(text, " v{}", task.spec_version);

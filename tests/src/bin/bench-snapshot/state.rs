@@ -62,15 +62,7 @@ fn act(state: &mut State, actions: Vec<Action>) -> Outcome<()> {
 
 fn run(state: &mut State, id: TaskId, node: NodeId) -> Outcome<()> {
     let now = state.clock;
-    let status = |state| TaskStatus {
-        state,
-        since: now,
-        message: String::new(),
-        exit_code: None,
-        pid: None,
-        started_at: None,
-        attempt: 0,
-    };
+    let status = |state| TaskStatus { attempt: 0, ..TaskStatus::new(state, now) };
     let task = Task {
         id,
         spec_version: 1,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use swarm_proto::spec::{ContainerSpec, Logging, NetworkMode, ServiceSpec, StackSpec};
+use swarm_proto::spec::{
+    ContainerSpec, HealthCheck, HealthTest, Logging, NetworkMode, ServiceSpec, StackSpec,
+};
 use swarm_proto::template::Template;
 
 use crate::core::command::Refusal;
@@ -51,7 +53,35 @@ fn wrong_value(container: &ContainerSpec) -> Option<String> {
     if let Some(number) = container.oom_score_adj.filter(|n| !(-1000..=1000).contains(n)) {
         return Some(format!("`oom_score_adj` {number}"));
     }
+    if let Some(wrong) = container.health.as_ref().and_then(health) {
+        return Some(wrong);
+    }
+    if container.pre_stop.iter().any(|hook| hook.command.is_empty()) {
+        return Some("a hook without a command".to_owned());
+    }
     logging(&container.logging)
+}
+
+fn health(check: &HealthCheck) -> Option<String> {
+    let times =
+        [check.interval, check.timeout, check.start_period, check.start_interval].into_iter();
+    if let Some(time) = times.flatten().find(|time| *time < HealthCheck::SHORTEST) {
+        return Some(format!("a health check's duration of {time:?}"));
+    }
+    let test = match check.test.as_ref()? {
+        HealthTest::Command(words) if words.first().is_none_or(String::is_empty) => "no command",
+        HealthTest::Tcp(0) => "port 0",
+        HealthTest::Http(http) if http.port == 0 => "port 0",
+        HealthTest::Http(http) if !is_path(&http.path) => "a path that is none",
+        HealthTest::Http(http) if http.lowest_status > http.highest_status => "no status",
+        _ => return None,
+    };
+    Some(format!("a health check with {test}"))
+}
+
+/// Whether a text may stand in a request's first line.
+fn is_path(text: &str) -> bool {
+    text.starts_with('/') && text.bytes().all(|c| c.is_ascii_graphic())
 }
 
 fn logging(logging: &Logging) -> Option<String> {
@@ -69,11 +99,14 @@ fn logging(logging: &Logging) -> Option<String> {
 /// Refuses services that wait for what the stack does not have, or for each other.
 pub(super) fn check_dependencies(spec: &StackSpec) -> Result<(), Refusal> {
     for (key, service) in &spec.services {
-        if let Some(name) =
-            service.depends_on.iter().find(|name| !spec.services.contains_key(*name))
+        if let Some(missing) =
+            service.depends_on.iter().find(|one| !spec.services.contains_key(&one.service))
         {
             return Err(Refusal::invalid(
-                format!("service `{key}` waits for `{name}`, which the stack does not have"),
+                format!(
+                    "service `{key}` waits for `{}`, which the stack does not have",
+                    missing.service
+                ),
                 "correct `depends_on`",
             ));
         }
@@ -85,7 +118,7 @@ pub(super) fn check_dependencies(spec: &StackSpec) -> Result<(), Refusal> {
             .iter()
             .filter(|key| {
                 let after = &spec.services[**key].depends_on;
-                !after.iter().any(|name| left.contains(name.as_str()))
+                !after.iter().any(|one| left.contains(one.service.as_str()))
             })
             .copied()
             .collect();

@@ -2,7 +2,6 @@
 
 mod affinity;
 mod candidates;
-mod dependency;
 mod filter;
 mod placed;
 
@@ -15,10 +14,10 @@ use swarm_proto::object::{Node, Service, Task, TaskState};
 use swarm_proto::spec::ServiceSpec;
 
 use super::allocate::wait;
+use super::dependency::awaited;
 use super::{Observed, Plan};
 use crate::core::state::{State, Stored, tasks_of};
 use candidates::Candidates;
-use dependency::awaited;
 pub(in crate::core) use filter::mounted;
 use filter::{Question, explain, refusal};
 use placed::Placed;
