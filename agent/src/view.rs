@@ -79,6 +79,7 @@ fn task(assignment: &TaskAssignment, status: TaskStatus, node: NodeId) -> Task {
         status,
         attachments: assignment.attachments.clone(),
         created_at: Timestamp::default(),
+        run: None,
     }
 }
 
@@ -103,6 +104,8 @@ fn service(assignment: &TaskAssignment, mode: ServiceMode) -> Service {
             labels: BTreeMap::new(),
             depends_on: Vec::new(),
             dependency_restarts: 0,
+            schedule: None,
+            run_history: None,
         },
         spec_version: 0,
         vips: Vec::new(),
@@ -110,6 +113,7 @@ fn service(assignment: &TaskAssignment, mode: ServiceMode) -> Service {
         created_at: Timestamp::default(),
         updated_at: Timestamp::default(),
         removing: false,
+        runs: swarm_proto::object::JobRuns::default(),
     }
 }
 

@@ -9,6 +9,7 @@ mod external;
 mod files;
 mod health;
 mod isolation;
+mod job;
 mod legacy;
 mod limits;
 mod logging;

@@ -9,6 +9,7 @@
 mod attachment;
 mod deploy;
 mod health;
+mod job;
 mod object;
 mod page;
 mod schema;
@@ -26,6 +27,7 @@ pub(crate) use deploy::{
     DEPLOY, LIMITS, PLACEMENT, PREFERENCE, RESERVATIONS, RESOURCES, RESTART_POLICY, UPDATE_CONFIG,
 };
 pub(crate) use health::{HEALTH_HTTP, HEALTH_TCP, HEALTHCHECK, X_SWARM_HEALTH};
+pub(crate) use job::X_SWARM_JOB;
 pub(crate) use object::{
     CONFIG, EXTERNAL_CONTENT_NAME, EXTERNAL_NAME, IPAM, IPAM_CONFIG, NETWORK, SECRET, VOLUME,
     X_SWARM_NETWORK, X_SWARM_VOLUME,

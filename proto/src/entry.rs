@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 use crate::id::{NetworkId, NodeId, RaftId, ServiceId, TaskId, Timestamp, VolumeId};
 use crate::object::{
     AllocatedPort, Attachment, Availability, Cluster, Leaving, NamedContent, Network, Node,
-    NodeAttachment, NodeDescription, NodeStatus, Service, Stack, Task, TaskState, TaskStatus, Vip,
-    Volume, VolumeHolding,
+    NodeAttachment, NodeDescription, NodeStatus, RunState, Service, Stack, Task, TaskState,
+    TaskStatus, Vip, Volume, VolumeHolding,
 };
 use crate::spec::{ContentBytes, ContentId, ContentKind};
 use crate::version::ClusterVersion;
@@ -268,6 +268,49 @@ pub enum Action {
     },
     /// Raises the cluster version. A version that is not higher than the one in force does nothing.
     SetClusterVersion(ClusterVersion),
+    /// Begins the next run of a job, or a one-off task of any service.
+    StartRun(Box<RunStart>),
+    /// How far a run is.
+    SetRun(Box<RunProgress>),
+    /// Leaves times of a schedule out.
+    SkipRuns {
+        /// Whose.
+        service: ServiceId,
+        /// The last of them.
+        until: Timestamp,
+    },
+}
+
+/// What begins a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunStart {
+    /// Of which service.
+    pub service: ServiceId,
+    /// The next number. Any other does nothing.
+    pub run: u64,
+    /// The time of the schedule that it is for. One about which it is decided does nothing: each is run once.
+    pub scheduled_at: Option<Timestamp>,
+    /// One task beside the service's own.
+    pub one_off: bool,
+    /// Replaces the one-off task's command.
+    pub command: Option<Vec<String>>,
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunProgress {
+    /// Of which service.
+    pub service: ServiceId,
+    /// Which.
+    pub run: u64,
+    /// How far it is.
+    pub state: RunState,
+    /// Why, for a person.
+    pub message: String,
+    /// Places that completed.
+    pub completed: u32,
+    /// Places that gave up.
+    pub failed: u32,
 }
 
 impl Action {
@@ -282,6 +325,8 @@ impl Action {
             Self::SetService(service) => service.spec.needs(),
             Self::SetTaskStatus { status, .. } if status.health.is_some() => ClusterVersion(4),
             Self::SetTaskStatus { .. } => ClusterVersion::FIRST,
+            Self::StartRun(_) | Self::SetRun(_) | Self::SkipRuns { .. } => ClusterVersion(4),
+            Self::AddTask(task) if task.run.is_some() => ClusterVersion(4),
             Self::AddContentPart { .. }
             | Self::KeepContents(_)
             | Self::RemoveContent(_)
@@ -342,7 +387,10 @@ mod tests {
 
     use crate::object::{FormerAuthority, Incarnation, Secret, TaskHealth};
     use crate::spec::{
-        Affinity, ContainerSpec, ContentSpec, Device, DeviceAccess, DeviceKind, DeviceRule, Domain, FileMount, ImageSpec, LogDriver, Mount, MountSource, Placement, Resources, ServiceSpec, StackSpec, Tmpfs, NetworkAttachmentSpec, NetworkSpec, VolumeSpec, Dependency, HealthCheck, Hook,
+        Affinity, Concurrency, ContainerSpec, ContentSpec, Dependency, Device, DeviceAccess,
+        DeviceKind, DeviceRule, Domain, FileMount, HealthCheck, Hook, ImageSpec, JobSchedule,
+        LogDriver, MissedRuns, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec, Placement,
+        Resources, ServiceMode, ServiceSpec, StackSpec, Tmpfs, VolumeSpec,
     };
     use crate::version::replicated_fields;
 
@@ -492,6 +540,15 @@ mod tests {
         let mut service = ServiceSpec::new(ContainerSpec::new(ImageSpec::new("a")));
         let (message, name) = field.split_once('.')?;
         match message {
+            "ServiceSpec" if name == "run_history" => service.run_history = Some(1),
+            "ServiceSpec" if name == "schedule" => service.schedule = Some(schedule()),
+            "JobSchedule" => service.schedule = Some(schedule()),
+            "ServiceMode" | "ReplicatedJob" if name == "global_job" => {
+                service.mode = ServiceMode::GlobalJob;
+            }
+            "ServiceMode" | "ReplicatedJob" => {
+                service.mode = ServiceMode::ReplicatedJob { total: 1, max_concurrent: 1 };
+            }
             "ServiceSpec" => match name {
                 "depends_on" => service.depends_on = vec![Dependency::started("db")],
                 "dependencies" => service.depends_on = vec![later_dependency()],
@@ -546,6 +603,54 @@ mod tests {
         Action::SetTaskStatus { task: "1.1.1".parse().unwrap(), status: Box::new(status) }
     }
 
+    fn schedule() -> JobSchedule {
+        JobSchedule {
+            expression: "@daily".into(),
+            time_zone: JobSchedule::TIME_ZONE.into(),
+            missed: MissedRuns::default(),
+            concurrency: Concurrency::default(),
+        }
+    }
+
+    /// An action about runs of jobs that makes use of a field. What the state holds of them comes of these alone.
+    fn run_user(field: &str) -> Option<Action> {
+        let service = ServiceId(1);
+        let start = RunStart { service, run: 1, scheduled_at: None, one_off: false, command: None };
+        let state = RunState::Complete;
+        let message = String::new();
+        let progress = RunProgress { service, run: 1, state, message, completed: 1, failed: 0 };
+        Some(match field.split_once('.')? {
+            ("Action", "set_run") | ("SetRun", _) => Action::SetRun(Box::new(progress)),
+            ("Action", "skip_runs") | ("SkipRuns", _) => {
+                Action::SkipRuns { service, until: Timestamp(1) }
+            }
+            ("Action", "start_run") | ("Service" | "SlotHistory", _) => {
+                Action::StartRun(Box::new(start))
+            }
+            ("StartRun" | "JobRun" | "JobRuns", _) => Action::StartRun(Box::new(start)),
+            ("Task", "run") => Action::AddTask(Box::new(Task {
+                id: "1.1.1".parse().unwrap(),
+                spec_version: 1,
+                node: None,
+                desired: TaskState::Running,
+                start_after: None,
+                status: TaskStatus {
+                    state: TaskState::New,
+                    since: Timestamp(1),
+                    message: String::new(),
+                    exit_code: None,
+                    pid: None,
+                    started_at: None,
+                    attempt: 1,
+                },
+                attachments: Vec::new(),
+                created_at: Timestamp(1),
+                run: Some(1),
+            })),
+            _ => return None,
+        })
+    }
+
     fn action_with(service: ServiceSpec) -> Action {
         let spec = StackSpec { services: [("a".into(), service)].into(), ..StackSpec::default() };
         Action::SetStack(Box::new(Stack::new(spec, Timestamp(1))))
@@ -586,6 +691,9 @@ mod tests {
         }
         if field == "TaskStatus.health" || field.starts_with("TaskHealth.") {
             return health_status();
+        }
+        if let Some(action) = run_user(field) {
+            return action;
         }
         // What the state holds beside its objects comes of these actions alone.
         let of_state = ["StateSnapshot.contents", "StoredObject.named_content"].contains(&field);

@@ -71,6 +71,8 @@ counted_id!(
 pub enum Slot {
     /// The n-th replica of a replicated service, counted from 1.
     Replica(u32),
+    /// The place of a one-off task: the service's run with this number.
+    OneOff(u32),
     /// The one place that a global service has on a node.
     Node(NodeId),
 }
@@ -79,6 +81,7 @@ impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Replica(number) => write!(f, "{number}"),
+            Self::OneOff(run) => write!(f, "r{run}"),
             Self::Node(node) => write!(f, "n{node}"),
         }
     }
@@ -89,6 +92,9 @@ impl FromStr for Slot {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let invalid = || ParseIdError { kind: "slot", text: text.to_owned() };
+        if let Some(run) = text.strip_prefix('r') {
+            return run.parse().map(Self::OneOff).map_err(|_| invalid());
+        }
         match text.strip_prefix('n') {
             Some(node) => node.parse().map(Self::Node),
             None => text.parse().map(Self::Replica).map_err(|_| invalid()),

@@ -15,6 +15,7 @@ pub mod id;
 pub mod object;
 #[cfg(feature = "transport")]
 pub mod rehearsal;
+pub mod schedule;
 pub mod spec;
 #[cfg(test)]
 mod strategies;

@@ -7,6 +7,7 @@ mod dependency;
 mod health;
 mod hook;
 mod isolation;
+mod job;
 mod logging;
 mod network;
 mod placement;
@@ -26,6 +27,7 @@ pub use hook::Hook;
 pub use isolation::{
     Device, DeviceAccess, DeviceKind, DeviceRule, IpcMode, NetworkMode, Seccomp, Security, Sharing,
 };
+pub use job::{Concurrency, JobSchedule, MissedRuns};
 pub use logging::{LogDriver, Logging, Syslog, SyslogFormat};
 pub use network::{NetworkAttachmentSpec, NetworkSpec};
 pub use placement::{Affinity, Domain, Placement};
@@ -48,6 +50,6 @@ fn full_name(name: Option<&str>, external: bool, stack: &str, key: &str) -> Stri
 }
 
 /// Whether a value is what it would be if nobody had said anything. Such fields are left out of texts.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

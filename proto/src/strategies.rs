@@ -49,8 +49,11 @@ macro_rules! strategy {
 }
 
 pub(crate) mod health;
+mod jobs;
 mod placement;
 
+pub(crate) use jobs::run_action;
+use jobs::{job_runs, job_schedule};
 pub(crate) use stack::leaving;
 
 fn text() -> BoxedStrategy<String> {
@@ -112,6 +115,7 @@ pub(crate) fn task_state() -> BoxedStrategy<TaskState> {
 pub(crate) fn task_id() -> BoxedStrategy<TaskId> {
     let slot = prop_oneof![
         any::<u32>().prop_map(Slot::Replica),
+        any::<u32>().prop_map(Slot::OneOff),
         any::<u64>().prop_map(|node| Slot::Node(NodeId(node))),
     ];
     (any::<u64>(), slot, any::<u32>())
@@ -139,6 +143,11 @@ fn service_mode() -> BoxedStrategy<ServiceMode> {
     prop_oneof![
         any::<u32>().prop_map(|replicas| ServiceMode::Replicated { replicas }),
         Just(ServiceMode::Global),
+        any::<(u32, u32)>().prop_map(|(total, max_concurrent)| ServiceMode::ReplicatedJob {
+            total,
+            max_concurrent
+        }),
+        Just(ServiceMode::GlobalJob),
     ]
     .boxed()
 }
@@ -356,6 +365,8 @@ strategy! {
         labels: labels(),
         depends_on: health::dependencies(),
         dependency_restarts: any::<u64>(),
+        schedule: option::of(job_schedule()),
+        run_history: any::<Option<u32>>(),
     }
     fn volume_spec -> VolumeSpec {
         name: option::of(text()),
@@ -479,6 +490,7 @@ strategy! {
         created_at: time(),
         updated_at: time(),
         removing: any::<bool>(),
+        runs: job_runs(),
     }
     fn stack -> Stack {
         spec: stack_spec(),
@@ -506,6 +518,7 @@ strategy! {
         status: task_status(),
         attachments: vec(attachment(), 0..3),
         created_at: time(),
+        run: any::<Option<u64>>(),
     }
     fn filled_from -> FilledFrom {
         reference: text(),

@@ -11,10 +11,12 @@ mod exec;
 mod files;
 mod host;
 mod image;
+mod job;
 mod logs;
 mod network;
 mod node;
 mod ps;
+mod run;
 mod service;
 mod stack;
 mod version;
@@ -55,6 +57,11 @@ pub(crate) enum Command {
     /// Services
     #[command(subcommand)]
     Service(service::ServiceCommand),
+    /// Services that run until they complete
+    #[command(subcommand)]
+    Job(job::JobCommand),
+    /// Runs one task with a service's spec, beside the service's own
+    Run(run::Run),
     /// The controllers, and the cluster as a whole
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -175,6 +182,8 @@ async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
         Command::Exec(exec) => return exec::run(&exec, call).await,
         Command::Stack(command) => stack::run(command, call).await?,
         Command::Service(command) => service::run(command, call).await?,
+        Command::Job(command) => job::run(command, call).await?,
+        Command::Run(run) => return run::run(run, call).await,
         Command::Cluster(command) => cluster::run(command, call).await?,
         Command::Host(command) => host::run(command, call).await?,
         Command::Node(command) => node::run(command, call).await?,

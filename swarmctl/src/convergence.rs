@@ -1,5 +1,7 @@
 //! Whether a stack is as its specs say: what runs, what is still missing, and why.
 
+mod job;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_proto::id::Slot;
@@ -7,6 +9,7 @@ use swarm_proto::object::{Availability, Node, NodeStatus, Service, Task, TaskSta
 use swarm_proto::spec::{RestartCondition, ServiceMode};
 
 use crate::state::State;
+pub use job::{RunProgress, of_run};
 
 /// How far one service is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +28,10 @@ pub struct ServiceProgress {
     pub goes_later: bool,
     /// Why places are empty: task name and reason, most telling first.
     pub stuck: Vec<(String, String)>,
-    /// A task that ended badly and is never replaced: nothing is to be waited for.
+    /// A task or job that ended badly and is never replaced, and why: nothing is to be waited for.
     pub lost: Option<(String, String)>,
+    /// Places need a completed task.
+    pub is_job: bool,
 }
 
 impl ServiceProgress {
@@ -50,7 +55,8 @@ impl ServiceProgress {
             0 => String::new(),
             leaving => format!(", {leaving} stopping"),
         };
-        format!("{} of {} running{leaving}", self.done, self.wanted)
+        let verb = if self.is_job { "completed" } else { "running" };
+        format!("{} of {} {verb}{leaving}", self.done, self.wanted)
     }
 }
 
@@ -67,6 +73,9 @@ pub fn of_stack(state: &State, stack: &str) -> Vec<ServiceProgress> {
 
 /// How far one service is.
 pub fn of_service(state: &State, service: &Service) -> ServiceProgress {
+    if service.spec.mode.is_job() {
+        return job::of_service(state, service);
+    }
     let slots = if service.removing { BTreeSet::new() } else { wanted_slots(state, service) };
     let mut by_slot: BTreeMap<Slot, Vec<&Task>> = BTreeMap::new();
     for task in state.tasks_of(service.id) {
@@ -81,7 +90,9 @@ pub fn of_service(state: &State, service: &Service) -> ServiceProgress {
         goes_later: false,
         stuck: Vec::new(),
         lost: None,
+        is_job: false,
     };
+    by_slot.retain(|slot, _| service.removing || !matches!(slot, Slot::OneOff(_)));
     for (slot, tasks) in &by_slot {
         let is_wanted = slots.contains(slot);
         let leaves = |task: &&&Task| {
@@ -120,7 +131,8 @@ fn is_alive(state: &State, task: &Task) -> bool {
 fn wanted_slots(state: &State, service: &Service) -> BTreeSet<Slot> {
     match service.spec.mode {
         ServiceMode::Replicated { replicas } => (1..=replicas).map(Slot::Replica).collect(),
-        ServiceMode::Global => {
+        ServiceMode::ReplicatedJob { total, .. } => (1..=total).map(Slot::Replica).collect(),
+        ServiceMode::Global | ServiceMode::GlobalJob => {
             let eligible = |node: &&Node| {
                 let constraints = &service.spec.placement.constraints;
                 node.status == NodeStatus::Ready
@@ -156,10 +168,14 @@ fn lost(state: &State, service: &Service, tasks: &[&Task]) -> Option<(String, St
     if !is_final {
         return None;
     }
-    let why = match (task.status.message.as_str(), task.status.exit_code) {
+    Some((format!("task `{}`", state.task_name(task)), failure(task)))
+}
+
+/// How a task failed, in words.
+fn failure(task: &Task) -> String {
+    match (task.status.message.as_str(), task.status.exit_code) {
         ("", Some(code)) => format!("exit code {code}"),
         ("", None) => task.status.state.to_string(),
         (message, _) => message.to_owned(),
-    };
-    Some((state.task_name(task), why))
+    }
 }

@@ -34,6 +34,7 @@ impl Progress {
                 [(name, _)] => format!("service `{name}` runs"),
                 _ => "all services run".to_owned(),
             },
+            Goal::Run { service, number } => format!("run {number} of `{service}` is complete"),
             Goal::Gone { .. } => String::new(),
         };
         Self {

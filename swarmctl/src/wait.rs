@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use swarm_proto::object::RunState;
 use tokio::time::{Instant, sleep_until};
 
 use crate::connect::Cluster;
@@ -29,6 +30,13 @@ pub(crate) enum Goal {
         /// Full names and numbers.
         replicas: Vec<(String, u32)>,
     },
+    /// A run of a job is over.
+    Run {
+        /// The job's full name.
+        service: String,
+        /// The run's number.
+        number: u64,
+    },
     /// Nothing is left of a stack.
     Gone {
         /// The stack.
@@ -41,7 +49,7 @@ impl Goal {
     fn stack(&self) -> &str {
         match self {
             Self::Stack { name, .. } | Self::Gone { name } => name,
-            Self::Services { .. } => "",
+            Self::Services { .. } | Self::Run { .. } => "",
         }
     }
 }
@@ -140,18 +148,58 @@ fn owed_of(state: &State, goal: &Goal) -> Result<Owed, Failure> {
             }
             (services, true)
         }
+        Goal::Run { service, number } => match run_progress(state, service, *number)? {
+            Some((progress, is_over)) => (vec![progress], is_over),
+            None => (Vec::new(), false),
+        },
         Goal::Gone { name } => {
             let is_gone = !state.stacks.contains_key(name)
                 && !state.networks.values().any(|network| network.stack == *name);
             (convergence::of_stack(state, name), is_gone)
         }
     };
-    if let Some((task, why)) = services.iter().find_map(|service| service.lost.clone()) {
-        return Err(Failure::refused(format!("task `{task}` failed: {why}"))
-            .hint("its restart policy is `none`, so it is not started again"));
+    let lost = services.iter().find_map(|service| Some((service.is_job, service.lost.clone()?)));
+    if let Some((is_job, (what, why))) = lost {
+        let hint = if is_job {
+            "nothing starts it again; `swarmctl job run` begins another run"
+        } else {
+            "its restart policy is `none`, so it is not started again"
+        };
+        return Err(Failure::refused(format!("{what} failed: {why}")).hint(hint));
     }
     let is_reached = is_ready && services.iter().all(ServiceProgress::is_converged);
     Ok(Owed { services, is_reached })
+}
+
+/// How far a run is, and whether it is over; nothing when it is not known yet.
+fn run_progress(
+    state: &State,
+    service: &str,
+    number: u64,
+) -> Result<Option<(ServiceProgress, bool)>, Failure> {
+    let Some(found) = state.service(service) else {
+        return Err(Failure::refused(format!("job `{service}` was removed meanwhile")));
+    };
+    let Some(run) = found.runs.get(number) else { return Ok(None) };
+    if matches!(run.state, RunState::Failed | RunState::Stopped) {
+        let what = format!("run {number} of `{service}` {}", run.state);
+        return Err(Failure::refused(format!("{what}: {}", run.message))
+            .hint(format!("see `swarmctl ps -a {service}`")));
+    }
+    let progress = convergence::of_run(state, found, run);
+    let waits = usize::from(run.is_active());
+    let progress = ServiceProgress {
+        key: service.to_owned(),
+        wanted: progress.total.max(progress.completed + waits),
+        done: progress.completed,
+        leaving: 0,
+        removing: found.removing,
+        stuck: Vec::new(),
+        lost: None,
+        is_job: true,
+        goes_later: false,
+    };
+    Ok(Some((progress, !run.is_active())))
 }
 
 /// That the time is over, and what is missing.
@@ -169,6 +217,10 @@ fn late(goal: &Goal, owed: &Owed, within: Duration) -> Failure {
                 "see `swarmctl ps`".to_owned(),
             )
         }
+        Goal::Run { service, number } => (
+            format!("run {number} of `{service}` is not over {within}"),
+            format!("the run goes on; see `swarmctl job runs {service}`"),
+        ),
         Goal::Gone { name } => (
             format!("stack `{name}` is not gone {within}"),
             format!("the removal goes on; see `swarmctl ps -a {name}`"),

@@ -109,6 +109,7 @@ impl Run {
 fn spread(task: TaskId, round: u64) -> u8 {
     let slot = match task.slot {
         swarm_proto::id::Slot::Replica(number) => u64::from(number),
+        swarm_proto::id::Slot::OneOff(run) => u64::from(run),
         swarm_proto::id::Slot::Node(node) => node.0,
     };
     let mixed = (task.service.0 ^ slot << 20 ^ u64::from(task.generation) << 40 ^ round << 52)

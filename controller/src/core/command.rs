@@ -31,6 +31,25 @@ pub enum Command {
         /// How many.
         replicas: u32,
     },
+    /// Begin a run of a job now.
+    RunJob {
+        /// Full name: `<stack>_<key>`.
+        service: String,
+    },
+    /// Run one task beside those of a service.
+    RunOneOff {
+        /// Full name: `<stack>_<key>`.
+        service: String,
+        /// Replaces the container's command.
+        command: Option<Vec<String>>,
+    },
+    /// End a run before it is over.
+    StopRuns {
+        /// Full name: `<stack>_<key>`.
+        service: String,
+        /// Which; `None` is every run of the service itself.
+        run: Option<u64>,
+    },
     /// Change what the operator wishes of a node.
     UpdateNode {
         /// Host name or node id.
@@ -213,6 +232,11 @@ pub enum CommandDone {
     },
     /// Of [`Command::AnnounceContents`].
     Missing(Vec<ContentId>),
+    /// Of [`Command::RunJob`] and [`Command::RunOneOff`].
+    RunStarted {
+        /// The run's number.
+        run: u64,
+    },
     /// Of every other command.
     Done,
 }

@@ -64,6 +64,27 @@ impl Control for ControlService {
         self.write(request).await
     }
 
+    async fn run_job(
+        &self,
+        request: Request<wire::RunJobRequest>,
+    ) -> Result<Response<wire::RunJobResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn run_one_off(
+        &self,
+        request: Request<wire::RunOneOffRequest>,
+    ) -> Result<Response<wire::RunJobResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn stop_runs(
+        &self,
+        request: Request<wire::StopRunsRequest>,
+    ) -> Result<Response<wire::StopRunsResponse>, Status> {
+        self.write(request).await
+    }
+
     async fn update_node(
         &self,
         request: Request<wire::UpdateNodeRequest>,

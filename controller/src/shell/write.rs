@@ -2,6 +2,7 @@
 //! carries its client's id, so sending it again across a change of leaders is safe.
 
 mod content;
+mod job;
 
 use std::time::Duration;
 
@@ -80,6 +81,11 @@ impl Controller {
             wire::ScaleServiceRequest::METHOD => {
                 self.write_here::<wire::ScaleServiceRequest>(bytes).await
             }
+            wire::RunJobRequest::METHOD => self.write_here::<wire::RunJobRequest>(bytes).await,
+            wire::RunOneOffRequest::METHOD => {
+                self.write_here::<wire::RunOneOffRequest>(bytes).await
+            }
+            wire::StopRunsRequest::METHOD => self.write_here::<wire::StopRunsRequest>(bytes).await,
             wire::UpdateNodeRequest::METHOD => {
                 self.write_here::<wire::UpdateNodeRequest>(bytes).await
             }

@@ -135,8 +135,11 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         Control/RemoveVolume         - - - - x x
         Control/RotateAuthority      - - - - x x
         Control/RotateJoinTokens     - - - - x x
+        Control/RunJob               - - - - x x
+        Control/RunOneOff            - - - - x x
         Control/ScaleService         - - - - x x
         Control/SetLock              - - - - x x
+        Control/StopRuns             - - - - x x
         Control/UpdateNode           - - - - x x
         Control/Watch                - - - x x x
         Dispatcher/Session           - x x - - -

@@ -293,6 +293,8 @@ pub(crate) fn stack(name: &str, replicas: u32) -> wire::StackSpec {
         labels: [].into(),
         depends_on: Vec::new(),
         dependency_restarts: 0,
+        schedule: None,
+        run_history: None,
     };
     let spec = StackSpec {
         name: name.to_owned(),

@@ -9,12 +9,17 @@ use swarm_controller::core::state::{State, apply};
 use swarm_proto::entry::{Action, Entry, Group};
 use swarm_proto::id::{NodeId, TaskId, Timestamp};
 use swarm_proto::object::{
-    Availability, Cluster, NodeDescription, NodeStatus, Role, Secret, TaskState, TaskStatus,
+    Availability, Cluster, JobRuns, NodeDescription, NodeStatus, Role, Secret, Service, TaskState,
+    TaskStatus,
 };
 
+use swarm_proto::spec::ServiceMode;
 use swarm_proto::version::ClusterVersion;
 
 use crate::spec;
+
+/// What the jobs below ask for at most; a redeploy may ask for less while tasks run.
+const MOST_AT_ONCE: usize = 3;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -25,6 +30,8 @@ enum Step {
     Remove(u8),
     Scale(u8, u32),
     Wish(u64, Availability),
+    RunJob(u8, bool),
+    StopRuns(u8),
     Status(u64, NodeStatus),
     /// The n-th task comes to a state.
     Report(usize, TaskState),
@@ -58,6 +65,12 @@ fn services() -> impl Strategy<Value = Vec<String>> {
         Just("extnet=front,replicas=2".to_owned()),
         Just("extnet=s0_other,dnsrr,image=2".to_owned()),
         Just("extvolume=common,replicas=2".to_owned()),
+        Just("job=4/2,delay=1s".to_owned()),
+        Just("job=3/3,attempts=1,restart=on-failure,image=2".to_owned()),
+        Just("globaljob,restart=none".to_owned()),
+        Just("job=2/1,every=20s,concurrency=allow,history=2".to_owned()),
+        Just("job=3/2,every=15s,concurrency=replace,missed=run-all".to_owned()),
+        Just("globaljob,every=30s,missed=run-once,history=1".to_owned()),
     ];
     let service = (prop_oneof![Just("a"), Just("b"), Just("c")], option);
     prop::collection::vec(service.prop_map(|(key, option)| format!("{key}:{option}")), 1..4)
@@ -83,6 +96,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<(bool, bool)>().prop_map(|(network, make)| Step::Share(network, make)),
         1 => (0_u8..2).prop_map(Step::Remove),
         2 => (0_u8..2, 0_u32..8).prop_map(|(stack, replicas)| Step::Scale(stack, replicas)),
+        1 => (0_u8..2, any::<bool>()).prop_map(|(stack, one_off)| Step::RunJob(stack, one_off)),
+        1 => (0_u8..2).prop_map(Step::StopRuns),
         1 => (1_u64..5, availability).prop_map(|(node, wish)| Step::Wish(node, wish)),
         1 => (1_u64..5, status).prop_map(|(node, status)| Step::Status(node, status)),
         8 => (0_usize..40, reached).prop_map(|(task, state)| Step::Report(task, state)),
@@ -172,6 +187,17 @@ impl History {
             Step::Remove(stack) => self.ask(&Command::RemoveStack { stack: format!("s{stack}") }),
             Step::Scale(stack, replicas) => {
                 self.ask(&Command::Scale { service: format!("s{stack}_a"), replicas });
+            }
+            Step::RunJob(stack, one_off) => {
+                let service = format!("s{stack}_a");
+                self.ask(&if one_off {
+                    Command::RunOneOff { service, command: Some(vec!["x".to_owned()]) }
+                } else {
+                    Command::RunJob { service }
+                });
+            }
+            Step::StopRuns(stack) => {
+                self.ask(&Command::StopRuns { service: format!("s{stack}_a"), run: None });
             }
             Step::Wish(node, availability) => self.ask(&Command::UpdateNode {
                 node: format!("n{node}"),
@@ -267,8 +293,43 @@ fn laws(before: &State, after: &State) {
         let volume = after.index.volume_names.get(name).and_then(|id| after.volumes.get(id));
         assert!(volume.is_some_and(|volume| !volume.removing), "{name} is in use");
     }
+    for service in after.services.values() {
+        let old = before.services.get(&service.id).map(|old| &old.object);
+        runs_are_lawful(after, old.map(|old| &old.runs), service);
+    }
     for (node, load) in &after.index.loads {
         assert!(load.millicpus <= 4_000, "node {node} is overcommitted");
+    }
+}
+
+/// No time is run twice, times rise, what is over stays so, histories are bounded, and no more tasks run at a time than
+/// may.
+fn runs_are_lawful(state: &State, old: Option<&JobRuns>, service: &Service) {
+    let runs = &service.runs;
+    if let Some(old) = old {
+        assert!(runs.started >= old.started && runs.decided_until >= old.decided_until);
+    }
+    let fresh = runs.list.iter().filter(|run| old.is_none_or(|old| old.get(run.number).is_none()));
+    for run in fresh {
+        let decided = old.map_or(Timestamp(0), |old| old.decided_until);
+        assert!(run.scheduled_at.is_none_or(|at| at > decided), "{run:?} repeats a time");
+        assert!(old.is_none_or(|old| run.number > old.started), "{run:?} repeats a number");
+    }
+    let over = runs.list.iter().filter(|run| !run.is_active()).count();
+    let kept = service.spec.run_history.unwrap_or(JobRuns::HISTORY) as usize;
+    assert!(over <= kept.max(old.map_or(0, |old| old.list.len())) + 1, "{over} runs are kept");
+    for run in &runs.list {
+        assert!(run.total.is_none_or(|total| run.completed + run.failed <= total));
+        let tasks = state.tasks.values().filter(|task| task.id.service == service.id);
+        let going = tasks.filter(|task| {
+            task.run == Some(run.number)
+                && task.desired == TaskState::Running
+                && !task.status.state.is_terminal()
+        });
+        if matches!(service.spec.mode, ServiceMode::ReplicatedJob { .. }) {
+            let going = going.count();
+            assert!(going <= MOST_AT_ONCE, "{going} tasks of run {} at a time", run.number);
+        }
     }
 }
 

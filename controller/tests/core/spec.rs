@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use swarm_proto::spec::{
-    Affinity, ContainerSpec, Dependency, DependencyCondition, Domain, EndpointMode, HealthCheck,
-    HealthTest, ImageSpec, Mount, MountSource, NetworkAttachmentSpec, NetworkMode, NetworkSpec,
-    Placement, PortMode, PortSpec, Protocol, RestartCondition, RestartPolicy, ServiceMode,
-    ServiceSpec, StackSpec, UpdateOrder, UpdatePolicy, VolumeNodeLost, VolumeSpec,
+    Affinity, Concurrency, ContainerSpec, Dependency, DependencyCondition, Domain, EndpointMode,
+    HealthCheck, HealthTest, ImageSpec, JobSchedule, MissedRuns, Mount, MountSource,
+    NetworkAttachmentSpec, NetworkMode, NetworkSpec, Placement, PortMode, PortSpec, Protocol,
+    RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, StackSpec, UpdateOrder,
+    UpdatePolicy, VolumeNodeLost, VolumeSpec,
 };
 
 /// A digest that is easy to tell from others.
@@ -146,10 +147,44 @@ fn set_more(spec: &mut ServiceSpec, name: &str, value: &str) {
             spec.networks.clear();
             spec.container.sharing.network = NetworkMode::Host;
         }
+        "job" => {
+            let (total, most) = value.split_once('/').unwrap_or((value, value));
+            let (total, max_concurrent) = (total.parse().unwrap(), most.parse().unwrap());
+            spec.mode = ServiceMode::ReplicatedJob { total, max_concurrent };
+        }
+        "globaljob" => spec.mode = ServiceMode::GlobalJob,
+        // `0_3_*_*_*`
+        "cron" => schedule(spec).expression = value.replace('_', " "),
+        "every" => schedule(spec).expression = format!("@every {value}"),
+        "zone" => value.clone_into(&mut schedule(spec).time_zone),
+        "missed" => {
+            schedule(spec).missed = match value {
+                "run-once" => MissedRuns::RunOnce,
+                "run-all" => MissedRuns::RunAll,
+                _ => MissedRuns::Skip,
+            }
+        }
+        "concurrency" => {
+            schedule(spec).concurrency = match value {
+                "allow" => Concurrency::Allow,
+                "replace" => Concurrency::Replace,
+                _ => Concurrency::Forbid,
+            }
+        }
+        "history" => spec.run_history = Some(value.parse().unwrap()),
         "tag" => spec.container.logging.tag = Some(value.to_owned()),
         "hostname" => spec.container.hostname = Some(value.to_owned()),
         other => panic!("unknown option {other}"),
     }
+}
+
+fn schedule(spec: &mut ServiceSpec) -> &mut JobSchedule {
+    spec.schedule.get_or_insert_with(|| JobSchedule {
+        expression: "@daily".to_owned(),
+        time_zone: JobSchedule::TIME_ZONE.to_owned(),
+        missed: MissedRuns::default(),
+        concurrency: Concurrency::default(),
+    })
 }
 
 /// `zone` is `node.labels.zone`.
@@ -195,6 +230,8 @@ fn plain() -> ServiceSpec {
         labels: BTreeMap::new(),
         depends_on: Vec::new(),
         dependency_restarts: 0,
+        schedule: None,
+        run_history: None,
     }
 }
 

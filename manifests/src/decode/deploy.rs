@@ -18,7 +18,7 @@ pub(super) const MOST_REPLICAS: u32 = 100_000;
 /// What `deploy` says; what it leaves out is `None` or the default.
 #[derive(Default)]
 pub(super) struct Deploy {
-    pub(super) is_global: bool,
+    pub(super) mode: Mode,
     pub(super) replicas: Option<(At, u32)>,
     pub(super) endpoint_mode: Option<EndpointMode>,
     pub(super) labels: BTreeMap<String, String>,
@@ -26,25 +26,39 @@ pub(super) struct Deploy {
     pub(super) resources: Resources,
     pub(super) restart: Option<RestartPolicy>,
     pub(super) update: Option<UpdatePolicy>,
+    /// Where `update_config` stands.
+    pub(super) update_at: Option<At>,
+}
+
+/// `mode`, before the numbers are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Mode {
+    #[default]
+    Replicated,
+    Global,
+    ReplicatedJob,
+    GlobalJob,
+}
+
+impl Mode {
+    pub(super) fn is_job(self) -> bool {
+        matches!(self, Self::ReplicatedJob | Self::GlobalJob)
+    }
 }
 
 pub(super) fn deploy(d: &Decoder<'_>, node: &Node) -> Option<Deploy> {
     let fields = d.fields(node, "`deploy`", &DEPLOY)?;
-    let is_global = fields.get("mode").and_then(|node| match d.scalar(node, "mode")? {
-        mode @ ("replicated-job" | "global-job") => {
-            d.later(
-                node.at,
-                &format!("mode: {mode}"),
-                "use `restart_policy` with `condition: none`",
-            );
-            None
-        }
-        _ => d.word(node, "mode", &[("replicated", false), ("global", true)]),
-    });
+    let modes = [
+        ("replicated", Mode::Replicated),
+        ("global", Mode::Global),
+        ("replicated-job", Mode::ReplicatedJob),
+        ("global-job", Mode::GlobalJob),
+    ];
+    let mode = fields.get("mode").and_then(|node| d.word(node, "mode", &modes));
     let endpoint_modes = [("vip", EndpointMode::Vip), ("dnsrr", EndpointMode::Dnsrr)];
     let replicas = fields.get("replicas");
     Some(Deploy {
-        is_global: is_global.unwrap_or(false),
+        mode: mode.unwrap_or_default(),
         replicas: replicas
             .and_then(|node| Some((node.at, d.count(node, "replicas", MOST_REPLICAS)?))),
         endpoint_mode: fields
@@ -58,6 +72,7 @@ pub(super) fn deploy(d: &Decoder<'_>, node: &Node) -> Option<Deploy> {
             .unwrap_or_default(),
         restart: fields.get("restart_policy").and_then(|node| restart_policy(d, node)),
         update: fields.get("update_config").and_then(|node| update_config(d, node)),
+        update_at: fields.get("update_config").map(|_| fields.key_at("update_config")),
     })
 }
 

@@ -1,11 +1,12 @@
 //! One service.
 
 use swarm_proto::spec::{
-    EndpointMode, NetworkMode, Placement, PortMode, RestartCondition, RestartPolicy, ServiceMode,
-    ServiceSpec, VolumeNodeLost,
+    EndpointMode, NetworkMode, PortMode, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec,
+    VolumeNodeLost,
 };
 
-use super::deploy::{self, Deploy, MOST_REPLICAS};
+use super::deploy::{self, Deploy, MOST_REPLICAS, Mode};
+use super::job::{self, Job};
 use super::stack::Declared;
 use super::{Decoder, Fields, container, dependencies, legacy, networks, placement, ports};
 use crate::keys::{SERVICE, X_SWARM_SERVICE};
@@ -37,9 +38,11 @@ pub(super) fn service(
         d.problems.error_hint(fields.key_at("ports"), message, hint);
     }
     let own = fields.get("x-swarm");
-    let own = own.and_then(|node| x_swarm(d, node, declared, &mut deploy.placement));
+    let own = own.and_then(|node| x_swarm(d, node, declared, &mut deploy));
+    let (volume_node_lost, job) = own.unwrap_or_default();
+    job::refuse_update(d, &deploy);
     Some(ServiceSpec {
-        mode: mode(d, &fields, &deploy),
+        mode: mode(d, &fields, &deploy, &job),
         networks: match of_host {
             Some(NetworkMode::Host | NetworkMode::None) => Vec::new(),
             Some(NetworkMode::Own) | None => networks::attachments(d, &fields, declared),
@@ -48,7 +51,7 @@ pub(super) fn service(
         endpoint_mode,
         restart: restart(d, &fields, &deploy),
         update: deploy.update.unwrap_or_default(),
-        volume_node_lost: own.unwrap_or_default(),
+        volume_node_lost,
         placement: deploy.placement,
         labels: deploy.labels,
         depends_on: fields
@@ -56,6 +59,8 @@ pub(super) fn service(
             .map(|node| dependencies::dependencies(d, node, &declared.services))
             .unwrap_or_default(),
         dependency_restarts: 0,
+        schedule: job.schedule,
+        run_history: job.history,
         container: container?,
     })
 }
@@ -68,7 +73,7 @@ fn warn_of_build(d: &Decoder<'_>, fields: &Fields<'_>) {
     }
 }
 
-fn mode(d: &Decoder<'_>, fields: &Fields<'_>, deploy: &Deploy) -> ServiceMode {
+fn mode(d: &Decoder<'_>, fields: &Fields<'_>, deploy: &Deploy, job: &Job) -> ServiceMode {
     let scale =
         fields.get("scale").and_then(|node| Some((node, d.count(node, "scale", MOST_REPLICAS)?)));
     let replicas = match (deploy.replicas, scale) {
@@ -82,16 +87,17 @@ fn mode(d: &Decoder<'_>, fields: &Fields<'_>, deploy: &Deploy) -> ServiceMode {
             replicas.or(scale)
         }
     };
-    match (deploy.is_global, replicas) {
-        (true, Some((at, _))) => {
+    match (deploy.mode, replicas) {
+        (Mode::Global, Some((at, _))) => {
             let hint = "remove it, or use `mode: replicated`";
             d.problems.error_hint(at, "a global service has no number of replicas", hint);
             ServiceMode::Global
         }
-        (true, None) => ServiceMode::Global,
-        (false, replicas) => {
+        (Mode::Global, None) => ServiceMode::Global,
+        (Mode::Replicated, replicas) => {
             ServiceMode::Replicated { replicas: replicas.map_or(1, |(_, replicas)| replicas) }
         }
+        (mode, replicas) => job::mode(d, mode, replicas, job),
     }
 }
 
@@ -131,15 +137,17 @@ fn x_swarm(
     d: &Decoder<'_>,
     node: &Node,
     declared: &Declared<'_>,
-    placement: &mut Placement,
-) -> Option<VolumeNodeLost> {
+    deploy: &mut Deploy,
+) -> Option<(VolumeNodeLost, Job)> {
     const LOST: &str = "volume-node-lost";
     let fields = d.fields(node, "`x-swarm`", &X_SWARM_SERVICE)?;
     if let Some(node) = fields.get("placement") {
-        placement::x_swarm(d, node, &declared.services, placement);
+        placement::x_swarm(d, node, &declared.services, &mut deploy.placement);
     }
     let words = [("wait", VolumeNodeLost::Wait), ("start-empty", VolumeNodeLost::StartEmpty)];
-    d.word(fields.get(LOST)?, LOST, &words)
+    let lost = fields.get(LOST).and_then(|node| d.word(node, LOST, &words));
+    let job = fields.get("job").and_then(|node| job::job(d, node, deploy.mode));
+    Some((lost.unwrap_or_default(), job.unwrap_or_default()))
 }
 
 /// Says which word of a closed set was probably meant.

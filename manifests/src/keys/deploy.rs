@@ -4,8 +4,13 @@ use super::{Level, ONE_OR_MORE, Shape, TEXTS, honoured, inner, later};
 
 pub(crate) static DEPLOY: Level = Level {
     keys: &[
-        honoured("mode", "3.0", Shape::Words(&["replicated", "global"]), &["replicated", "global"])
-            .meaning("Swarm's jobs, `replicated-job` and `global-job`, are refused for now."),
+        honoured(
+            "mode",
+            "3.0",
+            Shape::Words(&["replicated", "global", "replicated-job", "global-job"]),
+            &["replicated", "global", "replicated-job", "global-job"],
+        )
+        .meaning("Swarm's: `replicas` of a job says how often, and how many at a time; `x-swarm` can tell them apart."),
         honoured("replicas", "3.0", Shape::Integer, &["3"]),
         honoured("endpoint_mode", "3.2", Shape::Words(&["vip", "dnsrr"]), &["dnsrr"]),
         honoured("labels", "3.0", Shape::Pairs, &["{public: \"yes\"}", "[public=yes]"]),

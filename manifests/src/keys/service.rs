@@ -3,6 +3,7 @@
 use super::attachment::{DEVICE, GRANT, LOGGING, MOUNT, NETWORK_ATTACHMENT, PORT, ULIMIT};
 use super::deploy::{DEPLOY, DEVICE_REQUEST, WATCH};
 use super::health::{HEALTHCHECK, X_SWARM_HEALTH};
+use super::job::X_SWARM_JOB;
 use super::{
     Level, ONE_OR_MORE, Shape, TEXT_MAP, TEXTS, adapted, hint, honoured, inner, later, never,
 };
@@ -346,6 +347,7 @@ pub(crate) static X_SWARM_SERVICE: Level = Level {
             &["start-empty"],
         ),
         honoured("placement", "swarm", Shape::Mapping(&X_SWARM_PLACEMENT), &[]),
+        honoured("job", "swarm", Shape::Mapping(&X_SWARM_JOB), &[]),
         honoured("health", "swarm", Shape::Mapping(&X_SWARM_HEALTH), &[])
             .meaning("A check that the agent makes; its times stand in `healthcheck`."),
     ],

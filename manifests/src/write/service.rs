@@ -1,9 +1,9 @@
 //! A service, with what `deploy` says.
 
 use swarm_proto::spec::{
-    Affinity, EndpointMode, NetworkAttachmentSpec, Placement, PortMode, PortSpec, Protocol,
-    Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateOrder,
-    UpdatePolicy, VolumeNodeLost,
+    Affinity, Concurrency, EndpointMode, JobSchedule, MissedRuns, NetworkAttachmentSpec, Placement,
+    PortMode, PortSpec, Protocol, Resources, RestartCondition, RestartPolicy, ServiceMode,
+    ServiceSpec, UpdateOrder, UpdatePolicy, VolumeNodeLost,
 };
 
 use super::{Pairs, container, health, text};
@@ -25,8 +25,12 @@ pub(super) fn service(spec: &ServiceSpec) -> Value {
         depends_on,
         // The controllers' own count.
         dependency_restarts: _,
+        schedule,
+        run_history,
     } = spec;
-    let own = x_swarm(*volume_node_lost, placement, health::by_agent(container.health.as_ref()));
+    let health = health::by_agent(container.health.as_ref());
+    let job = job(*mode, schedule.as_ref(), *run_history);
+    let own = x_swarm(*volume_node_lost, placement, health, job);
     let mut pairs = container::container(container);
     pairs.put("ports", &self::ports(ports));
     pairs.put("networks", &self::networks(networks));
@@ -51,6 +55,11 @@ fn put_mode(deploy: &mut Pairs, mode: ServiceMode) {
             deploy.put("replicas", &replicas);
         }
         ServiceMode::Global => deploy.put("mode", &Value::text("global")),
+        ServiceMode::ReplicatedJob { max_concurrent, .. } => {
+            deploy.put("mode", &Value::text("replicated-job"));
+            deploy.put("replicas", &max_concurrent);
+        }
+        ServiceMode::GlobalJob => deploy.put("mode", &Value::text("global-job")),
     }
 }
 
@@ -170,6 +179,7 @@ fn x_swarm(
     volume_node_lost: VolumeNodeLost,
     placement: &Placement,
     health: Option<Value>,
+    job: Option<Value>,
 ) -> Option<Value> {
     let lost = match volume_node_lost {
         VolumeNodeLost::Wait => None,
@@ -182,6 +192,7 @@ fn x_swarm(
     own.put("apart", &some_list(placement.apart.iter().map(affinity)));
     pairs.put("placement", &own.into_some());
     pairs.put("health", &health);
+    pairs.put("job", &job);
     pairs.into_some()
 }
 
@@ -189,4 +200,23 @@ fn affinity(affinity: &Affinity) -> Value {
     let service = text(&affinity.service);
     let within = Value::text(affinity.within.to_string());
     Value::map([("service", service), ("within", within)])
+}
+
+/// What `deploy` cannot say of a job.
+fn job(mode: ServiceMode, schedule: Option<&JobSchedule>, history: Option<u32>) -> Option<Value> {
+    let mut pairs = Pairs::default();
+    if let ServiceMode::ReplicatedJob { total, max_concurrent } = mode {
+        pairs.put("total", &(total != max_concurrent).then_some(total));
+    }
+    if let Some(JobSchedule { expression, time_zone, missed, concurrency }) = schedule {
+        let differs = time_zone != JobSchedule::TIME_ZONE;
+        pairs.put("schedule", &text(expression));
+        pairs.put("time_zone", &differs.then(|| text(time_zone)));
+        let word = |said: bool, word: &'static str| said.then(|| Value::text(word));
+        pairs.put("missed", &word(*missed != MissedRuns::default(), missed.as_str()));
+        let said = *concurrency != Concurrency::default();
+        pairs.put("concurrency", &word(said, concurrency.as_str()));
+    }
+    pairs.put("history", &history);
+    pairs.into_some()
 }

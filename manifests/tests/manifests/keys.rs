@@ -64,6 +64,14 @@ fn beside(above: &str, path: &str) -> Vec<(&'static str, &'static str)> {
         "services.*" if path.contains("memswap_limit") => {
             vec![("image", "web"), ("mem_limit", "64m")]
         }
+        "services.*" if path.contains(".x-swarm.job.") => {
+            vec![("image", "web"), ("deploy", "{mode: replicated-job}")]
+        }
+        "services.*.x-swarm.job"
+            if ["time_zone", "missed", "concurrency"].iter().any(|key| path.ends_with(key)) =>
+        {
+            vec![("schedule", "\"@daily\"")]
+        }
         "services.*" => vec![("image", "web")],
         "services.*.x-swarm.health.http" => vec![("port", "80")],
         "services.*.pre_stop[]" => vec![("command", "drain")],

@@ -254,6 +254,11 @@ impl From<&Action> for wire::Action {
                 })
             }
             Action::SetClusterVersion(version) => WireAction::SetClusterVersion(version.0),
+            Action::StartRun(start) => WireAction::StartRun(start.as_ref().into()),
+            Action::SetRun(progress) => WireAction::SetRun(progress.as_ref().into()),
+            Action::SkipRuns { service, until } => {
+                WireAction::SkipRuns(wire::SkipRuns { service: service.0, until: until.0 })
+            }
         };
         Self { action: Some(action) }
     }
@@ -362,6 +367,11 @@ impl TryFrom<wire::Action> for Action {
             }
             WireAction::SetClusterVersion(version) => {
                 Self::SetClusterVersion(ClusterVersion(version))
+            }
+            WireAction::StartRun(start) => Self::StartRun(Box::new(start.into())),
+            WireAction::SetRun(progress) => Self::SetRun(Box::new(progress.try_into()?)),
+            WireAction::SkipRuns(skip) => {
+                Self::SkipRuns { service: ServiceId(skip.service), until: Timestamp(skip.until) }
             }
         })
     }

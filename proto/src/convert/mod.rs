@@ -17,6 +17,7 @@ mod enums;
 mod fields;
 mod health;
 mod isolation;
+mod job;
 mod object;
 mod placement;
 mod spec;

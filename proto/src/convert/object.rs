@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::fields::{ConvertError, Fields, each, mac_number, milliseconds, prefix};
 use crate::id::{NetworkId, NodeId, RaftId, ServiceId, Timestamp, VolumeId};
 use crate::object::{
-    AllocatedPort, Cluster, FilledFrom, FormerAuthority, Incarnation, Leaving, Listener, Network,
-    Node, NodeAttachment, NodeDescription, Secret, Service, Stack, Vip, Volume, VolumeHolding,
+    AllocatedPort, Cluster, FilledFrom, FormerAuthority, Incarnation, JobRuns, Leaving, Listener,
+    Network, Node, NodeAttachment, NodeDescription, Secret, Service, Stack, Vip, Volume,
+    VolumeHolding,
 };
 use crate::wire;
 
@@ -324,6 +325,7 @@ impl From<&Service> for wire::Service {
             created_at: service.created_at.0,
             updated_at: service.updated_at.0,
             removing: service.removing,
+            runs: (service.runs != JobRuns::default()).then(|| (&service.runs).into()),
         }
     }
 }
@@ -344,6 +346,7 @@ impl TryFrom<wire::Service> for Service {
             created_at: Timestamp(service.created_at),
             updated_at: Timestamp(service.updated_at),
             removing: service.removing,
+            runs: at.optional("runs", service.runs)?.unwrap_or_default(),
         })
     }
 }

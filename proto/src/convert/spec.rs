@@ -85,6 +85,10 @@ impl From<&ServiceMode> for wire::ServiceMode {
         let mode = match *mode {
             ServiceMode::Replicated { replicas } => Mode::Replicated(wire::Replicated { replicas }),
             ServiceMode::Global => Mode::Global(wire::Nothing {}),
+            ServiceMode::ReplicatedJob { total, max_concurrent } => {
+                Mode::ReplicatedJob(wire::ReplicatedJob { total, max_concurrent })
+            }
+            ServiceMode::GlobalJob => Mode::GlobalJob(wire::Nothing {}),
         };
         Self { mode: Some(mode) }
     }
@@ -98,6 +102,10 @@ impl TryFrom<wire::ServiceMode> for ServiceMode {
         match mode.mode {
             Some(Mode::Replicated(mode)) => Ok(Self::Replicated { replicas: mode.replicas }),
             Some(Mode::Global(_)) => Ok(Self::Global),
+            Some(Mode::ReplicatedJob(wire::ReplicatedJob { total, max_concurrent })) => {
+                Ok(Self::ReplicatedJob { total, max_concurrent })
+            }
+            Some(Mode::GlobalJob(_)) => Ok(Self::GlobalJob),
             None => Err(Fields("ServiceMode").refuse("mode", "is missing")),
         }
     }
@@ -177,6 +185,8 @@ impl From<&ServiceSpec> for wire::ServiceSpec {
                 None => each(&service.depends_on),
             },
             dependency_restarts: service.dependency_restarts,
+            schedule: service.schedule.as_ref().map(Into::into),
+            run_history: service.run_history,
         }
     }
 }
@@ -207,6 +217,8 @@ impl TryFrom<wire::ServiceSpec> for ServiceSpec {
                 at.list("dependencies", service.dependencies)?
             },
             dependency_restarts: service.dependency_restarts,
+            schedule: at.optional("schedule", service.schedule)?,
+            run_history: service.run_history,
         })
     }
 }

@@ -86,6 +86,7 @@ impl From<&Task> for wire::Task {
             status: Some((&task.status).into()),
             attachments: each(&task.attachments),
             created_at: task.created_at.0,
+            run: task.run,
         }
     }
 }
@@ -104,6 +105,7 @@ impl TryFrom<wire::Task> for Task {
             status: at.required("status", task.status)?,
             attachments: at.list("attachments", task.attachments)?,
             created_at: Timestamp(task.created_at),
+            run: task.run,
         })
     }
 }

@@ -86,6 +86,11 @@ proptest! {
     }
 
     #[test]
+    fn actions_about_runs(action in strategies::run_action()) {
+        prop_assert_eq!(travel::<Action, wire::Action>(&action), action);
+    }
+
+    #[test]
     fn node(value in strategies::node()) {
         prop_assert_eq!(travel::<Node, wire::Node>(&value), value);
     }

@@ -2,8 +2,9 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use super::JobRuns;
 use crate::id::{NetworkId, ServiceId, Timestamp};
-use crate::spec::{PortMode, Protocol, ServiceSpec};
+use crate::spec::{PortMode, Protocol, ServiceSpec, is_default};
 
 /// A virtual address of a service on one network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,9 @@ pub struct Service {
     pub updated_at: Timestamp,
     /// Asked to be removed: tasks go first, then itself.
     pub removing: bool,
+    /// Its runs, if it is a job, and its one-off tasks.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub runs: JobRuns,
 }
 
 impl Service {

@@ -162,4 +162,7 @@ pub struct Task {
     pub attachments: Vec<Attachment>,
     /// When it was created.
     pub created_at: Timestamp,
+    /// The run of a job that it belongs to, by its number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<u64>,
 }

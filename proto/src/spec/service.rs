@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerSpec, Dependency, NetworkAttachmentSpec, Placement, PortSpec, is_default,
+    ContainerSpec, Dependency, JobSchedule, NetworkAttachmentSpec, Placement, PortSpec, is_default,
 };
 use crate::version::ClusterVersion;
 
@@ -19,6 +19,22 @@ pub enum ServiceMode {
     },
     /// One task on each eligible node.
     Global,
+    /// A number of completions anywhere.
+    ReplicatedJob {
+        /// How many.
+        total: u32,
+        /// How many tasks at a time, at most.
+        max_concurrent: u32,
+    },
+    /// One completion on each eligible node.
+    GlobalJob,
+}
+
+impl ServiceMode {
+    /// Whether its tasks are done once they have completed.
+    pub fn is_job(self) -> bool {
+        matches!(self, Self::ReplicatedJob { .. } | Self::GlobalJob)
+    }
 }
 
 /// How clients reach a service by its name.
@@ -138,6 +154,12 @@ pub struct ServiceSpec {
     /// How often the update of a service that it depends on replaced its tasks. Counted by the controllers; 0 in a stack.
     #[serde(default, skip_serializing_if = "is_default")]
     pub dependency_restarts: u64,
+    /// When a job runs by itself; `None` runs it when it is deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<JobSchedule>,
+    /// How many finished runs of a job are kept, with their tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_history: Option<u32>,
 }
 
 impl ServiceSpec {
@@ -156,6 +178,18 @@ impl ServiceSpec {
             labels: BTreeMap::new(),
             depends_on: Vec::new(),
             dependency_restarts: 0,
+            schedule: None,
+            run_history: None,
+        }
+    }
+
+    /// The restart policy as it holds for tasks: what completes in a job is never started again.
+    pub fn task_restart(&self) -> RestartPolicy {
+        match self.restart.condition {
+            RestartCondition::Any if self.mode.is_job() => {
+                RestartPolicy { condition: RestartCondition::OnFailure, ..self.restart }
+            }
+            _ => self.restart,
         }
     }
 
@@ -168,7 +202,8 @@ impl ServiceSpec {
             _ => ClusterVersion(3),
         };
         let external = self.networks.iter().any(|network| network.external.is_some());
-        let own = if external { ClusterVersion(4) } else { own };
+        let is_job = self.mode.is_job() || self.schedule.is_some() || self.run_history.is_some();
+        let own = if external || is_job { ClusterVersion(4) } else { own };
         own.max(self.container.needs()).max(self.placement.needs())
     }
 }

@@ -72,8 +72,12 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Control/RemoveVolume", WRITERS),
     ("Control/RotateAuthority", WRITERS),
     ("Control/RotateJoinTokens", WRITERS),
+    ("Control/RunJob", WRITERS),
+    // Whoever may run a program in a service's container may do all that the service may.
+    ("Control/RunOneOff", WRITERS),
     ("Control/ScaleService", WRITERS),
     ("Control/SetLock", WRITERS),
+    ("Control/StopRuns", WRITERS),
     ("Control/UpdateNode", WRITERS),
     ("Control/Watch", READERS),
     ("Dispatcher/Session", NODES),

@@ -90,6 +90,43 @@ pub(crate) async fn run(logs: &Logs, call: &Call) -> Result<(), Failure> {
     }
 }
 
+/// Shows what one task writes until it is over, and gives back what that came to.
+pub(super) async fn of_task<T>(
+    call: &Call,
+    task: &str,
+    over: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let target = task.to_owned();
+    let mut request =
+        wire::LogsRequest { target: target.clone(), follow: true, tail: -1, since: 0 };
+    let (tail, since, timestamps, raw) = (-1, None, false, true);
+    let logs = Logs { target, follow: true, tail, since, timestamps, raw };
+    let mut reader =
+        Reader { logs: &logs, format: Format::Table, latest: HashMap::new(), width: 0 };
+    tokio::pin!(over);
+    let ended = loop {
+        let read = async {
+            let open = call.cluster.call(async |mut client| client.logs(request.clone()).await);
+            reader.read(&mut open.await?).await
+        };
+        tokio::select! {
+            ended = &mut over => break ended?,
+            end = read => drop(end?),
+        }
+        // The controller went away, or has no more: the run says when it is over.
+        tokio::select! {
+            ended = &mut over => break ended?,
+            () = sleep(RETRY_PAUSE) => {}
+        }
+    };
+    request.follow = false;
+    let rest = call.cluster.call(async |mut client| client.logs(request.clone()).await);
+    match reader.read(&mut rest.await?).await? {
+        End::Complete => Ok(ended),
+        End::Lost(status) => Err(connect::refusal(&status)),
+    }
+}
+
 /// Shows what tasks of this host wrote.
 pub(super) async fn run_locally(
     logs: &Logs,

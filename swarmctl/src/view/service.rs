@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use swarm_proto::id::Timestamp;
-use swarm_proto::object::{AllocatedPort, Service, TaskState};
+use swarm_proto::id::{Slot, Timestamp};
+use swarm_proto::object::{AllocatedPort, Service, Task, TaskState};
 use swarm_proto::spec::{
     EndpointMode, Mount, MountSource, PortMode, RestartCondition, ServiceMode,
 };
 
+use super::job::mode_words;
 use super::task::{AddressView, short_digest};
 use super::{View, short_image, time};
 use crate::convergence;
@@ -23,7 +24,7 @@ pub struct ServiceView {
     pub stack: String,
     /// The key in the file.
     pub key: String,
-    /// `replicated` or `global`.
+    /// `replicated`, `global`, `replicated-job` or `global-job`.
     pub mode: String,
     /// How many tasks.
     pub replicas: ReplicasView,
@@ -61,6 +62,17 @@ pub struct ServiceView {
     pub updated_at: String,
     /// Being removed.
     pub removing: bool,
+    /// How far the last run of a job is; null for what is no job.
+    pub completions: Option<CompletionsView>,
+}
+
+/// How far the last run of a job is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CompletionsView {
+    /// Places that completed.
+    pub completed: usize,
+    /// Places in all.
+    pub total: usize,
 }
 
 /// How many tasks a service has.
@@ -113,13 +125,20 @@ impl ServiceView {
     pub fn of(state: &State, service: &Service) -> Self {
         let progress = convergence::of_service(state, service);
         let container = &service.spec.container;
-        let (mode, wanted) = match service.spec.mode {
-            ServiceMode::Replicated { replicas } => {
-                ("replicated", usize::try_from(replicas).unwrap_or(usize::MAX))
-            }
-            ServiceMode::Global => ("global", progress.wanted),
+        let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        let is_job = service.spec.mode.is_job();
+        let newest = service.runs.newest().map(|run| convergence::of_run(state, service, run));
+        let wanted = match service.spec.mode {
+            ServiceMode::Replicated { replicas } => size(replicas),
+            ServiceMode::Global => progress.wanted,
+            ServiceMode::ReplicatedJob { max_concurrent, total } => size(max_concurrent.min(total)),
+            ServiceMode::GlobalJob => newest.map_or(0, |run| run.total),
         };
-        let running = if service.removing { running_tasks(state, service) } else { progress.done };
+        let counts = service.removing || is_job;
+        let running = if counts { running_tasks(state, service) } else { progress.done };
+        let completions = newest
+            .filter(|_| is_job)
+            .map(|run| CompletionsView { completed: run.completed, total: run.total });
         let full_name = |key: &str| {
             let of_stack = |network: &&swarm_proto::object::Network| {
                 network.stack == service.stack && network.key == key
@@ -136,7 +155,7 @@ impl ServiceView {
             name: service.name(),
             stack: service.stack.clone(),
             key: service.key.clone(),
-            mode: mode.to_owned(),
+            mode: mode_words(service.spec.mode).to_owned(),
             replicas: ReplicasView { wanted, running },
             image: container.image.reference.clone(),
             digest: container.image.digest.as_ref().map(ToString::to_string),
@@ -165,12 +184,15 @@ impl ServiceView {
             created_at: time(service.created_at),
             updated_at: time(service.updated_at),
             removing: service.removing,
+            completions,
         }
     }
 }
 
 fn running_tasks(state: &State, service: &Service) -> usize {
-    state.tasks_of(service.id).filter(|task| task.status.state == TaskState::Running).count()
+    let own = |task: &&Task| !matches!(task.id.slot, Slot::OneOff(_));
+    let tasks = state.tasks_of(service.id).filter(own);
+    tasks.filter(|task| task.status.state == TaskState::Running).count()
 }
 
 fn restart_words(condition: RestartCondition) -> &'static str {
@@ -203,11 +225,15 @@ impl View for ServiceView {
 
     fn cells(&self, _now: Timestamp) -> Vec<String> {
         let ports: Vec<String> = self.ports.iter().map(PortView::words).collect();
+        let completed = match &self.completions {
+            Some(done) => format!(" ({}/{} completed)", done.completed, done.total),
+            None => String::new(),
+        };
         let removing = if self.removing { " (removing)" } else { "" };
         vec![
             self.name.clone(),
             self.mode.clone(),
-            format!("{}/{}{removing}", self.replicas.running, self.replicas.wanted),
+            format!("{}/{}{completed}{removing}", self.replicas.running, self.replicas.wanted),
             short_image(&self.image).to_owned(),
             ports.join(", "),
         ]

@@ -230,7 +230,7 @@ async fn tasks_of_a_target() {
 #[tokio::test]
 async fn writes_say_what_they_did() {
     let fake = Fake::start(state()).await;
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 12] = [
         &["node", "drain", "n1", "n2"],
         &["node", "activate", "n1"],
         &["node", "pause", "n1"],
@@ -238,6 +238,10 @@ async fn writes_say_what_they_did() {
         &["node", "rm", "--force", "n3"],
         &["volume", "rm", "counter_data"],
         &["service", "scale", "--detach", "counter_web=5", "counter_redis=1"],
+        &["job", "run", "--detach", "counter_web"],
+        &["job", "stop", "counter_web"],
+        &["job", "stop", "counter_web", "--run", "3"],
+        &["run", "--detach", "counter_web", "sh", "-c", "exit 3"],
         &["stack", "rm", "--detach", "counter"],
     ];
     let mut transcript = String::new();
@@ -258,6 +262,10 @@ async fn writes_say_what_they_did() {
         volume `counter_data` is removed
         service `counter_web` scaled from 1 to 5
         service `counter_redis` has 1 replicas already
+        run 7 of `counter_web` begun
+        job `counter_web` stopped
+        run 3 of `counter_web` stopped
+        run 8 of `counter_web` begun
         stack `counter` is being removed
         ---
         update node n1 Drain [] []
@@ -269,6 +277,10 @@ async fn writes_say_what_they_did() {
         remove volume counter_data false
         scale counter_web 5
         scale counter_redis 1
+        run job counter_web
+        stop runs counter_web None
+        stop runs counter_web Some(3)
+        run one-off counter_web ["sh", "-c", "exit 3"]
         remove stack counter"#]]
     .assert_eq(&transcript);
 }

@@ -1,7 +1,8 @@
 //! When a deploy counts as done.
 
-use swarm_proto::object::{Availability, NodeStatus, TaskState};
-use swarm_proto::spec::{RestartCondition, ServiceMode};
+use swarm_proto::id::{ServiceId, Timestamp};
+use swarm_proto::object::{Availability, JobRun, NodeStatus, RunState, TaskState};
+use swarm_proto::spec::{Concurrency, JobSchedule, MissedRuns, RestartCondition, ServiceMode};
 use swarmctl::convergence::{ServiceProgress, of_service, of_stack};
 use swarmctl::state::State;
 
@@ -138,4 +139,86 @@ fn a_service_that_goes_is_owed_until_it_is_gone() {
     state.tasks.retain(|id, _| id.service.0 != 1);
     assert!(!web(&state).is_converged());
     assert_eq!(web(&state).words(), "being removed");
+}
+
+/// The counter's web service as a job of three completions, two at a time, with one run.
+fn job(state: &mut State, run: RunState) {
+    let service = state.services.values_mut().next().unwrap();
+    service.spec.mode = ServiceMode::ReplicatedJob { total: 3, max_concurrent: 2 };
+    let is_over = run != RunState::Running;
+    service.runs.started = 1;
+    service.runs.list = vec![JobRun {
+        number: 1,
+        scheduled_at: None,
+        started_at: Timestamp(1),
+        ended_at: is_over.then_some(Timestamp(2)),
+        state: run,
+        message: if run == RunState::Failed {
+            "task counter_web.2: exit code 3".into()
+        } else {
+            String::new()
+        },
+        spec_version: 1,
+        total: Some(3),
+        slots_after: 0,
+        completed: if is_over { 2 } else { 0 },
+        failed: u32::from(run == RunState::Failed),
+        one_off: false,
+        command: None,
+    }];
+    for task in state.tasks.values_mut().filter(|task| task.id.service == ServiceId(1)) {
+        task.run = Some(1);
+    }
+}
+
+#[test]
+fn a_job_is_done_once_its_run_is_complete() {
+    let mut state = running();
+    job(&mut state, RunState::Running);
+    let progress = web(&state);
+    assert_eq!((progress.done, progress.wanted), (0, 3));
+    assert_eq!(progress.words(), "0 of 3 completed");
+    for task in state.tasks.values_mut().filter(|task| task.run == Some(1)) {
+        task.status.state = TaskState::Complete;
+    }
+    // Not before the run itself says so.
+    assert!(!web(&state).is_converged());
+    job(&mut state, RunState::Complete);
+    assert!(web(&state).is_converged());
+    job(&mut state, RunState::Stopped);
+    assert!(web(&state).is_converged());
+    // The run of an older spec counts for nothing.
+    state.services.values_mut().next().unwrap().spec_version = 2;
+    assert!(!web(&state).is_converged());
+}
+
+#[test]
+fn a_job_that_failed_ends_the_wait() {
+    let mut state = running();
+    job(&mut state, RunState::Failed);
+    let why = ("job `counter_web`".to_owned(), "task counter_web.2: exit code 3".to_owned());
+    assert_eq!(web(&state).lost, Some(why));
+    // One whose task is never started again need not wait for the others.
+    job(&mut state, RunState::Running);
+    let task = state.tasks.values_mut().find(|task| task.run == Some(1)).unwrap();
+    task.status.state = TaskState::Failed;
+    task.status.exit_code = Some(3);
+    assert_eq!(web(&state).lost, None);
+    state.services.values_mut().next().unwrap().spec.restart.condition = RestartCondition::None;
+    let why = ("task `counter_web.1`".to_owned(), "exit code 3".to_owned());
+    assert_eq!(web(&state).lost, Some(why));
+}
+
+#[test]
+fn a_scheduled_job_owes_nothing() {
+    let mut state = running();
+    job(&mut state, RunState::Running);
+    let service = state.services.values_mut().next().unwrap();
+    service.spec.schedule = Some(JobSchedule {
+        expression: "@daily".into(),
+        time_zone: JobSchedule::TIME_ZONE.into(),
+        missed: MissedRuns::default(),
+        concurrency: Concurrency::default(),
+    });
+    assert!(web(&state).is_converged());
 }

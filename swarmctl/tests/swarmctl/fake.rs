@@ -129,6 +129,29 @@ impl Control for Served {
         Ok(Response::new(wire::ScaleServiceResponse { previous: 1 }))
     }
 
+    async fn run_job(&self, request: Request<wire::RunJobRequest>) -> Answer<wire::RunJobResponse> {
+        self.write(format!("run job {}", request.into_inner().service))?;
+        Ok(Response::new(wire::RunJobResponse { run: 7 }))
+    }
+
+    async fn run_one_off(
+        &self,
+        request: Request<wire::RunOneOffRequest>,
+    ) -> Answer<wire::RunJobResponse> {
+        let request = request.into_inner();
+        self.write(format!("run one-off {} {:?}", request.service, request.command))?;
+        Ok(Response::new(wire::RunJobResponse { run: 8 }))
+    }
+
+    async fn stop_runs(
+        &self,
+        request: Request<wire::StopRunsRequest>,
+    ) -> Answer<wire::StopRunsResponse> {
+        let request = request.into_inner();
+        self.write(format!("stop runs {} {:?}", request.service, request.run))?;
+        Ok(Response::new(wire::StopRunsResponse {}))
+    }
+
     async fn update_node(
         &self,
         request: Request<wire::UpdateNodeRequest>,

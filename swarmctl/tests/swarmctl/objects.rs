@@ -69,6 +69,7 @@ pub(crate) fn service(id: u64, key: &str) -> Service {
         created_at: ago(3600),
         updated_at: ago(3600),
         removing: false,
+        runs: swarm_proto::object::JobRuns::default(),
     }
 }
 
@@ -92,6 +93,7 @@ pub(crate) fn task(service: u64, slot: u32, generation: u32, state: TaskState) -
             mac: [2, 0, 0, 0, 0, host],
         }],
         created_at: ago(70),
+        run: None,
     }
 }
 

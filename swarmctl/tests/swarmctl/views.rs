@@ -2,12 +2,14 @@
 #![expect(clippy::too_many_lines, reason = "goldens are long")]
 
 use expect_test::{Expect, expect};
-use swarm_proto::object::{HealthState, TaskHealth};
+use swarm_proto::id::ServiceId;
+use swarm_proto::object::{HealthState, JobRun, RunState, TaskHealth};
+use swarm_proto::spec::{Concurrency, JobSchedule, MissedRuns, ServiceMode};
 use swarm_proto::wire;
 use swarmctl::output::Format;
 use swarmctl::view::{
-    self, EventView, ImageView, NetworkView, NodeView, ServiceView, StackView, TaskView, View,
-    VolumeView,
+    self, EventView, ImageView, JobView, NetworkView, NodeView, RunView, ServiceView, StackView,
+    TaskView, View, VolumeView,
 };
 
 use crate::objects::{NOW, ago, state};
@@ -492,4 +494,47 @@ fn nothing_has_only_a_header() {
     "#]],
     );
     check::<TaskView>(&[], Format::Name, &expect![[""]]);
+}
+
+#[test]
+fn jobs() {
+    let mut state = state();
+    let run = |number: u64, run_state, one_off: bool| JobRun {
+        number,
+        scheduled_at: (!one_off).then(|| ago(120)),
+        started_at: ago(119),
+        ended_at: (run_state != RunState::Running).then(|| ago(60)),
+        state: run_state,
+        message: if one_off { "task counter_web.r2: exit code 3".into() } else { String::new() },
+        spec_version: 1,
+        total: Some(if one_off { 1 } else { 5 }),
+        slots_after: 0,
+        completed: u32::from(!one_off),
+        failed: u32::from(one_off),
+        one_off,
+        command: one_off.then(|| vec!["sh".into(), "-c".into(), "exit 3".into()]),
+    };
+    let service = state.services.values_mut().next().unwrap();
+    service.spec.mode = ServiceMode::ReplicatedJob { total: 5, max_concurrent: 2 };
+    service.spec.schedule = Some(JobSchedule {
+        expression: "0 3 * * *".into(),
+        time_zone: "Europe/Berlin".into(),
+        missed: MissedRuns::RunOnce,
+        concurrency: Concurrency::Replace,
+    });
+    service.runs.started = 2;
+    service.runs.skipped = 4;
+    service.runs.list = vec![run(1, RunState::Running, false), run(2, RunState::Failed, true)];
+    for task in state.tasks.values_mut().filter(|task| task.id.service == ServiceId(1)) {
+        task.run = Some(1);
+    }
+    let service = state.services.values().next().unwrap();
+    let job = JobView::of(&state, service);
+    check(std::slice::from_ref(&job), Format::Wide, &expect![[""]]);
+    check(std::slice::from_ref(&job), Format::Json, &expect![[""]]);
+    let runs: Vec<RunView> =
+        service.runs.list.iter().map(|run| RunView::of(&state, service, run)).collect();
+    check(&runs, Format::Wide, &expect![[""]]);
+    let service = ServiceView::of(&state, service);
+    check(std::slice::from_ref(&service), Format::Table, &expect![[""]]);
 }

@@ -11,6 +11,7 @@ mod exec;
 mod external;
 mod faults;
 mod health;
+mod jobs;
 mod keys;
 mod lab;
 mod leftovers;

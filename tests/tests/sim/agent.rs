@@ -11,6 +11,7 @@ use swarm_proto::spec::ContentId;
 use swarm_tests::random::Random;
 
 use crate::health;
+use crate::stack::ENDS;
 use crate::violation::demand;
 
 pub(crate) struct Agent {
@@ -222,7 +223,7 @@ impl Agent {
             if runs && task.desired == TaskState::Running {
                 health::step(task, known, (now, faulty), random, &mut self.withdrawn);
             }
-            if let Some(state) = next(known.state, task.desired, random) {
+            if let Some(state) = next(known.state, task, random) {
                 self.started |= state == TaskState::Starting;
                 *known = status(state, now);
                 known.health = health::at_start(task, state, now);
@@ -279,7 +280,10 @@ impl Agent {
     }
 }
 
-fn next(state: TaskState, desired: TaskState, random: &mut Random) -> Option<TaskState> {
+fn next(state: TaskState, task: &TaskAssignment, random: &mut Random) -> Option<TaskState> {
+    let desired = task.desired;
+    let command = task.container.command.as_ref().and_then(|words| words.first());
+    let ends = command.is_some_and(|word| word == ENDS);
     if state.is_terminal() {
         return None;
     }
@@ -293,6 +297,8 @@ fn next(state: TaskState, desired: TaskState, random: &mut Random) -> Option<Tas
         TaskState::Preparing => random.chance(70).then_some(TaskState::Ready),
         TaskState::Ready if desired == TaskState::Running => Some(TaskState::Starting),
         TaskState::Starting => random.chance(80).then_some(TaskState::Running),
+        TaskState::Running if ends && random.chance(4) => Some(TaskState::Failed),
+        TaskState::Running if ends && random.chance(20) => Some(TaskState::Complete),
         _ => None,
     }
 }

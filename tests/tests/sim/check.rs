@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_controller::core::{Content, Event, State};
 use swarm_proto::entry::ObjectId;
-use swarm_proto::id::{NodeId, TaskId};
-use swarm_proto::object::{Node, Task, TaskState};
-use swarm_proto::spec::ContentId;
+use swarm_proto::id::{NodeId, ServiceId, TaskId, Timestamp};
+use swarm_proto::object::{Node, Service, Task, TaskState};
+use swarm_proto::spec::{ContentId, ServiceMode};
 
 use crate::violation::{demand, violated};
 
@@ -20,6 +20,11 @@ pub(crate) struct Check {
     /// Where each task is, and how far it has come.
     tasks: BTreeMap<TaskId, (Option<NodeId>, TaskState)>,
     removed: BTreeSet<TaskId>,
+    /// The run of each time of a schedule, and how many runs each service had.
+    times: BTreeMap<(ServiceId, Timestamp), u64>,
+    runs: BTreeMap<ServiceId, u64>,
+    /// How many tasks of a run might go on at a time.
+    allowed: BTreeMap<(ServiceId, u64), u32>,
     /// The node of each raft id that was ever given out.
     raft_ids: BTreeMap<u64, NodeId>,
     /// Up to where the events were looked at.
@@ -45,6 +50,9 @@ impl Check {
         self.past = self.commits();
         (self.first, self.applied, self.seen) = (state.applied, state.applied, state.applied);
         self.checksums.clear();
+        // What was run after the backup is not known any more.
+        self.times.clear();
+        self.runs.clear();
         self.removed.extend(self.tasks.keys());
         self.removed.retain(|task| !state.tasks.contains_key(task));
         let tasks = state.tasks.values();
@@ -68,6 +76,7 @@ impl Check {
             match event {
                 Event::Task(task) => drop(last.insert(task.id, Some(task))),
                 Event::Node(node) => self.node(node),
+                Event::Service(service) => self.runs(service),
                 Event::Removed { object: ObjectId::Task(task), .. } => {
                     last.insert(*task, None);
                 }
@@ -84,6 +93,39 @@ impl Check {
         externals_stay(state);
         unique_addresses(state);
         no_overcommitment(state);
+        self.few_at_a_time(state);
+    }
+
+    /// No more tasks of a run go on than may, or might since it began.
+    fn few_at_a_time(&mut self, state: &State) {
+        for service in state.services.values() {
+            let ServiceMode::ReplicatedJob { max_concurrent, .. } = service.spec.mode else {
+                continue;
+            };
+            for run in service.runs.list.iter().filter(|run| run.is_active() && !run.one_off) {
+                let key = (service.id, run.number);
+                let most = self.allowed.entry(key).or_default();
+                *most = max_concurrent.max(*most);
+                let running = state.index.runs.get(&key).map_or(0, |counts| counts.running);
+                demand(running <= *most, "few tasks of a job at a time", || {
+                    format!("{running} of {} run, {most} may", service.name())
+                });
+            }
+        }
+    }
+
+    /// Each time of a schedule is run once, by one run, and no number is given twice.
+    fn runs(&mut self, service: &Service) {
+        let before = self.runs.insert(service.id, service.runs.started).unwrap_or(0);
+        demand(service.runs.started >= before, "runs are counted", || service.name());
+        for run in &service.runs.list {
+            let Some(at) = run.scheduled_at else { continue };
+            let first = *self.times.entry((service.id, at)).or_insert(run.number);
+            demand(first == run.number, "a time is run once", || {
+                format!("{} ran {} as {first} and as {}", service.name(), at.0, run.number)
+            });
+            demand(at <= service.runs.decided_until, "a time that is run is decided", || at.0);
+        }
     }
 
     fn task(&mut self, task: &Task) {

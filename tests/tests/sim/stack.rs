@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use swarm_proto::spec::{
-    ContainerSpec, ContentBytes, ContentId, ContentKind, ContentSpec, Dependency,
-    DependencyCondition, EndpointMode, FileMount, HealthCheck, HealthTest, ImageSpec, Mount,
-    MountSource, NetworkAttachmentSpec, NetworkSpec, Placement, PortMode, PortSpec, Protocol,
-    Resources, RestartPolicy, ServiceMode, ServiceSpec, StackSpec, UpdatePolicy, VolumeNodeLost,
-    VolumeSpec,
+    Concurrency, ContainerSpec, ContentBytes, ContentId, ContentKind, ContentSpec, Dependency,
+    DependencyCondition, EndpointMode, FileMount, HealthCheck, HealthTest, ImageSpec, JobSchedule,
+    MissedRuns, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec, Placement, PortMode,
+    PortSpec, Protocol, Resources, RestartPolicy, ServiceMode, ServiceSpec, StackSpec,
+    UpdatePolicy, VolumeNodeLost, VolumeSpec,
 };
 use swarm_tests::random::Random;
 
@@ -46,6 +46,9 @@ pub(crate) fn make(name: &str, number: u64, random: &mut Random) -> StackSpec {
     if random.chance(50) {
         services.insert("every".to_owned(), service(ServiceMode::Global, 0));
     }
+    if random.chance(50) {
+        services.insert("job".to_owned(), job(random));
+    }
     StackSpec {
         name: name.to_owned(),
         services,
@@ -80,6 +83,37 @@ pub(crate) fn shared_network(random: &mut Random) -> String {
 /// A name of a volume that belongs to no stack.
 pub(crate) fn shared_volume(random: &mut Random) -> String {
     format!("common{}", random.between(0, 2))
+}
+
+/// What a container does that ends by itself.
+pub(crate) const ENDS: &str = "end";
+
+/// A job: now, or at its times.
+fn job(random: &mut Random) -> ServiceSpec {
+    let mode = if random.chance(33) {
+        ServiceMode::GlobalJob
+    } else {
+        let total = u32::try_from(random.between(1, 6)).unwrap();
+        let max_concurrent = u32::try_from(random.between(1, 4)).unwrap();
+        ServiceMode::ReplicatedJob { total, max_concurrent }
+    };
+    let mut job = service(mode, 0);
+    job.container.command = Some(vec![ENDS.to_owned(), random.between(0, 3).to_string()]);
+    job.update = UpdatePolicy::default();
+    if random.chance(50) {
+        let all = [Concurrency::Forbid, Concurrency::Replace, Concurrency::Allow];
+        let concurrency = random.one_of(&all).copied().unwrap_or_default();
+        let overlaps = mode == ServiceMode::GlobalJob && concurrency == Concurrency::Allow;
+        let missed = [MissedRuns::Skip, MissedRuns::RunOnce, MissedRuns::RunAll];
+        job.schedule = Some(JobSchedule {
+            expression: format!("@every {}s", random.between(30, 60)),
+            time_zone: JobSchedule::TIME_ZONE.to_owned(),
+            missed: random.one_of(&missed).copied().unwrap_or_default(),
+            concurrency: if overlaps { Concurrency::Forbid } else { concurrency },
+        });
+        job.run_history = Some(3);
+    }
+    job
 }
 
 /// What is in a stack's config at its n-th deploy; some follow each other with the same.
@@ -120,6 +154,8 @@ fn service(mode: ServiceMode, version: u64) -> ServiceSpec {
         labels: BTreeMap::new(),
         depends_on: Vec::new(),
         dependency_restarts: 0,
+        schedule: None,
+        run_history: None,
     }
 }
 

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use swarm_proto::assignment::{AssignmentDiff, TaskAssignment, VolumeAssignment, Withdrawal};
 use swarm_proto::id::{NetworkId, NodeId, TaskId, VolumeId};
 use swarm_proto::object::{Task, TaskState};
-use swarm_proto::spec::{ContentId, MountSource, PortMode};
+use swarm_proto::spec::{ContentId, MountSource, PortMode, RestartCondition};
 
 use super::Print;
 use super::network::NetworkCache;
 use super::template;
-use crate::core::state::{Content, State, Stored, is_unfinished, tasks_on};
+use crate::core::state::{Content, State, Stored, is_one_off, is_unfinished, tasks_on};
 
 /// Every task of the node that the state knows, dead ones too: their logs are kept.
 pub(super) fn tasks(
@@ -47,6 +47,13 @@ fn task_assignment(
         _ => None,
     };
     let sources = spec.container.mounts.iter().map(|mount| &mount.source);
+    let run = task.run.and_then(|run| service.runs.get(run)).filter(|run| run.one_off);
+    let mut container = template::filled(state, service, spec, task);
+    let mut restart = spec.task_restart();
+    if let Some(run) = run {
+        restart.condition = RestartCondition::None;
+        container.command = run.command.clone().or(container.command);
+    }
     let host = service.ports.iter().filter(|port| port.mode == PortMode::Host);
     Some(TaskAssignment {
         id: task.id,
@@ -55,11 +62,11 @@ fn task_assignment(
         service: service.name(),
         desired: task.desired,
         start_after: task.start_after,
-        container: template::filled(state, service, spec, task),
+        container,
         attachments: task.attachments.clone(),
         volumes: sources.filter_map(volume).collect(),
-        host_ports: host.copied().collect(),
-        restart: spec.restart,
+        host_ports: host.filter(|_| !is_one_off(task)).copied().collect(),
+        restart,
         withdrawal,
     })
 }

@@ -5,7 +5,7 @@ use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeDescription, NodeStatus, Role, Secret};
 use swarm_proto::spec::ServiceMode;
 
-use super::{Plan, authority, content, deploy, network, node, volume};
+use super::{Plan, authority, content, deploy, jobs, network, node, volume};
 use crate::core::command::{Command, CommandDone, Refusal};
 use crate::core::state::State;
 
@@ -41,6 +41,11 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
         }
         Command::RemoveStack { stack } => remove_stack(state, stack),
         Command::Scale { service, replicas } => scale(state, service, *replicas, now),
+        Command::RunJob { service } => jobs::run(state, service),
+        Command::RunOneOff { service, command } => {
+            jobs::run_one_off(state, service, command.as_deref())
+        }
+        Command::StopRuns { service, run } => jobs::stop(state, service, *run),
         Command::UpdateNode { node, availability, set_labels, remove_labels } => {
             node::update(state, node, *availability, set_labels, remove_labels)
         }
@@ -112,8 +117,12 @@ fn scale(state: &State, name: &str, replicas: u32, now: Timestamp) -> Result<Dec
         ));
     };
     let ServiceMode::Replicated { replicas: previous } = service.spec.mode else {
+        let why = match service.spec.mode {
+            ServiceMode::ReplicatedJob { .. } => "is a job: it ends once it is complete",
+            _ => "is global: it has one task on each node",
+        };
         return Err(Refusal::invalid(
-            format!("service `{name}` is global: it has one task on each node"),
+            format!("service `{name}` {why}"),
             "only replicated services can be scaled",
         ));
     };

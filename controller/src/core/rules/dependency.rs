@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use swarm_proto::id::Slot;
-use swarm_proto::object::{Service, Task, TaskState};
+use swarm_proto::object::{RunState, Service, Task, TaskState};
 use swarm_proto::spec::{Dependency, DependencyCondition, ServiceMode, ServiceSpec};
 
 use crate::core::state::{State, Stored, is_backend, tasks_of};
@@ -67,7 +67,9 @@ fn needed<'a>(
 ) -> impl Iterator<Item = (&'a Dependency, &'a Service)> {
     spec.depends_on.iter().filter_map(|dependency| {
         let other = state.find_service(&service.stack, &dependency.service)?;
-        let off = other.spec.mode == (ServiceMode::Replicated { replicas: 0 });
+        // A scheduled job may not run for days.
+        let off = other.spec.mode == (ServiceMode::Replicated { replicas: 0 })
+            || other.spec.schedule.is_some();
         (!off && !other.removing).then_some((dependency, &**other))
     })
 }
@@ -87,6 +89,9 @@ fn is_met<'a>(
             match other.spec.mode {
                 ServiceMode::Replicated { replicas } => slots.len() >= replicas as usize,
                 ServiceMode::Global => !slots.is_empty(),
+                ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => {
+                    other.runs.newest().is_some_and(|run| run.state == RunState::Complete)
+                }
             }
         }
     }

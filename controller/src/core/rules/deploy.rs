@@ -4,6 +4,7 @@ mod check;
 mod container;
 mod external;
 mod hidden;
+mod job;
 mod prune;
 
 use std::collections::BTreeSet;
@@ -11,7 +12,7 @@ use std::net::Ipv4Addr;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{ServiceId, Timestamp};
-use swarm_proto::object::{Service, Stack};
+use swarm_proto::object::{JobRuns, Service, Stack};
 use swarm_proto::spec::{
     ContentKind, Dependency, NetworkSpec, PortMode, ServiceMode, ServiceSpec, StackSpec, VolumeSpec,
 };
@@ -162,6 +163,7 @@ impl Draft<'_> {
                 created_at: self.now,
                 updated_at: self.now,
                 removing: false,
+                runs: JobRuns::default(),
             };
             self.services += 1;
             self.changes.push(format!("service {key} created"));
@@ -246,7 +248,13 @@ fn needs_new_tasks(old: &ServiceSpec, new: &ServiceSpec) -> bool {
         let host = spec.ports.iter().filter(|port| port.mode == PortMode::Host);
         host.cloned().collect::<Vec<_>>()
     };
-    let kind = |spec: &ServiceSpec| spec.mode == ServiceMode::Global;
+    // How often a job completes is what it is: another number makes another run.
+    let kind = |spec: &ServiceSpec| match spec.mode {
+        ServiceMode::Replicated { .. } => (0, 0),
+        ServiceMode::Global => (1, 0),
+        ServiceMode::ReplicatedJob { total, .. } => (2, total),
+        ServiceMode::GlobalJob => (3, 0),
+    };
     old.container != new.container
         || old.networks != new.networks
         || old.dependency_restarts != new.dependency_restarts

@@ -38,7 +38,11 @@ fn globalize(state: &State, service: &Service, now: Timestamp, plan: &mut Plan) 
         }
     }
     for (slot, view) in &slots {
-        let unwanted = !matches!(slot, Slot::Node(node) if wanted.contains(node));
+        let unwanted = match slot {
+            Slot::Node(node) => !wanted.contains(node),
+            Slot::Replica(_) => true,
+            Slot::OneOff(_) => false,
+        };
         if unwanted && view.wanted().next().is_some() {
             plan.add(state, &read, stop(view));
         }

@@ -10,6 +10,7 @@ pub mod deploy;
 pub mod drain;
 pub mod driver;
 pub mod globalize;
+pub mod jobs;
 pub mod liveness;
 pub mod network;
 pub mod node;
@@ -45,10 +46,11 @@ pub struct Plan {
 pub type Rule = fn(&State, &Observed, Timestamp) -> Plan;
 
 /// The rules of a pass, in order.
-pub const RULES: [Rule; 13] = [
+pub const RULES: [Rule; 14] = [
     liveness::plan,
     drain::plan,
     teardown::plan,
+    jobs::plan,
     globalize::plan,
     replicate::plan,
     update::plan,

@@ -23,7 +23,13 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
         let Some(service) = state.services.get(id).filter(|service| !service.removing) else {
             continue;
         };
+        if service.spec.mode.is_job() {
+            continue;
+        }
         for (slot, view) in slots(state, service) {
+            if matches!(slot, Slot::OneOff(_)) {
+                continue;
+            }
             let Some(newest) = view.newest().filter(|_| view.is_active()) else { continue };
             if newest.status.state.is_terminal() {
                 replace(state, service, slot, newest, &view, now, &mut plan);
@@ -63,11 +69,11 @@ fn replace(
 }
 
 /// When the run ended, in cluster time.
-fn ended_at(ended: &Task, history: &SlotHistory) -> Timestamp {
+pub(super) fn ended_at(ended: &Task, history: &SlotHistory) -> Timestamp {
     history.recent.back().copied().unwrap_or(ended.status.since)
 }
 
-fn may_restart(
+pub(super) fn may_restart(
     policy: &RestartPolicy,
     ended: &Task,
     history: &SlotHistory,
@@ -88,14 +94,14 @@ fn may_restart(
 }
 
 /// The delay before a restart: it doubles after each failure in a row, also from nothing.
-fn delay(policy: &RestartPolicy, failures: u32) -> Duration {
+pub(super) fn delay(policy: &RestartPolicy, failures: u32) -> Duration {
     let base = if failures > 1 { policy.delay.max(SHORTEST_DELAY) } else { policy.delay };
     let doubled = 1_u32 << failures.saturating_sub(1).min(16);
     base.saturating_mul(doubled).min(LONGEST_DELAY.max(policy.delay))
 }
 
 /// Lets a held task start once its time has come and its predecessor is over.
-fn release(
+pub(super) fn release(
     state: &State,
     service: &Service,
     held: &Stored<Task>,

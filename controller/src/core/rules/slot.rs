@@ -23,6 +23,11 @@ impl<'a> SlotView<'a> {
         self.newest().is_some_and(|task| task.desired <= TaskState::Running)
     }
 
+    /// Whether a task of the slot is not over.
+    pub(super) fn is_alive(&self) -> bool {
+        self.tasks.iter().any(|task| !task.status.state.is_terminal())
+    }
+
     /// The newest task, when it is not over and shall run.
     pub(super) fn open(&self) -> Option<&'a Stored<Task>> {
         let open = |task: &&Stored<Task>| {
@@ -62,9 +67,34 @@ pub(super) fn next_task(
     held: bool,
     now: Timestamp,
 ) -> Action {
+    Action::AddTask(Box::new(task(state, service, slot, start_after, held, now)))
+}
+
+/// The next task of a slot, for a run of a job.
+pub(super) fn next_of_run(
+    state: &State,
+    service: &Service,
+    slot: Slot,
+    run: u64,
+    start_after: Option<Timestamp>,
+    held: bool,
+    now: Timestamp,
+) -> Action {
+    let task = task(state, service, slot, start_after, held, now);
+    Action::AddTask(Box::new(Task { run: Some(run), ..task }))
+}
+
+fn task(
+    state: &State,
+    service: &Service,
+    slot: Slot,
+    start_after: Option<Timestamp>,
+    held: bool,
+    now: Timestamp,
+) -> Task {
     let generation = state.history((service.id, slot)).generation + 1;
     let desired = if held || start_after.is_some() { TaskState::Ready } else { TaskState::Running };
-    Action::AddTask(Box::new(Task {
+    Task {
         id: TaskId { service: service.id, slot, generation },
         spec_version: service.spec_version,
         node: None,
@@ -73,7 +103,8 @@ pub(super) fn next_task(
         status: TaskStatus::new(TaskState::New, now),
         attachments: Vec::new(),
         created_at: now,
-    }))
+        run: None,
+    }
 }
 
 /// Stops every task of a slot that shall run.

@@ -20,7 +20,11 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
         let Some(service) = state.services.get(id).filter(|service| !service.removing) else {
             continue;
         };
-        let slots = slots(state, service);
+        if service.spec.mode.is_job() {
+            continue;
+        }
+        let mut slots = slots(state, service);
+        slots.retain(|slot, _| !matches!(slot, Slot::OneOff(_)));
         finish_overlaps(state, &slots, &mut plan);
         if is_updated_later(state, service) {
             continue;

@@ -28,6 +28,7 @@ pub(crate) fn encode(done: &CommandDone) -> Vec<u8> {
         CommandDone::Missing(contents) => {
             Answer::Missing(wire::MissingAnswer { contents: each(&contents) })
         }
+        CommandDone::RunStarted { run } => Answer::Run(run),
         CommandDone::Done => Answer::Done(wire::Nothing {}),
     };
     wire::CommandAnswer { answer: Some(answer) }.encode_to_vec()
@@ -52,6 +53,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<CommandDone> {
             let contents = missing.contents.into_iter().map(TryInto::try_into);
             CommandDone::Missing(contents.collect::<Result<_, _>>().ok()?)
         }
+        Answer::Run(run) => CommandDone::RunStarted { run },
         Answer::Done(_) => CommandDone::Done,
     })
 }

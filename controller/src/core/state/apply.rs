@@ -125,6 +125,9 @@ impl State {
             | Action::SetTaskStatus { .. }
             | Action::SetTaskMessage { .. }
             | Action::RemoveTask(_) => self.act_task(action, events),
+            Action::StartRun(_) | Action::SetRun(_) | Action::SkipRuns { .. } => {
+                self.act_run(action, events)
+            }
         }
     }
 
@@ -166,7 +169,7 @@ impl State {
     fn is_settled(&self, service: &Service) -> bool {
         let counts = self.index.counts.get(&service.id).copied().unwrap_or_default();
         match service.spec.mode {
-            _ if service.removing => false,
+            _ if service.removing || !self.has_settled_runs(service) => false,
             ServiceMode::Replicated { replicas } => {
                 counts.current == replicas
                     && counts.unfinished == replicas
@@ -174,6 +177,12 @@ impl State {
             }
             ServiceMode::Global => {
                 counts.current == counts.unfinished && counts.slots == counts.unfinished
+            }
+            // Tasks that belong to no run are left from another mode.
+            ServiceMode::ReplicatedJob { .. } | ServiceMode::GlobalJob => {
+                let keys = (service.id, 0)..=(service.id, u64::MAX);
+                let of_runs = self.index.runs.range(keys).map(|(_, counts)| counts.own);
+                counts.unfinished == of_runs.sum::<u32>()
             }
         }
     }

@@ -42,6 +42,21 @@ pub struct Counts {
     pub tasks: u32,
 }
 
+/// How far a run of a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RunCounts {
+    /// Tasks that shall not be removed.
+    pub kept: u32,
+    /// Tasks that shall run, over or not.
+    pub wanted: u32,
+    /// Of these, tasks that run.
+    pub running: u32,
+    /// Of these, tasks that completed.
+    pub complete: u32,
+    /// Tasks in slots of the service itself that are not over, or that shall run.
+    pub own: u32,
+}
+
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Index {
@@ -85,6 +100,12 @@ pub struct Index {
     pub unsettled: OrdSet<ServiceId>,
     /// Services with one task on each node.
     pub global: OrdSet<ServiceId>,
+    /// Jobs that run by themselves.
+    pub scheduled: OrdSet<ServiceId>,
+    /// Jobs with one completion on each node.
+    pub global_jobs: OrdSet<ServiceId>,
+    /// How far each run of a service is, as long as it has tasks.
+    pub runs: OrdMap<(ServiceId, u64), RunCounts>,
     /// Services without virtual addresses or port numbers that they need.
     pub unallocated: OrdSet<ServiceId>,
     /// Who has an address.
@@ -158,6 +179,12 @@ pub(crate) fn is_backend(task: &Task) -> bool {
     task.status.state == TaskState::Running
         && task.desired == TaskState::Running
         && !task.status.is_unhealthy()
+        && !is_one_off(task)
+}
+
+/// Whether a task runs beside its service's own.
+pub(crate) fn is_one_off(task: &Task) -> bool {
+    matches!(task.id.slot, Slot::OneOff(_))
 }
 
 /// Whether a task's node needs its networks.
@@ -196,14 +223,28 @@ impl Index {
         let mut counts = self.counts.get(&id.service).copied().unwrap_or_default();
         counts.tasks = step(counts.tasks, true);
         counts.current = step(counts.current, current && is_backend(task));
-        if is_unfinished(task) {
+        // A one-off task is forgotten with its run, and no part of what the service should have.
+        let is_own = !is_one_off(task);
+        if is_own && is_unfinished(task) {
             let left = count(&mut self.slots, &slot, add);
             counts.unfinished = step(counts.unfinished, true);
             counts.slots = step(counts.slots, left == u32::from(add));
-        } else {
+        } else if is_own {
             count(&mut self.dead, &slot, add);
         }
         store(&mut self.counts, id.service, counts);
+        if let Some(run) = task.run {
+            let key = (id.service, run);
+            let mut counts = self.runs.get(&key).copied().unwrap_or_default();
+            let wanted = task.desired <= TaskState::Running;
+            let is = |state| wanted && task.status.state == state;
+            counts.kept = step(counts.kept, task.desired < TaskState::Remove);
+            counts.wanted = step(counts.wanted, wanted);
+            counts.running = step(counts.running, is(TaskState::Running));
+            counts.complete = step(counts.complete, is(TaskState::Complete));
+            counts.own = step(counts.own, is_own && is_unfinished(task));
+            store(&mut self.runs, key, counts);
+        }
     }
 
     fn task_place(&mut self, task: &Task, spec: &ServiceSpec, add: bool) {
@@ -235,7 +276,8 @@ impl Index {
         if task.desired <= TaskState::Running {
             count(&mut self.spread, &(task.id.service, node), add);
         }
-        for port in spec.ports.iter().filter(|port| port.mode == PortMode::Host) {
+        let ports = spec.ports.iter().filter(|port| port.mode == PortMode::Host);
+        for port in ports.filter(|_| !is_one_off(task)) {
             if let Some(published) = port.published {
                 count(&mut self.host_ports, &(node, port.protocol, published), add);
             }
@@ -261,6 +303,11 @@ impl Index {
             let other = (service.stack.clone(), affinity.service.clone());
             member(&mut self.apart, (other, service.id), add);
         }
+        let is_job = service.spec.mode.is_job();
+        let is_scheduled = is_job && service.spec.schedule.is_some();
+        member(&mut self.scheduled, service.id, add && is_scheduled);
+        let is_global_job = service.spec.mode == ServiceMode::GlobalJob;
+        member(&mut self.global_jobs, service.id, add && is_global_job);
         let mut leads_in = false;
         for port in service.ports.iter().filter(|port| port.mode == PortMode::Ingress) {
             leads_in = true;

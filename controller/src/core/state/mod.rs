@@ -6,6 +6,7 @@ mod content;
 mod event;
 mod external;
 mod index;
+mod job;
 mod network;
 mod node;
 mod restore;
@@ -28,8 +29,9 @@ pub(crate) use apply::{is_for, lacks_endpoint};
 pub use content::Content;
 pub(crate) use content::part_size;
 pub use event::Event;
-pub use index::{Counts, Holder, Index, NodeLoad};
-pub(crate) use index::{is_backend, is_peer, is_unfinished};
+pub use index::{Counts, Holder, Index, NodeLoad, RunCounts};
+pub(crate) use index::{is_backend, is_one_off, is_peer, is_unfinished};
+pub(crate) use job::{ACTIVE_RUNS, needs_run, stays_open};
 pub use snapshot::SnapshotError;
 
 /// An object's write counters.
@@ -121,6 +123,10 @@ pub struct SlotHistory {
     pub ended: u32,
     /// When the last of them ended; bounded.
     pub recent: Vector<Timestamp>,
+    /// The run of a job that the counts above belong to.
+    pub run: Option<u64>,
+    /// Whether a task of that run completed, also when it is forgotten.
+    pub is_complete: bool,
 }
 
 /// The replicated state.

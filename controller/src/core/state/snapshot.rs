@@ -106,6 +106,8 @@ impl State {
             failures: history.failures,
             ended: history.ended,
             recent: history.recent.iter().map(|time| time.0).collect(),
+            run: history.run,
+            is_complete: history.is_complete,
         });
         to_wire.collect()
     }
@@ -269,6 +271,8 @@ fn slot_from_wire(slot: wire::SlotHistory) -> SlotHistory {
         failures: slot.failures,
         ended: slot.ended,
         recent: slot.recent.into_iter().map(Timestamp).collect(),
+        run: slot.run,
+        is_complete: slot.is_complete,
     }
 }
 

@@ -80,6 +80,7 @@ impl State {
                 self.next.service += 1;
                 new.vips.clear();
                 new.ports.clear();
+                new.runs = self.runs_after(None, service);
                 Versions { spec: 1, desired: 1, status: 1 }
             }
             Some(old) => {
@@ -89,6 +90,7 @@ impl State {
                 }
                 new.vips.clone_from(&old.vips);
                 new.ports.clone_from(&old.ports);
+                new.runs = self.runs_after(Some(&old.object), service);
                 Versions { spec: old.versions.spec + 1, ..old.versions }
             }
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use swarm_proto::entry::{Action, ObjectId};
 use swarm_proto::id::{NodeId, TaskId};
-use swarm_proto::object::{Attachment, Task, TaskState, TaskStatus};
+use swarm_proto::object::{Attachment, JobRun, Task, TaskState, TaskStatus};
 use swarm_proto::spec::ServiceSpec;
 
 use super::index::{self, Holder, address_key};
@@ -47,14 +47,22 @@ impl State {
         if task.spec_version != service.spec_version || task.node.is_some() {
             return None;
         }
+        // The run may have ended while this was planned.
+        let goes_on = |run| service.runs.get(run).is_some_and(JobRun::is_active);
+        if task.run.is_some_and(|run| !goes_on(run)) {
+            return None;
+        }
         let slot = (task.id.service, task.id.slot);
         let mut history = self.history(slot);
         if task.id.generation != history.generation + 1 || task.status.state != TaskState::New {
             return None;
         }
         history.generation = task.id.generation;
-        if history.spec_version != task.spec_version {
+        if (history.spec_version, history.run) != (task.spec_version, task.run) {
+            // What completed in this run did so with whatever spec.
+            history.is_complete &= history.run == task.run;
             history.spec_version = task.spec_version;
+            history.run = task.run;
             history.failures = 0;
             history.ended = 0;
             history.recent.clear();
@@ -153,10 +161,24 @@ impl State {
         if status.state > old.state && ended_itself && new.desired <= TaskState::Running {
             self.note_end(&new, status);
         }
+        if status.state == TaskState::Complete {
+            self.note_completion(&new);
+        }
         Arc::make_mut(&mut new.object).status = status.clone();
         new.versions.status += 1;
         self.put_task(new, events);
         Some(())
+    }
+
+    /// A place of a job is done, whatever becomes of its task.
+    fn note_completion(&mut self, task: &Task) {
+        let slot = (task.id.service, task.id.slot);
+        if task.run.is_some()
+            && let Some(history) = self.slots.get_mut(&slot)
+            && history.run == task.run
+        {
+            history.is_complete = true;
+        }
     }
 
     /// Counts a run that ended by itself, for the restart policy.

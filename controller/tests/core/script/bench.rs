@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use swarm_controller::core::{
-    Command, CommandDone, Core, CoreConfig, FromAgent, Input, Output, Recovered, Refusal, State,
-    bootstrap,
+    Command, CommandDone, Core, CoreConfig, DiskBatch, FromAgent, Input, Output, Recovered,
+    Refusal, State, bootstrap,
 };
 use swarm_proto::assignment::VolumeReport;
 use swarm_proto::id::{NodeId, RaftId, TaskId, Timestamp};
 use swarm_proto::object::{
-    Availability, Cluster, HealthState, Listener, NodeDescription, Role, Secret, Task, TaskHealth,
-    TaskState,
+    Availability, Cluster, HealthState, JobRun, Listener, NodeDescription, Role, Secret, Task,
+    TaskHealth, TaskState,
 };
 use swarm_proto::spec::{Protocol, StackSpec};
 
@@ -28,6 +28,7 @@ pub(super) struct Bench {
     sessions: u64,
     tokens: u64,
     said: String,
+    disk: Recovered,
 }
 
 fn cluster() -> Cluster {
@@ -55,9 +56,10 @@ impl Bench {
         let first = bootstrap(cluster(), "n1", "n1:2377", Timestamp(START));
         let snapshot = first.snapshot.map(|s| (s.index, s.term, s.encode()));
         let recovered = Recovered { hard_state: first.hard_state, snapshot, entries: Vec::new() };
-        let core = Core::new(CoreConfig::new(RaftId(1), recovered)).unwrap();
+        let core = Core::new(CoreConfig::new(RaftId(1), recovered.clone())).unwrap();
         let mut bench = Self {
             core,
+            disk: recovered,
             now: START,
             agents: BTreeMap::new(),
             sessions: 0,
@@ -95,6 +97,17 @@ impl Bench {
                 service: (*service).to_owned(),
                 replicas: replicas.parse().unwrap(),
             }),
+            ["job-run", service] => self.ask(Command::RunJob { service: (*service).to_owned() }),
+            ["job-stop", service, run @ ..] => self.ask(Command::StopRuns {
+                service: (*service).to_owned(),
+                run: run.first().map(|run| run.parse().unwrap()),
+            }),
+            ["one-off", service, command @ ..] => self.ask(Command::RunOneOff {
+                service: (*service).to_owned(),
+                command: (!command.is_empty())
+                    .then(|| command.iter().map(|word| (*word).to_owned()).collect()),
+            }),
+            ["outage", time] => self.restart(time),
             ["node", node, wish] => self.wish(node, wish),
             ["node-rm", node, force @ ..] => {
                 self.ask(Command::RemoveNode {
@@ -142,6 +155,32 @@ impl Bench {
         self.advance(TICK * 4);
     }
 
+    /// What a disk would hold.
+    fn keep(&mut self, batch: DiskBatch) {
+        let disk = &mut self.disk;
+        if let Some(from) = batch.truncate_from {
+            disk.entries.retain(|entry| entry.index < from);
+        }
+        if let Some(snapshot) = batch.snapshot {
+            disk.snapshot = Some((snapshot.index, snapshot.term, snapshot.encode()));
+            disk.entries.retain(|entry| entry.index > snapshot.index);
+        }
+        disk.entries.extend(batch.entries);
+        disk.hard_state = batch.hard_state.or(disk.hard_state.take());
+    }
+
+    /// The leader is gone after an outage: another one knows nothing but what is on the disk.
+    fn restart(&mut self, outage: &str) {
+        self.now += milliseconds(outage);
+        let config = CoreConfig::new(RaftId(1), self.disk.clone());
+        self.core = Core::new(config).unwrap();
+        self.advance(1_000);
+        let numbers: Vec<u64> = self.agents.keys().copied().collect();
+        for number in numbers {
+            self.connect(number);
+        }
+    }
+
     fn agent(&mut self, node: &str) -> &mut Agent {
         self.agents.get_mut(&number(node)).expect("a known node")
     }
@@ -153,6 +192,7 @@ impl Bench {
                 match output {
                     Output::Persist(batch) => {
                         inputs.push(Input::Persisted { batch: batch.number });
+                        self.keep(batch);
                     }
                     Output::Reply { result, .. } => self.said.push_str(&reply(&result)),
                     Output::SessionSend { session, message } => {
@@ -449,6 +489,9 @@ fn reply(result: &Result<CommandDone, Refusal>) -> String {
         Ok(CommandDone::Missing(contents)) => {
             let _ = writeln!(text, "  missing {}", contents.len());
         }
+        Ok(CommandDone::RunStarted { run }) => {
+            let _ = writeln!(text, "  run {run} begun");
+        }
         Ok(CommandDone::Done) => text.push_str("  done\n"),
         Err(refusal) => {
             let _ = writeln!(text, "  refused ({:?}): {}", refusal.kind, refusal.message);
@@ -479,6 +522,20 @@ fn line(state: &State, task: &Task) -> String {
         let _ = write!(text, " \"{}\"", task.status.message);
     }
     text.push('\n');
+    text
+}
+
+fn run_line(run: &JobRun) -> String {
+    let mut text = format!("run {} {}", run.number, run.state);
+    if let Some(at) = run.scheduled_at {
+        let _ = write!(text, " for {}s", (at.0 - START) / 1_000);
+    }
+    if !run.is_active() {
+        let _ = write!(text, ", {} completed, {} gave up", run.completed, run.failed);
+    }
+    if !run.message.is_empty() {
+        let _ = write!(text, ", \"{}\"", run.message);
+    }
     text
 }
 
@@ -513,6 +570,19 @@ fn changes(before: &State, after: &State) -> String {
             let vips: Vec<_> = service.vips.iter().map(|vip| vip.address).collect();
             let ports: Vec<_> = service.ports.iter().map(|port| port.published).collect();
             let _ = writeln!(text, "  service {} vips {vips:?} ports {ports:?}", service.name());
+        }
+    }
+    for (id, service) in &after.services {
+        let old = before.services.get(id).map(|service| &service.runs);
+        for run in &service.runs.list {
+            let shown = run_line(run);
+            if old.and_then(|old| old.get(run.number)).map(run_line).as_ref() != Some(&shown) {
+                let _ = writeln!(text, "  {} {shown}", service.name());
+            }
+        }
+        let skipped = service.runs.skipped;
+        if skipped != old.map_or(0, |old| old.skipped) {
+            let _ = writeln!(text, "  {} skipped times: {skipped} decisions", service.name());
         }
     }
     for (id, task) in &after.tasks {

@@ -72,6 +72,7 @@ fn run(state: &mut State, id: TaskId, node: NodeId) -> Outcome<()> {
         status: status(TaskState::New),
         attachments: Vec::new(),
         created_at: now,
+        run: None,
     };
     let actions = vec![
         Action::AddTask(Box::new(task)),
@@ -111,6 +112,7 @@ fn service(
         created_at: now,
         updated_at: now,
         removing: false,
+        runs: swarm_proto::object::JobRuns::default(),
     })
 }
 

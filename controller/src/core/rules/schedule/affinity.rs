@@ -11,7 +11,7 @@ pub(super) fn refusal(question: &Question<'_, '_>, node: &Node) -> Option<Reason
 }
 
 fn near(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
-    let Question { state, service, spec, placed } = question;
+    let Question { state, service, spec, placed, .. } = question;
     let lacks = |affinity: &&Affinity| {
         let Some(other) = find(question, affinity) else { return true };
         // The first of a service that goes together with itself may choose the place.

@@ -19,6 +19,8 @@ pub(super) struct Question<'a, 'p> {
     pub(super) state: &'a State,
     pub(super) service: &'a Service,
     pub(super) spec: &'a ServiceSpec,
+    /// Its tasks run beside the service's own, and take no ports.
+    pub(super) is_one_off: bool,
     pub(super) placed: &'p Placed,
 }
 
@@ -73,7 +75,11 @@ pub(in crate::core) fn mounted<'a>(
 /// A service with one replica goes to its data: never a silent start with an empty volume.
 fn volumes(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
     let Question { state, service, spec, .. } = question;
-    let alone = spec.mode == (ServiceMode::Replicated { replicas: 1 });
+    let alone = match spec.mode {
+        ServiceMode::Replicated { replicas } => replicas == 1,
+        ServiceMode::ReplicatedJob { total, max_concurrent } => total.min(max_concurrent) == 1,
+        ServiceMode::Global | ServiceMode::GlobalJob => false,
+    };
     for volume in mounted(state, &service.stack, spec) {
         if volume.removing {
             return Some(format!("still removing volume {}", volume.name));
@@ -115,7 +121,8 @@ fn reservations(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
 }
 
 fn host_ports(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
-    for port in question.spec.ports.iter().filter(|port| port.mode == PortMode::Host) {
+    let ports = question.spec.ports.iter().filter(|port| port.mode == PortMode::Host);
+    for port in ports.filter(|_| !question.is_one_off) {
         let Some(number) = port.published else { continue };
         let key = (node.id, port.protocol, number);
         let used = question.state.index.host_ports.contains_key(&key)

@@ -16,7 +16,7 @@ use swarm_proto::spec::ServiceSpec;
 use super::allocate::wait;
 use super::dependency::awaited;
 use super::{Observed, Plan};
-use crate::core::state::{State, Stored, tasks_of};
+use crate::core::state::{State, Stored, is_one_off, tasks_of};
 use candidates::Candidates;
 pub(in crate::core) use filter::mounted;
 use filter::{Question, explain, refusal};
@@ -34,12 +34,13 @@ const LATELY: Duration = Duration::from_mins(5);
 pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let mut placed = Placed::default();
-    let mut batches: BTreeMap<(ServiceId, u64), Vec<&Stored<Task>>> = BTreeMap::new();
+    let mut batches: BTreeMap<(ServiceId, u64, bool), Vec<&Stored<Task>>> = BTreeMap::new();
     for task in state.index.unplaced.iter().filter_map(|id| state.tasks.get(id)) {
-        batches.entry((task.id.service, task.spec_version)).or_default().push(task);
+        let key = (task.id.service, task.spec_version, is_one_off(task));
+        batches.entry(key).or_default().push(task);
     }
     let mut left = TASKS;
-    for ((service, version), tasks) in batches {
+    for ((service, version, is_one_off), tasks) in batches {
         let (Some(service), Some(spec)) =
             (state.services.get(&service), state.specs.get(&(service, version)))
         else {
@@ -51,7 +52,7 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
             }
             continue;
         }
-        let batch = Batch { state, service, spec, now };
+        let batch = Batch { state, service, spec, is_one_off, now };
         left -= batch.place(&tasks, left, &mut placed, &mut plan);
         if left == 0 {
             break;
@@ -60,11 +61,12 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
     plan
 }
 
-/// Tasks of one spec.
+/// Tasks of one spec, the service's own or those beside them.
 struct Batch<'a> {
     state: &'a State,
     service: &'a Service,
     spec: &'a ServiceSpec,
+    is_one_off: bool,
     now: Timestamp,
 }
 
@@ -76,7 +78,7 @@ pub(super) fn has_a_node(state: &State, task: TaskId) -> bool {
         return false;
     };
     let placed = Placed::default();
-    let question = Question { state, service, spec, placed: &placed };
+    let question = Question { state, service, spec, is_one_off: is_one_off(task), placed: &placed };
     let is_for = |node: &Node| !matches!(task.id.slot, Slot::Node(id) if id != node.id);
     state.nodes.values().any(|node| is_for(node) && refusal(&question, node).is_none())
 }
@@ -100,8 +102,8 @@ impl<'a> Batch<'a> {
             }
             let chosen = match (task.id.slot, &hopeless) {
                 (Slot::Node(node), _) => self.fixed(node, placed),
-                (Slot::Replica(_), Some(reason)) => Err(reason.clone()),
-                (Slot::Replica(_), None) => self.free(task, placed, &mut candidates),
+                (_, Some(reason)) => Err(reason.clone()),
+                (_, None) => self.free(task, placed, &mut candidates),
             };
             match chosen {
                 Ok(node) => {
@@ -119,7 +121,7 @@ impl<'a> Batch<'a> {
                 }
                 Err(reason) => {
                     wait(self.state, task, reason.clone(), plan);
-                    if matches!(task.id.slot, Slot::Replica(_)) {
+                    if !matches!(task.id.slot, Slot::Node(_)) {
                         hopeless = Some(reason);
                     }
                 }
@@ -129,7 +131,8 @@ impl<'a> Batch<'a> {
     }
 
     fn question<'p>(&self, placed: &'p Placed) -> Question<'a, 'p> {
-        Question { state: self.state, service: self.service, spec: self.spec, placed }
+        let Self { state, service, spec, is_one_off, .. } = *self;
+        Question { state, service, spec, is_one_off, placed }
     }
 
     /// The node that a task is made for, or why it cannot have it.
