@@ -7,9 +7,7 @@ use swarm_proto::id::{NodeId, ServiceId, TaskId, Timestamp};
 use swarm_proto::object::{
     Availability, Node, NodeDescription, NodeStatus, Role, Service, Task, TaskState, TaskStatus,
 };
-use swarm_proto::spec::{
-    EndpointMode, Placement, ServiceMode, ServiceSpec, UpdatePolicy, VolumeNodeLost,
-};
+use swarm_proto::spec::{ServiceMode, ServiceSpec};
 use swarm_proto::wire;
 
 use crate::clock;
@@ -87,34 +85,11 @@ fn service(assignment: &TaskAssignment, mode: ServiceMode) -> Service {
     let mut container = assignment.container.clone();
     container.environment.clear();
     let key = assignment.service.strip_prefix(&format!("{}_", assignment.stack));
-    Service {
-        id: assignment.id.service,
-        stack: assignment.stack.clone(),
-        key: key.unwrap_or(&assignment.service).to_owned(),
-        spec: ServiceSpec {
-            mode,
-            container,
-            networks: Vec::new(),
-            ports: Vec::new(),
-            endpoint_mode: EndpointMode::Vip,
-            placement: Placement::default(),
-            restart: assignment.restart,
-            update: UpdatePolicy::default(),
-            volume_node_lost: VolumeNodeLost::Wait,
-            labels: BTreeMap::new(),
-            depends_on: Vec::new(),
-            dependency_restarts: 0,
-            schedule: None,
-            run_history: None,
-        },
-        spec_version: 0,
-        vips: Vec::new(),
-        ports: Vec::new(),
-        created_at: Timestamp::default(),
-        updated_at: Timestamp::default(),
-        removing: false,
-        runs: swarm_proto::object::JobRuns::default(),
-    }
+    let key = key.unwrap_or(&assignment.service).to_owned();
+    let spec = ServiceSpec { mode, restart: assignment.restart, ..ServiceSpec::new(container) };
+    let stack = assignment.stack.clone();
+    let service = Service::new(assignment.id.service, stack, key, spec, Timestamp::default());
+    Service { spec_version: 0, ..service }
 }
 
 fn own_node(id: NodeId, hostname: &str) -> Node {

@@ -20,6 +20,7 @@ mod ports;
 mod resolver;
 mod service;
 mod stack;
+mod update;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

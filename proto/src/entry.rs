@@ -6,7 +6,7 @@ use crate::id::{NetworkId, NodeId, RaftId, ServiceId, TaskId, Timestamp, VolumeI
 use crate::object::{
     AllocatedPort, Attachment, Availability, Cluster, Leaving, NamedContent, Network, Node,
     NodeAttachment, NodeDescription, NodeStatus, RunState, Service, Stack, Task, TaskState,
-    TaskStatus, Vip, Volume, VolumeHolding,
+    TaskStatus, UpdateStatus, Vip, Volume, VolumeHolding,
 };
 use crate::spec::{ContentBytes, ContentId, ContentKind};
 use crate::version::ClusterVersion;
@@ -279,6 +279,15 @@ pub enum Action {
         /// The last of them.
         until: Timestamp,
     },
+    /// How far a service's update is: where it goes on, stops or ends.
+    SetUpdate {
+        /// Which service.
+        service: ServiceId,
+        /// Its update now.
+        update: Box<UpdateStatus>,
+    },
+    /// Counts a task's slot as one where its service's update failed.
+    CountUpdateFailure(TaskId),
 }
 
 /// What begins a run.
@@ -322,7 +331,8 @@ impl Action {
             Self::SetClusterVersion(version) => *version,
             Self::SetCluster(cluster) => cluster.needs(),
             Self::SetStack(stack) => stack.needs(),
-            Self::SetService(service) => service.spec.needs(),
+            Self::SetService(service) => service.needs(),
+            Self::SetUpdate { .. } | Self::CountUpdateFailure(_) => ClusterVersion(4),
             Self::SetTaskStatus { status, .. } if status.health.is_some() => ClusterVersion(4),
             Self::SetTaskStatus { .. } => ClusterVersion::FIRST,
             Self::StartRun(_) | Self::SetRun(_) | Self::SkipRuns { .. } => ClusterVersion(4),
@@ -384,13 +394,16 @@ impl Entry {
 mod tests {
     use super::*;
     use std::net::Ipv6Addr;
+    use std::time::Duration;
 
-    use crate::object::{FormerAuthority, Incarnation, Secret, TaskHealth};
+    use crate::id::Slot;
+    use crate::object::{FormerAuthority, Incarnation, Secret, TaskHealth, UpdateState};
     use crate::spec::{
         Affinity, Concurrency, ContainerSpec, ContentSpec, Dependency, Device, DeviceAccess,
         DeviceKind, DeviceRule, Domain, FileMount, HealthCheck, Hook, ImageSpec, JobSchedule,
         LogDriver, MissedRuns, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec, Placement,
-        Resources, ServiceMode, ServiceSpec, StackSpec, Tmpfs, VolumeSpec,
+        Ratio, Resources, ServiceMode, ServiceSpec, StackSpec, Tmpfs, UpdateFailureAction,
+        VolumeSpec,
     };
     use crate::version::replicated_fields;
 
@@ -553,6 +566,8 @@ mod tests {
                 "depends_on" => service.depends_on = vec![Dependency::started("db")],
                 "dependencies" => service.depends_on = vec![later_dependency()],
                 "dependency_restarts" => service.dependency_restarts = 1,
+                "rollback" => service.rollback.parallelism = 2,
+                "force" => service.force = 1,
                 other => panic!("write here what makes use of ServiceSpec.{other}"),
             },
             "Dependency" => service.depends_on = vec![later_dependency()],
@@ -570,6 +585,15 @@ mod tests {
                 let mount = Mount { target: "/v".into(), source, read_only: false };
                 service.container.mounts = vec![mount];
             }
+            "UpdatePolicy" => match name {
+                "failure_action" => service.update.failure_action = UpdateFailureAction::Rollback,
+                "monitor" => service.update.monitor = Duration::ZERO,
+                "max_failure_ratio" => {
+                    service.update.max_failure_ratio = Ratio::from_millionths(1).unwrap();
+                }
+                "progress_deadline" => service.update.progress_deadline = Duration::ZERO,
+                other => panic!("write here what makes use of UpdatePolicy.{other}"),
+            },
             "ContainerSpec" => service.container = container_with(name),
             "Resources" => service.container.resources = resources_with(name),
             "TmpfsSource" => {
@@ -634,15 +658,7 @@ mod tests {
                 node: None,
                 desired: TaskState::Running,
                 start_after: None,
-                status: TaskStatus {
-                    state: TaskState::New,
-                    since: Timestamp(1),
-                    message: String::new(),
-                    exit_code: None,
-                    pid: None,
-                    started_at: None,
-                    attempt: 1,
-                },
+                status: TaskStatus::new(TaskState::New, Timestamp(1)),
                 attachments: Vec::new(),
                 created_at: Timestamp(1),
                 run: Some(1),
@@ -681,9 +697,39 @@ mod tests {
         Some(Action::SetStack(Box::new(Stack::new(spec, Timestamp(1)))))
     }
 
+    /// An action about updates that makes use of a field.
+    fn update_user(field: &str) -> Option<Action> {
+        let id = ServiceId(1);
+        let update = UpdateStatus::begin(1, UpdateState::Updating, 1, Timestamp(1));
+        let spec = ServiceSpec::new(ContainerSpec::new(ImageSpec::new("a")));
+        let mut service = Service::new(id, "s".into(), "a".into(), spec, Timestamp(1));
+        match field {
+            "Service.update" => service.update = Some(update),
+            "Service.previous" => service.previous = Some(Box::new(service.spec.clone())),
+            "Service.previous_version" => service.previous_version = 1,
+            "Service.latest_version" => service.latest_version = 2,
+            // A slot's history follows from this action, and from tasks of a service with an update.
+            "Action.count_update_failure" | "SlotHistory.failed_update" => {
+                let task = TaskId { service: id, slot: Slot::Replica(1), generation: 1 };
+                return Some(Action::CountUpdateFailure(task));
+            }
+            _ if ["Action.set_update", "SetUpdate.", "UpdateStatus."]
+                .iter()
+                .any(|start| field.starts_with(start)) =>
+            {
+                return Some(Action::SetUpdate { service: id, update: Box::new(update) });
+            }
+            _ => return None,
+        }
+        Some(Action::SetService(Box::new(service)))
+    }
+
     /// An action that makes use of a field.
     fn user_of(field: &str) -> Action {
         if let Some(action) = stack_user(field) {
+            return action;
+        }
+        if let Some(action) = update_user(field) {
             return action;
         }
         if let Some(service) = service_with(field) {

@@ -10,6 +10,7 @@ mod node;
 mod service;
 mod stack;
 mod task;
+mod update;
 mod volume;
 
 pub use cluster::{Cluster, FormerAuthority, Secret};
@@ -22,4 +23,5 @@ pub use node::{Availability, Listener, Node, NodeDescription, NodeStatus, Role};
 pub use service::{AllocatedPort, Service, Vip};
 pub use stack::{Leaving, Stack};
 pub use task::{Task, TaskState, TaskStatus};
+pub use update::{UpdateState, UpdateStatus};
 pub use volume::{FilledFrom, Volume, VolumeHolding};

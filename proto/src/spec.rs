@@ -1,5 +1,6 @@
 //! What a user asks for. A spec is whole and resolved: no defaults are left to fill in, no names to look up elsewhere.
 
+mod change;
 mod constraint;
 mod container;
 mod content;
@@ -14,8 +15,10 @@ mod placement;
 mod port;
 mod service;
 mod stack;
+mod update;
 mod volume;
 
+pub use change::{ChangeError, ChangedField, ParseFieldError, PolicyField, ServiceChange};
 pub use constraint::{Comparison, Constraint, ConstraintError, ConstraintKey};
 pub use container::{
     ContainerSpec, Dns, ImageSpec, Mount, MountSource, PullPolicy, Resources, Tmpfs, Ulimit,
@@ -33,10 +36,10 @@ pub use network::{NetworkAttachmentSpec, NetworkSpec};
 pub use placement::{Affinity, Domain, Placement};
 pub use port::{PortMode, PortSpec, Protocol};
 pub use service::{
-    EndpointMode, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateOrder,
-    UpdatePolicy, VolumeNodeLost,
+    EndpointMode, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, VolumeNodeLost,
 };
 pub use stack::StackSpec;
+pub use update::{ParseRatioError, Ratio, UpdateFailureAction, UpdateOrder, UpdatePolicy};
 pub use volume::VolumeSpec;
 
 /// An object's full name: its own where the file gives one; else its key, behind the stack's name where it is the

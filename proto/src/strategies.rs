@@ -20,15 +20,15 @@ use crate::id::{Digest, NetworkId, NodeId, RaftId, ServiceId, Slot, TaskId, Time
 use crate::object::{
     AllocatedPort, Attachment, Availability, Cluster, FilledFrom, FormerAuthority, Incarnation,
     Listener, NamedContent, Network, Node, NodeAttachment, NodeDescription, NodeStatus, Role,
-    Secret, Service, Stack, Task, TaskState, TaskStatus, Vip, Volume, VolumeHolding,
+    Secret, Stack, Task, TaskState, TaskStatus, Vip, Volume, VolumeHolding,
 };
 use crate::spec::{
     ContainerSpec, ContentId, ContentKind, ContentSpec, Device, DeviceAccess, DeviceKind,
     DeviceRule, Dns, EndpointMode, FileMount, ImageSpec, IpcMode, LogDriver, Logging, Mount,
     MountSource, NetworkAttachmentSpec, NetworkMode, NetworkSpec, PortMode, PortSpec, Protocol,
     PullPolicy, Resources, RestartCondition, RestartPolicy, Seccomp, Security, ServiceMode,
-    ServiceSpec, Sharing, StackSpec, Syslog, SyslogFormat, Tmpfs, Ulimit, UpdateOrder,
-    UpdatePolicy, VolumeNodeLost, VolumeSpec,
+    ServiceSpec, Sharing, StackSpec, Syslog, SyslogFormat, Tmpfs, Ulimit, VolumeNodeLost,
+    VolumeSpec,
 };
 
 /// `strategy!(fn name() -> Type { field: strategy, … })`: any value of a struct from any value of each field.
@@ -51,10 +51,13 @@ macro_rules! strategy {
 pub(crate) mod health;
 mod jobs;
 mod placement;
+mod update;
 
+use jobs::job_schedule;
 pub(crate) use jobs::run_action;
-use jobs::{job_runs, job_schedule};
 pub(crate) use stack::leaving;
+use update::update_policy;
+pub(crate) use update::{service, update_status};
 
 fn text() -> BoxedStrategy<String> {
     prop_oneof![Just(String::new()), "[a-z]{1,4}", "[ -~é\n]{0,12}"].boxed()
@@ -347,11 +350,6 @@ strategy! {
         max_attempts: any::<Option<u32>>(),
         window: duration(),
     }
-    fn update_policy -> UpdatePolicy {
-        parallelism: any::<u32>(),
-        delay: duration(),
-        order: select(vec![UpdateOrder::StopFirst, UpdateOrder::StartFirst]),
-    }
     fn service_spec -> ServiceSpec {
         mode: service_mode(),
         container: container_spec(),
@@ -367,6 +365,8 @@ strategy! {
         dependency_restarts: any::<u64>(),
         schedule: option::of(job_schedule()),
         run_history: any::<Option<u32>>(),
+        rollback: update_policy(),
+        force: any::<u64>(),
     }
     fn volume_spec -> VolumeSpec {
         name: option::of(text()),
@@ -478,19 +478,6 @@ strategy! {
         protocol: protocol(),
         mode: port_mode(),
         host_address: option::of(address()),
-    }
-    fn service -> Service {
-        id: any::<u64>().prop_map(ServiceId),
-        stack: text(),
-        key: text(),
-        spec: service_spec(),
-        spec_version: any::<u64>(),
-        vips: vec(vip(), 0..3),
-        ports: vec(allocated_port(), 0..3),
-        created_at: time(),
-        updated_at: time(),
-        removing: any::<bool>(),
-        runs: job_runs(),
     }
     fn stack -> Stack {
         spec: stack_spec(),

@@ -5,7 +5,7 @@ mod job;
 use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_proto::id::Slot;
-use swarm_proto::object::{Availability, Node, NodeStatus, Service, Task, TaskState};
+use swarm_proto::object::{Availability, Node, NodeStatus, Service, Task, TaskState, UpdateState};
 use swarm_proto::spec::{RestartCondition, ServiceMode};
 
 use crate::state::State;
@@ -32,12 +32,17 @@ pub struct ServiceProgress {
     pub lost: Option<(String, String)>,
     /// Places need a completed task.
     pub is_job: bool,
+    /// Where its update stands, while it has not ended well.
+    pub update: Option<UpdateState>,
+    /// Why its update, or the rollback after it, did not end well.
+    pub failed: Option<String>,
 }
 
 impl ServiceProgress {
     /// Whether nothing is owed.
     pub fn is_converged(&self) -> bool {
-        self.done >= self.wanted && self.leaving == 0 && !self.removing && !self.goes_later
+        let moves = self.update.is_some_and(UpdateState::is_under_way) || self.goes_later;
+        self.done >= self.wanted && self.leaving == 0 && !self.removing && !moves
     }
 
     /// In words: `2 of 3 running, 1 stopping`.
@@ -56,7 +61,14 @@ impl ServiceProgress {
             leaving => format!(", {leaving} stopping"),
         };
         let verb = if self.is_job { "completed" } else { "running" };
-        format!("{} of {} {verb}{leaving}", self.done, self.wanted)
+        let update = match self.update {
+            Some(state) if !state.is_under_way() => ", update paused",
+            // The tasks that are left to exchange say so.
+            _ if self.done < self.wanted || self.leaving > 0 => "",
+            Some(_) => ", watched",
+            None => "",
+        };
+        format!("{} of {} {verb}{leaving}{update}", self.done, self.wanted)
     }
 }
 
@@ -91,14 +103,14 @@ pub fn of_service(state: &State, service: &Service) -> ServiceProgress {
         stuck: Vec::new(),
         lost: None,
         is_job: false,
+        update: unfinished(service),
+        failed: failed(service),
     };
     by_slot.retain(|slot, _| service.removing || !matches!(slot, Slot::OneOff(_)));
     for (slot, tasks) in &by_slot {
         let is_wanted = slots.contains(slot);
         let leaves = |task: &&&Task| {
-            let is_old = !is_wanted
-                || task.spec_version != service.spec_version
-                || task.desired > TaskState::Running;
+            let is_old = !is_wanted || !counts(service, task) || task.desired > TaskState::Running;
             is_old && is_alive(state, task)
         };
         progress.leaving += tasks.iter().filter(leaves).count();
@@ -113,6 +125,20 @@ pub fn of_service(state: &State, service: &Service) -> ServiceProgress {
     progress
 }
 
+/// Where a service's update stands, unless it ended.
+fn unfinished(service: &Service) -> Option<UpdateState> {
+    let state = service.update.as_ref()?.state;
+    (state.is_under_way() || state.is_paused()).then_some(state)
+}
+
+/// That a service's update is paused, or was taken back by itself: one that somebody rolled back could go forward again.
+fn failed(service: &Service) -> Option<String> {
+    let update = service.update.as_ref()?;
+    let was_taken_back =
+        update.state == UpdateState::RollbackCompleted && service.previous.is_none();
+    (update.state.is_paused() || was_taken_back).then(|| update.message.clone())
+}
+
 /// Runs the current spec, or has done so to its end where that is enough.
 fn is_done(state: &State, service: &Service, task: &Task) -> bool {
     let runs = task.status.state == TaskState::Running
@@ -120,7 +146,13 @@ fn is_done(state: &State, service: &Service, task: &Task) -> bool {
         && !task.status.is_unhealthy();
     let is_complete = task.status.state == TaskState::Complete
         && service.spec.restart.condition != RestartCondition::Any;
-    task.spec_version == service.spec_version && (is_complete || runs && !on_lost_node(state, task))
+    counts(service, task) && (is_complete || runs && !on_lost_node(state, task))
+}
+
+/// Whether a task is of a spec that should run: while an update is paused, also of the one before.
+fn counts(service: &Service, task: &Task) -> bool {
+    let is_paused = service.update.as_ref().is_some_and(|update| update.state.is_paused());
+    is_paused || task.spec_version == service.spec_version
 }
 
 /// Is on a node that could still say that it ended.

@@ -35,6 +35,7 @@ impl Progress {
                 _ => "all services run".to_owned(),
             },
             Goal::Run { service, number } => format!("run {number} of `{service}` is complete"),
+            Goal::Update { service } => format!("service `{service}` runs"),
             Goal::Gone { .. } => String::new(),
         };
         Self {

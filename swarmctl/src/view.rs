@@ -27,7 +27,7 @@ pub use job::{JobView, RunView, ScheduleView};
 pub use key::KeyView;
 pub use network::NetworkView;
 pub use node::{ControllerView, NodeView};
-pub use service::{CompletionsView, PortView, ReplicasView, ServiceView};
+pub use service::{CompletionsView, PortView, ReplicasView, ServiceView, UpdateView};
 pub use stack::{DeployView, StackView};
 pub use task::{AddressView, TaskView};
 pub use version::{ServerView, VersionView};

@@ -37,6 +37,11 @@ pub(crate) enum Goal {
         /// The run's number.
         number: u64,
     },
+    /// A service's update, or rollback, ended well.
+    Update {
+        /// Full name.
+        service: String,
+    },
     /// Nothing is left of a stack.
     Gone {
         /// The stack.
@@ -49,7 +54,7 @@ impl Goal {
     fn stack(&self) -> &str {
         match self {
             Self::Stack { name, .. } | Self::Gone { name } => name,
-            Self::Services { .. } | Self::Run { .. } => "",
+            Self::Services { .. } | Self::Run { .. } | Self::Update { .. } => "",
         }
     }
 }
@@ -138,13 +143,7 @@ fn owed_of(state: &State, goal: &Goal) -> Result<Owed, Failure> {
         Goal::Services { replicas } => {
             let mut services = Vec::new();
             for (name, _) in replicas {
-                let Some(service) = state.service(name) else {
-                    return Err(Failure::refused(format!(
-                        "service `{name}` was removed meanwhile"
-                    )));
-                };
-                let progress = convergence::of_service(state, service);
-                services.push(ServiceProgress { key: name.clone(), ..progress });
+                services.push(progress_of(state, name)?);
             }
             (services, true)
         }
@@ -152,6 +151,7 @@ fn owed_of(state: &State, goal: &Goal) -> Result<Owed, Failure> {
             Some((progress, is_over)) => (vec![progress], is_over),
             None => (Vec::new(), false),
         },
+        Goal::Update { service } => (vec![progress_of(state, service)?], true),
         Goal::Gone { name } => {
             let is_gone = !state.stacks.contains_key(name)
                 && !state.networks.values().any(|network| network.stack == *name);
@@ -166,6 +166,21 @@ fn owed_of(state: &State, goal: &Goal) -> Result<Owed, Failure> {
             "its restart policy is `none`, so it is not started again"
         };
         return Err(Failure::refused(format!("{what} failed: {why}")).hint(hint));
+    }
+    let of_update = matches!(goal, Goal::Update { .. }) || matches!(goal, Goal::Stack { .. });
+    if is_ready
+        && of_update
+        && let Some((key, why)) = services.iter().find_map(|s| Some((&s.key, s.failed.as_ref()?)))
+    {
+        let name = match goal {
+            Goal::Stack { name, .. } => format!("{name}_{key}"),
+            _ => key.clone(),
+        };
+        let hint = format!(
+            "`swarmctl service ps -a {name}` shows its tasks; deploy a corrected stack, or see \
+             `swarmctl service resume` and `rollback`"
+        );
+        return Err(Failure::refused(format!("service `{name}`: {why}")).hint(hint));
     }
     let is_reached = is_ready && services.iter().all(ServiceProgress::is_converged);
     Ok(Owed { services, is_reached })
@@ -198,8 +213,18 @@ fn run_progress(
         lost: None,
         is_job: true,
         goes_later: false,
+        update: None,
+        failed: None,
     };
     Ok(Some((progress, !run.is_active())))
+}
+
+fn progress_of(state: &State, name: &str) -> Result<ServiceProgress, Failure> {
+    let Some(service) = state.service(name) else {
+        return Err(Failure::refused(format!("service `{name}` was removed meanwhile")));
+    };
+    let progress = convergence::of_service(state, service);
+    Ok(ServiceProgress { key: name.to_owned(), ..progress })
 }
 
 /// That the time is over, and what is missing.
@@ -220,6 +245,10 @@ fn late(goal: &Goal, owed: &Owed, within: Duration) -> Failure {
         Goal::Run { service, number } => (
             format!("run {number} of `{service}` is not over {within}"),
             format!("the run goes on; see `swarmctl job runs {service}`"),
+        ),
+        Goal::Update { service } => (
+            format!("service `{service}` has not converged {within}"),
+            format!("the update goes on; see `swarmctl service ps {service}`"),
         ),
         Goal::Gone { name } => (
             format!("stack `{name}` is not gone {within}"),

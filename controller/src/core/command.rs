@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::object::{Availability, Role, Secret};
-use swarm_proto::spec::{ContentBytes, ContentId, ContentKind, StackSpec};
+use swarm_proto::spec::{ContentBytes, ContentId, ContentKind, ServiceChange, StackSpec};
 
 /// A wish that changes the state.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +49,33 @@ pub enum Command {
         service: String,
         /// Which; `None` is every run of the service itself.
         run: Option<u64>,
+    },
+    /// Change parts of a service's spec. A new image has its digest already.
+    ChangeService {
+        /// Full name.
+        service: String,
+        /// What changes.
+        change: Box<ServiceChange>,
+    },
+    /// Bring a service's previous spec back.
+    RollBackService {
+        /// Full name.
+        service: String,
+    },
+    /// Stop a service's update where it is.
+    PauseService {
+        /// Full name.
+        service: String,
+    },
+    /// Let a service's paused update go on.
+    ResumeService {
+        /// Full name.
+        service: String,
+    },
+    /// Take a service out of its stack; with the last one the stack goes.
+    RemoveService {
+        /// Full name.
+        service: String,
     },
     /// Change what the operator wishes of a node.
     UpdateNode {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use swarm_proto::spec::ChangedField;
 use swarm_proto::transport::known_peer;
 use swarm_proto::wire;
 use swarm_proto::wire::control_server::Control;
@@ -34,6 +35,28 @@ impl ControlService {
             Some(stack) => self.0.resolve_images(stack).await?,
             None => Vec::new(),
         };
+        let mut answer = self.0.write(request).await?;
+        answer.warnings.splice(0..0, warnings);
+        Ok(answer)
+    }
+}
+
+impl ControlService {
+    async fn resolve_and_change(
+        &self,
+        mut request: wire::UpdateServiceRequest,
+    ) -> Result<wire::ChangedServiceResponse, Status> {
+        let image = ChangedField::Image.to_string();
+        let mut warnings = Vec::new();
+        if let Some(change) = request.change.as_mut().filter(|c| c.fields.contains(&image)) {
+            // Of a stack of that name, what it runs already counts where no registry answers.
+            let name = request.service.split_once('_').map_or("", |(stack, _)| stack).to_owned();
+            let services = change.values.take().map(|values| (String::new(), values));
+            let services = services.into_iter().collect();
+            let mut stack = wire::StackSpec { name, services, ..wire::StackSpec::default() };
+            warnings = self.0.resolve_images(&mut stack).await?;
+            change.values = stack.services.remove("");
+        }
         let mut answer = self.0.write(request).await?;
         answer.warnings.splice(0..0, warnings);
         Ok(answer)
@@ -82,6 +105,36 @@ impl Control for ControlService {
         &self,
         request: Request<wire::StopRunsRequest>,
     ) -> Result<Response<wire::StopRunsResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn update_service(
+        &self,
+        request: Request<wire::UpdateServiceRequest>,
+    ) -> Result<Response<wire::ChangedServiceResponse>, Status> {
+        let object = request.get_ref().object();
+        let audit = Audit::of(&request, wire::UpdateServiceRequest::METHOD, object)?;
+        audit.answer(self.resolve_and_change(request.into_inner()).await)
+    }
+
+    async fn roll_back_service(
+        &self,
+        request: Request<wire::RollBackServiceRequest>,
+    ) -> Result<Response<wire::ChangedServiceResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn pause_service(
+        &self,
+        request: Request<wire::PauseServiceRequest>,
+    ) -> Result<Response<wire::PauseServiceResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn remove_service(
+        &self,
+        request: Request<wire::RemoveServiceRequest>,
+    ) -> Result<Response<wire::RemoveServiceResponse>, Status> {
         self.write(request).await
     }
 

@@ -161,7 +161,7 @@ pub fn content_view(named: &NamedContent) -> wire::ContentView {
 /// A service without its containers' environment values and its secrets' digests.
 pub fn service_view(service: &Service) -> wire::Service {
     let mut view = wire::Service::from(service);
-    view.spec.iter_mut().for_each(hide_private);
+    view.spec.iter_mut().chain(&mut view.previous).for_each(hide_private);
     view
 }
 

@@ -3,6 +3,7 @@
 
 mod content;
 mod job;
+mod service;
 
 use std::time::Duration;
 
@@ -86,6 +87,18 @@ impl Controller {
                 self.write_here::<wire::RunOneOffRequest>(bytes).await
             }
             wire::StopRunsRequest::METHOD => self.write_here::<wire::StopRunsRequest>(bytes).await,
+            wire::UpdateServiceRequest::METHOD => {
+                self.write_here::<wire::UpdateServiceRequest>(bytes).await
+            }
+            wire::RollBackServiceRequest::METHOD => {
+                self.write_here::<wire::RollBackServiceRequest>(bytes).await
+            }
+            wire::PauseServiceRequest::METHOD => {
+                self.write_here::<wire::PauseServiceRequest>(bytes).await
+            }
+            wire::RemoveServiceRequest::METHOD => {
+                self.write_here::<wire::RemoveServiceRequest>(bytes).await
+            }
             wire::UpdateNodeRequest::METHOD => {
                 self.write_here::<wire::UpdateNodeRequest>(bytes).await
             }
@@ -232,30 +245,6 @@ impl Write for wire::CreateNetworkRequest {
 
     fn answer(done: CommandDone) -> Option<Self::Answer> {
         (done == CommandDone::Done).then(Self::Answer::default)
-    }
-}
-
-impl Write for wire::ScaleServiceRequest {
-    const METHOD: &'static str = "ScaleService";
-    type Answer = wire::ScaleServiceResponse;
-
-    fn request_id(&self) -> String {
-        self.request_id.clone()
-    }
-
-    fn object(&self) -> String {
-        format!("service {} to {}", self.service, self.replicas)
-    }
-
-    fn command(self) -> Result<Command, Status> {
-        Ok(Command::Scale { service: self.service, replicas: self.replicas })
-    }
-
-    fn answer(done: CommandDone) -> Option<Self::Answer> {
-        match done {
-            CommandDone::Scaled { previous } => Some(Self::Answer { previous }),
-            _ => None,
-        }
     }
 }
 

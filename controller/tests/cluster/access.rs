@@ -128,11 +128,14 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         Control/InspectHosts         - - - x x x
         Control/ListImages           - - - x x x
         Control/Logs                 - - - x x x
+        Control/PauseService         - - - - x x
         Control/RemoveNamedContent   - - - - x x
         Control/RemoveNetwork        - - - - x x
         Control/RemoveNode           - - - - x x
+        Control/RemoveService        - - - - x x
         Control/RemoveStack          - - - - x x
         Control/RemoveVolume         - - - - x x
+        Control/RollBackService      - - - - x x
         Control/RotateAuthority      - - - - x x
         Control/RotateJoinTokens     - - - - x x
         Control/RunJob               - - - - x x
@@ -141,6 +144,7 @@ async fn each_role_may_make_the_calls_of_the_table_and_no_other() {
         Control/SetLock              - - - - x x
         Control/StopRuns             - - - - x x
         Control/UpdateNode           - - - - x x
+        Control/UpdateService        - - - - x x
         Control/Watch                - - - x x x
         Dispatcher/Session           - x x - - -
         Join/GetRootCertificate      x x x x x x

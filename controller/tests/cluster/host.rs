@@ -270,32 +270,15 @@ pub(crate) async fn leader(hosts: &[Host]) -> usize {
 
 /// A stack of one service that needs no registry.
 pub(crate) fn stack(name: &str, replicas: u32) -> wire::StackSpec {
-    use swarm_proto::spec::{
-        ContainerSpec, EndpointMode, ImageSpec, Placement, RestartPolicy, ServiceMode, ServiceSpec,
-        StackSpec, UpdatePolicy, VolumeNodeLost,
-    };
+    use swarm_proto::spec::{ContainerSpec, ImageSpec, ServiceMode, ServiceSpec, StackSpec};
     let digest = format!("sha256:{}", "ab".repeat(32)).parse().unwrap();
     let image = ImageSpec { digest: Some(digest), ..ImageSpec::new("docker.io/library/sleep:1") };
     let container = ContainerSpec {
         environment: [(String::from("PASSWORD"), Some(String::from("hunter2")))].into(),
         ..ContainerSpec::new(image)
     };
-    let service = ServiceSpec {
-        mode: ServiceMode::Replicated { replicas },
-        container,
-        networks: Vec::new(),
-        ports: Vec::new(),
-        endpoint_mode: EndpointMode::Vip,
-        placement: Placement::default(),
-        restart: RestartPolicy::default(),
-        update: UpdatePolicy::default(),
-        volume_node_lost: VolumeNodeLost::Wait,
-        labels: [].into(),
-        depends_on: Vec::new(),
-        dependency_restarts: 0,
-        schedule: None,
-        run_history: None,
-    };
+    let mode = ServiceMode::Replicated { replicas };
+    let service = ServiceSpec { mode, ..ServiceSpec::new(container) };
     let spec = StackSpec {
         name: name.to_owned(),
         services: [(String::from("sleep"), service)].into(),

@@ -48,13 +48,9 @@ fn run_all(history: &mut History) {
     let tasks: Vec<_> = tasks.map(|task| (task.id, task.status.attempt)).collect();
     for (task, attempt) in tasks {
         let status = TaskStatus {
-            state: TaskState::Running,
-            since,
-            message: String::new(),
-            exit_code: None,
-            pid: None,
             started_at: Some(since),
             attempt,
+            ..TaskStatus::new(TaskState::Running, since)
         };
         history.write(Action::SetTaskStatus { task, status: Box::new(status) });
     }
@@ -91,15 +87,8 @@ fn another_leader_still_knows_what_shall_go_last() {
     assert!(history.state.index.leaving.contains("shop"));
     let old = history.state.tasks.values().find(|task| task.desired == TaskState::Shutdown);
     let old = old.unwrap().id;
-    let status = TaskStatus {
-        state: TaskState::Shutdown,
-        since: history.now,
-        message: String::new(),
-        exit_code: Some(0),
-        pid: None,
-        started_at: None,
-        attempt: 1,
-    };
+    let status =
+        TaskStatus { exit_code: Some(0), ..TaskStatus::new(TaskState::Shutdown, history.now) };
     history.write(Action::SetTaskStatus { task: old, status: Box::new(status) });
     run_all(&mut history);
     assert!(!removing(&history.state, "db"), "web has only just begun to run");

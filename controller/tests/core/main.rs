@@ -10,4 +10,5 @@ mod laws;
 mod released;
 mod script;
 mod spec;
+mod updates;
 mod versions;

@@ -3,6 +3,7 @@
 
 mod agent;
 mod bench;
+mod service;
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,14 +1,13 @@
 //! Stacks in one line: `web:replicas=3,image=1,port=8080:80 db:volume=data`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use swarm_proto::spec::{
     Affinity, Concurrency, ContainerSpec, Dependency, DependencyCondition, Domain, EndpointMode,
     HealthCheck, HealthTest, ImageSpec, JobSchedule, MissedRuns, Mount, MountSource,
-    NetworkAttachmentSpec, NetworkMode, NetworkSpec, Placement, PortMode, PortSpec, Protocol,
-    RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, StackSpec, UpdateOrder,
-    UpdatePolicy, VolumeNodeLost, VolumeSpec,
+    NetworkAttachmentSpec, NetworkMode, NetworkSpec, PortMode, PortSpec, Protocol,
+    RestartCondition, ServiceMode, ServiceSpec, StackSpec, UpdateFailureAction, UpdateOrder,
+    VolumeNodeLost, VolumeSpec,
 };
 
 /// A digest that is easy to tell from others.
@@ -174,6 +173,35 @@ fn set_more(spec: &mut ServiceSpec, name: &str, value: &str) {
         "history" => spec.run_history = Some(value.parse().unwrap()),
         "tag" => spec.container.logging.tag = Some(value.to_owned()),
         "hostname" => spec.container.hostname = Some(value.to_owned()),
+        "force" => spec.force = value.parse().unwrap(),
+        "label" => {
+            spec.labels.insert("label".to_owned(), value.to_owned());
+        }
+        other => set_policy(spec, other, value),
+    }
+}
+
+/// `monitor=1s` is of updates, `rollback-monitor=1s` of rollbacks.
+fn set_policy(spec: &mut ServiceSpec, name: &str, value: &str) {
+    let (name, policy) = match name.strip_prefix("rollback-") {
+        Some(name) => (name, &mut spec.rollback),
+        None => (name, &mut spec.update),
+    };
+    match name {
+        "monitor" => policy.monitor = seconds(value),
+        "ratio" => policy.max_failure_ratio = value.parse().unwrap(),
+        "deadline" => policy.progress_deadline = seconds(value),
+        "parallelism" => policy.parallelism = value.parse().unwrap(),
+        "delay" => policy.delay = seconds(value),
+        "start-first" => policy.order = UpdateOrder::StartFirst,
+        "failure" => {
+            policy.failure_action = match value {
+                "pause" => UpdateFailureAction::Pause,
+                "continue" => UpdateFailureAction::Continue,
+                "rollback" => UpdateFailureAction::Rollback,
+                other => panic!("unknown failure action {other}"),
+            }
+        }
         other => panic!("unknown option {other}"),
     }
 }
@@ -218,20 +246,8 @@ fn affinity(text: &str) -> Affinity {
 
 fn plain() -> ServiceSpec {
     ServiceSpec {
-        mode: ServiceMode::Replicated { replicas: 1 },
-        container: container(),
         networks: vec![NetworkAttachmentSpec::new("net")],
-        ports: Vec::new(),
-        endpoint_mode: EndpointMode::Vip,
-        placement: Placement::default(),
-        restart: RestartPolicy::default(),
-        update: UpdatePolicy::default(),
-        volume_node_lost: VolumeNodeLost::Wait,
-        labels: BTreeMap::new(),
-        depends_on: Vec::new(),
-        dependency_restarts: 0,
-        schedule: None,
-        run_history: None,
+        ..ServiceSpec::new(container())
     }
 }
 

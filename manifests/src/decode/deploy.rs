@@ -1,15 +1,14 @@
 //! `deploy`: how many tasks, where, and how they are exchanged.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use swarm_proto::spec::{
-    EndpointMode, Placement, Resources, RestartCondition, RestartPolicy, UpdateOrder, UpdatePolicy,
+    EndpointMode, Placement, Resources, RestartCondition, RestartPolicy, UpdatePolicy,
 };
 
 use super::placement::placement;
-use super::{Decoder, limits};
-use crate::keys::{DEPLOY, RESTART_POLICY, UPDATE_CONFIG};
+use super::{Decoder, limits, update};
+use crate::keys::{DEPLOY, RESTART_POLICY};
 use crate::tree::{At, Node};
 
 /// More tasks than the largest cluster that this is made for could run.
@@ -26,6 +25,7 @@ pub(super) struct Deploy {
     pub(super) resources: Resources,
     pub(super) restart: Option<RestartPolicy>,
     pub(super) update: Option<UpdatePolicy>,
+    pub(super) rollback: Option<UpdatePolicy>,
     /// Where `update_config` stands.
     pub(super) update_at: Option<At>,
 }
@@ -71,7 +71,8 @@ pub(super) fn deploy(d: &Decoder<'_>, node: &Node) -> Option<Deploy> {
             .map(|node| limits::resources(d, node))
             .unwrap_or_default(),
         restart: fields.get("restart_policy").and_then(|node| restart_policy(d, node)),
-        update: fields.get("update_config").and_then(|node| update_config(d, node)),
+        update: fields.get("update_config").and_then(|node| update::update_config(d, node)),
+        rollback: fields.get("rollback_config").and_then(|node| update::rollback_config(d, node)),
         update_at: fields.get("update_config").map(|_| fields.key_at("update_config")),
     })
 }
@@ -95,24 +96,5 @@ fn restart_policy(d: &Decoder<'_>, node: &Node) -> Option<RestartPolicy> {
             .and_then(|node| d.count(node, "max_attempts", u32::MAX))
             .filter(|most| *most > 0),
         window: duration("window").unwrap_or(default.window),
-    })
-}
-
-fn update_config(d: &Decoder<'_>, node: &Node) -> Option<UpdatePolicy> {
-    let fields = d.fields(node, "`update_config`", &UPDATE_CONFIG)?;
-    let orders = [("stop-first", UpdateOrder::StopFirst), ("start-first", UpdateOrder::StartFirst)];
-    let parallelism = fields.get("parallelism");
-    Some(UpdatePolicy {
-        parallelism: parallelism
-            .and_then(|node| d.count(node, "parallelism", u32::MAX))
-            .unwrap_or(1),
-        delay: fields
-            .get("delay")
-            .and_then(|node| d.duration(node, "delay"))
-            .unwrap_or(Duration::ZERO),
-        order: fields
-            .get("order")
-            .and_then(|node| d.word(node, "order", &orders))
-            .unwrap_or_default(),
     })
 }

@@ -1,14 +1,16 @@
 //! One service.
 
+use std::time::Duration;
+
 use swarm_proto::spec::{
     EndpointMode, NetworkMode, PortMode, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec,
-    VolumeNodeLost,
+    UpdatePolicy, VolumeNodeLost,
 };
 
 use super::deploy::{self, Deploy, MOST_REPLICAS, Mode};
 use super::job::{self, Job};
 use super::stack::Declared;
-use super::{Decoder, Fields, container, dependencies, legacy, networks, placement, ports};
+use super::{Decoder, Fields, container, dependencies, legacy, networks, placement, ports, update};
 use crate::keys::{SERVICE, X_SWARM_SERVICE};
 use crate::tree::{Key, Node, shorten};
 
@@ -38,11 +40,10 @@ pub(super) fn service(
         d.problems.error_hint(fields.key_at("ports"), message, hint);
     }
     let own = fields.get("x-swarm");
-    let own = own.and_then(|node| x_swarm(d, node, declared, &mut deploy));
-    let (volume_node_lost, job) = own.unwrap_or_default();
+    let own = own.and_then(|node| x_swarm(d, node, declared, &mut deploy)).unwrap_or_default();
     job::refuse_update(d, &deploy);
     Some(ServiceSpec {
-        mode: mode(d, &fields, &deploy, &job),
+        mode: mode(d, &fields, &deploy, &own.job),
         networks: match of_host {
             Some(NetworkMode::Host | NetworkMode::None) => Vec::new(),
             Some(NetworkMode::Own) | None => networks::attachments(d, &fields, declared),
@@ -50,8 +51,10 @@ pub(super) fn service(
         ports,
         endpoint_mode,
         restart: restart(d, &fields, &deploy),
-        update: deploy.update.unwrap_or_default(),
-        volume_node_lost,
+        update: policy(deploy.update, own.update),
+        rollback: policy(deploy.rollback, own.rollback),
+        force: 0,
+        volume_node_lost: own.volume_node_lost,
         placement: deploy.placement,
         labels: deploy.labels,
         depends_on: fields
@@ -59,8 +62,8 @@ pub(super) fn service(
             .map(|node| dependencies::dependencies(d, node, &declared.services))
             .unwrap_or_default(),
         dependency_restarts: 0,
-        schedule: job.schedule,
-        run_history: job.history,
+        schedule: own.job.schedule,
+        run_history: own.job.history,
         container: container?,
     })
 }
@@ -133,21 +136,46 @@ fn restart(d: &Decoder<'_>, fields: &Fields<'_>, deploy: &Deploy) -> RestartPoli
     deploy.restart.or(legacy).unwrap_or_default()
 }
 
+/// What compose cannot say.
+#[derive(Default)]
+struct XSwarm {
+    volume_node_lost: VolumeNodeLost,
+    update: Option<Duration>,
+    rollback: Option<Duration>,
+    job: Job,
+}
+
 fn x_swarm(
     d: &Decoder<'_>,
     node: &Node,
     declared: &Declared<'_>,
     deploy: &mut Deploy,
-) -> Option<(VolumeNodeLost, Job)> {
+) -> Option<XSwarm> {
     const LOST: &str = "volume-node-lost";
     let fields = d.fields(node, "`x-swarm`", &X_SWARM_SERVICE)?;
     if let Some(node) = fields.get("placement") {
         placement::x_swarm(d, node, &declared.services, &mut deploy.placement);
     }
     let words = [("wait", VolumeNodeLost::Wait), ("start-empty", VolumeNodeLost::StartEmpty)];
-    let lost = fields.get(LOST).and_then(|node| d.word(node, LOST, &words));
+    let deadline = |key: &str| {
+        let name = format!("`x-swarm.{key}`");
+        fields.get(key).and_then(|node| update::progress_deadline(d, node, &name))
+    };
+    let volume_node_lost = fields.get(LOST).and_then(|node| d.word(node, LOST, &words));
     let job = fields.get("job").and_then(|node| job::job(d, node, deploy.mode));
-    Some((lost.unwrap_or_default(), job.unwrap_or_default()))
+    Some(XSwarm {
+        volume_node_lost: volume_node_lost.unwrap_or_default(),
+        update: deadline("update"),
+        rollback: deadline("rollback"),
+        job: job.unwrap_or_default(),
+    })
+}
+
+/// A policy with what only `x-swarm` can say of it.
+fn policy(policy: Option<UpdatePolicy>, progress_deadline: Option<Duration>) -> UpdatePolicy {
+    let policy = policy.unwrap_or_default();
+    let progress_deadline = progress_deadline.unwrap_or(policy.progress_deadline);
+    UpdatePolicy { progress_deadline, ..policy }
 }
 
 /// Says which word of a closed set was probably meant.

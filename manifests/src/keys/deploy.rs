@@ -18,13 +18,7 @@ pub(crate) static DEPLOY: Level = Level {
         honoured("resources", "3.0", Shape::Mapping(&RESOURCES), &[]),
         honoured("restart_policy", "3.0", Shape::Mapping(&RESTART_POLICY), &[]),
         honoured("update_config", "3.0", Shape::Mapping(&UPDATE_CONFIG), &[]),
-        later(
-            "rollback_config",
-            "3.7",
-            Shape::Mapping(&ROLLBACK_CONFIG),
-            &["{parallelism: 2}"],
-            "",
-        ),
+        honoured("rollback_config", "3.7", Shape::Mapping(&ROLLBACK_CONFIG), &[]),
     ],
 };
 
@@ -111,32 +105,33 @@ pub(crate) static RESTART_POLICY: Level = Level {
     ],
 };
 
+const MONITOR: &str = "Swarm's: five seconds where nothing is said, or zero.";
+
 pub(crate) static UPDATE_CONFIG: Level = Level {
     keys: &[
         honoured("parallelism", "3.0", Shape::Integer, &["2"]),
         honoured("delay", "3.0", Shape::Duration, &["10s"]),
-        later(
+        honoured(
             "failure_action",
             "3.0",
             Shape::Words(&["pause", "continue", "rollback"]),
             &["rollback"],
-            "",
         ),
-        later("monitor", "3.0", Shape::Duration, &["5s"], "")
-            .meaning("Swarm's: five seconds where nothing is said, not zero."),
-        later("max_failure_ratio", "3.0", Shape::Number, &["0.1"], ""),
+        honoured("monitor", "3.0", Shape::Duration, &["10s"]).meaning(MONITOR),
+        honoured("max_failure_ratio", "3.0", Shape::Number, &["0.1", "\"0.25\""])
+            .meaning("At most six digits after the point, so that it is exact."),
         honoured("order", "3.4", Shape::Words(&["stop-first", "start-first"]), &["start-first"]),
     ],
 };
 
-static ROLLBACK_CONFIG: Level = Level {
+pub(crate) static ROLLBACK_CONFIG: Level = Level {
     keys: &[
-        inner("parallelism", "3.7", Shape::Integer),
-        inner("delay", "3.7", Shape::Duration),
-        inner("failure_action", "3.7", Shape::Words(&["pause", "continue"])),
-        inner("monitor", "3.7", Shape::Duration),
-        inner("max_failure_ratio", "3.7", Shape::Number),
-        inner("order", "3.7", Shape::Words(&["stop-first", "start-first"])),
+        honoured("parallelism", "3.7", Shape::Integer, &["2"]),
+        honoured("delay", "3.7", Shape::Duration, &["10s"]),
+        honoured("failure_action", "3.7", Shape::Words(&["pause", "continue"]), &["continue"]),
+        honoured("monitor", "3.7", Shape::Duration, &["10s"]).meaning(MONITOR),
+        honoured("max_failure_ratio", "3.7", Shape::Number, &["0.1"]),
+        honoured("order", "3.7", Shape::Words(&["stop-first", "start-first"]), &["start-first"]),
     ],
 };
 

@@ -347,6 +347,8 @@ pub(crate) static X_SWARM_SERVICE: Level = Level {
             &["start-empty"],
         ),
         honoured("placement", "swarm", Shape::Mapping(&X_SWARM_PLACEMENT), &[]),
+        honoured("update", "swarm", Shape::Mapping(&X_SWARM_POLICY), &[]),
+        honoured("rollback", "swarm", Shape::Mapping(&X_SWARM_POLICY), &[]),
         honoured("job", "swarm", Shape::Mapping(&X_SWARM_JOB), &[]),
         honoured("health", "swarm", Shape::Mapping(&X_SWARM_HEALTH), &[])
             .meaning("A check that the agent makes; its times stand in `healthcheck`."),
@@ -376,6 +378,13 @@ pub(crate) static AFFINITY: Level = Level {
         honoured("within", "swarm", Shape::Text, &["node.labels.zone"])
             .meaning("`node`, or a label: nodes with one value of it are one place."),
     ],
+};
+
+/// What compose cannot say of `update_config` and `rollback_config`.
+pub(crate) static X_SWARM_POLICY: Level = Level {
+    keys: &[honoured("progress_deadline", "swarm", Shape::Duration, &["2m"]).meaning(
+        "A slot whose new task does not run within this time has failed; ten minutes where nothing is said.",
+    )],
 };
 
 pub(crate) static DEPENDENCY: Level = Level {

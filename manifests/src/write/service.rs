@@ -2,8 +2,8 @@
 
 use swarm_proto::spec::{
     Affinity, Concurrency, EndpointMode, JobSchedule, MissedRuns, NetworkAttachmentSpec, Placement,
-    PortMode, PortSpec, Protocol, Resources, RestartCondition, RestartPolicy, ServiceMode,
-    ServiceSpec, UpdateOrder, UpdatePolicy, VolumeNodeLost,
+    PortMode, PortSpec, Protocol, Ratio, Resources, RestartCondition, RestartPolicy, ServiceMode,
+    ServiceSpec, UpdateFailureAction, UpdateOrder, UpdatePolicy, VolumeNodeLost,
 };
 
 use super::{Pairs, container, health, text};
@@ -20,17 +20,20 @@ pub(super) fn service(spec: &ServiceSpec) -> Value {
         placement,
         restart,
         update,
-        volume_node_lost,
+        volume_node_lost: _,
         labels,
         depends_on,
         // The controllers' own count.
         dependency_restarts: _,
         schedule,
         run_history,
+        rollback,
+        // It counts what a file cannot ask for.
+        force: _,
     } = spec;
     let health = health::by_agent(container.health.as_ref());
     let job = job(*mode, schedule.as_ref(), *run_history);
-    let own = x_swarm(*volume_node_lost, placement, health, job);
+    let own = x_swarm(spec, Elsewhere { health, job });
     let mut pairs = container::container(container);
     pairs.put("ports", &self::ports(ports));
     pairs.put("networks", &self::networks(networks));
@@ -42,7 +45,8 @@ pub(super) fn service(spec: &ServiceSpec) -> Value {
     deploy.put("placement", &self::placement(placement));
     deploy.put("resources", &resources(&container.resources));
     deploy.put("restart_policy", &restart_policy(*restart));
-    deploy.put("update_config", &update_config(*update));
+    deploy.put("update_config", &policy(*update));
+    deploy.put("rollback_config", &policy(*rollback));
     pairs.put("deploy", &deploy.into_some());
     pairs.put("x-swarm", &own);
     pairs.into_value()
@@ -162,25 +166,56 @@ fn restart_policy(policy: RestartPolicy) -> Option<Value> {
     if policy == RestartPolicy::default() { None } else { pairs.into_some() }
 }
 
-fn update_config(policy: UpdatePolicy) -> Option<Value> {
-    let UpdatePolicy { parallelism, delay, order } = policy;
-    let word = match order {
+fn policy(policy: UpdatePolicy) -> Option<Value> {
+    let UpdatePolicy {
+        parallelism,
+        delay,
+        order,
+        failure_action,
+        monitor,
+        max_failure_ratio,
+        progress_deadline: _,
+    } = policy;
+    let order = match order {
         UpdateOrder::StopFirst => "stop-first",
         UpdateOrder::StartFirst => "start-first",
     };
+    let action = match failure_action {
+        UpdateFailureAction::Pause => None,
+        UpdateFailureAction::Continue => Some(Value::text("continue")),
+        UpdateFailureAction::Rollback => Some(Value::text("rollback")),
+    };
+    let ratio =
+        (max_failure_ratio != Ratio::default()).then(|| Value::text(max_failure_ratio.to_string()));
     let mut pairs = Pairs::default();
     pairs.put("parallelism", &parallelism);
     pairs.put("delay", &(!delay.is_zero()).then_some(delay));
-    pairs.put("order", &Value::text(word));
-    if policy == UpdatePolicy::default() { None } else { pairs.into_some() }
+    pairs.put("order", &Value::text(order));
+    pairs.put("failure_action", &action);
+    pairs.put("monitor", &(monitor != UpdatePolicy::MONITOR).then_some(monitor));
+    pairs.put("max_failure_ratio", &ratio);
+    // What `x-swarm` says is no part of it.
+    let progress_deadline = UpdatePolicy::PROGRESS_DEADLINE;
+    let rest = UpdatePolicy { progress_deadline, ..policy };
+    if rest == UpdatePolicy::default() { None } else { pairs.into_some() }
 }
 
-fn x_swarm(
-    volume_node_lost: VolumeNodeLost,
-    placement: &Placement,
+/// What was written from other parts of a spec for `x-swarm`.
+struct Elsewhere {
     health: Option<Value>,
     job: Option<Value>,
-) -> Option<Value> {
+}
+
+fn x_swarm(spec: &ServiceSpec, elsewhere: Elsewhere) -> Option<Value> {
+    let ServiceSpec { volume_node_lost, update, rollback, placement, .. } = spec;
+    let Elsewhere { health, job } = elsewhere;
+    let deadline = |policy: &UpdatePolicy| {
+        let deadline = policy.progress_deadline;
+        let mut pairs = Pairs::default();
+        let said = deadline != UpdatePolicy::PROGRESS_DEADLINE;
+        pairs.put("progress_deadline", &said.then_some(deadline));
+        pairs.into_some()
+    };
     let lost = match volume_node_lost {
         VolumeNodeLost::Wait => None,
         VolumeNodeLost::StartEmpty => Some(Value::text("start-empty")),
@@ -191,6 +226,8 @@ fn x_swarm(
     own.put("near", &some_list(placement.near.iter().map(affinity)));
     own.put("apart", &some_list(placement.apart.iter().map(affinity)));
     pairs.put("placement", &own.into_some());
+    pairs.put("update", &deadline(update));
+    pairs.put("rollback", &deadline(rollback));
     pairs.put("health", &health);
     pairs.put("job", &job);
     pairs.into_some()

@@ -253,19 +253,21 @@ const PARTS: [&str; 27] = [
     "ports: [\"127.0.0.1:5000-5002:5000-5002/udp\", {target: 80, mode: host}], ",
     "networks: {front: {aliases: [www]}, default: }, ",
     "pull_policy: never, ",
-    "x-swarm: {volume-node-lost: start-empty, health: {http: {port: 80, status: 204}}, placement: {near: [db], apart: [{service: db, within: node.labels.Zone}, {service: db, within: engine.labels.x}]}}, ",
+    "x-swarm: {volume-node-lost: start-empty, rollback: {progress_deadline: 1m}, health: {http: {port: 80, status: 204}}, placement: {near: [db], apart: [{service: db, within: node.labels.Zone}, {service: db, within: engine.labels.x}]}}, ",
     "depends_on: {db: {condition: service_completed_successfully, restart: true}}, ",
     "healthcheck: {interval: 10s, start_period: 1m, retries: 2, timeout: 1.5s}, ",
     "pre_stop: [{command: \"a b\", user: u, environment: [A=$$x]}, {command: [c], working_dir: /d}], ",
 ];
 
-const DEPLOY: [&str; 8] = [
+const DEPLOY: [&str; 10] = [
     "replicas: 0",
     "labels: {a: \"yes\"}",
     "placement: {constraints: [node.role != manager, node.labels.A==b c, \"node.labels.a not in (b, c)\", node.labels.n >= -3, engine.labels.x exists, \"node.ip==10.0.0.0/8\"], preferences: [{spread: node.labels.zone}, {spread: engine.labels.rack}]}",
     "resources: {limits: {cpus: 1.25, memory: 64m, pids: 7}, reservations: {cpus: \"0.001\", memory: 4m}}",
     "restart_policy: {condition: none, delay: 0, max_attempts: 3, window: 1h}",
     "update_config: {parallelism: 0, delay: 1ms, order: start-first}",
+    "update_config: {failure_action: rollback, monitor: 1s, max_failure_ratio: 0.25}",
+    "rollback_config: {parallelism: 2, failure_action: continue, max_failure_ratio: 1}",
     "mode: replicated",
     "x-note: 1",
 ];

@@ -259,6 +259,11 @@ impl From<&Action> for wire::Action {
             Action::SkipRuns { service, until } => {
                 WireAction::SkipRuns(wire::SkipRuns { service: service.0, until: until.0 })
             }
+            Action::SetUpdate { service, update } => WireAction::SetUpdate(wire::SetUpdate {
+                service: service.0,
+                update: Some(update.as_ref().into()),
+            }),
+            Action::CountUpdateFailure(task) => WireAction::CountUpdateFailure(task.to_string()),
         };
         Self { action: Some(action) }
     }
@@ -372,6 +377,13 @@ impl TryFrom<wire::Action> for Action {
             WireAction::SetRun(progress) => Self::SetRun(Box::new(progress.try_into()?)),
             WireAction::SkipRuns(skip) => {
                 Self::SkipRuns { service: ServiceId(skip.service), until: Timestamp(skip.until) }
+            }
+            WireAction::SetUpdate(set) => Self::SetUpdate {
+                service: ServiceId(set.service),
+                update: Box::new(at.required("update", set.update)?),
+            },
+            WireAction::CountUpdateFailure(task) => {
+                Self::CountUpdateFailure(at.text("count_update_failure", &task)?)
             }
         })
     }

@@ -36,6 +36,7 @@ same_names!(spec::PortMode, wire::PortMode: Ingress Host);
 same_names!(spec::EndpointMode, wire::EndpointMode: Vip Dnsrr);
 same_names!(spec::RestartCondition, wire::RestartCondition: None OnFailure Any);
 same_names!(spec::UpdateOrder, wire::UpdateOrder: StopFirst StartFirst);
+same_names!(spec::UpdateFailureAction, wire::UpdateFailureAction: Pause Continue Rollback);
 same_names!(spec::VolumeNodeLost, wire::VolumeNodeLost: Wait StartEmpty);
 same_names!(spec::DependencyCondition, wire::DependencyCondition: Started Healthy Completed);
 same_names!(spec::NetworkMode, wire::NetworkMode: Own Host None);
@@ -51,6 +52,10 @@ same_names!(object::RunState, wire::RunState: Running Complete Failed Stopped);
 same_names!(object::Role, wire::Role: Controller Agent);
 same_names!(object::Availability, wire::Availability: Active Pause Drain);
 same_names!(object::NodeStatus, wire::NodeStatus: Unknown Ready Down);
+same_names!(
+    object::UpdateState, wire::UpdateState:
+    Updating Paused Completed RollbackStarted RollbackPaused RollbackCompleted
+);
 same_names!(
     object::TaskState, wire::TaskState:
     New Pending Assigned Accepted Preparing Ready Starting Running

@@ -10,6 +10,7 @@
 //! ```
 
 mod assignment;
+mod change;
 mod container;
 mod content;
 mod entry;
@@ -22,6 +23,7 @@ mod object;
 mod placement;
 mod spec;
 mod task;
+mod update;
 
 #[cfg(test)]
 mod tests;

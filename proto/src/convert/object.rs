@@ -326,6 +326,13 @@ impl From<&Service> for wire::Service {
             updated_at: service.updated_at.0,
             removing: service.removing,
             runs: (service.runs != JobRuns::default()).then(|| (&service.runs).into()),
+            update: service.update.as_ref().map(Into::into),
+            previous: service.previous.as_deref().map(Into::into),
+            previous_version: service.previous_version,
+            latest_version: match service.latest_version {
+                latest if latest > service.spec_version => latest,
+                _ => 0,
+            },
         }
     }
 }
@@ -347,6 +354,10 @@ impl TryFrom<wire::Service> for Service {
             updated_at: Timestamp(service.updated_at),
             removing: service.removing,
             runs: at.optional("runs", service.runs)?.unwrap_or_default(),
+            update: at.optional("update", service.update)?,
+            previous: at.optional("previous", service.previous)?.map(Box::new),
+            previous_version: service.previous_version,
+            latest_version: service.latest_version.max(service.spec_version),
         })
     }
 }

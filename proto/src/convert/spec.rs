@@ -137,29 +137,6 @@ impl TryFrom<wire::RestartPolicy> for RestartPolicy {
     }
 }
 
-impl From<&UpdatePolicy> for wire::UpdatePolicy {
-    fn from(update: &UpdatePolicy) -> Self {
-        Self {
-            parallelism: update.parallelism,
-            delay: milliseconds(update.delay),
-            order: update.order.into(),
-        }
-    }
-}
-
-impl TryFrom<wire::UpdatePolicy> for UpdatePolicy {
-    type Error = ConvertError;
-
-    fn try_from(update: wire::UpdatePolicy) -> Result<Self, ConvertError> {
-        let at = Fields("UpdatePolicy");
-        Ok(Self {
-            parallelism: update.parallelism,
-            delay: Duration::from_millis(update.delay),
-            order: at.enumeration::<wire::UpdateOrder, _>("order", update.order)?,
-        })
-    }
-}
-
 /// The names alone, where all wait for a start only: what cluster version 3 knew.
 fn plain_dependencies(all: &[Dependency]) -> Option<Vec<String>> {
     let is_plain = all.iter().all(|one| !one.is_later());
@@ -187,6 +164,9 @@ impl From<&ServiceSpec> for wire::ServiceSpec {
             dependency_restarts: service.dependency_restarts,
             schedule: service.schedule.as_ref().map(Into::into),
             run_history: service.run_history,
+            rollback: (service.rollback != UpdatePolicy::default())
+                .then(|| (&service.rollback).into()),
+            force: service.force,
         }
     }
 }
@@ -219,6 +199,8 @@ impl TryFrom<wire::ServiceSpec> for ServiceSpec {
             dependency_restarts: service.dependency_restarts,
             schedule: at.optional("schedule", service.schedule)?,
             run_history: service.run_history,
+            rollback: at.optional("rollback", service.rollback)?.unwrap_or_default(),
+            force: service.force,
         })
     }
 }

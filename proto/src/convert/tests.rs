@@ -66,6 +66,15 @@ proptest! {
     }
 
     #[test]
+    fn actions_about_updates(update in strategies::update_status(), task in strategies::task_id()) {
+        let service = task.service;
+        let update = Box::new(update);
+        for action in [Action::SetUpdate { service, update }, Action::CountUpdateFailure(task)] {
+            prop_assert_eq!(travel::<Action, wire::Action>(&action), action);
+        }
+    }
+
+    #[test]
     fn actions_about_contents(
         content in strategies::content_id(),
         data in any::<Vec<u8>>(),

@@ -4,7 +4,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerSpec, Dependency, JobSchedule, NetworkAttachmentSpec, Placement, PortSpec, is_default,
+    ContainerSpec, Dependency, JobSchedule, NetworkAttachmentSpec, Placement, PortSpec,
+    UpdatePolicy, is_default,
 };
 use crate::version::ClusterVersion;
 
@@ -85,34 +86,6 @@ impl Default for RestartPolicy {
     }
 }
 
-/// Whether the old or the new task of a slot goes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum UpdateOrder {
-    /// The old one stops, then the new one starts.
-    #[default]
-    StopFirst,
-    /// The new one runs, then the old one stops.
-    StartFirst,
-}
-
-/// How running tasks are exchanged for tasks of a new spec.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UpdatePolicy {
-    /// Slots at a time; 0 is all.
-    pub parallelism: u32,
-    /// Time between batches.
-    pub delay: Duration,
-    /// Which goes first.
-    pub order: UpdateOrder,
-}
-
-impl Default for UpdatePolicy {
-    fn default() -> Self {
-        Self { parallelism: 1, delay: Duration::ZERO, order: UpdateOrder::StopFirst }
-    }
-}
-
 /// What becomes of a one-replica service when the only node that holds its volume is lost (`x-swarm: volume-node-lost`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -160,6 +133,12 @@ pub struct ServiceSpec {
     /// How many finished runs of a job are kept, with their tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_history: Option<u32>,
+    /// How a rollback goes on; its failure action is never to roll back.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rollback: UpdatePolicy,
+    /// Counts the times that new tasks were asked for without another change.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub force: u64,
 }
 
 impl ServiceSpec {
@@ -178,6 +157,8 @@ impl ServiceSpec {
             labels: BTreeMap::new(),
             depends_on: Vec::new(),
             dependency_restarts: 0,
+            rollback: UpdatePolicy::default(),
+            force: 0,
             schedule: None,
             run_history: None,
         }
@@ -203,7 +184,9 @@ impl ServiceSpec {
         };
         let external = self.networks.iter().any(|network| network.external.is_some());
         let is_job = self.mode.is_job() || self.schedule.is_some() || self.run_history.is_some();
-        let own = if external || is_job { ClusterVersion(4) } else { own };
-        own.max(self.container.needs()).max(self.placement.needs())
+        let updates = self.force > 0 || self.rollback != UpdatePolicy::default();
+        let own = if external || is_job || updates { ClusterVersion(4) } else { own };
+        let parts = [self.container.needs(), self.placement.needs(), self.update.needs()];
+        parts.into_iter().fold(own, Ord::max)
     }
 }

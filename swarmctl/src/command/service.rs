@@ -1,5 +1,8 @@
 //! `service`: one service of a stack.
 
+mod change;
+mod flags;
+
 use std::time::Duration;
 
 use swarm_proto::object::Service;
@@ -10,7 +13,7 @@ use crate::connect::request_id;
 use crate::failure::Failure;
 use crate::output;
 use crate::state::State;
-use crate::view::{self, ServiceView};
+use crate::view::{self, ServiceView, UpdateView};
 use crate::wait::{self, Goal, Outcome};
 
 /// What to do with services.
@@ -36,6 +39,35 @@ pub(crate) enum ServiceCommand {
         #[command(flatten)]
         waiting: Waiting,
     },
+    /// Makes a stack of one service
+    Create(Box<change::Create>),
+    /// Changes a service
+    Update(Box<change::Update>),
+    /// Brings a service's previous spec back
+    Rollback {
+        /// The service's full name
+        service: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Stops a service's update where it is
+    Pause {
+        /// The service's full name
+        service: String,
+    },
+    /// Lets a service's paused update go on
+    Resume {
+        /// The service's full name
+        service: String,
+        #[command(flatten)]
+        waiting: Waiting,
+    },
+    /// Removes services; with its last one a stack goes
+    Rm {
+        /// The services' full names
+        #[arg(required = true)]
+        services: Vec<String>,
+    },
     /// Shows everything about services
     Inspect {
         /// The services' full names
@@ -56,11 +88,28 @@ pub(crate) async fn run(command: ServiceCommand, call: &Call) -> Result<(), Fail
         }
         ServiceCommand::Ps { service, all } => {
             let state = State::get(&call.cluster, call.stale).await?;
-            find(&state, &service)?;
+            let found = find(&state, &service)?;
+            if let Some(sentence) = UpdateView::sentence(found) {
+                output::talk(&sentence);
+            }
             ps::show(&state, Some(&service), all, call.format)?;
         }
         ServiceCommand::Logs(logs) => logs::run(&logs, call).await?,
         ServiceCommand::Scale { services, waiting } => scale_all(services, &waiting, call).await?,
+        ServiceCommand::Create(create) => create.run(call).await?,
+        ServiceCommand::Update(update) => update.run(call).await?,
+        ServiceCommand::Rollback { service, waiting } => {
+            change::roll_back(&service, &waiting, call).await?;
+        }
+        ServiceCommand::Pause { service } => change::pause(&service, call).await?,
+        ServiceCommand::Resume { service, waiting } => {
+            change::resume(&service, &waiting, call).await?;
+        }
+        ServiceCommand::Rm { services } => {
+            for service in services {
+                change::remove(&service, call).await?;
+            }
+        }
         ServiceCommand::Inspect { services } => {
             let state = State::get(&call.cluster, call.stale).await?;
             for name in services {

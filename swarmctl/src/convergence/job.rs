@@ -51,6 +51,8 @@ pub(super) fn of_service(state: &State, service: &Service) -> ServiceProgress {
         lost: None,
         is_job: true,
         goes_later: false,
+        update: None,
+        failed: None,
     };
     if service.removing || service.spec.schedule.is_some() {
         return progress;

@@ -95,7 +95,11 @@ impl EventView {
             (false, 1) => "created",
             (false, _) => "updated",
         };
-        let message = format!("spec {}", service.spec_version);
+        let update = service.update.as_ref().map(|update| match update.message.as_str() {
+            "" => format!(", {}", update.state),
+            message => format!(", {}: {message}", update.state),
+        });
+        let message = format!("spec {}{}", service.spec_version, update.unwrap_or_default());
         Self::new(at, "service", service.name(), action.to_owned(), message)
     }
 

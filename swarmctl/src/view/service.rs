@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use swarm_proto::id::{Slot, Timestamp};
-use swarm_proto::object::{AllocatedPort, Service, Task, TaskState};
+use swarm_proto::object::{AllocatedPort, Service, Task, TaskState, UpdateState, UpdateStatus};
 use swarm_proto::spec::{
     EndpointMode, Mount, MountSource, PortMode, RestartCondition, ServiceMode,
 };
@@ -64,6 +64,10 @@ pub struct ServiceView {
     pub removing: bool,
     /// How far the last run of a job is; null for what is no job.
     pub completions: Option<CompletionsView>,
+    /// Its last update.
+    pub update: Option<UpdateView>,
+    /// Whether `service rollback` has something to bring back.
+    pub has_previous: bool,
 }
 
 /// How far the last run of a job is.
@@ -73,6 +77,63 @@ pub struct CompletionsView {
     pub completed: usize,
     /// Places in all.
     pub total: usize,
+}
+
+/// How far a service's last update is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UpdateView {
+    /// As Swarm calls it: `updating`, `paused`, `completed`, `rollback_started`, `rollback_paused` or
+    /// `rollback_completed`.
+    pub state: String,
+    /// When it began, or went on.
+    pub started_at: String,
+    /// When it ended or stopped.
+    pub finished_at: Option<String>,
+    /// Why it stands there; may be empty.
+    pub message: String,
+    /// Slots that had to be exchanged when it began.
+    pub slots: u32,
+    /// Slots whose new task failed.
+    pub failures: u32,
+    /// What stands beside the number of tasks.
+    #[serde(skip)]
+    word: &'static str,
+}
+
+impl UpdateView {
+    fn of(update: &UpdateStatus) -> Self {
+        Self {
+            state: update.state.to_string(),
+            started_at: time(update.started_at),
+            finished_at: update.finished_at.map(time),
+            message: update.message.clone(),
+            slots: update.slots,
+            failures: update.failures,
+            word: Self::word(update.state),
+        }
+    }
+
+    /// What is worth a word beside the number of tasks.
+    fn word(state: UpdateState) -> &'static str {
+        match state {
+            UpdateState::Updating => " (updating)",
+            UpdateState::Paused => " (update paused)",
+            UpdateState::RollbackStarted => " (rolling back)",
+            UpdateState::RollbackPaused => " (rollback paused)",
+            UpdateState::Completed | UpdateState::RollbackCompleted => "",
+        }
+    }
+
+    /// A service's update in a sentence, where it did not simply end well.
+    pub(crate) fn sentence(service: &Service) -> Option<String> {
+        let update = service.update.as_ref()?;
+        let said = match (update.state, update.message.as_str()) {
+            (UpdateState::Completed, _) => return None,
+            (state, "") => state.to_string(),
+            (state, message) => format!("{state}: {message}"),
+        };
+        Some(format!("service `{}`: {said}", service.name()))
+    }
 }
 
 /// How many tasks a service has.
@@ -185,6 +246,8 @@ impl ServiceView {
             updated_at: time(service.updated_at),
             removing: service.removing,
             completions,
+            update: service.update.as_ref().map(UpdateView::of),
+            has_previous: service.previous.is_some(),
         }
     }
 }
@@ -229,7 +292,8 @@ impl View for ServiceView {
             Some(done) => format!(" ({}/{} completed)", done.completed, done.total),
             None => String::new(),
         };
-        let removing = if self.removing { " (removing)" } else { "" };
+        let update = self.update.as_ref().map_or("", |update| update.word);
+        let removing = if self.removing { " (removing)" } else { update };
         vec![
             self.name.clone(),
             self.mode.clone(),

@@ -98,6 +98,15 @@ impl std::ops::Deref for Served {
     }
 }
 
+fn changed(how: &str) -> wire::ChangedServiceResponse {
+    wire::ChangedServiceResponse {
+        revision: 2,
+        changed: true,
+        warnings: Vec::new(),
+        changes: vec![format!("service {how}")],
+    }
+}
+
 #[tonic::async_trait]
 impl Control for Served {
     type WatchStream = Lines<WatchEvent>;
@@ -150,6 +159,45 @@ impl Control for Served {
         let request = request.into_inner();
         self.write(format!("stop runs {} {:?}", request.service, request.run))?;
         Ok(Response::new(wire::StopRunsResponse {}))
+    }
+
+    async fn update_service(
+        &self,
+        request: Request<wire::UpdateServiceRequest>,
+    ) -> Answer<wire::ChangedServiceResponse> {
+        let request = request.into_inner();
+        let change = request.change.unwrap();
+        self.write(format!(
+            "update service {} {:?} force {}",
+            request.service, change.fields, change.force
+        ))?;
+        Ok(Response::new(changed("updated")))
+    }
+
+    async fn roll_back_service(
+        &self,
+        request: Request<wire::RollBackServiceRequest>,
+    ) -> Answer<wire::ChangedServiceResponse> {
+        self.write(format!("roll back service {}", request.into_inner().service))?;
+        Ok(Response::new(changed("rolled back")))
+    }
+
+    async fn pause_service(
+        &self,
+        request: Request<wire::PauseServiceRequest>,
+    ) -> Answer<wire::PauseServiceResponse> {
+        let request = request.into_inner();
+        let verb = if request.resume { "resume" } else { "pause" };
+        self.write(format!("{verb} service {}", request.service))?;
+        Ok(Response::new(wire::PauseServiceResponse {}))
+    }
+
+    async fn remove_service(
+        &self,
+        request: Request<wire::RemoveServiceRequest>,
+    ) -> Answer<wire::RemoveServiceResponse> {
+        self.write(format!("remove service {}", request.into_inner().service))?;
+        Ok(Response::new(wire::RemoveServiceResponse {}))
     }
 
     async fn update_node(

@@ -58,19 +58,11 @@ pub(crate) fn service(id: u64, key: &str) -> Service {
         mode: PortMode::Ingress,
         host_address: None,
     });
-    Service {
-        id: ServiceId(id),
-        stack: "counter".to_owned(),
-        key: key.to_owned(),
-        ports: ports.collect(),
-        spec,
-        spec_version: 1,
-        vips: vec![Vip { network: NetworkId(1), address: Ipv4Addr::new(10, 0, 1, 2) }],
-        created_at: ago(3600),
-        updated_at: ago(3600),
-        removing: false,
-        runs: swarm_proto::object::JobRuns::default(),
-    }
+    let ports = ports.collect();
+    let mut service = Service::new(ServiceId(id), "counter".into(), key.into(), spec, ago(3600));
+    service.ports = ports;
+    service.vips = vec![Vip { network: NetworkId(1), address: Ipv4Addr::new(10, 0, 1, 2) }];
+    service
 }
 
 pub(crate) fn task(service: u64, slot: u32, generation: u32, state: TaskState) -> Task {

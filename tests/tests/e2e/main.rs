@@ -22,4 +22,5 @@ mod rehearsal;
 mod restore;
 mod snapshot;
 mod tasks;
+mod update;
 mod volumes;

@@ -11,7 +11,7 @@ use swarm_proto::spec::ContentId;
 use swarm_tests::random::Random;
 
 use crate::health;
-use crate::stack::ENDS;
+use crate::stack::{self, ENDS};
 use crate::violation::demand;
 
 pub(crate) struct Agent {
@@ -223,7 +223,9 @@ impl Agent {
             if runs && task.desired == TaskState::Running {
                 health::step(task, known, (now, faulty), random, &mut self.withdrawn);
             }
-            if let Some(state) = next(known.state, task, random) {
+            let fails = stack::fails(&task.container) && known.state == TaskState::Starting;
+            let failed = (fails && task.desired == TaskState::Running).then_some(TaskState::Failed);
+            if let Some(state) = failed.or_else(|| next(known.state, task, random)) {
                 self.started |= state == TaskState::Starting;
                 *known = status(state, now);
                 known.health = health::at_start(task, state, now);

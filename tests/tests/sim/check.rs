@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use swarm_controller::core::{Content, Event, State};
 use swarm_proto::entry::ObjectId;
 use swarm_proto::id::{NodeId, ServiceId, TaskId, Timestamp};
-use swarm_proto::object::{Node, Service, Task, TaskState};
+use swarm_proto::object::{Node, Service, Task, TaskState, UpdateState};
 use swarm_proto::spec::{ContentId, ServiceMode};
 
 use crate::violation::{demand, violated};
@@ -167,6 +167,13 @@ impl Check {
         });
         let going = state.networks.values().find(|network| network.removing);
         demand(going.is_none(), "networks go in the end", || format!("{going:?} is still there"));
+        for service in state.services.values() {
+            let update = service.update.as_ref();
+            let ended = update.is_none_or(|update| {
+                matches!(update.state, UpdateState::Completed | UpdateState::RollbackCompleted)
+            });
+            demand(ended, "an update ends", || format!("{}: {update:?}", service.name()));
+        }
         demand(state.quarantine.is_empty(), "addresses leave quarantine", || {
             let networks: BTreeSet<_> = state.quarantine.keys().map(|(id, _)| *id).collect();
             let networks = networks.into_iter().filter_map(|id| state.networks.get(&id));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use swarm_controller::core::{Command, CommandDone, Input, Refusal, RefusalKind, State};
+use swarm_proto::object::Service;
 use swarm_proto::spec::StackSpec;
 
 use crate::stack;
@@ -224,9 +225,32 @@ impl World {
         }
     }
 
+    /// An update that stopped is taken up again, and what fails is replaced.
+    fn put_right(&mut self, number: usize) {
+        let Some(core) = self.leading_core() else { return };
+        let name = self.deployers[number].stack.clone();
+        let of_stack = core.state().services.values().filter(|service| service.stack == name);
+        let services: Vec<_> = of_stack.map(|service| service.object.clone()).collect();
+        if services.iter().any(|service| stack::fails(&service.spec.container)) {
+            let deployer = &mut self.deployers[number];
+            deployer.tried += 1;
+            let spec = stack::make(&name, deployer.tried, 0, &mut self.random);
+            let command = Command::Deploy { spec, prune: true, warnings: Vec::new() };
+            self.did("repair");
+            return self.call(Who::Deployer(number), command);
+        }
+        let is_paused = |service: &&std::sync::Arc<Service>| {
+            service.update.as_ref().is_some_and(|update| update.state.is_paused())
+        };
+        if let Some(service) = services.iter().find(is_paused).map(|service| service.name()) {
+            self.did("resume");
+            self.call(Who::Deployer(number), Command::ResumeService { service });
+        }
+    }
+
     fn deploy(&mut self, number: usize) {
         if !self.faulty {
-            return;
+            return self.put_right(number);
         }
         let deployer = &mut self.deployers[number];
         if let Some(spec) = deployer.ready.take() {
@@ -237,11 +261,19 @@ impl World {
         if deployer.acknowledged > 0 && self.random.chance(30) {
             let service = format!("{}_web", deployer.stack);
             let replicas = u32::try_from(self.random.between(0, 7)).unwrap_or(1);
+            if self.random.chance(30) {
+                let verb = match self.random.chance(50) {
+                    true => Command::PauseService { service },
+                    false => Command::ResumeService { service },
+                };
+                self.did("pause or resume");
+                return self.call(Who::Deployer(number), verb);
+            }
             self.did("scale");
             return self.call(Who::Deployer(number), Command::Scale { service, replicas });
         }
         deployer.tried += 1;
-        let mut spec = stack::make(&deployer.stack, deployer.tried, &mut self.random);
+        let mut spec = stack::make(&deployer.stack, deployer.tried, 15, &mut self.random);
         if self.random.chance(40) {
             stack::share(&mut spec, &mut self.random);
         }
@@ -262,7 +294,7 @@ impl World {
         if self.tenant_is_here {
             self.call(Who::Tenant, Command::RemoveStack { stack: "tenant".to_owned() });
         } else if self.faulty {
-            let mut spec = stack::make("tenant", 0, &mut self.random);
+            let mut spec = stack::make("tenant", 0, 15, &mut self.random);
             stack::share(&mut spec, &mut self.random);
             let command = Command::Deploy { spec, prune: true, warnings: Vec::new() };
             self.call(Who::Tenant, command);

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use swarm_proto::spec::{
     Concurrency, ContainerSpec, ContentBytes, ContentId, ContentKind, ContentSpec, Dependency,
-    DependencyCondition, EndpointMode, FileMount, HealthCheck, HealthTest, ImageSpec, JobSchedule,
-    MissedRuns, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec, Placement, PortMode,
-    PortSpec, Protocol, Resources, RestartPolicy, ServiceMode, ServiceSpec, StackSpec,
-    UpdatePolicy, VolumeNodeLost, VolumeSpec,
+    DependencyCondition, FileMount, HealthCheck, HealthTest, ImageSpec, JobSchedule, MissedRuns,
+    Mount, MountSource, NetworkAttachmentSpec, NetworkSpec, PortMode, PortSpec, Protocol, Ratio,
+    Resources, RestartPolicy, ServiceMode, ServiceSpec, StackSpec, UpdateFailureAction,
+    UpdateOrder, UpdatePolicy, VolumeNodeLost, VolumeSpec,
 };
 use swarm_tests::random::Random;
 
@@ -16,11 +16,39 @@ use swarm_tests::random::Random;
 const CONDITIONS: [DependencyCondition; 2] =
     [DependencyCondition::Started, DependencyCondition::Healthy];
 
-/// A stack with this number, and otherwise at random.
-pub(crate) fn make(name: &str, number: u64, random: &mut Random) -> StackSpec {
+/// The version of which every container fails at its start.
+const FAILING: u64 = 9;
+
+/// Whether a container fails at its start.
+pub(crate) fn fails(container: &ContainerSpec) -> bool {
+    container.command == self::container(FAILING).command
+}
+
+/// How a service's tasks are exchanged.
+fn policy(random: &mut Random) -> UpdatePolicy {
+    let actions =
+        [UpdateFailureAction::Pause, UpdateFailureAction::Continue, UpdateFailureAction::Rollback];
+    let orders = [UpdateOrder::StopFirst, UpdateOrder::StartFirst];
+    let ratio = u32::try_from(random.between(0, 3)).unwrap_or(0) * 250_000;
+    UpdatePolicy {
+        parallelism: u32::try_from(random.between(0, 4)).unwrap_or(1),
+        delay: Duration::from_millis(random.between(0, 2) * 700),
+        order: random.one_of(&orders).copied().unwrap_or_default(),
+        failure_action: random.one_of(&actions).copied().unwrap_or_default(),
+        monitor: Duration::from_millis(random.between(100, 3_000)),
+        max_failure_ratio: Ratio::from_millionths(ratio).unwrap_or_default(),
+        progress_deadline: Duration::from_secs(60),
+    }
+}
+
+/// A stack with this number, and otherwise at random; of each hundred, so many with containers that fail.
+pub(crate) fn make(name: &str, number: u64, failing: u64, random: &mut Random) -> StackSpec {
     let mut services = BTreeMap::new();
     let replicas = u32::try_from(random.between(1, 7)).unwrap();
-    let mut web = service(ServiceMode::Replicated { replicas }, random.between(0, 2));
+    let version = if random.chance(failing) { FAILING } else { random.between(0, 2) };
+    let mut web = service(ServiceMode::Replicated { replicas }, version);
+    web.update = policy(random);
+    web.rollback = UpdatePolicy { failure_action: UpdateFailureAction::Pause, ..policy(random) };
     web.labels.insert("number".to_owned(), number.to_string());
     web.ports.push(PortSpec {
         target: 80,
@@ -143,19 +171,11 @@ pub(crate) fn configure(spec: &mut StackSpec, bytes: &ContentBytes) -> ContentId
 fn service(mode: ServiceMode, version: u64) -> ServiceSpec {
     ServiceSpec {
         mode,
-        container: container(version),
         networks: vec![NetworkAttachmentSpec::new("net")],
-        ports: Vec::new(),
-        endpoint_mode: EndpointMode::Vip,
-        placement: Placement::default(),
         restart: RestartPolicy { delay: Duration::from_millis(500), ..RestartPolicy::default() },
         update: UpdatePolicy { parallelism: 2, ..UpdatePolicy::default() },
         volume_node_lost: VolumeNodeLost::StartEmpty,
-        labels: BTreeMap::new(),
-        depends_on: Vec::new(),
-        dependency_restarts: 0,
-        schedule: None,
-        run_history: None,
+        ..ServiceSpec::new(container(version))
     }
 }
 

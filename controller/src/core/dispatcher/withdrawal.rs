@@ -174,6 +174,7 @@ mod tests {
                 mac: [0; 6],
             }],
             created_at: Timestamp(0),
+            run: None,
         };
         let task = Stored { object: Arc::new(task), versions: Versions::default() };
         let mut state = State::default();

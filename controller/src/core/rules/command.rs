@@ -3,9 +3,8 @@
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeDescription, NodeStatus, Role, Secret};
-use swarm_proto::spec::ServiceMode;
 
-use super::{Plan, authority, content, deploy, jobs, network, node, volume};
+use super::{Plan, authority, content, deploy, jobs, network, node, service, volume};
 use crate::core::command::{Command, CommandDone, Refusal};
 use crate::core::state::State;
 
@@ -37,10 +36,16 @@ impl Decision {
 pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decision, Refusal> {
     match command {
         Command::Deploy { spec, prune, warnings } => {
-            deploy::decide(state, spec, *prune, warnings, now)
+            let spec = deploy::with_force(state, spec);
+            deploy::decide(state, &spec, *prune, warnings, now)
         }
         Command::RemoveStack { stack } => remove_stack(state, stack),
-        Command::Scale { service, replicas } => scale(state, service, *replicas, now),
+        Command::Scale { service, replicas } => service::scale(state, service, *replicas, now),
+        Command::ChangeService { service, change } => service::change(state, service, change, now),
+        Command::RollBackService { service } => service::roll_back(state, service, now),
+        Command::PauseService { service } => service::pause(state, service, now),
+        Command::ResumeService { service } => service::resume(state, service, now),
+        Command::RemoveService { service } => service::remove(state, service, now),
         Command::RunJob { service } => jobs::run(state, service),
         Command::RunOneOff { service, command } => {
             jobs::run_one_off(state, service, command.as_deref())
@@ -83,7 +88,7 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
     }
 }
 
-fn remove_stack(state: &State, name: &str) -> Result<Decision, Refusal> {
+pub(super) fn remove_stack(state: &State, name: &str) -> Result<Decision, Refusal> {
     let Some(stack) = state.stacks.get(name) else {
         return Err(Refusal::not_found(
             format!("there is no stack `{name}`"),
@@ -106,37 +111,6 @@ fn remove_stack(state: &State, name: &str) -> Result<Decision, Refusal> {
     let services = state.services_of(name);
     actions.extend(services.iter().map(|service| Action::SetServiceRemoving(service.id)));
     Ok(Decision::new(actions, read))
-}
-
-fn scale(state: &State, name: &str, replicas: u32, now: Timestamp) -> Result<Decision, Refusal> {
-    let service = state.services.values().find(|service| service.name() == name);
-    let Some(service) = service.filter(|service| !service.removing) else {
-        return Err(Refusal::not_found(
-            format!("there is no service `{name}`"),
-            "`swarmctl service ls` lists the services by their full names, <stack>_<service>",
-        ));
-    };
-    let ServiceMode::Replicated { replicas: previous } = service.spec.mode else {
-        let why = match service.spec.mode {
-            ServiceMode::ReplicatedJob { .. } => "is a job: it ends once it is complete",
-            _ => "is global: it has one task on each node",
-        };
-        return Err(Refusal::invalid(
-            format!("service `{name}` {why}"),
-            "only replicated services can be scaled",
-        ));
-    };
-    deploy::check_replicas(name, replicas)?;
-    let read = vec![(ObjectId::Service(service.id), Counter::Spec)];
-    let mut decision = Decision::new(Vec::new(), read);
-    decision.done = CommandDone::Scaled { previous };
-    if previous != replicas {
-        let mut scaled = service.object.as_ref().clone();
-        scaled.spec.mode = ServiceMode::Replicated { replicas };
-        scaled.updated_at = now;
-        decision.actions.push(Action::SetService(Box::new(scaled)));
-    }
-    Ok(decision)
 }
 
 fn rotate_tokens(

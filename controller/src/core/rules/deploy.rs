@@ -12,14 +12,14 @@ use std::net::Ipv4Addr;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{ServiceId, Timestamp};
-use swarm_proto::object::{JobRuns, Service, Stack};
+use swarm_proto::object::{Leaving, Service, Stack};
 use swarm_proto::spec::{
-    ContentKind, Dependency, NetworkSpec, PortMode, ServiceMode, ServiceSpec, StackSpec, VolumeSpec,
+    ContentKind, Dependency, NetworkSpec, ServiceMode, ServiceSpec, StackSpec, VolumeSpec,
 };
 
 use super::command::Decision;
 use super::network::{self, Wanted};
-use super::{content, volume};
+use super::{content, update, volume};
 use crate::core::command::{CommandDone, Refusal};
 use crate::core::state::State;
 pub(super) use check::{check_replicas, check_subnet};
@@ -152,19 +152,9 @@ impl Draft<'_> {
             self.read.push((ObjectId::Service(old.id), Counter::Spec));
         }
         let Some(old) = old else {
-            let service = Service {
-                id: ServiceId(self.state.next.service + self.services),
-                stack: self.spec.name.clone(),
-                key: key.to_owned(),
-                spec: spec.clone(),
-                spec_version: 1,
-                vips: Vec::new(),
-                ports: Vec::new(),
-                created_at: self.now,
-                updated_at: self.now,
-                removing: false,
-                runs: JobRuns::default(),
-            };
+            let id = ServiceId(self.state.next.service + self.services);
+            let stack = self.spec.name.clone();
+            let service = Service::new(id, stack, key.to_owned(), spec.clone(), self.now);
             self.services += 1;
             self.changes.push(format!("service {key} created"));
             self.actions.push(Action::SetService(Box::new(service)));
@@ -181,8 +171,12 @@ impl Draft<'_> {
         let mut service = old.object.as_ref().clone();
         service.spec = spec.clone();
         service.updated_at = self.now;
-        if needs_new_tasks(&old.spec, &spec) {
-            service.spec_version += 1;
+        service.spec_version = update::version_of(self.state, old, &spec);
+        let rescaled = ServiceSpec { mode: spec.mode, ..old.spec.clone() };
+        if rescaled == spec && is_replicated(&spec) {
+            keep_scale(&mut service);
+        } else if !spec.mode.is_job() {
+            update::supersede(self.state, old, &mut service, self.now);
         }
         self.changes.push(difference(key, &old.spec, &spec));
         self.actions.push(Action::SetService(Box::new(service)));
@@ -202,13 +196,7 @@ impl Draft<'_> {
         let revision = if changed { before + 1 } else { before };
         let mut actions = Vec::new();
         if changed {
-            actions.push(Action::SetStack(Box::new(Stack {
-                spec: self.spec.clone(),
-                revision,
-                deployed_at: self.now,
-                removing: false,
-                leaving,
-            })));
+            actions.push(next_revision(self.state, self.spec, leaving, self.now));
             actions.extend(self.actions);
         }
         let changes = self.changes;
@@ -224,7 +212,7 @@ fn renewed(state: &State, spec: &StackSpec) -> BTreeSet<String> {
     let is_changed = |(key, service): &(&String, &ServiceSpec)| {
         let counted = old(key).map_or(0, |old| old.spec.dependency_restarts);
         let service = ServiceSpec { dependency_restarts: counted, ..(*service).clone() };
-        old(key).is_some_and(|old| needs_new_tasks(&old.spec, &service))
+        old(key).is_some_and(|old| update::needs_new_tasks(&old.spec, &service))
     };
     let changed = spec.services.iter().filter(is_changed);
     let mut renewed: BTreeSet<String> = changed.map(|(key, _)| key.clone()).collect();
@@ -242,24 +230,38 @@ fn renewed(state: &State, spec: &StackSpec) -> BTreeSet<String> {
     }
 }
 
-/// Whether tasks of the old spec must be exchanged for the new one: all but numbers, policies and labels.
-fn needs_new_tasks(old: &ServiceSpec, new: &ServiceSpec) -> bool {
-    let host_ports = |spec: &ServiceSpec| {
-        let host = spec.ports.iter().filter(|port| port.mode == PortMode::Host);
-        host.cloned().collect::<Vec<_>>()
-    };
-    // How often a job completes is what it is: another number makes another run.
-    let kind = |spec: &ServiceSpec| match spec.mode {
-        ServiceMode::Replicated { .. } => (0, 0),
-        ServiceMode::Global => (1, 0),
-        ServiceMode::ReplicatedJob { total, .. } => (2, total),
-        ServiceMode::GlobalJob => (3, 0),
-    };
-    old.container != new.container
-        || old.networks != new.networks
-        || old.dependency_restarts != new.dependency_restarts
-        || host_ports(old) != host_ports(new)
-        || kind(old) != kind(new)
+/// A stack as a file says it, which knows nothing of new tasks that were asked for beside it.
+pub(super) fn with_force(state: &State, spec: &StackSpec) -> StackSpec {
+    let mut spec = spec.clone();
+    for (key, service) in spec.services.iter_mut().filter(|(_, service)| service.force == 0) {
+        let old = state.find_service(&spec.name, key);
+        service.force = old.map_or(0, |old| old.spec.force);
+    }
+    spec
+}
+
+/// The next revision of a stack.
+pub(super) fn next_revision(
+    state: &State,
+    spec: &StackSpec,
+    leaving: Leaving,
+    now: Timestamp,
+) -> Action {
+    let before = state.stacks.get(&spec.name).map_or(0, |stack| stack.revision);
+    let (spec, revision) = (spec.clone(), before + 1);
+    Action::SetStack(Box::new(Stack { spec, revision, deployed_at: now, removing: false, leaving }))
+}
+
+/// What a scaled service goes back to has its number of tasks, too.
+pub(super) fn keep_scale(service: &mut Service) {
+    let mode = service.spec.mode;
+    if let Some(previous) = service.previous.as_mut().filter(|previous| is_replicated(previous)) {
+        previous.mode = mode;
+    }
+}
+
+fn is_replicated(spec: &ServiceSpec) -> bool {
+    matches!(spec.mode, ServiceMode::Replicated { .. })
 }
 
 fn difference(key: &str, old: &ServiceSpec, new: &ServiceSpec) -> String {

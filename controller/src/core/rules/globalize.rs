@@ -6,7 +6,7 @@ use swarm_proto::entry::{Counter, ObjectId};
 use swarm_proto::id::{NodeId, Slot, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeStatus, Service};
 
-use super::slot::{SlotView, next_task, slots, stop};
+use super::slot::{SlotView, next_task, next_version, slots, stop};
 use super::{Observed, Plan};
 use crate::core::state::State;
 
@@ -34,7 +34,9 @@ fn globalize(state: &State, service: &Service, now: Timestamp, plan: &mut Plan) 
         if !view.is_some_and(SlotView::is_active) && takes_new {
             let held = view
                 .is_some_and(|view| view.tasks.iter().any(|task| !task.status.state.is_terminal()));
-            plan.add(state, &read, vec![next_task(state, service, slot, None, held, now)]);
+            let version = next_version(service, view);
+            let task = next_task(state, service, slot, version, None, held, now);
+            plan.add(state, &read, vec![task]);
         }
     }
     for (slot, view) in &slots {

@@ -21,6 +21,7 @@ pub mod reap;
 pub mod replicate;
 pub mod restart;
 pub mod schedule;
+mod service;
 mod slot;
 pub mod teardown;
 pub mod update;

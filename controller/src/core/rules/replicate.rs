@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use swarm_proto::entry::{Counter, ObjectId};
 use swarm_proto::id::{NodeId, Slot, Timestamp};
-use swarm_proto::object::{Service, TaskState};
+use swarm_proto::object::Service;
 use swarm_proto::spec::ServiceMode;
 
-use super::slot::{SlotView, next_task, slots, stop};
+use super::slot::{SlotView, first_version, next_task, next_version, slots, stop};
 use super::{Observed, Plan};
 use crate::core::state::State;
 
@@ -50,7 +50,11 @@ fn replicate(state: &State, service: &Service, replicas: u32, now: Timestamp, pl
             let held = slots
                 .get(&slot)
                 .is_some_and(|view| view.tasks.iter().any(|task| !task.status.state.is_terminal()));
-            let task = next_task(state, service, slot, None, held, now);
+            let version = match slots.get(&slot) {
+                Some(view) => next_version(service, Some(view)),
+                None => first_version(service, &slots),
+            };
+            let task = next_task(state, service, slot, version, None, held, now);
             plan.add(state, &read, vec![task]);
         }
     }
@@ -69,9 +73,8 @@ fn surplus(active: &BTreeMap<Slot, &SlotView<'_>>, wanted: usize) -> Vec<Slot> {
     for (slot, view) in active {
         let newest = view.newest();
         let node = newest.and_then(|task| task.node);
-        let runs = newest.is_some_and(|task| task.status.state == TaskState::Running);
         *on_node.entry(node).or_default() += 1;
-        left.insert(*slot, (runs, node));
+        left.insert(*slot, (view.runs(), node));
     }
     let mut chosen = Vec::new();
     while left.len() > wanted {

@@ -7,8 +7,8 @@ use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{Service, Task, TaskState};
 use swarm_proto::spec::{RestartCondition, RestartPolicy, UpdateOrder};
 
-use super::slot::{SlotView, next_task, slots};
-use super::{Observed, Plan};
+use super::slot::{SlotView, next_task, next_version, slots};
+use super::{Observed, Plan, update};
 use crate::core::state::{SlotHistory, State, Stored};
 
 /// The delay between failures doubles up to this, or to the policy's own delay if that is longer.
@@ -53,7 +53,10 @@ fn replace(
 ) {
     let history = state.history((service.id, slot));
     let policy = &service.spec.restart;
-    if ended.spec_version != service.spec_version || !may_restart(policy, ended, &history, now) {
+    // What the update exchanges anyway is left to it.
+    let version = next_version(service, Some(view));
+    let is_exchanged = version != ended.spec_version && !update::is_paused(service);
+    if is_exchanged || !may_restart(policy, ended, &history, now) {
         return;
     }
     let start_after = ended_at(ended, &history).after(delay(policy, history.failures));
@@ -63,7 +66,7 @@ fn replace(
         (ObjectId::Service(service.id), Counter::Spec),
         (ObjectId::Task(ended.id), Counter::Desired),
     ];
-    let next = next_task(state, service, slot, start_after, held, now);
+    let next = next_task(state, service, slot, version, start_after, held, now);
     let old = Action::SetTaskDesired { task: ended.id, desired: TaskState::Shutdown };
     plan.add(state, &read, vec![old, next]);
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use swarm_proto::entry::Action;
 use swarm_proto::id::{Slot, TaskId, Timestamp};
-use swarm_proto::object::{Service, Task, TaskState, TaskStatus};
+use swarm_proto::object::{Service, Task, TaskState, TaskStatus, UpdateState};
 
-use crate::core::state::{State, Stored, tasks_of};
+use crate::core::state::{State, Stored, is_backend, tasks_of};
 
 /// The tasks of one slot, oldest first.
 pub(super) struct SlotView<'a> {
@@ -14,8 +14,10 @@ pub(super) struct SlotView<'a> {
 }
 
 impl<'a> SlotView<'a> {
+    /// The newest task that shall run, over or not; where none shall, the newest.
     pub(super) fn newest(&self) -> Option<&'a Stored<Task>> {
-        self.tasks.last().copied()
+        let wanted = self.tasks.iter().rfind(|task| task.desired <= TaskState::Running);
+        wanted.or(self.tasks.last()).copied()
     }
 
     /// Whether the slot is in use: its newest task shall run, or ended by itself.
@@ -28,18 +30,17 @@ impl<'a> SlotView<'a> {
         self.tasks.iter().any(|task| !task.status.state.is_terminal())
     }
 
-    /// The newest task, when it is not over and shall run.
-    pub(super) fn open(&self) -> Option<&'a Stored<Task>> {
-        let open = |task: &&Stored<Task>| {
-            task.desired <= TaskState::Running && !task.status.state.is_terminal()
-        };
-        self.newest().filter(open)
+    /// Tasks beside the newest that are not over.
+    pub(super) fn predecessors(&self) -> impl Iterator<Item = &'a Stored<Task>> + '_ {
+        let newest = self.newest().map(|task| task.id);
+        let open =
+            move |task: &&Stored<Task>| Some(task.id) != newest && !task.status.state.is_terminal();
+        self.tasks.iter().copied().filter(open)
     }
 
-    /// Tasks before the newest that are not over.
-    pub(super) fn predecessors(&self) -> impl Iterator<Item = &'a Stored<Task>> + '_ {
-        let older = self.tasks.len().saturating_sub(1);
-        self.tasks[..older].iter().copied().filter(|task| !task.status.state.is_terminal())
+    /// Whether clients are led to a task of the slot.
+    pub(super) fn runs(&self) -> bool {
+        self.tasks.iter().any(|task| is_backend(task))
     }
 
     /// Tasks that shall run, over or not.
@@ -58,19 +59,58 @@ pub(super) fn slots<'a>(state: &'a State, service: &Service) -> BTreeMap<Slot, S
     slots
 }
 
+/// The spec version of the next task in a slot. While an update is under way or paused, a slot that it has not come to
+/// keeps the spec that it has: only the update itself brings the new one in, so that its bounds hold.
+pub(super) fn next_version(service: &Service, view: Option<&SlotView<'_>>) -> u64 {
+    let newest = view.and_then(SlotView::newest);
+    newest
+        .map(|task| task.spec_version)
+        .filter(|version| is_kept(service, *version))
+        .unwrap_or(service.spec_version)
+}
+
+/// The spec version of a slot that there was not before: where an update is paused, that of the slots which it has not
+/// come to.
+pub(super) fn first_version(service: &Service, slots: &BTreeMap<Slot, SlotView<'_>>) -> u64 {
+    let is_paused = service.update.as_ref().is_some_and(|update| update.state.is_paused());
+    let active = slots.values().filter(|view| is_paused && view.is_active());
+    let mut versions = active.filter_map(SlotView::newest).map(|task| task.spec_version);
+    versions.find(|version| is_kept(service, *version)).unwrap_or(service.spec_version)
+}
+
+/// Whether an older spec version is still that of slots which an update has not come to.
+fn is_kept(service: &Service, version: u64) -> bool {
+    let state = service.update.as_ref().map(|update| update.state);
+    matches!(state, Some(UpdateState::Updating | UpdateState::Paused))
+        && (service.previous_version..service.spec_version).contains(&version)
+}
+
 /// The next task of a slot. It is held ready while it has to wait for a time or for its predecessor's end.
 pub(super) fn next_task(
     state: &State,
     service: &Service,
     slot: Slot,
+    spec_version: u64,
     start_after: Option<Timestamp>,
     held: bool,
     now: Timestamp,
 ) -> Action {
-    Action::AddTask(Box::new(task(state, service, slot, start_after, held, now)))
+    let generation = state.history((service.id, slot)).generation + 1;
+    let desired = if held || start_after.is_some() { TaskState::Ready } else { TaskState::Running };
+    Action::AddTask(Box::new(Task {
+        id: TaskId { service: service.id, slot, generation },
+        spec_version,
+        node: None,
+        desired,
+        start_after,
+        status: TaskStatus::new(TaskState::New, now),
+        attachments: Vec::new(),
+        created_at: now,
+        run: None,
+    }))
 }
 
-/// The next task of a slot, for a run of a job.
+/// The next task of a slot, for a run of a job. It has the spec in force.
 pub(super) fn next_of_run(
     state: &State,
     service: &Service,
@@ -80,30 +120,10 @@ pub(super) fn next_of_run(
     held: bool,
     now: Timestamp,
 ) -> Action {
-    let task = task(state, service, slot, start_after, held, now);
-    Action::AddTask(Box::new(Task { run: Some(run), ..task }))
-}
-
-fn task(
-    state: &State,
-    service: &Service,
-    slot: Slot,
-    start_after: Option<Timestamp>,
-    held: bool,
-    now: Timestamp,
-) -> Task {
-    let generation = state.history((service.id, slot)).generation + 1;
-    let desired = if held || start_after.is_some() { TaskState::Ready } else { TaskState::Running };
-    Task {
-        id: TaskId { service: service.id, slot, generation },
-        spec_version: service.spec_version,
-        node: None,
-        desired,
-        start_after,
-        status: TaskStatus::new(TaskState::New, now),
-        attachments: Vec::new(),
-        created_at: now,
-        run: None,
+    let version = service.spec_version;
+    match next_task(state, service, slot, version, start_after, held, now) {
+        Action::AddTask(task) => Action::AddTask(Box::new(Task { run: Some(run), ..*task })),
+        other => other,
     }
 }
 

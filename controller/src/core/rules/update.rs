@@ -1,17 +1,26 @@
 //! Brings a changed spec in: exchanges the tasks of the older spec, and those on nodes that it no longer allows, some
-//! slots at a time, after the services that it depends on.
+//! slots at a time and after the services that it depends on; watches what becomes of them, and pauses or rolls back
+//! when too many fail.
+//!
+//! The promise: nothing that runs is stopped while fewer than the replicas less the policy's parallelism run, slots not
+//! counted in which this update has failed already and may. With start-first, nothing is stopped before its successor
+//! runs.
+
+mod progress;
+mod spec;
 
 use std::collections::BTreeMap;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{Service, Task, TaskState};
-use swarm_proto::spec::UpdateOrder;
+use swarm_proto::spec::{RestartCondition, ServiceMode, UpdateOrder};
 
 use super::dependency::is_updated_later;
 use super::slot::{SlotView, next_task, slots};
 use super::{Observed, Plan};
-use crate::core::state::{State, Stored};
+use crate::core::state::{State, Stored, is_backend};
+pub(super) use spec::{needs_new_tasks, roll_back_by_hand, supersede, version_of};
 
 /// See the module.
 pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
@@ -25,96 +34,173 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
         }
         let mut slots = slots(state, service);
         slots.retain(|slot, _| !matches!(slot, Slot::OneOff(_)));
-        finish_overlaps(state, &slots, &mut plan);
-        if is_updated_later(state, service) {
-            continue;
+        let rollout = Rollout::of(state, service, &slots);
+        rollout.finish_overlaps(&mut plan);
+        if rollout.follow(now, &mut plan) && !is_updated_later(state, service) {
+            rollout.exchange(now, &mut plan);
         }
-        exchange(state, service, &slots, now, &mut plan);
     }
     plan
 }
 
-/// With start-first, the old task stops once the new one runs.
-fn finish_overlaps(state: &State, slots: &BTreeMap<Slot, SlotView<'_>>, plan: &mut Plan) {
-    for view in slots.values() {
-        let Some(newest) = view.open() else { continue };
-        if newest.status.state != TaskState::Running {
-            continue;
+/// Whether a service's update stopped before its end.
+pub(super) fn is_paused(service: &Service) -> bool {
+    service.update.as_ref().is_some_and(|update| update.state.is_paused())
+}
+
+/// A service with its slots, as an update looks at them.
+struct Rollout<'a> {
+    state: &'a State,
+    service: &'a Stored<Service>,
+    /// Slots in use, each with the task that counts.
+    active: Vec<(Slot, &'a SlotView<'a>, &'a Stored<Task>)>,
+}
+
+impl<'a> Rollout<'a> {
+    fn of(
+        state: &'a State,
+        service: &'a Stored<Service>,
+        slots: &'a BTreeMap<Slot, SlotView<'a>>,
+    ) -> Self {
+        let active = slots.iter().filter(|(_, view)| view.is_active());
+        let counts = |(slot, view): (&Slot, &'a SlotView<'a>)| {
+            let task = standing(state, view).or_else(|| view.newest())?;
+            Some((*slot, view, task))
+        };
+        let active = active.filter_map(counts).collect();
+        Self { state, service, active }
+    }
+
+    fn is_old(&self, task: &Task) -> bool {
+        !self.state.is_current(task)
+    }
+
+    /// Whether a slot's task has come as far as it should.
+    fn is_satisfied(&self, task: &Task) -> bool {
+        let may_complete = self.service.spec.restart.condition != RestartCondition::Any;
+        match task.status.state {
+            TaskState::Running => true,
+            TaskState::Complete => may_complete,
+            _ => false,
         }
-        for old in view.predecessors().filter(|old| old.desired <= TaskState::Running) {
-            let read = [(ObjectId::Task(newest.id), Counter::Status)];
-            let desired = TaskState::Shutdown;
-            plan.add(state, &read, vec![Action::SetTaskDesired { task: old.id, desired }]);
+    }
+
+    /// Whether the update under way has failed in a slot.
+    fn has_failed(&self, slot: Slot) -> bool {
+        let number = self.service.update.as_ref().map(|update| update.number);
+        number == Some(self.state.history((self.service.id, slot)).failed_update)
+    }
+
+    /// How many slots there should be.
+    fn wanted(&self) -> usize {
+        match self.service.spec.mode {
+            ServiceMode::Replicated { replicas } => replicas as usize,
+            _ => self.active.len(),
         }
     }
-}
 
-fn exchange(
-    state: &State,
-    service: &Service,
-    slots: &BTreeMap<Slot, SlotView<'_>>,
-    now: Timestamp,
-    plan: &mut Plan,
-) {
-    let active = slots.iter().filter(|(_, view)| view.is_active());
-    let newest: Vec<(Slot, &SlotView<'_>, &Stored<Task>)> =
-        active.filter_map(|(slot, view)| Some((*slot, view, view.newest()?))).collect();
-    let is_old = |task: &Task| !state.is_current(task);
-    let mut old: Vec<_> = newest.iter().filter(|(_, _, task)| is_old(task)).collect();
-    if old.is_empty() {
-        return;
+    /// With start-first, the old task stops once the new one runs.
+    fn finish_overlaps(&self, plan: &mut Plan) {
+        for (_, view, task) in self.active.iter().filter(|(_, _, task)| is_backend(task)) {
+            for old in view.wanted().filter(|old| old.id != task.id) {
+                let read = [(ObjectId::Task(task.id), Counter::Status)];
+                let desired = TaskState::Shutdown;
+                plan.add(self.state, &read, vec![Action::SetTaskDesired { task: old.id, desired }]);
+            }
+        }
     }
-    // What does not run yet anyway goes first: exchanging it costs nothing.
-    old.sort_by_key(|(slot, _, task)| (task.status.state == TaskState::Running, *slot));
-    let under_way = newest.iter().filter(|(_, _, task)| is_under_way(state, service, task));
-    let policy = &service.spec.update;
-    let at_once = match policy.parallelism {
-        0 => usize::MAX,
-        some => (some as usize).saturating_sub(under_way.count()),
-    };
-    let done = newest.iter().filter(|(_, _, task)| !is_old(task));
-    let last = done.map(|(_, _, task)| task.status.since).max();
-    let next_batch = last.map(|last| last.after(policy.delay)).filter(|_| !policy.delay.is_zero());
-    if let Some(at) = next_batch.filter(|at| *at > now) {
-        plan.wake(at);
-        return;
-    }
-    for (slot, view, task) in old.into_iter().take(at_once) {
-        exchange_one(state, service, *slot, view, task, now, plan);
-    }
-}
 
-/// Whether a slot's new task does not run yet, or failed: the rollout goes no further then. New slots do not count.
-fn is_under_way(state: &State, service: &Service, newest: &Task) -> bool {
-    newest.spec_version == service.spec_version
-        && ![1, state.next.generation + 1].contains(&newest.id.generation)
-        && !matches!(newest.status.state, TaskState::Running | TaskState::Complete)
-}
+    fn exchange(&self, now: Timestamp, plan: &mut Plan) {
+        let mut old: Vec<_> = self.active.iter().filter(|(.., task)| self.is_old(task)).collect();
+        if old.is_empty() {
+            return;
+        }
+        if let Some(at) = self.next_batch().filter(|at| *at > now) {
+            return plan.wake(at);
+        }
+        // What does not run yet anyway goes first: exchanging it costs nothing.
+        old.sort_by_key(|(slot, view, _)| (view.runs(), *slot));
+        let policy = self.service.update_policy();
+        let (at_once, mut spare) = match policy.parallelism {
+            0 => (usize::MAX, usize::MAX),
+            some => (
+                (some as usize).saturating_sub(self.under_way()),
+                (some as usize).saturating_sub(self.unavailable()),
+            ),
+        };
+        for (slot, view, task) in old.into_iter().take(at_once) {
+            if policy.order == UpdateOrder::StopFirst && view.runs() {
+                if spare == 0 {
+                    break;
+                }
+                spare -= 1;
+            }
+            self.exchange_one(*slot, view, task, now, plan);
+        }
+    }
 
-fn exchange_one(
-    state: &State,
-    service: &Service,
-    slot: Slot,
-    view: &SlotView<'_>,
-    old: &Stored<Task>,
-    now: Timestamp,
-    plan: &mut Plan,
-) {
-    let read = [
-        (ObjectId::Service(service.id), Counter::Spec),
-        (ObjectId::Task(old.id), Counter::Desired),
-    ];
-    let overlap = service.spec.update.order == UpdateOrder::StartFirst
-        && old.status.state == TaskState::Running;
-    let mut actions = Vec::new();
-    if !overlap {
-        for task in view.wanted() {
+    /// When the next slots may be exchanged, where the policy has a delay.
+    fn next_batch(&self) -> Option<Timestamp> {
+        let policy = self.service.update_policy();
+        let done = self.active.iter().filter(|(.., task)| !self.is_old(task));
+        let last = match &self.service.update {
+            Some(update) => update.ran_at,
+            None => done.map(|(.., task)| task.status.since).max(),
+        };
+        last.map(|last| last.after(policy.delay)).filter(|_| !policy.delay.is_zero())
+    }
+
+    /// Slots whose new task does not run yet. Where it has failed, nothing is waited for.
+    fn under_way(&self) -> usize {
+        let waits = |(slot, _, task): &&(Slot, &SlotView<'_>, &Stored<Task>)| {
+            !self.is_old(task) && !self.is_satisfied(task) && !self.has_failed(*slot)
+        };
+        self.active.iter().filter(waits).count()
+    }
+
+    /// Slots in which nothing runs, without those in which this update has failed: how many that may be, the policy
+    /// says.
+    fn unavailable(&self) -> usize {
+        let stands = |(slot, view, task): &&(Slot, &SlotView<'_>, &Stored<Task>)| {
+            view.runs() || self.is_satisfied(task) || self.has_failed(*slot)
+        };
+        self.wanted().saturating_sub(self.active.iter().filter(stands).count())
+    }
+
+    fn exchange_one(
+        &self,
+        slot: Slot,
+        view: &SlotView<'_>,
+        old: &Stored<Task>,
+        now: Timestamp,
+        plan: &mut Plan,
+    ) {
+        let service = self.service;
+        let read = [
+            (ObjectId::Service(service.id), Counter::Spec),
+            (ObjectId::Service(service.id), Counter::Desired),
+            (ObjectId::Task(old.id), Counter::Desired),
+        ];
+        let overlap = service.update_policy().order == UpdateOrder::StartFirst && view.runs();
+        let mut actions = Vec::new();
+        for task in view.wanted().filter(|task| !overlap || !is_backend(task)) {
             let desired = TaskState::Shutdown;
             actions.push(Action::SetTaskDesired { task: task.id, desired });
         }
+        let is_left = |task: &&Stored<Task>| {
+            !task.status.state.is_terminal()
+                && task.node.is_some()
+                && !(overlap && is_backend(task))
+        };
+        let held = view.tasks.iter().any(|task| is_left(&task));
+        let version = service.spec_version;
+        actions.push(next_task(self.state, service, slot, version, None, held, now));
+        plan.add(self.state, &read, actions);
     }
-    let held = !overlap
-        && view.tasks.iter().any(|task| !task.status.state.is_terminal() && task.node.is_some());
-    actions.push(next_task(state, service, slot, None, held, now));
-    plan.add(state, &read, actions);
+}
+
+/// The slot's task that runs the service's spec, though a later one may have been begun: a rollback goes back to it.
+fn standing<'a>(state: &State, view: &SlotView<'a>) -> Option<&'a Stored<Task>> {
+    let stands = |task: &&&Stored<Task>| state.is_current(task) && is_backend(task);
+    view.tasks.iter().rfind(stands).copied()
 }

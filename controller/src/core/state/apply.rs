@@ -128,6 +128,9 @@ impl State {
             Action::StartRun(_) | Action::SetRun(_) | Action::SkipRuns { .. } => {
                 self.act_run(action, events)
             }
+            Action::SetUpdate { .. } | Action::CountUpdateFailure(_) => {
+                self.act_update(action, events)
+            }
         }
     }
 
@@ -170,6 +173,7 @@ impl State {
         let counts = self.index.counts.get(&service.id).copied().unwrap_or_default();
         match service.spec.mode {
             _ if service.removing || !self.has_settled_runs(service) => false,
+            _ if service.update.as_ref().is_some_and(|update| update.state.is_under_way()) => false,
             ServiceMode::Replicated { replicas } => {
                 counts.current == replicas
                     && counts.unfinished == replicas

@@ -156,7 +156,7 @@ impl State {
     }
 
     /// Whether all files of a container can be made: nothing runs without its secrets.
-    pub(super) fn has_contents_of(&self, container: &ContainerSpec) -> bool {
+    pub(crate) fn has_contents_of(&self, container: &ContainerSpec) -> bool {
         let has = |content: Option<ContentId>| content.is_some_and(|id| self.has_content(&id));
         container.files.iter().all(|file| has(file.content()))
     }

@@ -298,6 +298,9 @@ impl Index {
         }
         self.contents_of(&service.spec.container, add);
         self.externals_of(service.id, &service.spec, add);
+        if let Some(previous) = &service.previous {
+            self.contents_of(&previous.container, add);
+        }
         member(&mut self.global, service.id, add && service.spec.mode == ServiceMode::Global);
         for affinity in &service.spec.placement.apart {
             let other = (service.stack.clone(), affinity.service.clone());

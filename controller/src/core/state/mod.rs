@@ -13,6 +13,7 @@ mod restore;
 mod snapshot;
 mod stack;
 mod task;
+mod update;
 mod volume;
 
 use std::sync::Arc;
@@ -127,6 +128,8 @@ pub struct SlotHistory {
     pub run: Option<u64>,
     /// Whether a task of that run completed, also when it is forgotten.
     pub is_complete: bool,
+    /// The number of the service's last update that failed here; 0 is none.
+    pub failed_update: u64,
 }
 
 /// The replicated state.

@@ -108,6 +108,7 @@ impl State {
             recent: history.recent.iter().map(|time| time.0).collect(),
             run: history.run,
             is_complete: history.is_complete,
+            failed_update: history.failed_update,
         });
         to_wire.collect()
     }
@@ -273,6 +274,7 @@ fn slot_from_wire(slot: wire::SlotHistory) -> SlotHistory {
         recent: slot.recent.into_iter().map(Timestamp).collect(),
         run: slot.run,
         is_complete: slot.is_complete,
+        failed_update: slot.failed_update,
     }
 }
 

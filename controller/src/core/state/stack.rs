@@ -5,6 +5,7 @@ use std::sync::Arc;
 use swarm_proto::entry::{Action, ObjectId};
 use swarm_proto::id::{NodeId, ServiceId, Slot};
 use swarm_proto::object::{AllocatedPort, Service, Stack, Vip};
+use swarm_proto::version::ClusterVersion;
 
 use super::index::member;
 use super::{Event, State, Stored, Versions, tasks_of};
@@ -81,13 +82,14 @@ impl State {
                 new.vips.clear();
                 new.ports.clear();
                 new.runs = self.runs_after(None, service);
+                new.latest_version = 1;
                 Versions { spec: 1, desired: 1, status: 1 }
             }
             Some(old) => {
-                let raised = service.spec_version.checked_sub(old.spec_version)?;
-                if raised > 1 {
+                if !self.is_next_version(old, service.spec_version) {
                     return None;
                 }
+                new.latest_version = old.latest_version.max(service.spec_version);
                 new.vips.clone_from(&old.vips);
                 new.ports.clone_from(&old.ports);
                 new.runs = self.runs_after(Some(&old.object), service);
@@ -96,6 +98,14 @@ impl State {
         };
         self.put_service(Stored { object: Arc::new(new), versions }, events);
         Some(())
+    }
+
+    /// Whether a service may have this spec version now: the same, the next of all, or one that it had before.
+    fn is_next_version(&self, old: &Service, version: u64) -> bool {
+        let goes_back = version < old.spec_version;
+        let may_go_back = self.cluster_version >= ClusterVersion(4) && version > 0;
+        version.checked_sub(old.latest_version).is_none_or(|raised| raised <= 1)
+            && (!goes_back || may_go_back)
     }
 
     fn set_endpoint(
@@ -148,7 +158,7 @@ impl State {
         self.index.counts.remove(&id);
         self.judge(id);
         self.touch_service_networks(&old);
-        self.judge_contents_of(&old.spec.container);
+        self.judge_service_contents(&old);
         self.mix(id.0);
         let (name, stack) = (old.name(), old.stack.clone());
         events.push(Event::Removed { object: ObjectId::Service(id), name, stack });
@@ -189,15 +199,22 @@ impl State {
             }
         }
         self.touch_service_networks(&new);
-        self.judge_contents_of(&new.spec.container);
+        self.judge_service_contents(&new);
         if let Some(old) = &old {
-            self.judge_contents_of(&old.spec.container);
+            self.judge_service_contents(old);
         }
         self.judge(id);
         self.mix(id.0);
         self.mix(new.versions.spec);
         self.mix(new.versions.desired);
         events.push(Event::Service(new.object));
+    }
+
+    fn judge_service_contents(&mut self, service: &Service) {
+        self.judge_contents_of(&service.spec.container);
+        if let Some(previous) = &service.previous {
+            self.judge_contents_of(&previous.container);
+        }
     }
 
     fn touch_service_networks(&mut self, service: &Service) {

@@ -6,6 +6,7 @@ use swarm_proto::entry::{Action, ObjectId};
 use swarm_proto::id::{NodeId, TaskId};
 use swarm_proto::object::{Attachment, JobRun, Task, TaskState, TaskStatus};
 use swarm_proto::spec::ServiceSpec;
+use swarm_proto::version::ClusterVersion;
 
 use super::index::{self, Holder, address_key};
 use super::{Event, State, Stored, Versions};
@@ -44,7 +45,11 @@ impl State {
 
     fn add_task(&mut self, task: &Task, events: &mut Vec<Event>) -> Option<()> {
         let service = self.services.get(&task.id.service)?;
-        if task.spec_version != service.spec_version || task.node.is_some() {
+        // A task in the place of an older one may have that one's spec.
+        let is_known = task.spec_version == service.spec_version
+            || self.cluster_version >= ClusterVersion(4)
+                && self.specs.contains_key(&(task.id.service, task.spec_version));
+        if !is_known || task.node.is_some() {
             return None;
         }
         // The run may have ended while this was planned.
@@ -160,6 +165,10 @@ impl State {
             matches!(status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected);
         if status.state > old.state && ended_itself && new.desired <= TaskState::Running {
             self.note_end(&new, status);
+            self.note_failure_of_update(&new, status, events);
+        }
+        if status.state == TaskState::Running && old.state < TaskState::Running {
+            self.note_run_of_update(&new);
         }
         if status.state == TaskState::Complete {
             self.note_completion(&new);

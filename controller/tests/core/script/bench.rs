@@ -16,6 +16,7 @@ use swarm_proto::object::{
 use swarm_proto::spec::{Protocol, StackSpec};
 
 use super::agent::{Agent, status};
+use super::service;
 use crate::spec;
 
 const START: u64 = 1_700_000_000_000;
@@ -108,6 +109,9 @@ impl Bench {
                     .then(|| command.iter().map(|word| (*word).to_owned()).collect()),
             }),
             ["outage", time] => self.restart(time),
+            ["service", verb, service, more @ ..] => {
+                self.ask(service::command(verb, service, more));
+            }
             ["node", node, wish] => self.wish(node, wish),
             ["node-rm", node, force @ ..] => {
                 self.ask(Command::RemoveNode {
@@ -585,6 +589,7 @@ fn changes(before: &State, after: &State) -> String {
             let _ = writeln!(text, "  {} skipped times: {skipped} decisions", service.name());
         }
     }
+    text.push_str(&service::updates(before, after));
     for (id, task) in &after.tasks {
         let old = before.tasks.get(id).map(|old| line(before, old));
         let new = line(after, task);

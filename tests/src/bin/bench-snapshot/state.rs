@@ -101,19 +101,7 @@ fn service(
     let mut spec = stack.services.values().next().ok_or("the stack has no service")?.clone();
     spec.mode = ServiceMode::Replicated { replicas };
     spec.networks.clear();
-    Ok(Service {
-        id,
-        stack: stack.name.clone(),
-        key: format!("sleeper{number}"),
-        spec,
-        spec_version: 1,
-        vips: Vec::new(),
-        ports: Vec::new(),
-        created_at: now,
-        updated_at: now,
-        removing: false,
-        runs: swarm_proto::object::JobRuns::default(),
-    })
+    Ok(Service::new(id, stack.name.clone(), format!("sleeper{number}"), spec, now))
 }
 
 fn node(id: NodeId, now: Timestamp) -> Node {

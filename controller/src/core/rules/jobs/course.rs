@@ -115,8 +115,12 @@ impl Course<'_> {
         }
         let keeps_task = |node: NodeId| {
             let view = self.slots.get(&Slot::Node(node));
-            let open = view.and_then(SlotView::open);
-            open.is_some_and(|task| task.run == Some(run.number))
+            let newest = view.and_then(SlotView::newest);
+            newest.is_some_and(|task| {
+                task.run == Some(run.number)
+                    && task.desired <= TaskState::Running
+                    && !task.status.state.is_terminal()
+            })
         };
         let nodes = self.state.nodes.values();
         let wanted = nodes.filter(|node| is_eligible(self.service, node) || keeps_task(node.id));

@@ -1,0 +1,336 @@
+//! Updates under random failures: what they promise, and that each comes to an end.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use swarm_controller::core::Command;
+use swarm_controller::core::rules::{Observed, command, driver};
+use swarm_controller::core::state::{State, apply};
+use swarm_proto::entry::{Action, Entry, Group};
+use swarm_proto::id::{NodeId, ServiceId, Slot, TaskId, Timestamp};
+use swarm_proto::object::{
+    Availability, Cluster, NodeDescription, NodeStatus, Role, Secret, Service, Task, TaskState,
+    TaskStatus,
+};
+use swarm_proto::spec::{ServiceMode, UpdateOrder};
+use swarm_proto::version::ClusterVersion;
+
+use crate::spec;
+
+/// Fails at once.
+const FAILS: &str = "9";
+/// Runs for two seconds.
+const CRASHES: &str = "8";
+/// Is never there.
+const HANGS: &str = "7";
+
+#[derive(Debug, Clone)]
+enum Step {
+    Deploy(String),
+    Scale(u32),
+    Pause,
+    Resume,
+    RollBack,
+    Drain(u64, bool),
+    Lose(u64),
+    Return(u64),
+    /// The n-th task that runs ends by itself.
+    Fail(usize),
+    /// Agents do what they can, for some of the tasks.
+    Obey(u8),
+    Wait(u64),
+}
+
+fn options() -> impl Strategy<Value = String> {
+    let image = prop_oneof![
+        4 => (1_u8..5).prop_map(|image| image.to_string()),
+        2 => Just(FAILS.to_owned()),
+        2 => Just(CRASHES.to_owned()),
+        1 => Just(HANGS.to_owned()),
+    ];
+    let action = prop_oneof![Just("pause"), Just("continue"), Just("rollback")];
+    let ratio = prop_oneof![Just("0"), Just("0.3"), Just("0.5"), Just("1")];
+    let order = prop_oneof![Just(""), Just(",start-first")];
+    let delay = prop_oneof![Just("0"), Just("3")];
+    let rest = (action, ratio, order, delay, 0_u32..4, 1_u32..7);
+    (image, rest).prop_map(|(image, (action, ratio, order, delay, parallelism, replicas))| {
+        format!(
+            "web:image={image},replicas={replicas},failure={action},ratio={ratio}{order},\
+             update-delay={delay},parallelism={parallelism},deadline=60,\
+             rollback-ratio={ratio},rollback-parallelism={parallelism},rollback-deadline=60"
+        )
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => options().prop_map(Step::Deploy),
+        1 => (0_u32..8).prop_map(Step::Scale),
+        1 => Just(Step::Pause),
+        2 => Just(Step::Resume),
+        1 => Just(Step::RollBack),
+        1 => (1_u64..5, any::<bool>()).prop_map(|(node, drain)| Step::Drain(node, drain)),
+        1 => (1_u64..5).prop_map(Step::Lose),
+        1 => (1_u64..5).prop_map(Step::Return),
+        2 => (0_usize..8).prop_map(Step::Fail),
+        12 => any::<u8>().prop_map(Step::Obey),
+        3 => (1_u64..8_000).prop_map(Step::Wait),
+    ]
+}
+
+struct History {
+    state: State,
+    observed: Observed,
+    now: Timestamp,
+    /// When each task came to run.
+    ran_at: BTreeMap<TaskId, Timestamp>,
+}
+
+impl History {
+    fn new() -> Self {
+        let mut history = Self {
+            state: State::default(),
+            observed: Observed::default(),
+            now: Timestamp(1),
+            ran_at: BTreeMap::new(),
+        };
+        let cluster = Cluster::new("0".repeat(32), String::new(), Secret::default());
+        history.write(vec![Action::SetCluster(Box::new(cluster))]);
+        history.write(vec![Action::SetClusterVersion(ClusterVersion::NEWEST)]);
+        for number in 1..=4 {
+            let hostname = format!("n{number}");
+            let join = Command::Join {
+                hostname: hostname.clone(),
+                role: Role::Agent,
+                controller_address: None,
+            };
+            assert!(history.ask(&join));
+            let node = NodeId(number);
+            let description = Box::new(NodeDescription {
+                hostname,
+                address: Some([192, 0, 2, u8::try_from(number).unwrap()].into()),
+                millicpus: 4_000,
+                memory: 1 << 30,
+                ..NodeDescription::default()
+            });
+            history.write(vec![Action::SetNodeDescription { node, description }]);
+            history.write(vec![Action::SetNodeStatus { node, status: NodeStatus::Ready }]);
+        }
+        history
+    }
+
+    fn write(&mut self, actions: Vec<Action>) {
+        self.apply(vec![Group { actions, ..Group::default() }]);
+    }
+
+    fn apply(&mut self, groups: Vec<Group>) {
+        let entry = Entry { time: self.now, checksum: self.state.checksum, groups };
+        assert!(apply(&mut self.state, &entry).checksum_matches);
+    }
+
+    fn ask(&mut self, command: &Command) -> bool {
+        let Ok(decision) = command::decide(&self.state, command, self.now) else { return false };
+        if !decision.actions.is_empty() {
+            let group = decision.into_group(&self.state);
+            self.apply(vec![group]);
+        }
+        true
+    }
+
+    fn service(&self) -> Option<&Service> {
+        self.state.services.values().next().map(|service| &**service)
+    }
+
+    fn step(&mut self, step: &Step) {
+        let service = "shop_web".to_owned();
+        match step {
+            Step::Deploy(options) => {
+                let spec = spec::stack("shop", &[options.as_str()]);
+                self.ask(&Command::Deploy { spec, prune: true, warnings: Vec::new() });
+            }
+            Step::Scale(replicas) => {
+                self.ask(&Command::Scale { service, replicas: *replicas });
+            }
+            Step::Pause => {
+                self.ask(&Command::PauseService { service });
+            }
+            Step::Resume => {
+                self.ask(&Command::ResumeService { service });
+            }
+            Step::RollBack => {
+                self.ask(&Command::RollBackService { service });
+            }
+            Step::Drain(node, drain) => self.drain(*node, *drain),
+            Step::Lose(node) => self.set_status(*node, NodeStatus::Down),
+            Step::Return(node) => self.set_status(*node, NodeStatus::Ready),
+            Step::Fail(number) => {
+                let running = self.state.tasks.values().filter(|task| is_running(task));
+                let running: Vec<TaskId> = running.map(|task| task.id).collect();
+                if let Some(task) = running.get(number % running.len().max(1)) {
+                    self.report(*task, TaskState::Failed);
+                }
+            }
+            Step::Obey(chance) => self.obey(*chance),
+            Step::Wait(milliseconds) => self.now = Timestamp(self.now.0 + milliseconds),
+        }
+        self.settle();
+    }
+
+    fn drain(&mut self, node: u64, drain: bool) {
+        self.ask(&Command::UpdateNode {
+            node: format!("n{node}"),
+            availability: Some(if drain { Availability::Drain } else { Availability::Active }),
+            set_labels: BTreeMap::new(),
+            remove_labels: Vec::new(),
+        });
+    }
+
+    fn set_status(&mut self, node: u64, status: NodeStatus) {
+        self.write(vec![Action::SetNodeStatus { node: NodeId(node), status }]);
+    }
+
+    fn report(&mut self, task: TaskId, state: TaskState) {
+        if state == TaskState::Running {
+            self.ran_at.insert(task, self.now);
+        }
+        let status = TaskStatus::new(state, self.now);
+        self.write(vec![Action::SetTaskStatus { task, status: Box::new(status) }]);
+    }
+
+    /// What each node's agent does next with its tasks; the chance says with which.
+    fn obey(&mut self, chance: u8) {
+        let tasks: Vec<Task> = self.state.tasks.values().map(|task| Task::clone(task)).collect();
+        for (bit, task) in tasks.into_iter().enumerate() {
+            let node = task.node.and_then(|node| self.state.nodes.get(&node));
+            let is_ready = node.is_some_and(|node| node.status == NodeStatus::Ready);
+            if task.status.state.is_terminal() || !is_ready || chance >> (bit % 8) & 1 == 0 {
+                continue;
+            }
+            let image = self.state.task_spec(&task).unwrap().container.image.reference.clone();
+            let runs = task.status.state == TaskState::Running;
+            let crashes = self.ran_at.get(&task.id).is_some_and(|at| at.0 + 2_000 <= self.now.0);
+            let next = match image.rsplit(':').next() {
+                _ if task.desired > TaskState::Running => TaskState::Shutdown,
+                _ if task.desired < TaskState::Running => continue,
+                Some(FAILS) => TaskState::Failed,
+                Some(HANGS) => continue,
+                Some(CRASHES) if runs && crashes => TaskState::Failed,
+                _ if runs => continue,
+                _ => TaskState::Running,
+            };
+            self.report(task.id, next);
+        }
+        let removing = self.state.index.removing.iter().copied();
+        self.observed.gone_tasks.extend(removing);
+    }
+
+    /// Passes until the rules are content: they must be, soon. Each is held against the promise.
+    fn settle(&mut self) {
+        let nodes: Vec<NodeId> = self.state.nodes.keys().copied().collect();
+        for node in nodes {
+            self.observed.heard.insert(node, self.now);
+        }
+        for _ in 0..30 {
+            let pass = driver::pass(&self.state, &self.observed, self.now);
+            if pass.groups.is_empty() {
+                return;
+            }
+            for group in pass.groups {
+                let before = self.state.clone();
+                self.apply(vec![group]);
+                promise(&before, &self.state);
+            }
+        }
+        panic!("the rules find no rest");
+    }
+}
+
+fn is_running(task: &Task) -> bool {
+    task.status.state == TaskState::Running && task.desired == TaskState::Running
+}
+
+/// Slots in which a task serves, on a node that stays.
+fn serving(state: &State, service: ServiceId) -> std::collections::BTreeSet<Slot> {
+    let stays = |task: &&Task| {
+        let node = task.node.and_then(|node| state.nodes.get(&node));
+        node.is_some_and(|node| {
+            node.status == NodeStatus::Ready && node.availability != Availability::Drain
+        })
+    };
+    let tasks = state.tasks.values().map(|task| &**task);
+    let tasks = tasks.filter(|task| task.id.service == service && is_running(task));
+    tasks.filter(stays).map(|task| task.id.slot).collect()
+}
+
+/// What the rules do by themselves leaves so many running: the replicas less the parallelism, slots not counted in which
+/// the update has failed and may.
+fn promise(before: &State, after: &State) {
+    for (id, service) in &after.services {
+        let Some(old) = before.services.get(id) else { continue };
+        let (ran, runs) = (serving(before, *id), serving(after, *id));
+        if runs.len() >= ran.len() || service.removing {
+            continue;
+        }
+        let bound = |service: &Service| {
+            let policy = service.update_policy();
+            match (policy.order, policy.parallelism) {
+                (UpdateOrder::StartFirst, _) => 0,
+                (UpdateOrder::StopFirst, 0) => usize::MAX / 2,
+                (UpdateOrder::StopFirst, some) => some as usize,
+            }
+        };
+        let number = old.update.as_ref().map_or(u64::MAX, |update| update.number);
+        let failed = |slot: &Slot| {
+            let history = after.slots.get(&(*id, *slot));
+            history.is_some_and(|history| history.failed_update == number) && !runs.contains(slot)
+        };
+        let slots: std::collections::BTreeSet<Slot> =
+            after.tasks.keys().filter(|task| task.service == *id).map(|task| task.slot).collect();
+        let failed = slots.iter().filter(|slot| failed(slot)).count();
+        let ServiceMode::Replicated { replicas } = service.spec.mode else { continue };
+        assert!(
+            runs.len() + failed + bound(old).max(bound(service)) >= replicas as usize,
+            "{replicas} replicas, {ran:?} ran, {runs:?} are left, {failed} failed: {:?}",
+            service.update
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever fails: no update takes more away than its policy allows, each ends, and one that ended well left only
+    /// tasks of the spec in force. A restored snapshot is the same state.
+    #[test]
+    fn updates_keep_their_promise_and_end(steps in prop::collection::vec(step(), 1..60)) {
+        let mut history = History::new();
+        history.step(&Step::Deploy("web:replicas=4,image=1".to_owned()));
+        for step in &steps {
+            history.step(step);
+        }
+        let restored = State::from_bytes(&history.state.to_bytes()).unwrap();
+        prop_assert_eq!(restored.to_bytes(), history.state.to_bytes());
+        prop_assert_eq!(&restored.index.unsettled, &history.state.index.unsettled);
+        prop_assert_eq!(&restored.index.counts, &history.state.index.counts);
+        for node in 1..=4 {
+            history.step(&Step::Return(node));
+            history.step(&Step::Drain(node, false));
+        }
+        for _ in 0..600 {
+            let Some(service) = history.service() else { break };
+            if service.update.as_ref().is_none_or(|update| !update.state.is_under_way()) {
+                break;
+            }
+            history.step(&Step::Obey(u8::MAX));
+            history.step(&Step::Wait(1_500));
+        }
+        let service = history.service().unwrap();
+        if let Some(update) = &service.update {
+            prop_assert!(!update.state.is_under_way(), "it never ends: {:?}", update);
+            let current = |task: &Task| task.spec_version == service.spec_version;
+            let mut wanted = history.state.tasks.values().filter(|t| t.desired <= TaskState::Running);
+            let kept = update.state.is_paused() || update.failures > 0;
+            prop_assert!(kept || wanted.all(|task| current(task)));
+        }
+    }
+}

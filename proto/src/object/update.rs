@@ -1,0 +1,103 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{TaskId, Timestamp};
+
+/// Where a service's update stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateState {
+    /// Tasks are being exchanged for those of the new spec.
+    Updating,
+    /// It failed, or somebody stopped it: it goes no further by itself.
+    Paused,
+    /// It ended well.
+    Completed,
+    /// Tasks are being exchanged for those of the previous spec.
+    RollbackStarted,
+    /// The rollback failed, or somebody stopped it.
+    RollbackPaused,
+    /// The rollback ended well.
+    RollbackCompleted,
+}
+
+impl UpdateState {
+    /// Whether tasks are being exchanged.
+    pub fn is_under_way(self) -> bool {
+        matches!(self, Self::Updating | Self::RollbackStarted)
+    }
+
+    /// Whether it stopped before its end.
+    pub fn is_paused(self) -> bool {
+        matches!(self, Self::Paused | Self::RollbackPaused)
+    }
+
+    /// Whether the previous spec is being brought back, or was.
+    pub fn is_rollback(self) -> bool {
+        matches!(self, Self::RollbackStarted | Self::RollbackPaused | Self::RollbackCompleted)
+    }
+
+    /// The name in texts: Swarm's.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Updating => "updating",
+            Self::Paused => "paused",
+            Self::Completed => "completed",
+            Self::RollbackStarted => "rollback_started",
+            Self::RollbackPaused => "rollback_paused",
+            Self::RollbackCompleted => "rollback_completed",
+        }
+    }
+}
+
+impl fmt::Display for UpdateState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How far a service's update is. Times are cluster time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateStatus {
+    /// Counts the service's updates, and each time that one goes on after a pause.
+    pub number: u64,
+    /// Where it stands.
+    pub state: UpdateState,
+    /// When it began, or went on.
+    pub started_at: Timestamp,
+    /// When it ended or stopped.
+    pub finished_at: Option<Timestamp>,
+    /// Why it stands there, for a person. Empty when there is nothing to say.
+    pub message: String,
+    /// Slots that had to be exchanged when it began.
+    pub slots: u32,
+    /// Slots whose new task failed.
+    pub failures: u32,
+    /// When the last of its tasks came to run.
+    pub ran_at: Option<Timestamp>,
+    /// The task that failed last.
+    pub failed: Option<TaskId>,
+}
+
+impl UpdateStatus {
+    /// An update that begins now.
+    pub fn begin(number: u64, state: UpdateState, slots: u32, now: Timestamp) -> Self {
+        Self {
+            number,
+            state,
+            started_at: now,
+            finished_at: None,
+            message: String::new(),
+            slots,
+            failures: 0,
+            ran_at: None,
+            failed: None,
+        }
+    }
+
+    /// The same update, at its end or stopped.
+    pub fn finish(&self, state: UpdateState, message: String, now: Timestamp) -> Self {
+        Self { state, message, finished_at: Some(now), ..self.clone() }
+    }
+}

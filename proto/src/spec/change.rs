@@ -1,0 +1,350 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Constraint, Mount, PortSpec, ServiceMode, ServiceSpec, UpdatePolicy};
+
+/// A part of a service's spec that a change takes over as a whole. Its name is the flag's of `service update`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChangedField {
+    /// `--image`
+    Image,
+    /// `--args`
+    Args,
+    /// `--replicas`
+    Replicas,
+    /// `--limit-cpu`
+    LimitCpu,
+    /// `--limit-memory`
+    LimitMemory,
+    /// `--limit-pids`
+    LimitPids,
+    /// `--reserve-cpu`
+    ReserveCpu,
+    /// `--reserve-memory`
+    ReserveMemory,
+    /// `--restart-condition`
+    RestartCondition,
+    /// `--restart-delay`
+    RestartDelay,
+    /// `--restart-max-attempts`
+    RestartMaxAttempts,
+    /// `--restart-window`
+    RestartWindow,
+    /// `--stop-grace-period`
+    StopGracePeriod,
+    /// `--update-…`
+    Update(PolicyField),
+    /// `--rollback-…`
+    Rollback(PolicyField),
+}
+
+/// A part of the policy of updates or of rollbacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PolicyField {
+    /// `parallelism`
+    Parallelism,
+    /// `delay`
+    Delay,
+    /// `order`
+    Order,
+    /// `failure-action`
+    FailureAction,
+    /// `monitor`
+    Monitor,
+    /// `max-failure-ratio`
+    MaxFailureRatio,
+    /// `progress-deadline`
+    ProgressDeadline,
+}
+
+impl PolicyField {
+    /// All of them, with their names.
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::Parallelism, "parallelism"),
+        (Self::Delay, "delay"),
+        (Self::Order, "order"),
+        (Self::FailureAction, "failure-action"),
+        (Self::Monitor, "monitor"),
+        (Self::MaxFailureRatio, "max-failure-ratio"),
+        (Self::ProgressDeadline, "progress-deadline"),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(field, _)| *field == self).map_or("", |(_, name)| name)
+    }
+
+    fn take(self, into: &mut UpdatePolicy, from: &UpdatePolicy) {
+        match self {
+            Self::Parallelism => into.parallelism = from.parallelism,
+            Self::Delay => into.delay = from.delay,
+            Self::Order => into.order = from.order,
+            Self::FailureAction => into.failure_action = from.failure_action,
+            Self::Monitor => into.monitor = from.monitor,
+            Self::MaxFailureRatio => into.max_failure_ratio = from.max_failure_ratio,
+            Self::ProgressDeadline => into.progress_deadline = from.progress_deadline,
+        }
+    }
+}
+
+impl ChangedField {
+    const PLAIN: [(Self, &'static str); 13] = [
+        (Self::Image, "image"),
+        (Self::Args, "args"),
+        (Self::Replicas, "replicas"),
+        (Self::LimitCpu, "limit-cpu"),
+        (Self::LimitMemory, "limit-memory"),
+        (Self::LimitPids, "limit-pids"),
+        (Self::ReserveCpu, "reserve-cpu"),
+        (Self::ReserveMemory, "reserve-memory"),
+        (Self::RestartCondition, "restart-condition"),
+        (Self::RestartDelay, "restart-delay"),
+        (Self::RestartMaxAttempts, "restart-max-attempts"),
+        (Self::RestartWindow, "restart-window"),
+        (Self::StopGracePeriod, "stop-grace-period"),
+    ];
+}
+
+impl fmt::Display for ChangedField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Update(field) => write!(f, "update-{}", field.name()),
+            Self::Rollback(field) => write!(f, "rollback-{}", field.name()),
+            plain => {
+                let found = Self::PLAIN.iter().find(|(field, _)| field == plain);
+                f.write_str(found.map_or("", |(_, name)| name))
+            }
+        }
+    }
+}
+
+/// Why a text is no [`ChangedField`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no part of a service that can be changed")]
+pub struct ParseFieldError(String);
+
+impl FromStr for ChangedField {
+    type Err = ParseFieldError;
+
+    fn from_str(text: &str) -> Result<Self, ParseFieldError> {
+        let policy = |name: &str| {
+            let found = PolicyField::ALL.into_iter().find(|(_, known)| *known == name);
+            found.map(|(field, _)| field)
+        };
+        let plain = Self::PLAIN.into_iter().find(|(_, name)| *name == text);
+        let update = || text.strip_prefix("update-").and_then(policy).map(Self::Update);
+        let rollback = || text.strip_prefix("rollback-").and_then(policy).map(Self::Rollback);
+        let found = plain.map(|(field, _)| field).or_else(update).or_else(rollback);
+        found.ok_or_else(|| ParseFieldError(text.to_owned()))
+    }
+}
+
+/// A change of a service's spec, as `service update` asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceChange {
+    /// Where `fields` are taken from; its environment, labels, constraints, ports and mounts are added.
+    pub values: ServiceSpec,
+    /// What is taken over as a whole.
+    pub fields: BTreeSet<ChangedField>,
+    /// Variables of the environment to take away.
+    pub remove_environment: Vec<String>,
+    /// The service's labels to take away.
+    pub remove_labels: Vec<String>,
+    /// The containers' labels to take away.
+    pub remove_container_labels: Vec<String>,
+    /// Constraints to take away.
+    pub remove_constraints: Vec<Constraint>,
+    /// Ports in the container no longer to publish.
+    pub remove_ports: Vec<u16>,
+    /// Places in the container at which nothing is mounted any more.
+    pub remove_mounts: Vec<String>,
+    /// New tasks even if nothing else changes.
+    pub force: bool,
+}
+
+/// Why a change does not fit a service.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// Replicas for a service that has one task on each node.
+    #[error("it is global: it has one task on each node, not a number of replicas")]
+    IsGlobal,
+    /// What is to be taken away is not there.
+    #[error("it has no {0} `{1}`")]
+    Absent(&'static str, String),
+}
+
+impl ServiceChange {
+    /// A change of nothing yet.
+    pub fn new(values: ServiceSpec) -> Self {
+        Self {
+            values,
+            fields: BTreeSet::new(),
+            remove_environment: Vec::new(),
+            remove_labels: Vec::new(),
+            remove_container_labels: Vec::new(),
+            remove_constraints: Vec::new(),
+            remove_ports: Vec::new(),
+            remove_mounts: Vec::new(),
+            force: false,
+        }
+    }
+
+    /// Changes a spec: first takes away, then adds, as Swarm does.
+    pub fn apply(&self, spec: &mut ServiceSpec) -> Result<(), ChangeError> {
+        self.remove(spec)?;
+        for field in &self.fields {
+            self.take(*field, spec)?;
+        }
+        let (into, from) = (&mut spec.container, &self.values.container);
+        into.environment.extend(from.environment.clone());
+        into.labels.extend(from.labels.clone());
+        for mount in &from.mounts {
+            into.mounts.retain(|old: &Mount| old.target != mount.target);
+            into.mounts.push(mount.clone());
+        }
+        spec.labels.extend(self.values.labels.clone());
+        for constraint in &self.values.placement.constraints {
+            if !spec.placement.constraints.contains(constraint) {
+                spec.placement.constraints.push(constraint.clone());
+            }
+        }
+        let key = |port: &PortSpec| (port.target, port.protocol, port.published);
+        for port in &self.values.ports {
+            spec.ports.retain(|old| key(old) != key(port));
+            spec.ports.push(port.clone());
+        }
+        spec.ports.sort();
+        if self.force {
+            spec.force += 1;
+        }
+        Ok(())
+    }
+
+    fn remove(&self, spec: &mut ServiceSpec) -> Result<(), ChangeError> {
+        remove_keys("variable", &mut spec.container.environment, &self.remove_environment)?;
+        remove_keys("label", &mut spec.labels, &self.remove_labels)?;
+        let labels = &mut spec.container.labels;
+        remove_keys("container label", labels, &self.remove_container_labels)?;
+        for constraint in &self.remove_constraints {
+            let all = &mut spec.placement.constraints;
+            remove_where("constraint", all, constraint, |old| old == constraint)?;
+        }
+        for target in &self.remove_ports {
+            remove_where("published port", &mut spec.ports, target, |old| old.target == *target)?;
+        }
+        for target in &self.remove_mounts {
+            let all = &mut spec.container.mounts;
+            remove_where("mount at", all, target, |old| old.target == *target)?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, field: ChangedField, spec: &mut ServiceSpec) -> Result<(), ChangeError> {
+        let from = &self.values;
+        let (into, resources) = (&mut spec.container, &from.container.resources);
+        match field {
+            ChangedField::Image => into.image = from.container.image.clone(),
+            ChangedField::Args => into.command.clone_from(&from.container.command),
+            ChangedField::Replicas if spec.mode == ServiceMode::Global => {
+                return Err(ChangeError::IsGlobal);
+            }
+            ChangedField::Replicas => spec.mode = from.mode,
+            ChangedField::LimitCpu => into.resources.limit_millicpus = resources.limit_millicpus,
+            ChangedField::LimitMemory => into.resources.limit_memory = resources.limit_memory,
+            ChangedField::LimitPids => into.resources.limit_pids = resources.limit_pids,
+            ChangedField::ReserveCpu => {
+                into.resources.reserve_millicpus = resources.reserve_millicpus;
+            }
+            ChangedField::ReserveMemory => into.resources.reserve_memory = resources.reserve_memory,
+            ChangedField::RestartCondition => spec.restart.condition = from.restart.condition,
+            ChangedField::RestartDelay => spec.restart.delay = from.restart.delay,
+            ChangedField::RestartMaxAttempts => {
+                spec.restart.max_attempts = from.restart.max_attempts;
+            }
+            ChangedField::RestartWindow => spec.restart.window = from.restart.window,
+            ChangedField::StopGracePeriod => {
+                into.stop_grace_period = from.container.stop_grace_period;
+            }
+            ChangedField::Update(field) => field.take(&mut spec.update, &from.update),
+            ChangedField::Rollback(field) => field.take(&mut spec.rollback, &from.rollback),
+        }
+        Ok(())
+    }
+}
+
+fn remove_keys<V>(
+    kind: &'static str,
+    map: &mut BTreeMap<String, V>,
+    keys: &[String],
+) -> Result<(), ChangeError> {
+    for key in keys {
+        map.remove(key).ok_or_else(|| ChangeError::Absent(kind, key.clone()))?;
+    }
+    Ok(())
+}
+
+fn remove_where<T>(
+    kind: &'static str,
+    all: &mut Vec<T>,
+    shown: &impl fmt::Display,
+    is_meant: impl Fn(&T) -> bool,
+) -> Result<(), ChangeError> {
+    let before = all.len();
+    all.retain(|old| !is_meant(old));
+    if all.len() < before { Ok(()) } else { Err(ChangeError::Absent(kind, shown.to_string())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{ContainerSpec, ImageSpec};
+
+    fn spec(image: &str) -> ServiceSpec {
+        ServiceSpec::new(ContainerSpec::new(ImageSpec::new(image)))
+    }
+
+    #[test]
+    fn each_field_has_a_name_that_reads_back() {
+        let policy = PolicyField::ALL.iter().map(|(field, _)| *field);
+        let policy =
+            policy.flat_map(|one| [ChangedField::Update(one), ChangedField::Rollback(one)]);
+        for field in ChangedField::PLAIN.iter().map(|(field, _)| *field).chain(policy) {
+            assert_eq!(field.to_string().parse(), Ok(field));
+        }
+        assert!("update-".parse::<ChangedField>().is_err());
+        assert!("name".parse::<ChangedField>().is_err());
+    }
+
+    #[test]
+    fn a_change_takes_away_then_adds_and_leaves_the_rest() {
+        let mut old = spec("a");
+        old.container.environment =
+            [("A".into(), Some("1".into())), ("B".into(), Some("1".into()))].into();
+        old.update.parallelism = 3;
+        let mut change = ServiceChange::new(spec("b"));
+        change.values.container.environment = [("A".into(), Some("2".into()))].into();
+        change.values.update.delay = std::time::Duration::from_secs(1);
+        change.remove_environment = vec!["A".into(), "B".into()];
+        change.fields.insert(ChangedField::Update(PolicyField::Delay));
+        change.force = true;
+        let mut new = old.clone();
+        change.apply(&mut new).unwrap();
+        let mut expected = old.clone();
+        expected.container.environment = [("A".into(), Some("2".into()))].into();
+        expected.update.delay = std::time::Duration::from_secs(1);
+        expected.force = 1;
+        assert_eq!(new, expected, "the image was not asked for");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let mut change = ServiceChange::new(spec("a"));
+        change.remove_mounts = vec!["/data".into()];
+        let absent = change.apply(&mut spec("a")).unwrap_err();
+        assert_eq!(absent.to_string(), "it has no mount at `/data`");
+        let mut change = ServiceChange::new(spec("a"));
+        change.fields.insert(ChangedField::Replicas);
+        let mut global = ServiceSpec { mode: ServiceMode::Global, ..spec("a") };
+        assert_eq!(change.apply(&mut global), Err(ChangeError::IsGlobal));
+    }
+}

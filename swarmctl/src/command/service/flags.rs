@@ -1,0 +1,504 @@
+//! The flags of `service create` and `service update`, as the piece of a stack file that they stand for: they are read
+//! and checked as that is.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+use swarm_manifests::{Environment, ManifestErrors, Source};
+use swarm_proto::spec::{ChangedField, ServiceSpec, StackSpec};
+
+use crate::failure::Failure;
+
+/// The key of the service while it is read.
+const KEY: &str = "service";
+
+/// What a service is made of, by flags. `create` knows the lists by their plain names: `--env`.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "The service")]
+pub(crate) struct Flags {
+    /// How many tasks
+    #[arg(long, value_name = "N")]
+    pub(crate) replicas: Option<String>,
+    /// A variable of the containers: `KEY=value`, or `KEY` with the value it has here
+    #[arg(short, long = "env-add", visible_alias = "env", value_name = "KEY=VALUE")]
+    pub(crate) env: Vec<String>,
+    /// A label of the service
+    #[arg(short, long = "label-add", visible_alias = "label", value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// A label of the containers
+    #[arg(long = "container-label-add", visible_alias = "container-label")]
+    #[arg(value_name = "KEY=VALUE")]
+    container_label: Vec<String>,
+    /// Where tasks may run: `node.labels.zone==a`
+    #[arg(long = "constraint-add", visible_alias = "constraint", value_name = "CONSTRAINT")]
+    constraint: Vec<String>,
+    /// A published port: `8080:80`, or `published=8080,target=80,protocol=tcp,mode=host`
+    #[arg(short, long = "publish-add", visible_alias = "publish", value_name = "PORT")]
+    publish: Vec<String>,
+    /// A mount: `type=volume,source=data,target=/data`
+    #[arg(long = "mount-add", visible_alias = "mount", value_name = "MOUNT")]
+    mount: Vec<String>,
+    /// At most so many CPUs
+    #[arg(long, value_name = "CPUS")]
+    limit_cpu: Option<String>,
+    /// At most so much memory
+    #[arg(long, value_name = "BYTES")]
+    limit_memory: Option<String>,
+    /// At most so many processes
+    #[arg(long, value_name = "N")]
+    limit_pids: Option<String>,
+    /// CPUs set aside
+    #[arg(long, value_name = "CPUS")]
+    reserve_cpu: Option<String>,
+    /// Memory set aside
+    #[arg(long, value_name = "BYTES")]
+    reserve_memory: Option<String>,
+    /// When an ended task is replaced: `none`, `on-failure` or `any`
+    #[arg(long, value_name = "WHEN")]
+    restart_condition: Option<String>,
+    /// How long to wait before that
+    #[arg(long, value_name = "DURATION")]
+    restart_delay: Option<String>,
+    /// How many times; 0 is without end
+    #[arg(long, value_name = "N")]
+    restart_max_attempts: Option<String>,
+    /// The time in which they count
+    #[arg(long, value_name = "DURATION")]
+    restart_window: Option<String>,
+    /// How long a container may take to stop
+    #[arg(long, value_name = "DURATION")]
+    stop_grace_period: Option<String>,
+    #[command(flatten)]
+    policies: Policies,
+    #[command(flatten)]
+    refused: Refused,
+}
+
+/// How updates and rollbacks go.
+#[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "Its updates and rollbacks")]
+struct Policies {
+    /// Slots at a time; 0 is all
+    #[arg(long, value_name = "N")]
+    update_parallelism: Option<String>,
+    /// Time between batches
+    #[arg(long, value_name = "DURATION")]
+    update_delay: Option<String>,
+    /// `stop-first` or `start-first`
+    #[arg(long, value_name = "ORDER")]
+    update_order: Option<String>,
+    /// What becomes of one that fails: `pause`, `continue` or `rollback`
+    #[arg(long, value_name = "ACTION")]
+    update_failure_action: Option<String>,
+    /// How long each new task is watched
+    #[arg(long, value_name = "DURATION")]
+    update_monitor: Option<String>,
+    /// How many of the slots may fail: 0 to 1
+    #[arg(long, value_name = "RATIO")]
+    update_max_failure_ratio: Option<String>,
+    /// How long a new task may take to run
+    #[arg(long, value_name = "DURATION")]
+    update_progress_deadline: Option<String>,
+    /// As `--update-parallelism`
+    #[arg(long, value_name = "N")]
+    rollback_parallelism: Option<String>,
+    /// As `--update-delay`
+    #[arg(long, value_name = "DURATION")]
+    rollback_delay: Option<String>,
+    /// As `--update-order`
+    #[arg(long, value_name = "ORDER")]
+    rollback_order: Option<String>,
+    /// What becomes of a rollback that fails: `pause` or `continue`
+    #[arg(long, value_name = "ACTION")]
+    rollback_failure_action: Option<String>,
+    /// As `--update-monitor`
+    #[arg(long, value_name = "DURATION")]
+    rollback_monitor: Option<String>,
+    /// As `--update-max-failure-ratio`
+    #[arg(long, value_name = "RATIO")]
+    rollback_max_failure_ratio: Option<String>,
+    /// As `--update-progress-deadline`
+    #[arg(long, value_name = "DURATION")]
+    rollback_progress_deadline: Option<String>,
+}
+
+/// Flags of Docker's that have no meaning here, or only in stack files.
+#[derive(Debug, Default, clap::Args)]
+struct Refused {
+    #[arg(long, hide = true)]
+    isolation: Option<String>,
+    #[arg(long, hide = true)]
+    credential_spec: Option<String>,
+    #[arg(long, hide = true)]
+    no_resolve_image: bool,
+    #[arg(long, hide = true)]
+    with_registry_auth: bool,
+    #[arg(long, alias = "network-rm", alias = "network", hide = true)]
+    network_add: Vec<String>,
+    #[arg(long, alias = "secret-rm", alias = "secret", hide = true)]
+    secret_add: Vec<String>,
+    #[arg(long, alias = "config-rm", alias = "config", hide = true)]
+    config_add: Vec<String>,
+    #[arg(long, hide = true)]
+    endpoint_mode: Option<String>,
+}
+
+impl Refused {
+    fn check(&self) -> Result<(), Failure> {
+        let file = "say it in the stack's file, and deploy that";
+        let refused = [
+            (
+                self.isolation.is_some(),
+                "isolation",
+                "it is of Windows, and hosts here are Linux",
+                "",
+            ),
+            (
+                self.credential_spec.is_some(),
+                "credential-spec",
+                "it is of Windows, and hosts here are Linux",
+                "",
+            ),
+            (
+                self.no_resolve_image,
+                "no-resolve-image",
+                "each task runs exactly the content that its image's name stood for",
+                "name the image with its digest",
+            ),
+            (
+                self.with_registry_auth,
+                "with-registry-auth",
+                "hosts ask registries without credentials",
+                "",
+            ),
+            (
+                !self.network_add.is_empty(),
+                "network-add",
+                "a stack's networks are made with it",
+                file,
+            ),
+            (
+                !self.secret_add.is_empty(),
+                "secret-add",
+                "a service's files are part of its stack",
+                file,
+            ),
+            (
+                !self.config_add.is_empty(),
+                "config-add",
+                "a service's files are part of its stack",
+                file,
+            ),
+            (
+                self.endpoint_mode.is_some(),
+                "endpoint-mode",
+                "clients would lose the address that they know",
+                file,
+            ),
+        ];
+        let Some((_, flag, why, hint)) = refused.into_iter().find(|(given, ..)| *given) else {
+            return Ok(());
+        };
+        let failure = Failure::usage(format!("`--{flag}` is not possible here: {why}"));
+        Err(if hint.is_empty() { failure } else { failure.hint(hint) })
+    }
+}
+
+impl Flags {
+    /// Only constraints.
+    pub(crate) fn of_constraints(constraints: &[String]) -> Self {
+        Self { constraint: constraints.to_vec(), ..Self::default() }
+    }
+
+    /// The stack file's piece that they stand for, and the fields that they name.
+    fn piece(&self) -> Result<(Map<String, Value>, Vec<ChangedField>), Failure> {
+        self.refused.check()?;
+        let policies = &self.policies;
+        let scalars: [(&str, &str, &Option<String>); 25] = [
+            ("replicas", "/deploy/replicas", &self.replicas),
+            ("limit-cpu", "/deploy/resources/limits/cpus", &self.limit_cpu),
+            ("limit-memory", "/deploy/resources/limits/memory", &self.limit_memory),
+            ("limit-pids", "/deploy/resources/limits/pids", &self.limit_pids),
+            ("reserve-cpu", "/deploy/resources/reservations/cpus", &self.reserve_cpu),
+            ("reserve-memory", "/deploy/resources/reservations/memory", &self.reserve_memory),
+            ("restart-condition", "/deploy/restart_policy/condition", &self.restart_condition),
+            ("restart-delay", "/deploy/restart_policy/delay", &self.restart_delay),
+            (
+                "restart-max-attempts",
+                "/deploy/restart_policy/max_attempts",
+                &self.restart_max_attempts,
+            ),
+            ("restart-window", "/deploy/restart_policy/window", &self.restart_window),
+            ("stop-grace-period", "/stop_grace_period", &self.stop_grace_period),
+            (
+                "update-parallelism",
+                "/deploy/update_config/parallelism",
+                &policies.update_parallelism,
+            ),
+            ("update-delay", "/deploy/update_config/delay", &policies.update_delay),
+            ("update-order", "/deploy/update_config/order", &policies.update_order),
+            (
+                "update-failure-action",
+                "/deploy/update_config/failure_action",
+                &policies.update_failure_action,
+            ),
+            ("update-monitor", "/deploy/update_config/monitor", &policies.update_monitor),
+            (
+                "update-max-failure-ratio",
+                "/deploy/update_config/max_failure_ratio",
+                &policies.update_max_failure_ratio,
+            ),
+            (
+                "update-progress-deadline",
+                "/x-swarm/update/progress_deadline",
+                &policies.update_progress_deadline,
+            ),
+            (
+                "rollback-parallelism",
+                "/deploy/rollback_config/parallelism",
+                &policies.rollback_parallelism,
+            ),
+            ("rollback-delay", "/deploy/rollback_config/delay", &policies.rollback_delay),
+            ("rollback-order", "/deploy/rollback_config/order", &policies.rollback_order),
+            (
+                "rollback-failure-action",
+                "/deploy/rollback_config/failure_action",
+                &policies.rollback_failure_action,
+            ),
+            ("rollback-monitor", "/deploy/rollback_config/monitor", &policies.rollback_monitor),
+            (
+                "rollback-max-failure-ratio",
+                "/deploy/rollback_config/max_failure_ratio",
+                &policies.rollback_max_failure_ratio,
+            ),
+            (
+                "rollback-progress-deadline",
+                "/x-swarm/rollback/progress_deadline",
+                &policies.rollback_progress_deadline,
+            ),
+        ];
+        let (mut service, mut fields) = (Map::new(), Vec::new());
+        for (name, place, value) in scalars {
+            let Some(value) = value else { continue };
+            put(&mut service, place, scalar(value));
+            fields.push(name.parse().map_err(|error| Failure::usage(format!("{error}")))?);
+        }
+        let lists = [
+            ("/environment", &self.env),
+            ("/deploy/labels", &self.label),
+            ("/labels", &self.container_label),
+            ("/deploy/placement/constraints", &self.constraint),
+        ];
+        for (place, values) in lists.iter().filter(|(_, values)| !values.is_empty()) {
+            put(&mut service, place, values.iter().map(|value| text(value)).collect());
+        }
+        let ports: Vec<Value> = self.publish.iter().map(|port| long_port(port)).collect();
+        if !ports.is_empty() {
+            put(&mut service, "/ports", ports.into());
+        }
+        let mounts: Result<Vec<Value>, Failure> = self.mount.iter().map(|one| mount(one)).collect();
+        let mounts = mounts?;
+        if !mounts.is_empty() {
+            put(&mut service, "/volumes", mounts.into());
+        }
+        Ok((service, fields))
+    }
+
+    /// The one-service stack that they describe, and which of its fields they name.
+    pub(crate) fn read(
+        &self,
+        stack: &str,
+        image: &str,
+        command: Option<Value>,
+    ) -> Result<(StackSpec, Vec<ChangedField>), Failure> {
+        let (mut service, fields) = self.piece()?;
+        service.insert("image".to_owned(), text(image));
+        if let Some(command) = command {
+            service.insert("command".to_owned(), command);
+        }
+        let volumes = service.get("volumes").and_then(Value::as_array).into_iter().flatten();
+        let named = volumes.filter(|mount| mount["type"] == "volume");
+        let named = named.filter_map(|mount| mount["source"].as_str());
+        let volumes: Map<String, Value> = named.map(|name| (name.to_owned(), json!({}))).collect();
+        let file = json!({ "services": { KEY: service }, "volumes": volumes });
+        let source = Source {
+            name: "the flags".to_owned(),
+            folder: PathBuf::from("/"),
+            content: file.to_string().into_bytes(),
+        };
+        let environment = Environment::of_process()
+            .map_err(|error| Failure::refused(format!("the working directory is gone: {error}")))?;
+        let environment = Environment { stack_name: Some(stack.to_owned()), ..environment };
+        let (stack, _) = swarm_manifests::read_sources(&[source], &environment)
+            .map_err(|errors| refused(&errors))?;
+        Ok((stack.spec, fields))
+    }
+}
+
+/// The only service of such a stack.
+pub(crate) fn only_service(stack: StackSpec) -> Result<ServiceSpec, Failure> {
+    let service = stack.services.into_values().next();
+    service.ok_or_else(|| Failure::usage("the flags describe no service"))
+}
+
+/// What is wrong with the flags: their places in a file mean nothing to anybody.
+fn refused(errors: &ManifestErrors) -> Failure {
+    let messages: Vec<&str> = errors.0.iter().map(|error| error.message.as_str()).collect();
+    let failure = Failure::usage(messages.join("\n"));
+    match errors.0.iter().find_map(|error| error.hint.clone()) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// Puts a value into a tree of mappings.
+fn put(map: &mut Map<String, Value>, place: &str, value: Value) {
+    let (way, last) = place.rsplit_once('/').unwrap_or(("", place));
+    let mut map = map;
+    for key in way.split('/').filter(|key| !key.is_empty()) {
+        let inner = map.entry(key).or_insert_with(|| json!({}));
+        let Value::Object(inner) = inner else { return };
+        map = inner;
+    }
+    map.insert(last.to_owned(), value);
+}
+
+/// A text as it is: a stack file would replace `$`.
+fn text(text: &str) -> Value {
+    Value::String(text.replace('$', "$$"))
+}
+
+/// A number as such, so that a stack file takes it where it wants one.
+fn scalar(value: &str) -> Value {
+    match value.parse::<u64>() {
+        Ok(number) if number.to_string() == value => number.into(),
+        _ => text(value),
+    }
+}
+
+/// `published=8080,target=80` as a mapping; the short form stays a text.
+fn long_port(port: &str) -> Value {
+    if !port.contains('=') {
+        return text(port);
+    }
+    let pairs = port.split(',').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.map(|(key, value)| (key.to_owned(), scalar(value))).collect::<Map<_, _>>().into()
+}
+
+/// `type=volume,source=data,target=/data,readonly` as a mapping.
+fn mount(words: &str) -> Result<Value, Failure> {
+    let mut mount = Map::new();
+    put(&mut mount, "/type", text("volume"));
+    for word in words.split(',') {
+        let (key, value) = word.split_once('=').unwrap_or((word, "true"));
+        let place = match key {
+            "type" => "/type",
+            "source" | "src" => "/source",
+            "target" | "dst" | "destination" => "/target",
+            "readonly" | "ro" => "/read_only",
+            "volume-nocopy" => "/volume/nocopy",
+            "tmpfs-size" => "/tmpfs/size",
+            "tmpfs-mode" => "/tmpfs/mode",
+            _ => {
+                return Err(Failure::usage(format!("mount `{words}`: `{key}` is not known")).hint(
+                    "write `type=volume,source=data,target=/data`, and `readonly` where it should be",
+                ));
+            }
+        };
+        let value = match (key, value) {
+            (_, "true") => Value::Bool(true),
+            (_, "false") => Value::Bool(false),
+            ("tmpfs-size" | "tmpfs-mode", value) => scalar(value),
+            (_, value) => text(value),
+        };
+        put(&mut mount, place, value);
+    }
+    let source = mount.get("source").and_then(Value::as_str).unwrap_or_default();
+    if mount["type"] == "bind" && !source.starts_with('/') {
+        return Err(Failure::usage(format!("mount `{words}`: `{source}` is no absolute path"))
+            .hint("a bind is a path of the host that runs the task"));
+    }
+    Ok(mount.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use swarm_proto::spec::{Ratio, UpdateFailureAction, UpdateOrder};
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn read(line: &str) -> Result<(ServiceSpec, Vec<String>), Failure> {
+        let words = std::iter::once("test").chain(line.split_whitespace());
+        let flags = Line::try_parse_from(words).unwrap().flags;
+        let (stack, fields) = flags.read("shop", "app", None)?;
+        let fields = fields.iter().map(ToString::to_string).collect();
+        Ok((only_service(stack)?, fields))
+    }
+
+    #[test]
+    fn each_flag_lands_where_a_stack_file_says_it() {
+        let (spec, fields) = read(
+            "--replicas 3 --env A=$x --label-add b=c --limit-cpu 0.5 --limit-memory 64m \
+             --restart-delay 2s --update-failure-action rollback --update-max-failure-ratio 0.25 \
+             --update-progress-deadline 1m --rollback-order start-first --stop-grace-period 3s",
+        )
+        .unwrap();
+        assert_eq!(spec.container.environment["A"].as_deref(), Some("$x"));
+        assert_eq!(spec.labels["b"], "c");
+        assert_eq!(spec.container.resources.limit_millicpus, Some(500));
+        assert_eq!(spec.container.resources.limit_memory, Some(64 << 20));
+        assert_eq!(spec.update.failure_action, UpdateFailureAction::Rollback);
+        assert_eq!(spec.update.max_failure_ratio, Ratio::from_millionths(250_000).unwrap());
+        assert_eq!(spec.update.progress_deadline.as_secs(), 60);
+        assert_eq!(spec.rollback.order, UpdateOrder::StartFirst);
+        assert_eq!(spec.restart.delay.as_secs(), 2);
+        let named = [
+            "replicas",
+            "limit-cpu",
+            "limit-memory",
+            "restart-delay",
+            "stop-grace-period",
+            "update-failure-action",
+            "update-max-failure-ratio",
+            "update-progress-deadline",
+            "rollback-order",
+        ];
+        assert_eq!(fields, named);
+    }
+
+    #[test]
+    fn ports_and_mounts_have_their_own_words() {
+        let (spec, fields) = read(
+            "--publish-add 8080:80 --publish-add published=53,target=5353,protocol=udp,mode=host \
+             --mount-add type=volume,source=data,target=/data,readonly \
+             --mount-add type=tmpfs,target=/run,tmpfs-size=1000000 --mount-add type=bind,src=/etc,dst=/e",
+        )
+        .unwrap();
+        assert!(fields.is_empty(), "they are added");
+        let ports: Vec<_> = spec.ports.iter().map(|port| (port.target, port.published)).collect();
+        assert_eq!(ports, [(80, Some(8080)), (5353, Some(53))]);
+        let mounts: Vec<_> = spec.container.mounts.iter().map(|m| m.target.as_str()).collect();
+        assert_eq!(mounts, ["/data", "/run", "/e"]);
+        assert!(spec.container.mounts[0].read_only);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_a_place_in_a_file() {
+        let text = |line: &str| read(line).unwrap_err().to_string();
+        assert!(
+            text("--replicas many").contains("`replicas` must be a whole number"),
+            "{}",
+            text("--replicas many")
+        );
+        assert!(text("--mount-add type=bind,source=x,target=/x").contains("no absolute path"));
+        assert!(text("--mount-add what=x").contains("`what` is not known"));
+        assert!(text("--isolation hyperv").contains("Windows"));
+        assert!(text("--secret-add key").contains("part of its stack"));
+    }
+}
