@@ -332,10 +332,13 @@ impl Action {
             Self::SetCluster(cluster) => cluster.needs(),
             Self::SetStack(stack) => stack.needs(),
             Self::SetService(service) => service.needs(),
-            Self::SetUpdate { .. } | Self::CountUpdateFailure(_) => ClusterVersion(4),
+            Self::SetUpdate { .. }
+            | Self::CountUpdateFailure(_)
+            | Self::StartRun(_)
+            | Self::SetRun(_)
+            | Self::SkipRuns { .. }
+            | Self::SetStackLeaving { .. } => ClusterVersion(4),
             Self::SetTaskStatus { status, .. } if status.health.is_some() => ClusterVersion(4),
-            Self::SetTaskStatus { .. } => ClusterVersion::FIRST,
-            Self::StartRun(_) | Self::SetRun(_) | Self::SkipRuns { .. } => ClusterVersion(4),
             Self::AddTask(task) if task.run.is_some() => ClusterVersion(4),
             Self::AddContentPart { .. }
             | Self::KeepContents(_)
@@ -345,7 +348,6 @@ impl Action {
             // Objects outside of stacks.
             Self::SetNetwork(network) if network.stack.is_empty() => ClusterVersion(4),
             Self::SetVolume(volume) if volume.stack.is_empty() => ClusterVersion(4),
-            Self::SetStackLeaving { .. } => ClusterVersion(4),
             Self::AddNode(_)
             | Self::SetNodeStatus { .. }
             | Self::SetNodeDescription { .. }
@@ -370,6 +372,7 @@ impl Action {
             | Self::SetTaskAddresses { .. }
             | Self::AssignTask { .. }
             | Self::SetTaskDesired { .. }
+            | Self::SetTaskStatus { .. }
             | Self::SetTaskMessage { .. }
             | Self::RemoveTask(_) => ClusterVersion::FIRST,
         }
@@ -403,7 +406,7 @@ mod tests {
         DeviceKind, DeviceRule, Domain, FileMount, HealthCheck, Hook, ImageSpec, JobSchedule,
         LogDriver, MissedRuns, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec, Placement,
         Ratio, Resources, ServiceMode, ServiceSpec, StackSpec, Tmpfs, UpdateFailureAction,
-        VolumeSpec,
+        UpdatePolicy, VolumeSpec,
     };
     use crate::version::replicated_fields;
 
@@ -548,6 +551,18 @@ mod tests {
         }
     }
 
+    fn policy_with(field: &str) -> UpdatePolicy {
+        let mut policy = UpdatePolicy::default();
+        match field {
+            "failure_action" => policy.failure_action = UpdateFailureAction::Rollback,
+            "monitor" => policy.monitor = Duration::ZERO,
+            "max_failure_ratio" => policy.max_failure_ratio = Ratio::from_millionths(1).unwrap(),
+            "progress_deadline" => policy.progress_deadline = Duration::ZERO,
+            other => panic!("write here what makes use of UpdatePolicy.{other}"),
+        }
+        policy
+    }
+
     /// A service that makes use of a later field of its spec, or of a message in that.
     fn service_with(field: &str) -> Option<ServiceSpec> {
         let mut service = ServiceSpec::new(ContainerSpec::new(ImageSpec::new("a")));
@@ -585,15 +600,7 @@ mod tests {
                 let mount = Mount { target: "/v".into(), source, read_only: false };
                 service.container.mounts = vec![mount];
             }
-            "UpdatePolicy" => match name {
-                "failure_action" => service.update.failure_action = UpdateFailureAction::Rollback,
-                "monitor" => service.update.monitor = Duration::ZERO,
-                "max_failure_ratio" => {
-                    service.update.max_failure_ratio = Ratio::from_millionths(1).unwrap();
-                }
-                "progress_deadline" => service.update.progress_deadline = Duration::ZERO,
-                other => panic!("write here what makes use of UpdatePolicy.{other}"),
-            },
+            "UpdatePolicy" => service.update = policy_with(name),
             "ContainerSpec" => service.container = container_with(name),
             "Resources" => service.container.resources = resources_with(name),
             "TmpfsSource" => {

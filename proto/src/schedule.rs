@@ -28,7 +28,7 @@ const LOOKS: [Duration; 5] = [
     Duration::from_hours(1),
     Duration::from_hours(24),
     Duration::from_hours(24 * 32),
-    Duration::from_hours(24 * 366 * 9),
+    Duration::from_hours(24 * 366 * 41),
 ];
 
 /// Why a text is no schedule.
@@ -104,7 +104,7 @@ impl Schedule {
         Ok(Self { times, zone })
     }
 
-    /// The first time after a point; `None` when none comes within nine years.
+    /// The first time after a point; `None` when none comes within forty years.
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
         match &self.times {
             Times::Every(period) => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use swarm_proto::assignment::TaskAssignment;
+use swarm_proto::failure::sentence;
 use swarm_proto::spec::{Hook, ImageSpec, PullPolicy};
 use swarm_runtime::{ExecError, ExecOptions};
 use tokio::time::timeout;
@@ -11,7 +12,6 @@ use super::HostExecutor;
 use crate::exec::ExecFailure;
 use crate::health::{Check, Outcome, Probe, probe};
 use crate::image::ImageConfig;
-use swarm_proto::failure::sentence;
 
 impl HostExecutor {
     /// What the image of a task says. One that is not here any more says nothing.
@@ -68,7 +68,10 @@ impl HostExecutor {
         let begun = tokio::time::Instant::now();
         let options = ExecOptions { whole_session: true, ..options };
         match timeout(limit, self.exec(task.id, options)).await {
-            Ok(Ok(started)) => probe::command(started, limit.saturating_sub(begun.elapsed())).await,
+            Ok(Ok(started)) => {
+                let left = limit.saturating_sub(begun.elapsed());
+                probe::command(started, left, limit).await
+            }
             Ok(Err(ExecFailure::Exec(ExecError::Program { reason, .. }))) => {
                 Outcome::failed(reason)
             }

@@ -26,9 +26,9 @@ const SIGKILL: i32 = 9;
 /// A program that was started in a container, with its streams.
 pub(crate) type Started = (Exec, ExecStreams);
 
-/// Waits for a program that was started in a container, at most so long; then kills its process group, and by letting
-/// go of it everything else in its session.
-pub(crate) async fn command(started: Started, limit: Duration) -> Outcome {
+/// Waits for a program that was started in a container, as long as is left of its time; then kills its process group,
+/// and by letting go of it everything else in its session.
+pub(crate) async fn command(started: Started, left: Duration, limit: Duration) -> Outcome {
     let running = match Running::new(started) {
         Ok(running) => running,
         Err(error) => return Outcome::failed(format!("cannot watch the check: {error}")),
@@ -36,7 +36,7 @@ pub(crate) async fn command(started: Started, limit: Duration) -> Outcome {
     let end = tokio::select! {
         end = running.exec.async_io(Interest::READABLE, Exec::end) => Some(end),
         () = running.read() => None,
-        () = tokio::time::sleep(limit) => None,
+        () = tokio::time::sleep(left) => None,
     };
     match end {
         Some(Ok(end)) => {

@@ -47,6 +47,16 @@ pub trait Write: Message + Default {
     fn answer(done: CommandDone) -> Option<Self::Answer>;
 }
 
+/// Finds a request by its name among those that travel between controllers, and carries it out here.
+macro_rules! written_here {
+    ($writer:ident, $method:ident, $bytes:ident: $($request:ident)+) => {
+        match $method {
+            $(wire::$request::METHOD => $writer.write_here::<wire::$request>($bytes).await,)+
+            _ => Err(Status::unimplemented(format!("`{}` cannot be passed on", $method))),
+        }
+    };
+}
+
 impl Controller {
     /// Carries out a write on whichever controller leads.
     pub async fn write<W: Write>(&self, request: W) -> Result<W::Answer, Status> {
@@ -74,73 +84,36 @@ impl Controller {
 
     /// Carries out a request that another controller passed on: only here.
     pub async fn forwarded(&self, method: &str, bytes: &[u8]) -> Result<Vec<u8>, Status> {
-        match method {
-            wire::DeployRequest::METHOD => self.write_here::<wire::DeployRequest>(bytes).await,
-            wire::RemoveStackRequest::METHOD => {
-                self.write_here::<wire::RemoveStackRequest>(bytes).await
-            }
-            wire::ScaleServiceRequest::METHOD => {
-                self.write_here::<wire::ScaleServiceRequest>(bytes).await
-            }
-            wire::RunJobRequest::METHOD => self.write_here::<wire::RunJobRequest>(bytes).await,
-            wire::RunOneOffRequest::METHOD => {
-                self.write_here::<wire::RunOneOffRequest>(bytes).await
-            }
-            wire::StopRunsRequest::METHOD => self.write_here::<wire::StopRunsRequest>(bytes).await,
-            wire::UpdateServiceRequest::METHOD => {
-                self.write_here::<wire::UpdateServiceRequest>(bytes).await
-            }
-            wire::RollBackServiceRequest::METHOD => {
-                self.write_here::<wire::RollBackServiceRequest>(bytes).await
-            }
-            wire::PauseServiceRequest::METHOD => {
-                self.write_here::<wire::PauseServiceRequest>(bytes).await
-            }
-            wire::RemoveServiceRequest::METHOD => {
-                self.write_here::<wire::RemoveServiceRequest>(bytes).await
-            }
-            wire::UpdateNodeRequest::METHOD => {
-                self.write_here::<wire::UpdateNodeRequest>(bytes).await
-            }
-            wire::RemoveNodeRequest::METHOD => {
-                self.write_here::<wire::RemoveNodeRequest>(bytes).await
-            }
-            wire::CreateNetworkRequest::METHOD => {
-                self.write_here::<wire::CreateNetworkRequest>(bytes).await
-            }
-            wire::RemoveNetworkRequest::METHOD => {
-                self.write_here::<wire::RemoveNetworkRequest>(bytes).await
-            }
-            wire::CreateVolumeRequest::METHOD => {
-                self.write_here::<wire::CreateVolumeRequest>(bytes).await
-            }
-            wire::RemoveVolumeRequest::METHOD => {
-                self.write_here::<wire::RemoveVolumeRequest>(bytes).await
-            }
-            wire::AnnounceContentsRequest::METHOD => {
-                self.write_here::<wire::AnnounceContentsRequest>(bytes).await
-            }
-            wire::AddContentRequest::METHOD => {
-                self.write_here::<wire::AddContentRequest>(bytes).await
-            }
-            wire::CreateNamedContentRequest::METHOD => {
-                self.write_here::<wire::CreateNamedContentRequest>(bytes).await
-            }
-            wire::RemoveNamedContentRequest::METHOD => {
-                self.write_here::<wire::RemoveNamedContentRequest>(bytes).await
-            }
-            wire::PromoteWish::METHOD => self.write_here::<wire::PromoteWish>(bytes).await,
-            wire::JoinWish::METHOD => self.write_here::<wire::JoinWish>(bytes).await,
-            wire::TokensWish::METHOD => self.write_here::<wire::TokensWish>(bytes).await,
-            wire::AuthorityWish::METHOD => self.write_here::<wire::AuthorityWish>(bytes).await,
-            wire::DropAuthorityWish::METHOD => {
-                self.write_here::<wire::DropAuthorityWish>(bytes).await
-            }
-            wire::LockWish::METHOD => self.write_here::<wire::LockWish>(bytes).await,
-            wire::RootsWish::METHOD => self.write_here::<wire::RootsWish>(bytes).await,
-            wire::AddressWish::METHOD => self.write_here::<wire::AddressWish>(bytes).await,
-            _ => Err(Status::unimplemented(format!("`{method}` cannot be passed on"))),
-        }
+        written_here!(self, method, bytes:
+            DeployRequest
+            RemoveStackRequest
+            ScaleServiceRequest
+            RunJobRequest
+            RunOneOffRequest
+            StopRunsRequest
+            UpdateServiceRequest
+            RollBackServiceRequest
+            PauseServiceRequest
+            RemoveServiceRequest
+            UpdateNodeRequest
+            RemoveNodeRequest
+            CreateNetworkRequest
+            RemoveNetworkRequest
+            CreateVolumeRequest
+            RemoveVolumeRequest
+            AnnounceContentsRequest
+            AddContentRequest
+            CreateNamedContentRequest
+            RemoveNamedContentRequest
+            PromoteWish
+            JoinWish
+            TokensWish
+            AuthorityWish
+            DropAuthorityWish
+            LockWish
+            RootsWish
+            AddressWish
+        )
     }
 
     async fn write_here<W: Write>(&self, bytes: &[u8]) -> Result<Vec<u8>, Status> {

@@ -237,15 +237,23 @@ fn an_old_task_keeps_its_version() {
     // The task waits for a node: it is replaced at once when the spec changes.
     let old = history.state.tasks.values().next().unwrap().id;
     history.ask(&deploy(stack(own(&second)))).unwrap();
-    assert_eq!(history.state.index.content_uses.get(&first), Some(&1), "the task's");
+    assert_eq!(
+        history.state.index.content_uses.get(&first),
+        Some(&2),
+        "the task's, and a rollback's"
+    );
     assert_eq!(history.state.index.content_uses.get(&second), Some(&1), "the service's");
     history.settle();
     assert!(history.state.tasks[&old].status.state.is_terminal());
+    history.wait(HOUR * 3);
+    assert_eq!(history.state.index.content_uses.get(&first), Some(&1), "a dead task needs nothing");
+    assert!(history.state.contents.contains_key(&first), "a rollback would need it");
+    history.ask(&Command::RemoveStack { stack: "shop".to_owned() }).unwrap();
+    history.settle();
     let plan = content::plan(&history.state, &Observed::default(), history.now);
     assert_eq!(plan.wake_at, Some(history.now.after(HOUR)));
     history.wait(HOUR);
-    assert!(!history.state.contents.contains_key(&first), "a dead task needs nothing");
-    assert!(history.state.contents.contains_key(&second));
+    assert!(history.state.contents.is_empty());
 }
 
 fn sent(outputs: &[Output]) -> Vec<Vec<ContentId>> {

@@ -94,6 +94,9 @@ fn another_leader_still_knows_what_shall_go_last() {
     assert!(!removing(&history.state, "db"), "web has only just begun to run");
     history.now = history.now.after(Duration::from_secs(3));
     settle(&mut history);
+    assert!(!removing(&history.state, "db"), "the update of web is still watched");
+    history.now = history.now.after(Duration::from_secs(3));
+    settle(&mut history);
     assert!(removing(&history.state, "db"));
 }
 

@@ -30,11 +30,8 @@ pub(super) fn job(d: &Decoder<'_>, node: &Node, mode: Mode) -> Option<Job> {
     }
     let number = |key: &str, most: u32| {
         let node = fields.get(key)?;
-        let count = d.count(node, key, most)?;
-        if count == 0 {
-            d.expected(node, key, "at least 1", "");
-        }
-        (count > 0).then_some((node.at, count))
+        let number = d.integer(node, key, 1..=i64::from(most))?;
+        Some((node.at, u32::try_from(number).ok()?))
     };
     Some(Job {
         total: number("total", MOST_REPLICAS),

@@ -113,7 +113,7 @@ fn brief(error: &ConstraintError) -> ConstraintError {
         E::Number(text) => (E::Number, text),
         E::Address(text) => (E::Address, text),
     };
-    variant(shorten(text).to_string())
+    variant(shorten(text))
 }
 
 fn key_hint(d: &Decoder<'_>, key: &str) -> String {

@@ -81,7 +81,12 @@ fn differences(files: &[&str]) -> Vec<String> {
     let output = docker(files);
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return vec![format!("docker refuses it: {}", said.trim())];
+        // Of several services with the long form it names any.
+        let said = match said.trim() {
+            said if said.ends_with(".depends_on must be a list") => "depends_on must be a list",
+            said => said,
+        };
+        return vec![format!("docker refuses it: {said}")];
     }
     // What it prints has its variables replaced already, but a lone dollar sign is not doubled.
     let printed = String::from_utf8(output.stdout).unwrap().replace('$', "$$");

@@ -29,37 +29,19 @@ fn read(text: &str) -> Result<(String, Vec<Warning>), ManifestErrors> {
 /// What must stand beside a key for the file to be whole.
 fn beside(above: &str, path: &str) -> Vec<(&'static str, &'static str)> {
     match above {
-        "" if path.starts_with("networks") => {
-            vec![("services", "{web: {image: web, networks: [front]}}")]
-        }
-        "" if path.starts_with("volumes") => {
-            vec![("services", "{web: {image: web, volumes: [\"data:/data\"]}}")]
-        }
-        "" if path.starts_with("secrets") => {
-            vec![("services", "{web: {image: web, secrets: [key]}}")]
-        }
-        "" if path.starts_with("configs") => {
-            vec![("services", "{web: {image: web, configs: [key]}}")]
-        }
-        "" if path.contains(".secrets") => vec![("secrets", "{key: {file: base.yml}}")],
-        "" if path.contains(".configs") => {
-            vec![("configs", "{key: {file: base.yml}, page: {content: hello}}")]
-        }
+        "" => beside_all(path),
         "secrets.*" | "configs.*" if path.ends_with(".content") => Vec::new(),
         "secrets.*" | "configs.*" if path.contains(".external") => Vec::new(),
         "secrets.*" | "configs.*" if path.ends_with(".environment") => Vec::new(),
         "secrets.*" | "configs.*" => vec![("file", "base.yml")],
         "services.*.secrets[]" | "services.*.configs[]" => vec![("source", "key")],
-        "" => vec![
-            ("name", "keys"),
-            ("services", "{web: {image: web}}"),
-            ("networks", "{front: }"),
-            ("volumes", "{data: }"),
-        ],
         "services" if path.contains("depends_on") => vec![("db", "{image: db}")],
         // What extends another one, or is off, needs another one.
         "services" if path.contains(".extends") || path.ends_with(".profiles") => {
             vec![("base", "{image: base}")]
+        }
+        "services.*.x-swarm.placement.near[]" | "services.*.x-swarm.placement.apart[]" => {
+            vec![("service", "web")]
         }
         "services.*" if path.contains("memswap_limit") => {
             vec![("image", "web"), ("mem_limit", "64m")]
@@ -89,6 +71,34 @@ fn beside(above: &str, path: &str) -> Vec<(&'static str, &'static str)> {
         "services.*.volumes[]" => vec![("type", "volume"), ("source", "data"), ("target", "/data")],
         "services.*.ulimits.*" => vec![("soft", "1"), ("hard", "50000")],
         _ => Vec::new(),
+    }
+}
+
+/// The same at the top of a file.
+fn beside_all(path: &str) -> Vec<(&'static str, &'static str)> {
+    match path {
+        _ if path.starts_with("networks") => {
+            vec![("services", "{web: {image: web, networks: [front]}}")]
+        }
+        _ if path.starts_with("volumes") => {
+            vec![("services", "{web: {image: web, volumes: [\"data:/data\"]}}")]
+        }
+        _ if path.starts_with("secrets") => {
+            vec![("services", "{web: {image: web, secrets: [key]}}")]
+        }
+        _ if path.starts_with("configs") => {
+            vec![("services", "{web: {image: web, configs: [key]}}")]
+        }
+        _ if path.contains(".secrets") => vec![("secrets", "{key: {file: base.yml}}")],
+        _ if path.contains(".configs") => {
+            vec![("configs", "{key: {file: base.yml}, page: {content: hello}}")]
+        }
+        _ => vec![
+            ("name", "keys"),
+            ("services", "{web: {image: web}}"),
+            ("networks", "{front: }"),
+            ("volumes", "{data: }"),
+        ],
     }
 }
 

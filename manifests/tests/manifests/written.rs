@@ -259,14 +259,13 @@ const PARTS: [&str; 27] = [
     "pre_stop: [{command: \"a b\", user: u, environment: [A=$$x]}, {command: [c], working_dir: /d}], ",
 ];
 
-const DEPLOY: [&str; 10] = [
+const DEPLOY: [&str; 9] = [
     "replicas: 0",
     "labels: {a: \"yes\"}",
     "placement: {constraints: [node.role != manager, node.labels.A==b c, \"node.labels.a not in (b, c)\", node.labels.n >= -3, engine.labels.x exists, \"node.ip==10.0.0.0/8\"], preferences: [{spread: node.labels.zone}, {spread: engine.labels.rack}]}",
     "resources: {limits: {cpus: 1.25, memory: 64m, pids: 7}, reservations: {cpus: \"0.001\", memory: 4m}}",
     "restart_policy: {condition: none, delay: 0, max_attempts: 3, window: 1h}",
-    "update_config: {parallelism: 0, delay: 1ms, order: start-first}",
-    "update_config: {failure_action: rollback, monitor: 1s, max_failure_ratio: 0.25}",
+    "update_config: {parallelism: 0, delay: 1ms, order: start-first, failure_action: rollback, monitor: 1s, max_failure_ratio: 0.25}",
     "rollback_config: {parallelism: 2, failure_action: continue, max_failure_ratio: 1}",
     "mode: replicated",
     "x-note: 1",

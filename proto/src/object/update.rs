@@ -97,6 +97,7 @@ impl UpdateStatus {
     }
 
     /// The same update, at its end or stopped.
+    #[must_use]
     pub fn finish(&self, state: UpdateState, message: String, now: Timestamp) -> Self {
         Self { state, message, finished_at: Some(now), ..self.clone() }
     }

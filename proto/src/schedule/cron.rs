@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp as Instant};
 use super::ScheduleError;
 use crate::id::Timestamp;
 
-/// The 29th of February may be eight years away.
-const DAYS: usize = 366 * 9;
+/// A 29th of February that is a Sunday may be forty years away, around a year such as 2100.
+const DAYS: usize = 366 * 41;
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
@@ -72,7 +72,7 @@ impl Kind {
         };
         let (first, last) = match range.split_once('-') {
             _ if range == "*" => (self.first, self.last),
-            Some((first, last)) => (self.number(first)?, self.end(last)?),
+            Some((first, last)) => self.range(first, last)?,
             None if step.is_some() => return None,
             None => (self.number(range)?, self.number(range)?),
         };
@@ -89,10 +89,11 @@ impl Kind {
         (self.first..=self.last).contains(&number).then_some(number)
     }
 
-    /// The end of a range: `fri-sun` ends with the seventh day.
-    fn end(&self, text: &str) -> Option<u32> {
-        let number = self.number(text)?;
-        Some(if self.last == 7 && number == 0 { 7 } else { number })
+    /// The ends of a range: `fri-sun` ends with the seventh day.
+    fn range(&self, first: &str, last: &str) -> Option<(u32, u32)> {
+        let (first, last) = (self.number(first)?, self.number(last)?);
+        let is_sunday = self.last == 7 && last == 0 && first > 0;
+        Some((first, if is_sunday { 7 } else { last }))
     }
 }
 

@@ -243,17 +243,17 @@ fn split(text: &str) -> Result<(&str, Comparison), ConstraintError> {
         (Some(_), Some(_)) => return Err(ConstraintError::Syntax(text.to_owned())),
         (None, None) => {}
     }
-    let numbers: [(&str, fn(i64) -> Comparison); 4] = [
-        (">=", Comparison::AtLeast),
-        ("<=", Comparison::AtMost),
-        (">", Comparison::More),
-        ("<", Comparison::Less),
-    ];
-    for (operator, comparison) in numbers {
+    for operator in [">=", "<=", ">", "<"] {
         if let Some((key, value)) = text.split_once(operator) {
             let value = some(value)?;
             let number = value.parse().map_err(|_| ConstraintError::Number(value))?;
-            return Ok((key, comparison(number)));
+            let comparison = match operator {
+                ">=" => Comparison::AtLeast(number),
+                "<=" => Comparison::AtMost(number),
+                ">" => Comparison::More(number),
+                _ => Comparison::Less(number),
+            };
+            return Ok((key, comparison));
         }
     }
     words(text).ok_or_else(|| ConstraintError::Syntax(text.to_owned()))

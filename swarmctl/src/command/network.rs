@@ -57,7 +57,6 @@ pub(crate) struct Create {
 }
 
 /// What `docker network create` takes beside, and what is answered with a reason.
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, clap::Args)]
 struct Refused {
     #[arg(long, hide = true)]

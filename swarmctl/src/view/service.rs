@@ -184,19 +184,9 @@ impl PortView {
 impl ServiceView {
     /// The view of one service.
     pub fn of(state: &State, service: &Service) -> Self {
-        let progress = convergence::of_service(state, service);
         let container = &service.spec.container;
-        let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         let is_job = service.spec.mode.is_job();
         let newest = service.runs.newest().map(|run| convergence::of_run(state, service, run));
-        let wanted = match service.spec.mode {
-            ServiceMode::Replicated { replicas } => size(replicas),
-            ServiceMode::Global => progress.wanted,
-            ServiceMode::ReplicatedJob { max_concurrent, total } => size(max_concurrent.min(total)),
-            ServiceMode::GlobalJob => newest.map_or(0, |run| run.total),
-        };
-        let counts = service.removing || is_job;
-        let running = if counts { running_tasks(state, service) } else { progress.done };
         let completions = newest
             .filter(|_| is_job)
             .map(|run| CompletionsView { completed: run.completed, total: run.total });
@@ -217,7 +207,7 @@ impl ServiceView {
             stack: service.stack.clone(),
             key: service.key.clone(),
             mode: mode_words(service.spec.mode).to_owned(),
-            replicas: ReplicasView { wanted, running },
+            replicas: replicas(state, service),
             image: container.image.reference.clone(),
             digest: container.image.digest.as_ref().map(ToString::to_string),
             ports: service.ports.iter().map(PortView::of).collect(),
@@ -250,6 +240,21 @@ impl ServiceView {
             has_previous: service.previous.is_some(),
         }
     }
+}
+
+fn replicas(state: &State, service: &Service) -> ReplicasView {
+    let progress = convergence::of_service(state, service);
+    let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let newest = service.runs.newest().map(|run| convergence::of_run(state, service, run));
+    let wanted = match service.spec.mode {
+        ServiceMode::Replicated { replicas } => size(replicas),
+        ServiceMode::Global => progress.wanted,
+        ServiceMode::ReplicatedJob { max_concurrent, total } => size(max_concurrent.min(total)),
+        ServiceMode::GlobalJob => newest.map_or(0, |run| run.total),
+    };
+    let counts = service.removing || service.spec.mode.is_job();
+    let running = if counts { running_tasks(state, service) } else { progress.done };
+    ReplicasView { wanted, running }
 }
 
 fn running_tasks(state: &State, service: &Service) -> usize {

@@ -228,9 +228,20 @@ async fn tasks_of_a_target() {
 }
 
 #[tokio::test]
-async fn writes_say_what_they_did() {
+async fn a_service_is_created_as_a_stack_of_its_name() {
     let fake = Fake::start(state()).await;
-    let commands: [&[&str]; 12] = [
+    let create = ["service", "create", "-d", "--name", "one", "-e", "A=1", "busybox", "sleep", "1"];
+    let said = fake.run(&create).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(fake.script.seen.lock().unwrap()[0].starts_with("deploy one "));
+    let taken = fake.run(&["service", "create", "--name", "counter", "busybox"]).await;
+    assert_eq!(taken.code, Some(1), "{taken:?}");
+    assert!(taken.talk.contains("stack `counter` exists already"), "{taken:?}");
+}
+
+#[tokio::test]
+async fn writes_say_what_they_did() {
+    let commands: [&[&str]; 8] = [
         &["node", "drain", "n1", "n2"],
         &["node", "activate", "n1"],
         &["node", "pause", "n1"],
@@ -238,20 +249,9 @@ async fn writes_say_what_they_did() {
         &["node", "rm", "--force", "n3"],
         &["volume", "rm", "counter_data"],
         &["service", "scale", "--detach", "counter_web=5", "counter_redis=1"],
-        &["job", "run", "--detach", "counter_web"],
-        &["job", "stop", "counter_web"],
-        &["job", "stop", "counter_web", "--run", "3"],
-        &["run", "--detach", "counter_web", "sh", "-c", "exit 3"],
         &["stack", "rm", "--detach", "counter"],
     ];
-    let mut transcript = String::new();
-    for command in commands {
-        let said = fake.run(command).await;
-        assert_eq!((said.code, said.data.as_str()), (Some(0), ""), "{said:?}");
-        transcript.push_str(&said.talk);
-    }
-    transcript.push_str("---\n");
-    transcript.push_str(&fake.script.seen.lock().unwrap().join("\n"));
+    let transcript = transcript(&commands).await;
     expect![[r#"
         node `n1` is being drained
         node `n2` is being drained
@@ -262,10 +262,6 @@ async fn writes_say_what_they_did() {
         volume `counter_data` is removed
         service `counter_web` scaled from 1 to 5
         service `counter_redis` has 1 replicas already
-        run 7 of `counter_web` begun
-        job `counter_web` stopped
-        run 3 of `counter_web` stopped
-        run 8 of `counter_web` begun
         stack `counter` is being removed
         ---
         update node n1 Drain [] []
@@ -277,12 +273,64 @@ async fn writes_say_what_they_did() {
         remove volume counter_data false
         scale counter_web 5
         scale counter_redis 1
+        remove stack counter"#]]
+    .assert_eq(&transcript);
+}
+
+/// What commands say, and what is asked of the controllers for them.
+async fn transcript(commands: &[&[&str]]) -> String {
+    let fake = Fake::start(state()).await;
+    let mut transcript = String::new();
+    for command in commands {
+        let said = fake.run(command).await;
+        assert_eq!((said.code, said.data.as_str()), (Some(0), ""), "{said:?}");
+        transcript.push_str(&said.talk);
+    }
+    transcript.push_str("---\n");
+    transcript.push_str(&fake.script.seen.lock().unwrap().join("\n"));
+    transcript
+}
+
+#[tokio::test]
+async fn writes_of_services_say_what_they_did() {
+    let commands: [&[&str]; 11] = [
+        &["job", "run", "--detach", "counter_web"],
+        &["job", "stop", "counter_web"],
+        &["job", "stop", "counter_web", "--run", "3"],
+        &["run", "--detach", "counter_web", "sh", "-c", "exit 3"],
+        &["service", "update", "-d", "counter_web", "--image", "web:2", "--update-delay", "2s"],
+        &["service", "update", "-d", "counter_web", "--force"],
+        &["service", "update", "-d", "counter_web", "--rollback"],
+        &["service", "rollback", "-d", "counter_web"],
+        &["service", "pause", "counter_web"],
+        &["service", "resume", "-d", "counter_web"],
+        &["service", "rm", "counter_web"],
+    ];
+    expect![[r#"
+        run 7 of `counter_web` begun
+        job `counter_web` stopped
+        run 3 of `counter_web` stopped
+        run 8 of `counter_web` begun
+        service updated
+        service updated
+        service rolled back
+        service rolled back
+        the update of service `counter_web` is paused
+        the update of service `counter_web` goes on
+        service `counter_web` is being removed
+        ---
         run job counter_web
         stop runs counter_web None
         stop runs counter_web Some(3)
         run one-off counter_web ["sh", "-c", "exit 3"]
-        remove stack counter"#]]
-    .assert_eq(&transcript);
+        update service counter_web ["image", "update-delay"] force false
+        update service counter_web [] force true
+        roll back service counter_web
+        roll back service counter_web
+        pause service counter_web
+        resume service counter_web
+        remove service counter_web"#]]
+    .assert_eq(&transcript(&commands).await);
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ const REFUSED: &str = "\
 services:
   web:
     image: nginx
-    healthcheck: {test: [CMD, check]}
+    storage_opt: {size: 1G}
     links: [db]
     imge: x
     deploy:
@@ -173,7 +173,7 @@ async fn what_becomes_of_each_key() {
         KEY                            PLACE             ANSWER     WHY
         services                       refused.yml:1:1   honoured
         services.web.image             refused.yml:3:5   honoured
-        services.web.healthcheck       refused.yml:4:5   refused    `healthcheck` is not supported yet; remove it for now
+        services.web.storage_opt       refused.yml:4:5   refused    `storage_opt` is not supported yet; remove it for now
         services.web.links             refused.yml:5:5   refused    `links` cannot be honoured: services of a network find each other by name; remove it, or give the other service an alias
         services.web.imge              refused.yml:6:5   refused    unknown key `imge` in service `web`; did you mean `image`?
         services.web.deploy            refused.yml:7:5   honoured

@@ -1,7 +1,9 @@
 //! When a deploy counts as done.
 
 use swarm_proto::id::{ServiceId, Timestamp};
-use swarm_proto::object::{Availability, JobRun, NodeStatus, RunState, TaskState};
+use swarm_proto::object::{
+    Availability, JobRun, NodeStatus, RunState, TaskState, UpdateState, UpdateStatus,
+};
 use swarm_proto::spec::{Concurrency, JobSchedule, MissedRuns, RestartCondition, ServiceMode};
 use swarmctl::convergence::{ServiceProgress, of_service, of_stack};
 use swarmctl::state::State;
@@ -115,7 +117,10 @@ fn a_failure_without_restart_is_final() {
     for service in state.services.values_mut() {
         service.spec.restart.condition = RestartCondition::None;
     }
-    assert_eq!(web(&state).lost, Some(("counter_web.1".to_owned(), "exit code 3".to_owned())));
+    assert_eq!(
+        web(&state).lost,
+        Some(("task `counter_web.1`".to_owned(), "exit code 3".to_owned()))
+    );
 }
 
 #[test]
@@ -221,4 +226,44 @@ fn a_scheduled_job_owes_nothing() {
         concurrency: Concurrency::default(),
     });
     assert!(web(&state).is_converged());
+}
+
+/// The counter, whose first service's update stands so.
+fn updated(state: UpdateState) -> State {
+    let mut found = running();
+    let service = found.services.values_mut().next().unwrap();
+    let update = UpdateStatus::begin(1, state, 3, Timestamp(1));
+    service.update = Some(update.finish(state, "why".to_owned(), Timestamp(2)));
+    found
+}
+
+#[test]
+fn an_update_is_waited_for_until_its_last_task_was_watched() {
+    let progress = web(&updated(UpdateState::Updating));
+    assert!(!progress.is_converged());
+    assert_eq!(progress.words(), "3 of 3 running, watched");
+    assert_eq!(progress.failed, None);
+    let progress = web(&updated(UpdateState::Completed));
+    assert!(progress.is_converged());
+    assert_eq!(progress.failed, None);
+}
+
+#[test]
+fn an_update_that_stopped_or_was_taken_back_has_failed() {
+    let mut state = updated(UpdateState::Paused);
+    // Slots that it has not come to run what they ran.
+    state.services.values_mut().next().unwrap().spec_version = 2;
+    let progress = web(&state);
+    assert_eq!((progress.done, progress.leaving), (3, 0));
+    assert_eq!(progress.failed.as_deref(), Some("why"));
+    assert_eq!(progress.words(), "3 of 3 running, update paused");
+    let mut state = updated(UpdateState::RollbackCompleted);
+    assert_eq!(
+        web(&state).failed.as_deref(),
+        Some("why"),
+        "by itself: nothing is left to go back to"
+    );
+    let service = state.services.values_mut().next().unwrap();
+    service.previous = Some(Box::new(service.spec.clone()));
+    assert_eq!(web(&state).failed, None, "by hand");
 }

@@ -188,6 +188,8 @@ async fn detached_it_returns_at_once() {
           "warnings": [
             "`/code` is hidden"
           ],
+          "kept": [],
+          "leaving": [],
           "converged": false
         }
         ---

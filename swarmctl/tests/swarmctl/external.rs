@@ -72,8 +72,39 @@ async fn networks_and_volumes_are_made_and_removed() {
     ] {
         said += &fake.run(arguments).await.transcript();
     }
-    expect![[""]].assert_eq(&said);
-    expect![[""]].assert_eq(&fake.script.seen.lock().unwrap().join("\n"));
+    expect![[r#"
+        ---
+        network `front` is created
+        ---
+        exit code 0
+        ---
+        warning: `--attachable` has no effect: only services join networks
+        network `back` is created
+        ---
+        exit code 0
+        ---
+        network `front` is removed
+        network `back` is removed
+        ---
+        exit code 0
+        ---
+        volume `common` is created
+        ---
+        exit code 0
+        ---
+        volume `common` is removed
+        ---
+        exit code 0
+    "#]]
+    .assert_eq(&said);
+    expect![[r#"
+        create network front None false {}
+        create network back Some((168099840, 24)) true {"a": "b"}
+        remove network front
+        remove network back
+        create volume common {"a": "b"}
+        remove volume common false"#]]
+    .assert_eq(&fake.script.seen.lock().unwrap().join("\n"));
 }
 
 #[tokio::test]
@@ -92,7 +123,57 @@ async fn what_cannot_be_honoured_is_refused_with_the_reason() {
     ] {
         said += &fake.run(arguments).await.transcript();
     }
-    expect![[""]].assert_eq(&said);
+    expect![[r#"
+        ---
+        error: driver `bridge` cannot be honoured: a network reaches over all hosts
+
+        hint: leave `--driver` out: it is `overlay`
+        ---
+        exit code 1
+        ---
+        error: `--gateway` cannot be honoured: the controllers hand out all addresses of a network
+
+        hint: leave it out
+        ---
+        exit code 1
+        ---
+        error: `--opt` cannot be honoured: it is not supported yet
+
+        hint: leave it out
+        ---
+        exit code 1
+        ---
+        error: `--ipv6` cannot be honoured: it is not supported yet
+
+        hint: leave it out
+        ---
+        exit code 1
+        ---
+        error: invalid value '10.5.0.1/24' for '--subnet <SUBNET>': it begins with `10.5.0.0`
+
+        For more information, try '--help'.
+        ---
+        exit code 2
+        ---
+        error: driver `nfs` cannot be honoured: a volume lies on the host that first used it
+
+        hint: leave `--driver` out: it is `local`
+        ---
+        exit code 1
+        ---
+        error: `--opt` cannot be honoured: options of drivers are not supported yet
+
+        hint: leave it out
+        ---
+        exit code 1
+        ---
+        error: `--sharing` cannot be honoured: volumes that move between hosts are not supported yet
+
+        hint: leave it out
+        ---
+        exit code 1
+    "#]]
+    .assert_eq(&said);
     assert_eq!(fake.script.seen.lock().unwrap().len(), 0, "nothing was asked for");
 }
 
@@ -108,7 +189,48 @@ async fn what_belongs_to_no_stack_is_listed_like_what_does() {
     ] {
         said += &fake.run(arguments).await.transcript();
     }
-    expect![[""]].assert_eq(&said);
+    expect![[r#"
+        NAME              STACK     SUBNET        SERVICES
+        counter_default   counter   10.0.1.0/24   counter_redis,counter_web
+        front                       10.0.1.0/24   counter_web
+        ---
+        ---
+        exit code 0
+        NAME           STACK     NODES   USED BY
+        common                           counter_web
+        counter_data   counter   n1      counter_web
+        ---
+        ---
+        exit code 0
+        id: 77
+        name: front
+        stack: null
+        key: null
+        vni: 1048577
+        subnet: 10.0.1.0/24
+        internal: false
+        labels: {}
+        services:
+        - counter_web
+        gateways: {}
+        removing: false
+        ---
+        ---
+        exit code 0
+        id: 78
+        name: common
+        stack: null
+        key: null
+        labels: {}
+        nodes: []
+        used_by:
+        - counter_web
+        removing: false
+        ---
+        ---
+        exit code 0
+    "#]]
+    .assert_eq(&said);
 }
 
 #[tokio::test]
@@ -123,7 +245,30 @@ async fn a_deploy_says_which_services_stay_and_which_go_later() {
         leaving: vec!["db".to_owned()],
     };
     let said = fake.run(&["deploy", "-f", "stack.yml", "--detach", "-o", "json"]).await;
-    expect![[""]].assert_eq(&said.transcript());
+    expect![[r#"
+        {
+          "stack": "counter",
+          "revision": 2,
+          "changed": true,
+          "changes": [
+            "service db goes once the others run"
+          ],
+          "warnings": [],
+          "kept": [
+            "counter_cache"
+          ],
+          "leaving": [
+            "counter_db"
+          ],
+          "converged": false
+        }
+        ---
+        service db goes once the others run
+        `counter_cache` is no longer in the file: it stays, unless deployed with `--prune`
+        ---
+        exit code 0
+    "#]]
+    .assert_eq(&said.transcript());
 }
 
 #[tokio::test]
@@ -135,7 +280,20 @@ async fn a_deploy_waits_until_what_leaves_is_gone() {
     stack.leaving = Leaving { services, ..Leaving::default() };
     let fake = Fake::start(waiting).await;
     let said = fake.run(&["deploy", "-f", "stack.yml", "--timeout", "300ms"]).await;
-    expect![[""]].assert_eq(&said.transcript());
+    expect![[r#"
+        ---
+        service web created
+        redis: 1 of 1 running
+        web: goes once the others run
+        error: stack `counter` has not converged after 300ms
+          web: goes once the others run
+            counter_web.3: pending: no suitable node: constraint `node.labels.zone!=c` on 1 node
+
+        hint: the deploy goes on; see `swarmctl stack ps counter`
+        ---
+        exit code 3
+    "#]]
+    .assert_eq(&said.transcript());
     let said = fake.run(&["stack", "ls", "-o", "json"]).await;
     assert!(said.data.contains("\"leaving\": [\n      \"counter_web\""), "{}", said.data);
 }
@@ -144,7 +302,17 @@ async fn a_deploy_waits_until_what_leaves_is_gone() {
 async fn stack_config_prints_files_and_knows_no_objects() {
     let fake = Fake::start(state()).await;
     let said = fake.run(&["stack", "config", "create", "page", "stack.yml"]).await;
-    expect![[""]].assert_eq(&said.transcript());
+    expect![[r#"
+        ---
+        error: unexpected argument 'create' found
+
+        Usage: swarmctl stack config [OPTIONS]
+
+        For more information, try '--help'.
+        ---
+        exit code 2
+    "#]]
+    .assert_eq(&said.transcript());
     let said = fake.run(&["stack", "config", "-f", "stack.yml", "--services"]).await;
     assert_eq!((said.code, said.talk.as_str()), (Some(0), ""), "{}", said.data);
 }

@@ -138,7 +138,7 @@ fn a_task_shows_its_health() {
         output: "connection refused".to_owned(),
         ..TaskHealth::starting(ago(5))
     });
-    let view = TaskView::of(&state, &state.tasks.values().next().unwrap().clone());
+    let view = TaskView::of(&state, state.tasks.values().next().unwrap());
     assert_eq!(view.cells(NOW)[4], "running 60s (unhealthy)");
     let health = view.health.unwrap();
     let shown = (health.state.as_str(), health.failures, health.output.as_str());
@@ -217,7 +217,10 @@ fn services() {
           "spec_version": 1,
           "created_at": "2023-11-14T21:13:20.000Z",
           "updated_at": "2023-11-14T21:13:20.000Z",
-          "removing": false
+          "removing": false,
+          "completions": null,
+          "update": null,
+          "has_previous": false
         }
     "#]]
     .assert_eq(&view::whole(&views[0], Format::Json).unwrap());
@@ -530,11 +533,72 @@ fn jobs() {
     }
     let service = state.services.values().next().unwrap();
     let job = JobView::of(&state, service);
-    check(std::slice::from_ref(&job), Format::Wide, &expect![[""]]);
-    check(std::slice::from_ref(&job), Format::Json, &expect![[""]]);
+    check(
+        std::slice::from_ref(&job),
+        Format::Wide,
+        &expect![[r#"
+        NAME          MODE             SCHEDULE                  NEXT    LAST RUN   STATE     COMPLETED   ID   RUNS   SKIPPED   MISSED     CONCURRENCY
+        counter_web   replicated-job   0 3 * * * Europe/Berlin   in 3h   119s ago   running   0/5         1    2      4         run-once   replace
+    "#]],
+    );
+    check(
+        std::slice::from_ref(&job),
+        Format::Json,
+        &expect![[r#"
+        [
+          {
+            "id": 1,
+            "name": "counter_web",
+            "stack": "counter",
+            "mode": "replicated-job",
+            "total": 5,
+            "parallelism": 2,
+            "schedule": {
+              "expression": "0 3 * * *",
+              "time_zone": "Europe/Berlin",
+              "missed": "run-once",
+              "concurrency": "replace"
+            },
+            "next_run_at": "2023-11-15T02:00:00.000Z",
+            "runs": 2,
+            "skipped": 4,
+            "last": {
+              "service": "counter_web",
+              "number": 1,
+              "state": "running",
+              "completed": 0,
+              "total": 5,
+              "running": 2,
+              "scheduled_at": "2023-11-14T22:11:20.000Z",
+              "started_at": "2023-11-14T22:11:21.000Z",
+              "ended_at": null,
+              "message": "",
+              "spec_version": 1,
+              "one_off": false,
+              "command": null
+            }
+          }
+        ]
+    "#]],
+    );
     let runs: Vec<RunView> =
         service.runs.list.iter().map(|run| RunView::of(&state, service, run)).collect();
-    check(&runs, Format::Wide, &expect![[""]]);
+    check(
+        &runs,
+        Format::Wide,
+        &expect![[r#"
+        RUN           STATE     COMPLETED   SCHEDULED                  STARTED    TOOK   MESSAGE                            SPEC   COMMAND
+        1             running   0/5         2023-11-14T22:11:20.000Z   119s ago   119s                                      1
+        2 (one-off)   failed    0/1                                    119s ago   59s    task counter_web.r2: exit code 3   1      sh -c exit 3
+    "#]],
+    );
     let service = ServiceView::of(&state, service);
-    check(std::slice::from_ref(&service), Format::Table, &expect![[""]]);
+    check(
+        std::slice::from_ref(&service),
+        Format::Table,
+        &expect![[r#"
+        NAME          MODE             REPLICAS              IMAGE           PORTS
+        counter_web   replicated-job   2/2 (0/5 completed)   counter-web:1   *:5001->5000/tcp
+    "#]],
+    );
 }

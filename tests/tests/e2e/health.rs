@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -241,12 +241,14 @@ fn a_rolling_update_under_load_loses_no_request() {
     let lab = Lab::up("rolling");
     lab.deploy("u", &page(1, 3));
     eventually(20, "the client asks", || counted(&lab).filter(|(asked, _)| *asked > 20));
+    // Also when a deploy fails, the clients end.
+    let latest = Instant::now() + Duration::from_mins(5);
     let (stop, asked, failed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
         for host in ["n1", "n2", "n3"] {
             let (lab, stop, asked, failed) = (&lab, &stop, &asked, &failed);
             scope.spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) && Instant::now() < latest {
                     asked.fetch_add(1, Ordering::Relaxed);
                     if let Err(error) = lab.get(host, 8080) {
                         eprintln!("published port of {host}: {error}");

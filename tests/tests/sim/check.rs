@@ -76,7 +76,7 @@ impl Check {
             match event {
                 Event::Task(task) => drop(last.insert(task.id, Some(task))),
                 Event::Node(node) => self.node(node),
-                Event::Service(service) => self.runs(service),
+                Event::Service(service) => self.allow(service),
                 Event::Removed { object: ObjectId::Task(task), .. } => {
                     last.insert(*task, None);
                 }
@@ -93,21 +93,29 @@ impl Check {
         externals_stay(state);
         unique_addresses(state);
         no_overcommitment(state);
+        for service in state.services.values() {
+            self.runs(service);
+        }
         self.few_at_a_time(state);
     }
 
-    /// No more tasks of a run go on than may, or might since it began.
-    fn few_at_a_time(&mut self, state: &State) {
-        for service in state.services.values() {
-            let ServiceMode::ReplicatedJob { max_concurrent, .. } = service.spec.mode else {
-                continue;
-            };
-            for run in service.runs.list.iter().filter(|run| run.is_active() && !run.one_off) {
-                let key = (service.id, run.number);
-                let most = self.allowed.entry(key).or_default();
+    /// How many tasks of each run might go on at a time since it began.
+    fn allow(&mut self, service: &Service) {
+        if let ServiceMode::ReplicatedJob { max_concurrent, .. } = service.spec.mode {
+            for run in service.runs.list.iter().filter(|run| run.is_active()) {
+                let most = self.allowed.entry((service.id, run.number)).or_default();
                 *most = max_concurrent.max(*most);
+            }
+        }
+    }
+
+    fn few_at_a_time(&self, state: &State) {
+        for service in state.services.values() {
+            let runs = service.runs.active().filter(|run| run.total.is_some());
+            for key in runs.map(|run| (service.id, run.number)) {
+                let most = self.allowed.get(&key).copied().unwrap_or(u32::MAX);
                 let running = state.index.runs.get(&key).map_or(0, |counts| counts.running);
-                demand(running <= *most, "few tasks of a job at a time", || {
+                demand(running <= most, "few tasks of a job at a time", || {
                     format!("{running} of {} run, {most} may", service.name())
                 });
             }

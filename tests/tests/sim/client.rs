@@ -226,7 +226,7 @@ impl World {
     }
 
     /// An update that stopped is taken up again, and what fails is replaced.
-    fn put_right(&mut self, number: usize) {
+    fn take_up(&mut self, number: usize) {
         let Some(core) = self.leading_core() else { return };
         let name = self.deployers[number].stack.clone();
         let of_stack = core.state().services.values().filter(|service| service.stack == name);
@@ -250,7 +250,7 @@ impl World {
 
     fn deploy(&mut self, number: usize) {
         if !self.faulty {
-            return self.put_right(number);
+            return self.take_up(number);
         }
         let deployer = &mut self.deployers[number];
         if let Some(spec) = deployer.ready.take() {
@@ -262,9 +262,10 @@ impl World {
             let service = format!("{}_web", deployer.stack);
             let replicas = u32::try_from(self.random.between(0, 7)).unwrap_or(1);
             if self.random.chance(30) {
-                let verb = match self.random.chance(50) {
-                    true => Command::PauseService { service },
-                    false => Command::ResumeService { service },
+                let verb = if self.random.chance(50) {
+                    Command::PauseService { service }
+                } else {
+                    Command::ResumeService { service }
                 };
                 self.did("pause or resume");
                 return self.call(Who::Deployer(number), verb);

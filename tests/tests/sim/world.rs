@@ -305,6 +305,7 @@ impl World {
             && self.live_controllers().into_iter().all(same)
             && state.index.unsettled.is_empty()
             && state.index.leaving.is_empty()
+            && !state.networks.values().any(|network| network.removing)
             && state.quarantine.is_empty()
             && self.running() == known_to_run(state)
     }

@@ -6,10 +6,9 @@ use swarm_proto::assignment::VolumeReport;
 use swarm_proto::entry::{Action, Group};
 use swarm_proto::id::{NodeId, TaskId, Timestamp};
 use swarm_proto::object::{FilledFrom, NodeStatus, TaskState, TaskStatus, VolumeHolding};
-
-use super::Dispatcher;
 use swarm_proto::version::ClusterVersion;
 
+use super::Dispatcher;
 use crate::core::state::{State, tasks_on};
 
 /// Statuses in one entry of the log.
@@ -50,13 +49,14 @@ pub(super) fn groups(dispatcher: &mut Dispatcher, state: &State, now: Timestamp)
 /// Only the node that has a task may speak of it, and never of what only controllers decide.
 fn status_group(state: &State, node: NodeId, task: TaskId, status: TaskStatus) -> Option<Group> {
     let known = state.tasks.get(&task).filter(|known| known.node == Some(node))?;
+    // Not every controller knows of health yet.
+    let all_know = state.cluster_version >= ClusterVersion(4);
+    let status = TaskStatus { health: status.health.filter(|_| all_know), ..status };
     let decided = matches!(status.state, TaskState::Remove | TaskState::Orphaned)
         || status.state <= TaskState::Assigned;
     let news = status.state > known.status.state
         || (status.state == known.status.state && status != known.status);
-    // Not every controller knows of health yet.
-    let known = state.cluster_version >= ClusterVersion(4);
-    let status = Box::new(TaskStatus { health: status.health.filter(|_| known), ..status });
+    let status = Box::new(status);
     (news && !decided).then(|| group(vec![Action::SetTaskStatus { task, status }]))
 }
 

@@ -7,6 +7,7 @@ use swarm_proto::id::Slot;
 use swarm_proto::object::{RunState, Service, Task, TaskState};
 use swarm_proto::spec::{Dependency, DependencyCondition, ServiceMode, ServiceSpec};
 
+use super::slot::{SlotView, slots};
 use crate::core::state::{State, Stored, is_backend, tasks_of};
 
 /// What a service still waits for before its first start; `None` once nothing holds it. One that is gone or has no
@@ -42,9 +43,8 @@ pub(super) fn is_updated_later(state: &State, service: &Service) -> bool {
 /// Whether some slot of a service still has the older spec, or none of the new one is as far as it must be.
 fn is_updating(state: &State, dependency: &Dependency, other: &Service) -> bool {
     let is_new = |task: &&Stored<Task>| task.spec_version == other.spec_version;
-    let slots = super::slot::slots(state, other);
-    let mut newest =
-        slots.values().filter(|view| view.is_active()).filter_map(|view| view.newest());
+    let slots = slots(state, other);
+    let mut newest = slots.values().filter(|view| view.is_active()).filter_map(SlotView::newest);
     let is_old = |task: &Stored<Task>| task.spec_version != other.spec_version;
     newest.any(is_old)
         || !is_met(other, dependency.condition, tasks_of(state, other.id).filter(is_new))

@@ -34,7 +34,7 @@ fn globalize(state: &State, service: &Service, now: Timestamp, plan: &mut Plan) 
         if !view.is_some_and(SlotView::is_active) && takes_new {
             let held = view
                 .is_some_and(|view| view.tasks.iter().any(|task| !task.status.state.is_terminal()));
-            let version = next_version(service, view);
+            let version = next_version(state, service, view);
             let task = next_task(state, service, slot, version, None, held, now);
             plan.add(state, &read, vec![task]);
         }

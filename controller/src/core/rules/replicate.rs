@@ -51,14 +51,14 @@ fn replicate(state: &State, service: &Service, replicas: u32, now: Timestamp, pl
                 .get(&slot)
                 .is_some_and(|view| view.tasks.iter().any(|task| !task.status.state.is_terminal()));
             let version = match slots.get(&slot) {
-                Some(view) => next_version(service, Some(view)),
-                None => first_version(service, &slots),
+                Some(view) => next_version(state, service, Some(view)),
+                None => first_version(state, service, &slots),
             };
             let task = next_task(state, service, slot, version, None, held, now);
             plan.add(state, &read, vec![task]);
         }
     }
-    for slot in surplus(&active, wanted) {
+    for slot in surplus(state, &active, wanted) {
         if let Some(view) = active.get(&slot) {
             plan.add(state, &read, stop(view));
         }
@@ -67,14 +67,14 @@ fn replicate(state: &State, service: &Service, replicas: u32, now: Timestamp, pl
 
 /// Which slots are too many: first those that do not run, then those on the nodes with the most tasks of the service,
 /// then those with the highest numbers.
-fn surplus(active: &BTreeMap<Slot, &SlotView<'_>>, wanted: usize) -> Vec<Slot> {
+fn surplus(state: &State, active: &BTreeMap<Slot, &SlotView<'_>>, wanted: usize) -> Vec<Slot> {
     let mut on_node: BTreeMap<Option<NodeId>, usize> = BTreeMap::new();
     let mut left: BTreeMap<Slot, (bool, Option<NodeId>)> = BTreeMap::new();
     for (slot, view) in active {
         let newest = view.newest();
         let node = newest.and_then(|task| task.node);
         *on_node.entry(node).or_default() += 1;
-        left.insert(*slot, (view.runs(), node));
+        left.insert(*slot, (view.serves(state), node));
     }
     let mut chosen = Vec::new();
     while left.len() > wanted {

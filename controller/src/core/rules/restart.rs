@@ -5,7 +5,7 @@ use std::time::Duration;
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{Service, Task, TaskState};
-use swarm_proto::spec::{RestartCondition, RestartPolicy, UpdateOrder};
+use swarm_proto::spec::{RestartCondition, RestartPolicy};
 
 use super::slot::{SlotView, next_task, next_version, slots};
 use super::{Observed, Plan, update};
@@ -34,7 +34,7 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
             if newest.status.state.is_terminal() {
                 replace(state, service, slot, newest, &view, now, &mut plan);
             } else if newest.desired == TaskState::Ready {
-                release(state, service, newest, &view, now, &mut plan);
+                release(state, newest, &view, now, &mut plan);
             }
         }
     }
@@ -54,7 +54,7 @@ fn replace(
     let history = state.history((service.id, slot));
     let policy = &service.spec.restart;
     // What the update exchanges anyway is left to it.
-    let version = next_version(service, Some(view));
+    let version = next_version(state, service, Some(view));
     let is_exchanged = version != ended.spec_version && !update::is_paused(service);
     if is_exchanged || !may_restart(policy, ended, &history, now) {
         return;
@@ -106,15 +106,13 @@ pub(super) fn delay(policy: &RestartPolicy, failures: u32) -> Duration {
 /// Lets a held task start once its time has come and its predecessor is over.
 pub(super) fn release(
     state: &State,
-    service: &Service,
     held: &Stored<Task>,
     view: &SlotView<'_>,
     now: Timestamp,
     plan: &mut Plan,
 ) {
-    let overlap = service.spec.update.order == UpdateOrder::StartFirst;
-    let waits = view.predecessors().any(|old| !overlap || old.desired > TaskState::Running);
-    if waits {
+    // One that shall run is left of an overlap, and stops once this one runs.
+    if view.predecessors().any(|old| old.desired > TaskState::Running) {
         return;
     }
     if let Some(at) = held.start_after.filter(|at| *at > now) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use swarm_proto::entry::Action;
 use swarm_proto::id::{Slot, TaskId, Timestamp};
-use swarm_proto::object::{Service, Task, TaskState, TaskStatus, UpdateState};
+use swarm_proto::object::{NodeStatus, Service, Task, TaskState, TaskStatus, UpdateState};
 
 use crate::core::state::{State, Stored, is_backend, tasks_of};
 
@@ -38,6 +38,15 @@ impl<'a> SlotView<'a> {
         self.tasks.iter().copied().filter(open)
     }
 
+    /// Whether a task of the slot runs on a node that is there, as far as is known.
+    pub(super) fn serves(&self, state: &State) -> bool {
+        let is_there = |task: &Stored<Task>| {
+            let node = task.node.and_then(|node| state.nodes.get(&node));
+            node.is_some_and(|node| node.status != NodeStatus::Down)
+        };
+        self.tasks.iter().any(|task| is_backend(task) && is_there(task))
+    }
+
     /// Whether clients are led to a task of the slot.
     pub(super) fn runs(&self) -> bool {
         self.tasks.iter().any(|task| is_backend(task))
@@ -61,28 +70,33 @@ pub(super) fn slots<'a>(state: &'a State, service: &Service) -> BTreeMap<Slot, S
 
 /// The spec version of the next task in a slot. While an update is under way or paused, a slot that it has not come to
 /// keeps the spec that it has: only the update itself brings the new one in, so that its bounds hold.
-pub(super) fn next_version(service: &Service, view: Option<&SlotView<'_>>) -> u64 {
+pub(super) fn next_version(state: &State, service: &Service, view: Option<&SlotView<'_>>) -> u64 {
     let newest = view.and_then(SlotView::newest);
     newest
         .map(|task| task.spec_version)
-        .filter(|version| is_kept(service, *version))
+        .filter(|version| is_kept(state, service, *version))
         .unwrap_or(service.spec_version)
 }
 
 /// The spec version of a slot that there was not before: where an update is paused, that of the slots which it has not
 /// come to.
-pub(super) fn first_version(service: &Service, slots: &BTreeMap<Slot, SlotView<'_>>) -> u64 {
+pub(super) fn first_version(
+    state: &State,
+    service: &Service,
+    slots: &BTreeMap<Slot, SlotView<'_>>,
+) -> u64 {
     let is_paused = service.update.as_ref().is_some_and(|update| update.state.is_paused());
     let active = slots.values().filter(|view| is_paused && view.is_active());
     let mut versions = active.filter_map(SlotView::newest).map(|task| task.spec_version);
-    versions.find(|version| is_kept(service, *version)).unwrap_or(service.spec_version)
+    versions.find(|version| is_kept(state, service, *version)).unwrap_or(service.spec_version)
 }
 
-/// Whether an older spec version is still that of slots which an update has not come to.
-fn is_kept(service: &Service, version: u64) -> bool {
-    let state = service.update.as_ref().map(|update| update.state);
-    matches!(state, Some(UpdateState::Updating | UpdateState::Paused))
+/// Whether an older spec version is still that of slots which an update has not come to, and what it refers to is there.
+fn is_kept(state: &State, service: &Service, version: u64) -> bool {
+    let update = service.update.as_ref().map(|update| update.state);
+    matches!(update, Some(UpdateState::Updating | UpdateState::Paused))
         && (service.previous_version..service.spec_version).contains(&version)
+        && state.specs.get(&(service.id, version)).is_some_and(|spec| state.has_externals_of(spec))
 }
 
 /// The next task of a slot. It is held ready while it has to wait for a time or for its predecessor's end.

@@ -13,10 +13,10 @@ use crate::core::state::{State, tasks_of};
 pub fn plan(state: &State, _observed: &Observed, _now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     for id in &state.index.unsettled {
-        if let Some(service) = state.services.get(id).filter(|service| service.removing) {
-            if !is_removed_later(state, service) {
-                remove_service(state, service, &mut plan);
-            }
+        if let Some(service) = state.services.get(id).filter(|service| service.removing)
+            && !is_removed_later(state, service)
+        {
+            remove_service(state, service, &mut plan);
         }
     }
     for network in state.networks.values().filter(|network| network.removing) {

@@ -162,7 +162,8 @@ impl<'a> Rollout<'a> {
     /// says.
     fn unavailable(&self) -> usize {
         let stands = |(slot, view, task): &&(Slot, &SlotView<'_>, &Stored<Task>)| {
-            view.runs() || self.is_satisfied(task) || self.has_failed(*slot)
+            let is_over = task.status.state.is_terminal() && self.is_satisfied(task);
+            view.serves(self.state) || is_over || self.has_failed(*slot)
         };
         self.wanted().saturating_sub(self.active.iter().filter(stands).count())
     }
@@ -187,12 +188,12 @@ impl<'a> Rollout<'a> {
             let desired = TaskState::Shutdown;
             actions.push(Action::SetTaskDesired { task: task.id, desired });
         }
-        let is_left = |task: &&Stored<Task>| {
+        let is_left = |task: &Stored<Task>| {
             !task.status.state.is_terminal()
                 && task.node.is_some()
                 && !(overlap && is_backend(task))
         };
-        let held = view.tasks.iter().any(|task| is_left(&task));
+        let held = view.tasks.iter().any(|task| is_left(task));
         let version = service.spec_version;
         actions.push(next_task(self.state, service, slot, version, None, held, now));
         plan.add(self.state, &read, actions);

@@ -116,8 +116,8 @@ impl State {
         Some(())
     }
 
-    /// The runs of a service whose spec is replaced: times before a schedule began do not count, and what is no job any
-    /// more has no runs.
+    /// The runs of a service whose spec is replaced: times before a schedule began do not count, and runs end when the
+    /// mode is another one.
     pub(super) fn runs_after(&self, old: Option<&Service>, new: &Service) -> JobRuns {
         let mut runs = old.map(|old| old.runs.clone()).unwrap_or_default();
         if new.spec.schedule.is_some()
@@ -125,10 +125,11 @@ impl State {
         {
             runs.decided_until = runs.decided_until.max(self.clock);
         }
-        if !new.spec.mode.is_job() {
+        let kind = |service: &Service| std::mem::discriminant(&service.spec.mode);
+        if old.is_some_and(|old| kind(old) != kind(new)) {
             for run in runs.list.iter_mut().filter(|run| run.is_active() && !run.one_off) {
                 run.state = RunState::Stopped;
-                "the service is no job any more".clone_into(&mut run.message);
+                "the service has another mode".clone_into(&mut run.message);
                 run.ended_at = Some(self.clock);
             }
         }

@@ -57,6 +57,10 @@ impl State {
         if task.run.is_some_and(|run| !goes_on(run)) {
             return None;
         }
+        let spec = self.specs.get(&(task.id.service, task.spec_version))?;
+        if !self.has_externals_of(spec) {
+            return None;
+        }
         let slot = (task.id.service, task.id.slot);
         let mut history = self.history(slot);
         if task.id.generation != history.generation + 1 || task.status.state != TaskState::New {

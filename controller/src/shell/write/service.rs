@@ -99,9 +99,10 @@ impl Write for wire::PauseServiceRequest {
 
     fn command(self) -> Result<Command, Status> {
         let service = self.service;
-        Ok(match self.resume {
-            true => Command::ResumeService { service },
-            false => Command::PauseService { service },
+        Ok(if self.resume {
+            Command::ResumeService { service }
+        } else {
+            Command::PauseService { service }
         })
     }
 

@@ -98,16 +98,7 @@ impl Bench {
                 service: (*service).to_owned(),
                 replicas: replicas.parse().unwrap(),
             }),
-            ["job-run", service] => self.ask(Command::RunJob { service: (*service).to_owned() }),
-            ["job-stop", service, run @ ..] => self.ask(Command::StopRuns {
-                service: (*service).to_owned(),
-                run: run.first().map(|run| run.parse().unwrap()),
-            }),
-            ["one-off", service, command @ ..] => self.ask(Command::RunOneOff {
-                service: (*service).to_owned(),
-                command: (!command.is_empty())
-                    .then(|| command.iter().map(|word| (*word).to_owned()).collect()),
-            }),
+            ["job-run" | "job-stop" | "one-off", ..] => self.job(words),
             ["outage", time] => self.restart(time),
             ["service", verb, service, more @ ..] => {
                 self.ask(service::command(verb, service, more));
@@ -119,21 +110,9 @@ impl Bench {
                     force: !force.is_empty(),
                 });
             }
-            ["volume-rm", volume, force @ ..] => self.ask(Command::RemoveVolume {
-                volume: (*volume).to_owned(),
-                force: !force.is_empty(),
-            }),
-            ["network-create", name, subnet @ ..] => self.ask(Command::CreateNetwork {
-                name: (*name).to_owned(),
-                subnet: subnet.first().map(|subnet| prefix(subnet)),
-                internal: false,
-                labels: BTreeMap::new(),
-            }),
-            ["network-rm", network] => {
-                self.ask(Command::RemoveNetwork { network: (*network).to_owned() });
+            ["network-create" | "network-rm" | "volume-create" | "volume-rm", ..] => {
+                self.object(words);
             }
-            ["volume-create", name] => self
-                .ask(Command::CreateVolume { name: (*name).to_owned(), labels: BTreeMap::new() }),
             ["node-down", nodes @ ..] => {
                 for node in nodes {
                     self.agent(node).silent = true;
@@ -157,6 +136,44 @@ impl Bench {
             other => panic!("unknown command {other:?}"),
         }
         self.advance(TICK * 4);
+    }
+
+    fn job(&mut self, words: &[&str]) {
+        match words {
+            ["job-run", service] => self.ask(Command::RunJob { service: (*service).to_owned() }),
+            ["job-stop", service, run @ ..] => self.ask(Command::StopRuns {
+                service: (*service).to_owned(),
+                run: run.first().map(|run| run.parse().unwrap()),
+            }),
+            ["one-off", service, command @ ..] => self.ask(Command::RunOneOff {
+                service: (*service).to_owned(),
+                command: (!command.is_empty())
+                    .then(|| command.iter().map(|word| (*word).to_owned()).collect()),
+            }),
+            other => panic!("unknown command {other:?}"),
+        }
+    }
+
+    /// Objects outside of stacks.
+    fn object(&mut self, words: &[&str]) {
+        match words {
+            ["volume-rm", volume, force @ ..] => self.ask(Command::RemoveVolume {
+                volume: (*volume).to_owned(),
+                force: !force.is_empty(),
+            }),
+            ["network-create", name, subnet @ ..] => self.ask(Command::CreateNetwork {
+                name: (*name).to_owned(),
+                subnet: subnet.first().map(|subnet| prefix(subnet)),
+                internal: false,
+                labels: BTreeMap::new(),
+            }),
+            ["network-rm", network] => {
+                self.ask(Command::RemoveNetwork { network: (*network).to_owned() });
+            }
+            ["volume-create", name] => self
+                .ask(Command::CreateVolume { name: (*name).to_owned(), labels: BTreeMap::new() }),
+            other => panic!("unknown command {other:?}"),
+        }
     }
 
     /// What a disk would hold.

@@ -204,17 +204,68 @@ impl Refused {
     }
 }
 
+/// A flag with one value: its name, its place in a stack file, and what was given.
+type Scalar<'a> = (&'static str, &'static str, &'a Option<String>);
+
+impl Policies {
+    /// As [`Flags::scalars`].
+    fn scalars(&self) -> Vec<Scalar<'_>> {
+        vec![
+            ("update-parallelism", "/deploy/update_config/parallelism", &self.update_parallelism),
+            ("update-delay", "/deploy/update_config/delay", &self.update_delay),
+            ("update-order", "/deploy/update_config/order", &self.update_order),
+            (
+                "update-failure-action",
+                "/deploy/update_config/failure_action",
+                &self.update_failure_action,
+            ),
+            ("update-monitor", "/deploy/update_config/monitor", &self.update_monitor),
+            (
+                "update-max-failure-ratio",
+                "/deploy/update_config/max_failure_ratio",
+                &self.update_max_failure_ratio,
+            ),
+            (
+                "update-progress-deadline",
+                "/x-swarm/update/progress_deadline",
+                &self.update_progress_deadline,
+            ),
+            (
+                "rollback-parallelism",
+                "/deploy/rollback_config/parallelism",
+                &self.rollback_parallelism,
+            ),
+            ("rollback-delay", "/deploy/rollback_config/delay", &self.rollback_delay),
+            ("rollback-order", "/deploy/rollback_config/order", &self.rollback_order),
+            (
+                "rollback-failure-action",
+                "/deploy/rollback_config/failure_action",
+                &self.rollback_failure_action,
+            ),
+            ("rollback-monitor", "/deploy/rollback_config/monitor", &self.rollback_monitor),
+            (
+                "rollback-max-failure-ratio",
+                "/deploy/rollback_config/max_failure_ratio",
+                &self.rollback_max_failure_ratio,
+            ),
+            (
+                "rollback-progress-deadline",
+                "/x-swarm/rollback/progress_deadline",
+                &self.rollback_progress_deadline,
+            ),
+        ]
+    }
+}
+
 impl Flags {
     /// Only constraints.
     pub(crate) fn of_constraints(constraints: &[String]) -> Self {
         Self { constraint: constraints.to_vec(), ..Self::default() }
     }
 
-    /// The stack file's piece that they stand for, and the fields that they name.
-    fn piece(&self) -> Result<(Map<String, Value>, Vec<ChangedField>), Failure> {
-        self.refused.check()?;
-        let policies = &self.policies;
-        let scalars: [(&str, &str, &Option<String>); 25] = [
+    /// Flags with one value: their names, their places in a stack file, and what was given.
+    fn scalars(&self) -> Vec<Scalar<'_>> {
+        vec![
             ("replicas", "/deploy/replicas", &self.replicas),
             ("limit-cpu", "/deploy/resources/limits/cpus", &self.limit_cpu),
             ("limit-memory", "/deploy/resources/limits/memory", &self.limit_memory),
@@ -230,55 +281,14 @@ impl Flags {
             ),
             ("restart-window", "/deploy/restart_policy/window", &self.restart_window),
             ("stop-grace-period", "/stop_grace_period", &self.stop_grace_period),
-            (
-                "update-parallelism",
-                "/deploy/update_config/parallelism",
-                &policies.update_parallelism,
-            ),
-            ("update-delay", "/deploy/update_config/delay", &policies.update_delay),
-            ("update-order", "/deploy/update_config/order", &policies.update_order),
-            (
-                "update-failure-action",
-                "/deploy/update_config/failure_action",
-                &policies.update_failure_action,
-            ),
-            ("update-monitor", "/deploy/update_config/monitor", &policies.update_monitor),
-            (
-                "update-max-failure-ratio",
-                "/deploy/update_config/max_failure_ratio",
-                &policies.update_max_failure_ratio,
-            ),
-            (
-                "update-progress-deadline",
-                "/x-swarm/update/progress_deadline",
-                &policies.update_progress_deadline,
-            ),
-            (
-                "rollback-parallelism",
-                "/deploy/rollback_config/parallelism",
-                &policies.rollback_parallelism,
-            ),
-            ("rollback-delay", "/deploy/rollback_config/delay", &policies.rollback_delay),
-            ("rollback-order", "/deploy/rollback_config/order", &policies.rollback_order),
-            (
-                "rollback-failure-action",
-                "/deploy/rollback_config/failure_action",
-                &policies.rollback_failure_action,
-            ),
-            ("rollback-monitor", "/deploy/rollback_config/monitor", &policies.rollback_monitor),
-            (
-                "rollback-max-failure-ratio",
-                "/deploy/rollback_config/max_failure_ratio",
-                &policies.rollback_max_failure_ratio,
-            ),
-            (
-                "rollback-progress-deadline",
-                "/x-swarm/rollback/progress_deadline",
-                &policies.rollback_progress_deadline,
-            ),
-        ];
+        ]
+    }
+
+    /// The stack file's piece that they stand for, and the fields that they name.
+    fn piece(&self) -> Result<(Map<String, Value>, Vec<ChangedField>), Failure> {
+        self.refused.check()?;
         let (mut service, mut fields) = (Map::new(), Vec::new());
-        for (name, place, value) in scalars {
+        for (name, place, value) in self.scalars().into_iter().chain(self.policies.scalars()) {
             let Some(value) = value else { continue };
             put(&mut service, place, scalar(value));
             fields.push(name.parse().map_err(|error| Failure::usage(format!("{error}")))?);

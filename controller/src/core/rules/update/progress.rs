@@ -25,7 +25,8 @@ impl Rollout<'_> {
         if !update.state.is_under_way() {
             return self.begin(update.number, now, plan);
         }
-        if update.slots == 0 && self.active.iter().all(|(.., task)| !self.is_old(task)) {
+        let is_new = |view: &SlotView<'_>| view.wanted().all(|task| !self.is_old(task));
+        if update.slots == 0 && self.active.iter().all(|(_, view, _)| is_new(view)) {
             self.end(update, now, plan);
             return false;
         }
@@ -78,9 +79,10 @@ impl Rollout<'_> {
             }
             return true;
         }
-        let (state, what) = match is_rollback {
-            true => (UpdateState::RollbackPaused, "rollback"),
-            false => (UpdateState::Paused, "update"),
+        let (state, what) = if is_rollback {
+            (UpdateState::RollbackPaused, "rollback")
+        } else {
+            (UpdateState::Paused, "update")
         };
         self.set(update.finish(state, format!("{what} paused: {why}"), now), plan);
         true

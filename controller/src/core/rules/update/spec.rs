@@ -2,7 +2,7 @@
 
 use swarm_proto::id::Timestamp;
 use swarm_proto::object::{Service, UpdateState, UpdateStatus};
-use swarm_proto::spec::{EndpointMode, PortMode, ServiceMode, ServiceSpec};
+use swarm_proto::spec::{EndpointMode, NetworkAttachmentSpec, PortMode, ServiceMode, ServiceSpec};
 use swarm_proto::version::ClusterVersion;
 
 use crate::core::rules::slot::{SlotView, slots};
@@ -44,15 +44,16 @@ pub(in crate::core::rules) fn version_of(
         return next;
     }
     // The tasks of an earlier spec are of use only while they have its networks.
-    let is_there = |key: &String| {
-        state.find_network(&service.stack, key).is_some_and(|network| !network.removing)
-    };
-    if !spec.networks.iter().all(|attachment| is_there(&attachment.network)) {
+    if !spec.networks.iter().all(|attachment| is_there(state, service, attachment)) {
         return next;
     }
     let versions = state.specs.range((service.id, 0)..(service.id, next)).rev();
     let mut same = versions.filter(|(_, old)| !needs_new_tasks(old, spec));
     same.next().map_or(next, |((_, version), _)| *version)
+}
+
+fn is_there(state: &State, service: &Service, attachment: &NetworkAttachmentSpec) -> bool {
+    state.network_of(&service.stack, attachment).is_some_and(|network| !network.removing)
 }
 
 /// Begins the update that brings a changed spec in, in place of one that is not over. `service` has the new spec already.
@@ -79,9 +80,9 @@ pub(in crate::core::rules) fn supersede(
 
 fn begin(state: &State, service: &mut Service, update: UpdateState, now: Timestamp) {
     let number = service.update.as_ref().map_or(0, |update| update.number) + 1;
+    // Also one whose new task does not run yet: its old one runs beside it.
     let is_old = |view: &SlotView<'_>| {
-        view.is_active()
-            && view.newest().is_some_and(|task| task.spec_version != service.spec_version)
+        view.is_active() && view.wanted().any(|task| task.spec_version != service.spec_version)
     };
     let old = slots(state, service).values().filter(|view| is_old(view)).count();
     let old = u32::try_from(old).unwrap_or(u32::MAX);
@@ -100,10 +101,12 @@ pub(super) fn roll_back(
         return Err("there is no previous spec".to_owned());
     };
     for attachment in &previous.networks {
-        let key = &attachment.network;
-        if !state.find_network(&service.stack, key).is_some_and(|network| !network.removing) {
-            return Err(format!("its network `{key}` is gone"));
+        if !is_there(state, service, attachment) {
+            return Err(format!("its network `{}` is gone", attachment.network));
         }
+    }
+    if !state.has_externals_of(previous) {
+        return Err("an external volume of it is gone".to_owned());
     }
     let ingress = previous.ports.iter().filter(|port| port.mode == PortMode::Ingress);
     let needed = ingress.filter(|_| previous.endpoint_mode == EndpointMode::Vip);
