@@ -2,7 +2,7 @@
 //! unhealthy. Until its first success a task is starting.
 //!
 //! [`Check`] is what a service's spec and its image say together, [`monitor`] decides purely what a check's outcome
-//! means, [`Watch`] runs the checks of one task, and [`probe`] carries one out. What came of them is known to this
+//! means, `Watch` runs the checks of one task, and `probe` carries one out. What came of them is known to this
 //! process alone: a later agent that takes a running container over begins from the state that was reported last.
 
 mod check;
