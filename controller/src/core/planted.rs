@@ -45,15 +45,13 @@ pub enum Fault {
     ReviveDeadTask,
     /// A task goes to another node.
     MoveTask,
-    /// A task counts as withdrawn from its networks before any node has confirmed that.
-    StopBeforeWithdrawn,
     /// Requests are forgotten, so that a retried one is applied again.
     ForgetRequests,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 18] = [
         Self::SendBeforePersisted,
         Self::ForgetHardState,
         Self::VoteTwice,
@@ -71,7 +69,6 @@ impl Fault {
         Self::SnapshotWithoutQuarantine,
         Self::ReviveDeadTask,
         Self::MoveTask,
-        Self::StopBeforeWithdrawn,
         Self::ForgetRequests,
     ];
 }

@@ -12,7 +12,6 @@ use swarm_proto::assignment::Withdrawal;
 use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp};
 use swarm_proto::object::{Network, NodeStatus, Task, TaskState};
 
-use crate::core::planted::Fault;
 use crate::core::rules::Observed;
 use crate::core::state::{State, Stored};
 
@@ -82,8 +81,7 @@ impl Withdrawals {
                     *standing.entry(*id).or_insert_with(|| stands(state, network, observed, now));
                 *version <= stands
             };
-            let early = observed.planted.has(Fault::StopBeforeWithdrawn);
-            leaving.is_done |= early || now >= leaving.until || leaving.networks.iter().all(is_out);
+            leaving.is_done |= now >= leaving.until || leaving.networks.iter().all(is_out);
             if leaving.is_done && !leaving.is_told {
                 untold.insert(leaving.node);
             }
