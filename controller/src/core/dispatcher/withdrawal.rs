@@ -95,7 +95,7 @@ fn stands(state: &State, network: &Network, observed: &Observed, now: Timestamp)
     let mut least = u64::MAX;
     for gateway in &network.gateways {
         let Some(node) = state.nodes.get(&gateway.node) else { continue };
-        let heard = observed.heard.get(&node.id).is_some_and(|at| now.since(*at) <= SILENCE);
+        let heard = now.since(observed.silent_since(node.id)) <= SILENCE;
         if node.status != NodeStatus::Ready || !heard || !state.index.needs(network.id, node.id) {
             continue;
         }
@@ -237,6 +237,19 @@ mod tests {
         assert!(all.settle(&state, &observed, NOW).is_empty(), "it may have it");
         observed.since = Timestamp(0);
         assert_eq!(all.settle(&state, &observed, NOW), [NodeId(1)].into());
+    }
+
+    #[test]
+    fn a_new_leader_waits_for_nodes_that_it_has_not_heard_yet() {
+        let (state, mut observed, task) = scene();
+        (1..=2).for_each(|node| confirm(&mut observed, node));
+        observed.heard.remove(&NodeId(3));
+        observed.since = NOW;
+        let mut all = Withdrawals::default();
+        all.of(&state, &task, NOW);
+        assert!(all.settle(&state, &observed, NOW).is_empty(), "it leads clients there, perhaps");
+        observed.since = Timestamp(0);
+        assert_eq!(all.settle(&state, &observed, NOW), [NodeId(1)].into(), "it is silent");
     }
 
     #[test]

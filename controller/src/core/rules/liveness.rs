@@ -18,8 +18,7 @@ pub fn plan(state: &State, observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let Some(cluster) = &state.cluster else { return plan };
     for node in state.nodes.values().filter(|node| node.status == NodeStatus::Ready) {
-        let heard = observed.heard.get(&node.id).copied().unwrap_or_default().max(observed.since);
-        let deadline = heard.after(cluster.node_down_after);
+        let deadline = observed.silent_since(node.id).after(cluster.node_down_after);
         if deadline <= now {
             let read = [(ObjectId::Node(node.id), Counter::Status)];
             let status = NodeStatus::Down;

@@ -22,3 +22,11 @@ pub struct Observed {
     /// Tasks that are gone from their nodes.
     pub gone_tasks: BTreeSet<TaskId>,
 }
+
+impl Observed {
+    /// Since when a node is silent, as far as this leader can know: one that it has not heard yet may have spoken until
+    /// it began to lead.
+    pub fn silent_since(&self, node: NodeId) -> Timestamp {
+        self.heard.get(&node).copied().unwrap_or_default().max(self.since)
+    }
+}
