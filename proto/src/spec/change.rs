@@ -168,6 +168,9 @@ pub enum ChangeError {
     /// Replicas for a service that has one task on each node.
     #[error("it is global: it has one task on each node, not a number of replicas")]
     IsGlobal,
+    /// Replicas for a job.
+    #[error("it is a job: it has completions, not a number of replicas")]
+    IsJob,
     /// What is to be taken away is not there.
     #[error("it has no {0} `{1}`")]
     Absent(&'static str, String),
@@ -248,6 +251,7 @@ impl ServiceChange {
             ChangedField::Replicas if spec.mode == ServiceMode::Global => {
                 return Err(ChangeError::IsGlobal);
             }
+            ChangedField::Replicas if spec.mode.is_job() => return Err(ChangeError::IsJob),
             ChangedField::Replicas => spec.mode = from.mode,
             ChangedField::LimitCpu => into.resources.limit_millicpus = resources.limit_millicpus,
             ChangedField::LimitMemory => into.resources.limit_memory = resources.limit_memory,
@@ -346,5 +350,13 @@ mod tests {
         change.fields.insert(ChangedField::Replicas);
         let mut global = ServiceSpec { mode: ServiceMode::Global, ..spec("a") };
         assert_eq!(change.apply(&mut global), Err(ChangeError::IsGlobal));
+        for mode in
+            [ServiceMode::GlobalJob, ServiceMode::ReplicatedJob { total: 2, max_concurrent: 1 }]
+        {
+            let job = ServiceSpec { mode, ..spec("a") };
+            let mut changed = job.clone();
+            assert_eq!(change.apply(&mut changed), Err(ChangeError::IsJob));
+            assert_eq!(changed, job, "it stays a job");
+        }
     }
 }
