@@ -12,10 +12,6 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::assignment::{
-    AssignmentSet, NetworkAssignment, NetworkIngress, NetworkPeer, NetworkVip, TaskAssignment,
-    VolumeAssignment, VolumeReport,
-};
 use crate::id::{Digest, NetworkId, NodeId, RaftId, ServiceId, Slot, TaskId, Timestamp, VolumeId};
 use crate::object::{
     AllocatedPort, Attachment, Availability, Cluster, FilledFrom, FormerAuthority, Incarnation,
@@ -48,11 +44,13 @@ macro_rules! strategy {
     (@pattern [] $field:ident $($rest:ident)+) => { ($field, strategy!(@pattern [] $($rest)+)) };
 }
 
+mod assignment;
 pub(crate) mod health;
 mod jobs;
 mod placement;
 mod update;
 
+pub(crate) use assignment::{assignment_set, volume_report};
 use jobs::job_schedule;
 pub(crate) use jobs::run_action;
 pub(crate) use stack::leaving;
@@ -525,83 +523,4 @@ strategy! {
         holdings: btree_map(any::<u64>().prop_map(NodeId), volume_holding(), 0..3),
         removing: any::<bool>(),
     }
-    fn task_assignment -> TaskAssignment {
-        id: task_id(),
-        name: text(),
-        stack: text(),
-        service: text(),
-        desired: task_state(),
-        start_after: option::of(time()),
-        container: container_spec(),
-        attachments: vec(attachment(), 0..3),
-        volumes: btree_map(text(), any::<u64>().prop_map(VolumeId), 0..3),
-        host_ports: vec(allocated_port(), 0..3),
-        restart: restart_policy(),
-        withdrawal: health::withdrawal(),
-    }
-    fn volume_assignment -> VolumeAssignment {
-        id: any::<u64>().prop_map(VolumeId),
-        name: text(),
-        remove: any::<bool>(),
-    }
-    fn network_peer -> NetworkPeer {
-        address: address(),
-        mac: mac(),
-        host: address(),
-    }
-    fn network_vip -> NetworkVip {
-        address: address(),
-        backends: addresses(),
-    }
-    fn network_ingress -> NetworkIngress {
-        port: allocated_port(),
-        backends: addresses(),
-    }
-    fn network_assignment -> NetworkAssignment {
-        id: any::<u64>().prop_map(NetworkId),
-        name: text(),
-        version: any::<u64>(),
-        vni: any::<u32>(),
-        vxlan_port: any::<u16>(),
-        subnet: address(),
-        prefix_length: 0..=32_u8,
-        internal: any::<bool>(),
-        gateway: option::of((address(), mac())),
-        peers: vec(network_peer(), 0..3),
-        names: btree_map(text(), addresses(), 0..3),
-        vips: vec(network_vip(), 0..3),
-        ingress: vec(network_ingress(), 0..3),
-    }
-    fn volume_report -> VolumeReport {
-        id: any::<u64>().prop_map(VolumeId),
-        name: text(),
-        created_at: time(),
-        filled_from: option::of((text(), digest())),
-    }
-}
-
-/// Few identities, so that two sets share some.
-pub(crate) fn assignment_set() -> BoxedStrategy<AssignmentSet> {
-    let tasks = vec((1..4_u32, task_assignment()), 0..3);
-    let networks = vec((1..4_u64, network_assignment()), 0..3);
-    let volumes = vec((1..4_u64, volume_assignment()), 0..3);
-    (tasks, networks, volumes)
-        .prop_map(|(tasks, networks, volumes)| {
-            let mut set = AssignmentSet::default();
-            for (slot, mut task) in tasks {
-                task.id =
-                    TaskId { service: ServiceId(1), slot: Slot::Replica(slot), generation: 1 };
-                set.tasks.insert(task.id, task);
-            }
-            for (id, mut network) in networks {
-                network.id = NetworkId(id);
-                set.networks.insert(network.id, network);
-            }
-            for (id, mut volume) in volumes {
-                volume.id = VolumeId(id);
-                set.volumes.insert(volume.id, volume);
-            }
-            set
-        })
-        .boxed()
 }

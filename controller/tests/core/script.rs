@@ -4,6 +4,7 @@
 mod agent;
 mod bench;
 mod service;
+mod words;
 
 use std::fmt::Write as _;
 use std::fs;

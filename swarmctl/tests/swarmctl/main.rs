@@ -14,6 +14,7 @@ mod doctor;
 mod exec;
 mod external;
 mod fake;
+mod job_views;
 mod lock;
 mod members;
 mod objects;
