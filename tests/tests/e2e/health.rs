@@ -236,6 +236,9 @@ fn counted(lab: &Lab) -> Option<(u64, Vec<Value>)> {
     Some((told["asked"].as_u64()?, told["failed"].as_array()?.clone()))
 }
 
+/// Requests through published ports after each deploy, before the next.
+const AFTERWARDS: u64 = 12;
+
 #[test]
 fn a_rolling_update_under_load_loses_no_request() {
     let lab = Lab::up("rolling");
@@ -260,7 +263,10 @@ fn a_rolling_update_under_load_loses_no_request() {
         }
         for (version, replicas) in [(2, 3), (3, 3), (3, 2), (4, 2)] {
             lab.deploy("u", &page(version, replicas));
-            thread::sleep(Duration::from_secs(1));
+            let before = asked.load(Ordering::Relaxed);
+            eventually(20, "the clients go on asking what is there now", || {
+                (asked.load(Ordering::Relaxed) >= before + AFTERWARDS).then_some(())
+            });
         }
         stop.store(true, Ordering::Relaxed);
     });
