@@ -39,6 +39,23 @@ pub struct ServiceProgress {
 }
 
 impl ServiceProgress {
+    /// A service of which nothing is wanted.
+    pub fn of_nothing(key: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            wanted: 0,
+            done: 0,
+            leaving: 0,
+            removing: false,
+            goes_later: false,
+            stuck: Vec::new(),
+            lost: None,
+            is_job: false,
+            update: None,
+            failed: None,
+        }
+    }
+
     /// Whether nothing is owed.
     pub fn is_converged(&self) -> bool {
         let moves = self.update.is_some_and(UpdateState::is_under_way) || self.goes_later;
@@ -94,17 +111,11 @@ pub fn of_service(state: &State, service: &Service) -> ServiceProgress {
         by_slot.entry(task.id.slot).or_default().push(task);
     }
     let mut progress = ServiceProgress {
-        key: service.key.clone(),
         wanted: slots.len(),
-        done: 0,
-        leaving: 0,
         removing: service.removing,
-        goes_later: false,
-        stuck: Vec::new(),
-        lost: None,
-        is_job: false,
         update: unfinished(service),
         failed: failed(service),
+        ..ServiceProgress::of_nothing(&service.key)
     };
     by_slot.retain(|slot, _| service.removing || !matches!(slot, Slot::OneOff(_)));
     for (slot, tasks) in &by_slot {
@@ -166,10 +177,9 @@ fn wanted_slots(state: &State, service: &Service) -> BTreeSet<Slot> {
         ServiceMode::ReplicatedJob { total, .. } => (1..=total).map(Slot::Replica).collect(),
         ServiceMode::Global | ServiceMode::GlobalJob => {
             let eligible = |node: &&Node| {
-                let constraints = &service.spec.placement.constraints;
                 node.status == NodeStatus::Ready
                     && node.availability == Availability::Active
-                    && constraints.iter().all(|constraint| constraint.holds(node))
+                    && service.spec.placement.allows(node)
             };
             state.nodes.values().filter(eligible).map(|node| Slot::Node(node.id)).collect()
         }

@@ -204,17 +204,11 @@ fn run_progress(
     let progress = convergence::of_run(state, found, run);
     let waits = usize::from(run.is_active());
     let progress = ServiceProgress {
-        key: service.to_owned(),
         wanted: progress.total.max(progress.completed + waits),
         done: progress.completed,
-        leaving: 0,
         removing: found.removing,
-        stuck: Vec::new(),
-        lost: None,
         is_job: true,
-        goes_later: false,
-        update: None,
-        failed: None,
+        ..ServiceProgress::of_nothing(service)
     };
     Ok(Some((progress, !run.is_active())))
 }

@@ -310,6 +310,11 @@ fn secret(text: &str) -> Option<Secret> {
 
 macro_rules! plain_write {
     ($request:ident, $method:literal, $answer:ident, $self:ident: $object:expr => $command:expr) => {
+        plain_write!($request, $method, $answer, $self: $object => $command,
+            done => (done == CommandDone::Done).then(Self::Answer::default));
+    };
+    ($request:ident, $method:literal, $answer:ident, $self:ident: $object:expr => $command:expr,
+        $done:ident => $said:expr) => {
         impl Write for wire::$request {
             const METHOD: &'static str = $method;
             type Answer = wire::$answer;
@@ -326,12 +331,13 @@ macro_rules! plain_write {
                 Ok($command)
             }
 
-            fn answer(done: CommandDone) -> Option<Self::Answer> {
-                (done == CommandDone::Done).then(Self::Answer::default)
+            fn answer($done: CommandDone) -> Option<Self::Answer> {
+                $said
             }
         }
     };
 }
+use plain_write;
 
 plain_write!(RemoveStackRequest, "RemoveStack", RemoveStackResponse,
     self: format!("stack {}", self.stack) => Command::RemoveStack { stack: self.stack });

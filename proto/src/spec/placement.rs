@@ -89,6 +89,11 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// Whether a node meets all constraints.
+    pub fn allows(&self, node: &Node) -> bool {
+        self.constraints.iter().all(|constraint| constraint.holds(node))
+    }
+
     /// The cluster version that brought what it makes use of.
     pub fn needs(&self) -> ClusterVersion {
         let is_plain = |domain: &Domain| matches!(domain, Domain::NodeLabel(_));

@@ -42,17 +42,10 @@ pub(super) fn of_service(state: &State, service: &Service) -> ServiceProgress {
         (service.removing || task.desired > TaskState::Running) && is_alive(state, task)
     };
     let mut progress = ServiceProgress {
-        key: service.key.clone(),
-        wanted: 0,
-        done: 0,
         leaving: state.tasks_of(service.id).filter(leaves).count(),
         removing: service.removing,
-        stuck: Vec::new(),
-        lost: None,
         is_job: true,
-        goes_later: false,
-        update: None,
-        failed: None,
+        ..ServiceProgress::of_nothing(&service.key)
     };
     if service.removing || service.spec.schedule.is_some() {
         return progress;

@@ -12,7 +12,7 @@ use swarm_proto::spec::{
 };
 
 use super::command::Decision;
-use super::{Observed, Plan};
+use super::{Observed, Plan, name};
 use crate::core::command::{CommandDone, Refusal};
 use crate::core::state::{Content, State, part_size, tasks_of};
 
@@ -21,6 +21,8 @@ use crate::core::state::{Content, State, part_size, tasks_of};
 pub(super) const KEPT: Duration = Duration::from_hours(1);
 /// An announced content gets its whole time again once so much of it is gone.
 const RENEWED_AFTER: Duration = Duration::from_mins(10);
+/// The longest name of a secret or config, in bytes.
+const LONGEST_NAME: usize = 64;
 /// All contents together: the state travels as a whole, and lies in every controller's memory.
 const MOST_BYTES: u64 = 256 << 20;
 
@@ -117,20 +119,6 @@ fn check_room(state: &State, kind: ContentKind, more: u64) -> Result<(), Refusal
     ))
 }
 
-/// Names are parts of commands and of files' paths.
-fn check_name(kind: ContentKind, name: &str) -> Result<(), Refusal> {
-    let is_letter = |c: u8| c.is_ascii_alphanumeric();
-    let first = name.bytes().next().is_some_and(is_letter);
-    let rest = name.bytes().all(|c| is_letter(c) || matches!(c, b'-' | b'_' | b'.'));
-    if first && rest && name.len() <= 64 {
-        return Ok(());
-    }
-    Err(Refusal::invalid(
-        format!("`{name}` is not a valid {kind} name"),
-        "letters, digits, `-`, `_` and `.`, at most 64, beginning with a letter or digit",
-    ))
-}
-
 pub(super) fn create(
     state: &State,
     id: &ContentId,
@@ -139,7 +127,7 @@ pub(super) fn create(
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
     let kind = id.kind;
-    check_name(kind, name)?;
+    name::check(kind, name, LONGEST_NAME)?;
     if state.find_named_content(kind, name).is_some() {
         return Err(Refusal::conflict(
             format!("{kind} `{name}` exists already"),

@@ -6,7 +6,7 @@ use swarm_proto::entry::{Counter, ObjectId};
 use swarm_proto::id::{NodeId, Slot, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeStatus, Service};
 
-use super::slot::{SlotView, next_task, next_version, slots, stop};
+use super::slot::{Next, SlotView, next_task, next_version, slots, stop};
 use super::{Observed, Plan};
 use crate::core::state::State;
 
@@ -32,11 +32,11 @@ fn globalize(state: &State, service: &Service, now: Timestamp, plan: &mut Plan) 
         let takes_new =
             state.nodes.get(node).is_some_and(|node| node.availability == Availability::Active);
         if !view.is_some_and(SlotView::is_active) && takes_new {
-            let held = view
-                .is_some_and(|view| view.tasks.iter().any(|task| !task.status.state.is_terminal()));
-            let version = next_version(state, service, view);
-            let task = next_task(state, service, slot, version, None, held, now);
-            plan.add(state, &read, vec![task]);
+            let next = Next {
+                held: view.is_some_and(SlotView::is_alive),
+                ..Next::of_version(next_version(state, service, view))
+            };
+            plan.add(state, &read, vec![next_task(state, service, slot, next, now)]);
         }
     }
     for (slot, view) in &slots {
@@ -55,5 +55,5 @@ fn globalize(state: &State, service: &Service, now: Timestamp, plan: &mut Plan) 
 fn is_eligible(service: &Service, node: &Node) -> bool {
     node.status == NodeStatus::Ready
         && node.availability != Availability::Drain
-        && service.spec.placement.constraints.iter().all(|one| one.holds(node))
+        && service.spec.placement.allows(node)
 }

@@ -12,6 +12,7 @@ use swarm_proto::object::{JobRun, RunState, Service, Task, TaskState};
 use swarm_proto::spec::Concurrency;
 
 use super::command::Decision;
+use super::service::find;
 use super::slot::{SlotView, slots};
 use super::{Observed, Plan};
 use crate::core::command::{CommandDone, Refusal};
@@ -118,16 +119,6 @@ fn retire(state: &State, service: &Service, slots: &BTreeMap<Slot, SlotView<'_>>
             desire(task, TaskState::Shutdown);
         }
     }
-}
-
-fn find<'a>(state: &'a State, name: &str) -> Result<&'a Service, Refusal> {
-    let service = state.services.values().find(|service| service.name() == name);
-    service.filter(|service| !service.removing).map(|service| &*service.object).ok_or_else(|| {
-        Refusal::not_found(
-            format!("there is no service `{name}`"),
-            "`swarmctl service ls` lists the services by their full names, <stack>_<service>",
-        )
-    })
 }
 
 /// The command that begins a run of a job now.

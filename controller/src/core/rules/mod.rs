@@ -12,6 +12,7 @@ pub mod driver;
 pub mod globalize;
 pub mod jobs;
 pub mod liveness;
+mod name;
 pub mod network;
 pub mod node;
 pub mod observed;

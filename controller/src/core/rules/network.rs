@@ -11,9 +11,12 @@ use swarm_proto::spec::NetworkSpec;
 use super::allocate::free_subnet;
 use super::command::Decision;
 use super::deploy::check_subnet;
+use super::name;
 use crate::core::command::Refusal;
 use crate::core::state::State;
 
+/// The longest name of a network or volume outside of stacks, in bytes: stack files must be able to say it.
+pub(super) const LONGEST_NAME: usize = 63;
 /// A VXLAN network identifier has 24 bits.
 const LAST_VNI: u32 = 0xff_ffff;
 /// Names that stack files keep for networks which are none of ours.
@@ -65,20 +68,6 @@ pub(super) fn made(
     })
 }
 
-/// Whether an object outside of stacks may have this name: stack files must be able to say it.
-pub(super) fn check_name(kind: &str, name: &str) -> Result<(), Refusal> {
-    let is_letter = |c: u8| c.is_ascii_alphanumeric();
-    let first = name.bytes().next().is_some_and(is_letter);
-    let rest = name.bytes().all(|c| is_letter(c) || matches!(c, b'-' | b'_' | b'.'));
-    if first && rest && name.len() <= 63 {
-        return Ok(());
-    }
-    Err(Refusal::invalid(
-        format!("`{name}` is not a valid {kind} name"),
-        "letters, digits, `-`, `_` and `.`, at most 63, beginning with a letter or digit",
-    ))
-}
-
 /// Whose an object is, for a person.
 pub(super) fn owner(stack: &str) -> String {
     if stack.is_empty() { "no stack".to_owned() } else { format!("stack `{stack}`") }
@@ -91,7 +80,7 @@ pub(super) fn create(
     internal: bool,
     labels: &BTreeMap<String, String>,
 ) -> Result<Decision, Refusal> {
-    check_name("network", name)?;
+    name::check("network", name, LONGEST_NAME)?;
     if KEPT_NAMES.contains(&name) {
         return Err(Refusal::invalid(
             format!("`{name}` is not a name for a network"),

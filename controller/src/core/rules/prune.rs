@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
-use swarm_proto::id::{NodeId, ServiceId, Slot, TaskId, Timestamp};
+use swarm_proto::id::{ServiceId, TaskId, Timestamp};
 use swarm_proto::object::{Leaving, Service, Stack, TaskState};
 
 use super::schedule::has_a_node;
 use super::{Observed, Plan};
-use crate::core::state::{State, Stored, tasks_of};
+use crate::core::state::{State, Stored, ids_of, tasks_of};
 
 /// How long tasks must have run: one that fails at once has not run.
 const STEADY: Duration = Duration::from_secs(2);
@@ -99,11 +99,8 @@ fn in_the_way<'a>(
     staying: &[&'a Stored<Service>],
 ) -> Vec<&'a Stored<Service>> {
     let mut waiting = services(state, stack).flatten().flat_map(|service| {
-        let first = TaskId { service: service.id, slot: Slot::Replica(0), generation: 0 };
-        let last_slot = Slot::Node(NodeId(u64::MAX));
-        let last = TaskId { service: service.id, slot: last_slot, generation: u32::MAX };
-        let unplaced = state.index.unplaced.range(first..=last).copied();
-        unplaced.chain(state.index.unaddressed.range(first..=last).copied())
+        let unplaced = state.index.unplaced.range(ids_of(service.id)).copied();
+        unplaced.chain(state.index.unaddressed.range(ids_of(service.id)).copied())
     });
     let blocked = waiting.by_ref().take(TASKS).find_map(|task| blockers(state, task, staying));
     blocked.unwrap_or_default()

@@ -7,7 +7,7 @@ use swarm_proto::id::{NodeId, Slot, Timestamp};
 use swarm_proto::object::Service;
 use swarm_proto::spec::ServiceMode;
 
-use super::slot::{SlotView, first_version, next_task, next_version, slots, stop};
+use super::slot::{Next, SlotView, first_version, next_task, next_version, slots, stop};
 use super::{Observed, Plan};
 use crate::core::state::State;
 
@@ -47,15 +47,14 @@ fn replicate(state: &State, service: &Service, replicas: u32, now: Timestamp, pl
         let free = (1..).map(Slot::Replica).filter(|slot| !active.contains_key(slot));
         let missing = (wanted - active.len()).min(NEW_TASKS);
         for slot in free.take(missing) {
-            let held = slots
-                .get(&slot)
-                .is_some_and(|view| view.tasks.iter().any(|task| !task.status.state.is_terminal()));
-            let version = match slots.get(&slot) {
-                Some(view) => next_version(state, service, Some(view)),
+            let view = slots.get(&slot);
+            let version = match view {
+                Some(_) => next_version(state, service, view),
                 None => first_version(state, service, &slots),
             };
-            let task = next_task(state, service, slot, version, None, held, now);
-            plan.add(state, &read, vec![task]);
+            let held = view.is_some_and(SlotView::is_alive);
+            let next = Next { held, ..Next::of_version(version) };
+            plan.add(state, &read, vec![next_task(state, service, slot, next, now)]);
         }
     }
     for slot in surplus(state, &active, wanted) {

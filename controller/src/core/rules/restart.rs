@@ -7,7 +7,7 @@ use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{Service, Task, TaskState};
 use swarm_proto::spec::{RestartCondition, RestartPolicy};
 
-use super::slot::{SlotView, next_task, next_version, slots};
+use super::slot::{Next, SlotView, next_task, next_version, slots};
 use super::{Observed, Plan, update};
 use crate::core::state::{SlotHistory, State, Stored};
 
@@ -66,7 +66,8 @@ fn replace(
         (ObjectId::Service(service.id), Counter::Spec),
         (ObjectId::Task(ended.id), Counter::Desired),
     ];
-    let next = next_task(state, service, slot, version, start_after, held, now);
+    let next = Next { start_after, held, ..Next::of_version(version) };
+    let next = next_task(state, service, slot, next, now);
     let old = Action::SetTaskDesired { task: ended.id, desired: TaskState::Shutdown };
     plan.add(state, &read, vec![old, next]);
 }

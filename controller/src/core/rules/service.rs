@@ -10,7 +10,8 @@ use super::{command, deploy, update};
 use crate::core::command::{CommandDone, Refusal};
 use crate::core::state::{State, Stored};
 
-fn find<'a>(state: &'a State, name: &str) -> Result<&'a Stored<Service>, Refusal> {
+/// A service by its full name, unless it is being removed.
+pub(super) fn find<'a>(state: &'a State, name: &str) -> Result<&'a Stored<Service>, Refusal> {
     let service = state.services.values().find(|service| service.name() == name);
     service.filter(|service| !service.removing).ok_or_else(|| {
         Refusal::not_found(

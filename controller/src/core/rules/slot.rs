@@ -99,16 +99,34 @@ fn is_kept(state: &State, service: &Service, version: u64) -> bool {
         && state.specs.get(&(service.id, version)).is_some_and(|spec| state.has_externals_of(spec))
 }
 
-/// The next task of a slot. It is held ready while it has to wait for a time or for its predecessor's end.
+/// What the next task of a slot shall be like.
+#[derive(Clone, Copy)]
+pub(super) struct Next {
+    pub(super) spec_version: u64,
+    /// The run of a job that it is for.
+    pub(super) run: Option<u64>,
+    /// Not to be started before this time.
+    pub(super) start_after: Option<Timestamp>,
+    /// Not to be started before its predecessor's end.
+    pub(super) held: bool,
+}
+
+impl Next {
+    /// A task that may start at once.
+    pub(super) fn of_version(spec_version: u64) -> Self {
+        Self { spec_version, run: None, start_after: None, held: false }
+    }
+}
+
+/// The next task of a slot. It is kept ready while it has to wait for something.
 pub(super) fn next_task(
     state: &State,
     service: &Service,
     slot: Slot,
-    spec_version: u64,
-    start_after: Option<Timestamp>,
-    held: bool,
+    next: Next,
     now: Timestamp,
 ) -> Action {
+    let Next { spec_version, run, start_after, held } = next;
     let generation = state.history((service.id, slot)).generation + 1;
     let desired = if held || start_after.is_some() { TaskState::Ready } else { TaskState::Running };
     Action::AddTask(Box::new(Task {
@@ -120,25 +138,8 @@ pub(super) fn next_task(
         status: TaskStatus::new(TaskState::New, now),
         attachments: Vec::new(),
         created_at: now,
-        run: None,
+        run,
     }))
-}
-
-/// The next task of a slot, for a run of a job. It has the spec in force.
-pub(super) fn next_of_run(
-    state: &State,
-    service: &Service,
-    slot: Slot,
-    run: u64,
-    start_after: Option<Timestamp>,
-    held: bool,
-    now: Timestamp,
-) -> Action {
-    let version = service.spec_version;
-    match next_task(state, service, slot, version, start_after, held, now) {
-        Action::AddTask(task) => Action::AddTask(Box::new(Task { run: Some(run), ..*task })),
-        other => other,
-    }
 }
 
 /// Stops every task of a slot that shall run.

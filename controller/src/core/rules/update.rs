@@ -17,7 +17,7 @@ use swarm_proto::object::{Service, Task, TaskState};
 use swarm_proto::spec::{RestartCondition, ServiceMode, UpdateOrder};
 
 use super::dependency::is_updated_later;
-use super::slot::{SlotView, next_task, slots};
+use super::slot::{Next, SlotView, next_task, slots};
 use super::{Observed, Plan};
 use crate::core::state::{State, Stored, is_backend};
 pub(super) use spec::{needs_new_tasks, roll_back_by_hand, supersede, version_of};
@@ -194,8 +194,8 @@ impl<'a> Rollout<'a> {
                 && !(overlap && is_backend(task))
         };
         let held = view.tasks.iter().any(|task| is_left(task));
-        let version = service.spec_version;
-        actions.push(next_task(self.state, service, slot, version, None, held, now));
+        let next = Next { held, ..Next::of_version(service.spec_version) };
+        actions.push(next_task(self.state, service, slot, next, now));
         plan.add(self.state, &read, actions);
     }
 }

@@ -8,7 +8,8 @@ use swarm_proto::object::{NodeStatus, Volume};
 use swarm_proto::spec::{MountSource, ServiceSpec, VolumeSpec};
 
 use super::command::Decision;
-use super::network::{check_name, owner};
+use super::name;
+use super::network::{LONGEST_NAME, owner};
 use crate::core::command::Refusal;
 use crate::core::state::{State, is_unfinished, tasks_of};
 
@@ -37,7 +38,7 @@ pub(super) fn create(
     name: &str,
     labels: &BTreeMap<String, String>,
 ) -> Result<Decision, Refusal> {
-    check_name("volume", name)?;
+    name::check("volume", name, LONGEST_NAME)?;
     if state.volume_named(name).is_some_and(|volume| volume.removing) {
         return Err(Refusal::conflict(
             format!("volume `{name}` is still being removed"),

@@ -16,6 +16,7 @@ mod task;
 mod update;
 mod volume;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use imbl::{OrdMap, Vector};
@@ -241,9 +242,14 @@ pub(crate) fn tasks_of(
     state: &State,
     service: ServiceId,
 ) -> impl Iterator<Item = &Stored<Task>> + '_ {
+    state.tasks.range(ids_of(service)).map(|(_, task)| task)
+}
+
+/// What ids of a service's tasks can be, in their order.
+pub(crate) fn ids_of(service: ServiceId) -> RangeInclusive<TaskId> {
     let first = TaskId { service, slot: Slot::Replica(0), generation: 0 };
     let last = TaskId { service, slot: Slot::Node(NodeId(u64::MAX)), generation: u32::MAX };
-    state.tasks.range(first..=last).map(|(_, task)| task)
+    first..=last
 }
 
 /// All tasks of a node.

@@ -278,9 +278,8 @@ impl State {
     pub(crate) fn is_current(&self, task: &Task) -> bool {
         let Some(service) = self.services.get(&task.id.service) else { return false };
         let node = task.node.and_then(|node| self.nodes.get(&node));
-        let constraints = &service.spec.placement.constraints;
         service.spec_version == task.spec_version
-            && node.is_none_or(|node| constraints.iter().all(|one| one.holds(node)))
+            && node.is_none_or(|node| service.spec.placement.allows(node))
     }
 
     fn spec_of(&self, task: &Task) -> Option<Arc<ServiceSpec>> {

@@ -11,7 +11,7 @@ use swarm_proto::spec::{RestartCondition, RestartPolicy, ServiceMode};
 
 use super::super::Plan;
 use super::super::restart::{delay, ended_at, may_restart, release};
-use super::super::slot::{SlotView, next_of_run, stop};
+use super::super::slot::{Next, SlotView, next_task, stop};
 use super::end;
 use crate::core::state::{State, Stored, is_one_off, stays_open};
 
@@ -234,15 +234,13 @@ impl Course<'_> {
         });
         read.extend(failed.map(|task| (ObjectId::Task(task.id), Counter::Desired)));
         let mut actions: Vec<Action> = view.map(stop).unwrap_or_default();
-        actions.push(next_of_run(
-            state,
-            service,
-            slot,
-            self.run.number,
+        let next = Next {
+            run: Some(self.run.number),
             start_after,
             held,
-            self.now,
-        ));
+            ..Next::of_version(service.spec_version)
+        };
+        actions.push(next_task(state, service, slot, next, self.now));
         plan.add(state, &read, actions);
     }
 
@@ -259,5 +257,5 @@ impl Course<'_> {
 fn is_eligible(service: &Service, node: &Node) -> bool {
     node.status == NodeStatus::Ready
         && node.availability == Availability::Active
-        && service.spec.placement.constraints.iter().all(|one| one.holds(node))
+        && service.spec.placement.allows(node)
 }

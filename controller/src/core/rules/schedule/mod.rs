@@ -34,28 +34,20 @@ const LATELY: Duration = Duration::from_mins(5);
 pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let mut placed = Placed::default();
-    let mut batches: BTreeMap<(ServiceId, u64, bool), Vec<&Stored<Task>>> = BTreeMap::new();
-    for task in state.index.unplaced.iter().filter_map(|id| state.tasks.get(id)) {
-        let key = (task.id.service, task.spec_version, is_one_off(task));
-        batches.entry(key).or_default().push(task);
-    }
     let mut left = TASKS;
-    for ((service, version, is_one_off), tasks) in batches {
-        let (Some(service), Some(spec)) =
-            (state.services.get(&service), state.specs.get(&(service, version)))
-        else {
-            continue;
-        };
-        if let Some(reason) = awaited(state, service, spec) {
-            for task in tasks {
-                wait(state, task, reason.clone(), &mut plan);
-            }
-            continue;
+    // Services one after the other: what comes after the last that has room in this pass is not looked at.
+    let mut waiting = state.index.unplaced.iter().peekable();
+    while let Some(service) = waiting.peek().map(|id| id.service).filter(|_| left > 0) {
+        let mut batches: BTreeMap<(u64, bool), Vec<&Stored<Task>>> = BTreeMap::new();
+        while let Some(id) = waiting.next_if(|id| id.service == service) {
+            let Some(task) = state.tasks.get(id) else { continue };
+            batches.entry((task.spec_version, is_one_off(task))).or_default().push(task);
         }
-        let batch = Batch { state, service, spec, is_one_off, now };
-        left -= batch.place(&tasks, left, &mut placed, &mut plan);
-        if left == 0 {
-            break;
+        let Some(service) = state.services.get(&service) else { continue };
+        for ((version, is_one_off), tasks) in batches {
+            let Some(spec) = state.specs.get(&(service.id, version)) else { continue };
+            let batch = Batch { state, service, spec, is_one_off, now };
+            left -= batch.place(&tasks, left, &mut placed, &mut plan);
         }
     }
     plan
@@ -92,6 +84,12 @@ impl<'a> Batch<'a> {
         placed: &mut Placed,
         plan: &mut Plan,
     ) -> usize {
+        if let Some(reason) = awaited(self.state, self.service, self.spec) {
+            for task in tasks {
+                wait(self.state, task, reason.clone(), plan);
+            }
+            return 0;
+        }
         let mut candidates = None;
         // Tasks that may go anywhere have the same answer when there is none.
         let mut hopeless: Option<String> = None;
