@@ -25,15 +25,12 @@ pub(super) fn service(spec: &ServiceSpec) -> Value {
         depends_on,
         // The controllers' own count.
         dependency_restarts: _,
-        schedule,
-        run_history,
+        schedule: _,
+        run_history: _,
         rollback,
         // It counts what a file cannot ask for.
         force: _,
     } = spec;
-    let health = health::by_agent(container.health.as_ref());
-    let job = job(*mode, schedule.as_ref(), *run_history);
-    let own = x_swarm(spec, Elsewhere { health, job });
     let mut pairs = container::container(container);
     pairs.put("ports", &self::ports(ports));
     pairs.put("networks", &self::networks(networks));
@@ -48,7 +45,7 @@ pub(super) fn service(spec: &ServiceSpec) -> Value {
     deploy.put("update_config", &policy(*update));
     deploy.put("rollback_config", &policy(*rollback));
     pairs.put("deploy", &deploy.into_some());
-    pairs.put("x-swarm", &own);
+    pairs.put("x-swarm", &x_swarm(spec));
     pairs.into_value()
 }
 
@@ -200,15 +197,9 @@ fn policy(policy: UpdatePolicy) -> Option<Value> {
     if rest == UpdatePolicy::default() { None } else { pairs.into_some() }
 }
 
-/// What was written from other parts of a spec for `x-swarm`.
-struct Elsewhere {
-    health: Option<Value>,
-    job: Option<Value>,
-}
-
-fn x_swarm(spec: &ServiceSpec, elsewhere: Elsewhere) -> Option<Value> {
+/// What compose has no key for.
+fn x_swarm(spec: &ServiceSpec) -> Option<Value> {
     let ServiceSpec { volume_node_lost, update, rollback, placement, .. } = spec;
-    let Elsewhere { health, job } = elsewhere;
     let deadline = |policy: &UpdatePolicy| {
         let deadline = policy.progress_deadline;
         let mut pairs = Pairs::default();
@@ -228,8 +219,8 @@ fn x_swarm(spec: &ServiceSpec, elsewhere: Elsewhere) -> Option<Value> {
     pairs.put("placement", &own.into_some());
     pairs.put("update", &deadline(update));
     pairs.put("rollback", &deadline(rollback));
-    pairs.put("health", &health);
-    pairs.put("job", &job);
+    pairs.put("health", &health::by_agent(spec.container.health.as_ref()));
+    pairs.put("job", &job(spec.mode, spec.schedule.as_ref(), spec.run_history));
     pairs.into_some()
 }
 

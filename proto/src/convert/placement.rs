@@ -17,12 +17,12 @@ impl From<&Constraint> for wire::Constraint {
             ConstraintKey::NodeLabel(label) => Key::NodeLabel(label.clone()),
             ConstraintKey::EngineLabel(label) => Key::EngineLabel(label.clone()),
         };
-        let (equal, value, comparison) = match &constraint.comparison {
+        let (equal, value, other) = match &constraint.comparison {
             Comparison::Equal(value) => (true, value.clone(), None),
             Comparison::NotEqual(value) => (false, value.clone(), None),
-            other => (false, String::new(), Some(other.into())),
+            other => (false, String::new(), comparison(other)),
         };
-        Self { key: Some(key), equal, value, comparison }
+        Self { key: Some(key), equal, value, comparison: other }
     }
 }
 
@@ -51,24 +51,22 @@ impl TryFrom<wire::Constraint> for Constraint {
     }
 }
 
-impl From<&Comparison> for wire::Comparison {
-    fn from(comparison: &Comparison) -> Self {
-        use wire::comparison::Comparison as Wire;
-        let words = |values: &[String]| wire::Words { words: values.to_vec() };
-        let comparison = match comparison {
-            Comparison::Equal(value) => Wire::In(words(std::slice::from_ref(value))),
-            Comparison::NotEqual(value) => Wire::NotIn(words(std::slice::from_ref(value))),
-            Comparison::In(values) => Wire::In(words(values)),
-            Comparison::NotIn(values) => Wire::NotIn(words(values)),
-            Comparison::Exists => Wire::Exists(wire::Nothing {}),
-            Comparison::NotExists => Wire::NotExists(wire::Nothing {}),
-            Comparison::Less(number) => Wire::Less(*number),
-            Comparison::AtMost(number) => Wire::AtMost(*number),
-            Comparison::AtLeast(number) => Wire::AtLeast(*number),
-            Comparison::More(number) => Wire::More(*number),
-        };
-        Self { comparison: Some(comparison) }
-    }
+/// What `equal` and `value` of a constraint do not say.
+fn comparison(comparison: &Comparison) -> Option<wire::Comparison> {
+    use wire::comparison::Comparison as Wire;
+    let words = |values: &[String]| wire::Words { words: values.to_vec() };
+    let comparison = match comparison {
+        Comparison::Equal(_) | Comparison::NotEqual(_) => return None,
+        Comparison::In(values) => Wire::In(words(values)),
+        Comparison::NotIn(values) => Wire::NotIn(words(values)),
+        Comparison::Exists => Wire::Exists(wire::Nothing {}),
+        Comparison::NotExists => Wire::NotExists(wire::Nothing {}),
+        Comparison::Less(number) => Wire::Less(*number),
+        Comparison::AtMost(number) => Wire::AtMost(*number),
+        Comparison::AtLeast(number) => Wire::AtLeast(*number),
+        Comparison::More(number) => Wire::More(*number),
+    };
+    Some(wire::Comparison { comparison: Some(comparison) })
 }
 
 impl TryFrom<wire::Comparison> for Comparison {
