@@ -12,16 +12,25 @@ use super::network::NetworkCache;
 use super::template;
 use crate::core::state::{Content, State, Stored, is_one_off, is_unfinished, tasks_on};
 
-/// Every task of the node that the state knows, dead ones too: their logs are kept.
+/// Every task of the node that the state knows, dead ones too: their logs are kept. But one that the agent had accepted
+/// once and `has` no more, when it greets, is lost: told of it, the agent would start it anew, beside its successor.
 pub(super) fn tasks(
     state: &State,
     node: NodeId,
-    sent: &mut BTreeMap<TaskId, Print>,
+    (has, sent): (&BTreeSet<TaskId>, &mut BTreeMap<TaskId, Print>),
     diff: &mut AssignmentDiff,
     mut withdrawal: impl FnMut(&Stored<Task>) -> Option<Withdrawal>,
 ) {
     let mut known = BTreeMap::new();
+    let is_lost = |task: &Task| {
+        task.status.state > TaskState::Assigned
+            && task.desired <= TaskState::Running
+            && !has.contains(&task.id)
+    };
     for task in tasks_on(state, node) {
+        if is_lost(task) && !sent.contains_key(&task.id) {
+            continue;
+        }
         let Some(service) = state.services.get(&task.id.service) else { continue };
         let print = (task.versions.desired, service.versions.spec, withdrawal(task));
         if sent.get(&task.id) != Some(&print) {
@@ -74,12 +83,17 @@ fn task_assignment(
 /// Secrets and configs by what is in them.
 pub(super) type Contents = Vec<(ContentId, Content)>;
 
-/// Secrets and configs that the node lacks for its tasks. It keeps what it has as long as it has a task that refers to
+/// Secrets and configs that the node lacks for the tasks that it was `told` of. It keeps what it has as long as it has a task that refers to
 /// it, also one that is over. When it lets go of one that it was told to remove is only known later: such a task counts
 /// for nothing here.
-pub(super) fn contents(state: &State, node: NodeId, held: &mut BTreeSet<ContentId>) -> Contents {
+pub(super) fn contents(
+    state: &State,
+    told: &BTreeMap<TaskId, Print>,
+    held: &mut BTreeSet<ContentId>,
+) -> Contents {
     let (mut known, mut lacking) = (BTreeSet::new(), BTreeMap::new());
-    for task in tasks_on(state, node).filter(|task| task.desired < TaskState::Remove) {
+    let tasks = told.keys().filter_map(|id| state.tasks.get(id));
+    for task in tasks.filter(|task| task.desired < TaskState::Remove) {
         let Some(spec) = state.task_spec(task) else { continue };
         for id in spec.container.contents() {
             let lacks = is_unfinished(task) && !held.contains(&id);

@@ -37,6 +37,8 @@ struct Session {
     sequence: u64,
     /// The state's version that was looked at last.
     seen: u64,
+    /// Tasks of which the hello spoke, until the complete set is out.
+    has: BTreeSet<TaskId>,
     /// What the sent assignments were made from.
     tasks: BTreeMap<TaskId, Print>,
     networks: BTreeMap<NetworkId, u64>,
@@ -82,6 +84,7 @@ impl Dispatcher {
                 complete: false,
                 sequence: 0,
                 seen: 0,
+                has: BTreeSet::new(),
                 tasks: BTreeMap::new(),
                 networks: BTreeMap::new(),
                 volumes: BTreeMap::new(),
@@ -139,9 +142,12 @@ impl Dispatcher {
         }
         match message {
             FromAgent::Hello { description, statuses, volumes, .. } => {
-                self.greet(id, state, out);
+                let has: BTreeSet<TaskId> = statuses.iter().map(|(task, _)| *task).collect();
+                self.greet(id, has.clone(), state, out);
                 self.descriptions.insert(node, description);
-                self.greetings.insert(node, statuses.iter().map(|(task, _)| *task).collect());
+                // What was said in an earlier session of tasks that the agent does not have any more is no news.
+                self.statuses.retain(|task, (from, _)| *from != node || has.contains(task));
+                self.greetings.insert(node, has);
                 self.take_statuses(node, statuses, state);
                 self.volumes.insert(node, volumes);
             }
@@ -174,9 +180,10 @@ impl Dispatcher {
         }
     }
 
-    fn greet(&mut self, id: u64, state: &State, out: &mut Vec<Output>) {
+    fn greet(&mut self, id: u64, has: BTreeSet<TaskId>, state: &State, out: &mut Vec<Output>) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.greeted = true;
+        session.has = has;
         let cluster = state.cluster.as_ref();
         let message = ToAgent::Welcome {
             node: session.node,
@@ -279,12 +286,13 @@ impl Session {
             return None;
         }
         let mut diff = AssignmentDiff::default();
-        assignment::tasks(state, self.node, &mut self.tasks, &mut diff, |task| {
+        let has = std::mem::take(&mut self.has);
+        assignment::tasks(state, self.node, (&has, &mut self.tasks), &mut diff, |task| {
             withdrawals.of(state, task, now)
         });
         assignment::volumes(state, self.node, &mut self.volumes, &mut diff);
         assignment::networks(state, self.node, &mut self.networks, cache, &mut diff);
-        let contents = assignment::contents(state, self.node, &mut self.contents);
+        let contents = assignment::contents(state, &self.tasks, &mut self.contents);
         self.complete = true;
         let anything = complete || !contents.is_empty() || diff != AssignmentDiff::default();
         anything.then_some((complete, diff, contents))

@@ -121,6 +121,10 @@ impl Bench {
                 self.agent(node).silent = false;
                 self.connect(number(node));
             }
+            ["node-forgets", node] => {
+                self.agent(node).tasks.clear();
+                self.connect(number(node));
+            }
             ["tick", time] => self.advance(milliseconds(time)),
             ["run"] => self.obey(),
             ["status", task, state, message @ ..] => self.report(task, state, &message.join(" ")),
