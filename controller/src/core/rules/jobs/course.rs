@@ -179,6 +179,7 @@ impl Course<'_> {
             let failed = match place {
                 Place::Done => {
                     tally.done += 1;
+                    self.stop_successor(view, plan);
                     continue;
                 }
                 Place::GaveUp(reason) => {
@@ -204,6 +205,16 @@ impl Course<'_> {
             }
         }
         tally
+    }
+
+    /// A task that was told to stop may complete all the same: the one that was to follow it is not needed.
+    fn stop_successor(&self, view: Option<&SlotView<'_>>, plan: &mut Plan) {
+        let wanted = view.into_iter().flat_map(SlotView::wanted);
+        for task in wanted.filter(|task| !task.status.state.is_terminal()) {
+            let read = [(ObjectId::Task(task.id), Counter::Desired)];
+            let desired = TaskState::Shutdown;
+            plan.add(self.state, &read, vec![Action::SetTaskDesired { task: task.id, desired }]);
+        }
     }
 
     /// Tasks of runs that are over which are still being stopped, in slots that this run has no place in.
