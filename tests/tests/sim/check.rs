@@ -163,11 +163,25 @@ impl Check {
             let unsettled = &state.index.unsettled;
             let tasks = state.tasks.values().filter(|task| unsettled.contains(&task.id.service));
             let tasks = tasks.map(|task| {
-                let (id, status) = (task.id, &task.status);
-                format!("{id} {}/{} {}", status.state, task.desired, status.message)
+                let (id, status, version) = (task.id, &task.status, task.spec_version);
+                let (node, after) = (task.node, task.start_after);
+                let health = status.health.as_ref().map(|health| health.state);
+                format!(
+                    "{id} {}/{} {}({health:?}, spec {version}, on {node:?}, after {after:?})",
+                    status.state, task.desired, status.message
+                )
             });
             let tasks = tasks.collect::<Vec<_>>().join("; ");
-            violated("services converge", format!("{unsettled:?} did not: {tasks}"));
+            let services = unsettled.iter().filter_map(|id| state.services.get(id));
+            let services = services.map(|service| {
+                let (spec, update) = (&service.spec, &service.update);
+                let counts = state.index.counts.get(&service.id);
+                let (mode, restart) = (spec.mode, spec.restart);
+                format!("{} {mode:?} {restart:?} {update:?} {counts:?}", service.id)
+            });
+            let services = services.collect::<Vec<_>>().join("; ");
+            let clock = state.clock;
+            violated("services converge", format!("at {clock:?} {services} did not: {tasks}"));
         }
         let leaving = &state.index.leaving;
         demand(leaving.is_empty(), "what leaves a stack goes in the end", || {
