@@ -257,7 +257,11 @@ impl World {
             }
             let Some(next) = self.planned.pop() else { break };
             self.now = next.time;
-            self.happen(next.happening);
+            match self.pause_of(&next.happening) {
+                // In its order: what was sent later may arrive at that very moment.
+                Some(until) => self.planned.push(Planned { time: until, ..next }),
+                None => self.happen(next.happening),
+            }
         }
         self.now = end;
     }
@@ -392,9 +396,6 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) {
-        if let Some(until) = self.pause_of(&happening) {
-            return self.at_time(until, happening);
-        }
         match happening {
             Happening::Tick { controller: id, run } if self.runs(id, run) => {
                 self.wake(id);
