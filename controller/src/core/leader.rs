@@ -58,6 +58,8 @@ pub(super) struct Leader {
     /// Whether reports went into the log, and assignments out, since the last tick.
     reported: bool,
     sent: bool,
+    /// Whether the rules had their turn since the clock was looked at.
+    passed: bool,
     last_now: Timestamp,
     /// Ticks of this leadership.
     ticks: u64,
@@ -83,6 +85,7 @@ impl Leader {
             dispatched: None,
             reported: false,
             sent: false,
+            passed: false,
             last_now: now,
             ticks: 0,
             heard: BTreeMap::new(),
@@ -152,6 +155,7 @@ impl Leader {
             self.observed.since = self.clock(now);
         }
         self.last_now = now;
+        self.passed = false;
     }
 
     /// A tick: what was held back to be coalesced may go.
@@ -312,14 +316,16 @@ impl Leader {
         }
     }
 
-    /// Runs the rules until they are content, or the next tick.
+    /// Runs the rules, once for all that happened until now: heartbeats and elections wait meanwhile. What they have left
+    /// to do comes next time.
     fn pass(&mut self, member: &mut Member, now: Timestamp) {
-        let Some(head) = &self.head else { return };
+        let Some(head) = self.head.as_ref().filter(|_| !self.passed) else { return };
         let due = self.wake_at.is_some_and(|at| at <= now);
         if (self.content == Some(head.version) && !due) || self.in_flight.len() >= IN_FLIGHT {
             return;
         }
         let pass = driver::pass(head, &self.observed, now);
+        self.passed = true;
         self.wake_at = pass.wake_at;
         if pass.groups.is_empty() {
             self.content = Some(head.version);

@@ -1,14 +1,15 @@
 //! Gives a global service one slot on each node that may run it.
 
-use std::collections::BTreeSet;
-
 use swarm_proto::entry::{Counter, ObjectId};
-use swarm_proto::id::{NodeId, Slot, Timestamp};
+use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeStatus, Service};
 
-use super::slot::{Next, SlotView, next_task, next_version, slots, stop};
+use super::slot::{Next, active, next_task, next_version, stop, view_of};
 use super::{Observed, Plan};
-use crate::core::state::State;
+use crate::core::state::{State, Stored};
+
+/// New tasks in one pass: more come with the next.
+const NEW_TASKS: usize = 500;
 
 /// See the module.
 pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
@@ -22,32 +23,34 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
 }
 
 fn globalize(state: &State, service: &Service, now: Timestamp, plan: &mut Plan) {
-    let eligible = state.nodes.values().filter(|node| is_eligible(service, node));
-    let wanted: BTreeSet<NodeId> = eligible.map(|node| node.id).collect();
-    let slots = slots(state, service);
     let read = [(ObjectId::Service(service.id), Counter::Spec)];
-    for node in &wanted {
-        let slot = Slot::Node(*node);
-        let view = slots.get(&slot);
-        let takes_new =
-            state.nodes.get(node).is_some_and(|node| node.availability == Availability::Active);
-        if !view.is_some_and(SlotView::is_active) && takes_new {
-            let next = Next {
-                held: view.is_some_and(SlotView::is_alive),
-                ..Next::of_version(next_version(state, service, view))
-            };
-            plan.add(state, &read, vec![next_task(state, service, slot, next, now)]);
+    // Nodes and slots come in the same order.
+    let mut nodes = state.nodes.values().filter(|node| is_eligible(service, node)).peekable();
+    let mut missing = Vec::new();
+    for slot in active(state, service.id) {
+        let node = match slot {
+            Slot::Node(node) => node,
+            Slot::OneOff(_) => continue,
+            Slot::Replica(_) => {
+                plan.add(state, &read, stop(&view_of(state, service.id, slot)));
+                continue;
+            }
+        };
+        while let Some(before) = nodes.next_if(|next| next.id < node) {
+            missing.push(before);
+        }
+        if nodes.next_if(|next| next.id == node).is_none() {
+            plan.add(state, &read, stop(&view_of(state, service.id, slot)));
         }
     }
-    for (slot, view) in &slots {
-        let unwanted = match slot {
-            Slot::Node(node) => !wanted.contains(node),
-            Slot::Replica(_) => true,
-            Slot::OneOff(_) => false,
-        };
-        if unwanted && view.wanted().next().is_some() {
-            plan.add(state, &read, stop(view));
-        }
+    missing.extend(nodes);
+    let takes_new = |node: &&&Stored<Node>| node.availability == Availability::Active;
+    for node in missing.iter().filter(takes_new).take(NEW_TASKS) {
+        let slot = Slot::Node(node.id);
+        let view = view_of(state, service.id, slot);
+        let version = next_version(state, service, Some(&view));
+        let next = Next { held: view.is_alive(), ..Next::of_version(version) };
+        plan.add(state, &read, vec![next_task(state, service, slot, next, now)]);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Replaces tasks that ended by themselves, as their restart policy says, and lets held tasks start in time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
@@ -7,9 +8,9 @@ use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{Service, Task, TaskState};
 use swarm_proto::spec::{RestartCondition, RestartPolicy};
 
-use super::slot::{Next, SlotView, next_task, next_version, slots};
+use super::slot::{Next, SlotView, next_task, next_version, view_of};
 use super::{Observed, Plan, update};
-use crate::core::state::{SlotHistory, State, Stored};
+use crate::core::state::{SlotHistory, State, Stored, ids_of};
 
 /// The delay between failures doubles up to this, or to the policy's own delay if that is longer.
 const LONGEST_DELAY: Duration = Duration::from_mins(1);
@@ -26,10 +27,11 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
         if service.spec.mode.is_job() {
             continue;
         }
-        for (slot, view) in slots(state, service) {
-            if matches!(slot, Slot::OneOff(_)) {
-                continue;
-            }
+        // Each slot once, though several of its tasks may be over.
+        let due = state.index.due.range(ids_of(*id)).map(|task| task.slot);
+        let due: BTreeSet<Slot> = due.collect();
+        for slot in due {
+            let view = view_of(state, *id, slot);
             let Some(newest) = view.newest().filter(|_| view.is_active()) else { continue };
             if newest.status.state.is_terminal() {
                 replace(state, service, slot, newest, &view, now, &mut plan);

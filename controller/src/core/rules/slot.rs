@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use swarm_proto::entry::Action;
-use swarm_proto::id::{Slot, TaskId, Timestamp};
+use swarm_proto::id::{NodeId, ServiceId, Slot, TaskId, Timestamp};
 use swarm_proto::object::{NodeStatus, Service, Task, TaskState, TaskStatus, UpdateState};
 
 use crate::core::state::{State, Stored, is_backend, tasks_of};
@@ -58,6 +58,20 @@ impl<'a> SlotView<'a> {
     }
 }
 
+/// One slot, which may have no tasks.
+pub(super) fn view_of(state: &State, service: ServiceId, slot: Slot) -> SlotView<'_> {
+    let of_generation = |generation| TaskId { service, slot, generation };
+    let tasks = state.tasks.range(of_generation(0)..=of_generation(u32::MAX));
+    SlotView { tasks: tasks.map(|(_, task)| task).collect() }
+}
+
+/// The slots of a service that are in use, in their order.
+pub(super) fn active(state: &State, service: ServiceId) -> impl Iterator<Item = Slot> + '_ {
+    let (first, last) = (Slot::Replica(0), Slot::Node(NodeId(u64::MAX)));
+    let slots = state.index.slots.range((service, first)..=(service, last));
+    slots.filter(|(_, counts)| counts.wanted > 0).map(|((_, slot), _)| *slot)
+}
+
 /// All slots of a service that have tasks.
 pub(super) fn slots<'a>(state: &'a State, service: &Service) -> BTreeMap<Slot, SlotView<'a>> {
     let mut slots: BTreeMap<Slot, SlotView<'a>> = BTreeMap::new();
@@ -78,16 +92,13 @@ pub(super) fn next_version(state: &State, service: &Service, view: Option<&SlotV
         .unwrap_or(service.spec_version)
 }
 
-/// The spec version of a slot that there was not before: where an update is paused, that of the slots which it has not
+/// The spec version of slots that there were not before: where an update is paused, that of the slots which it has not
 /// come to.
-pub(super) fn first_version(
-    state: &State,
-    service: &Service,
-    slots: &BTreeMap<Slot, SlotView<'_>>,
-) -> u64 {
+pub(super) fn first_version(state: &State, service: &Service) -> u64 {
     let is_paused = service.update.as_ref().is_some_and(|update| update.state.is_paused());
-    let active = slots.values().filter(|view| is_paused && view.is_active());
-    let mut versions = active.filter_map(SlotView::newest).map(|task| task.spec_version);
+    let slots = active(state, service.id).filter(|_| is_paused);
+    let newest = slots.filter_map(|slot| view_of(state, service.id, slot).newest());
+    let mut versions = newest.map(|task| task.spec_version);
     versions.find(|version| is_kept(state, service, *version)).unwrap_or(service.spec_version)
 }
 

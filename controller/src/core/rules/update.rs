@@ -29,7 +29,7 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
         let Some(service) = state.services.get(id).filter(|service| !service.removing) else {
             continue;
         };
-        if service.spec.mode.is_job() {
+        if service.spec.mode.is_job() || is_as_it_should_be(state, service) {
             continue;
         }
         let mut slots = slots(state, service);
@@ -41,6 +41,13 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
         }
     }
     plan
+}
+
+/// Whether no update is under way, and there is no cause for one.
+fn is_as_it_should_be(state: &State, service: &Service) -> bool {
+    let counts = state.index.counts.get(&service.id).copied().unwrap_or_default();
+    let is_under_way = service.update.as_ref().is_some_and(|update| update.state.is_under_way());
+    !is_under_way && counts.old == 0 && counts.overlaps == 0
 }
 
 /// Whether a service's update stopped before its end.

@@ -156,17 +156,9 @@ impl State {
     /// Looks again at whether a service's tasks are what its spec asks for.
     pub(super) fn judge(&mut self, id: ServiceId) {
         let settled = self.services.get(&id).is_none_or(|service| self.is_settled(service));
-        if settled {
-            self.index.unsettled.remove(&id);
-        } else {
-            self.index.unsettled.insert(id);
-        }
+        super::index::member(&mut self.index.unsettled, id, !settled);
         let lacking = self.services.get(&id).is_some_and(|service| lacks_endpoint(self, service));
-        if lacking {
-            self.index.unallocated.insert(id);
-        } else {
-            self.index.unallocated.remove(&id);
-        }
+        super::index::member(&mut self.index.unallocated, id, lacking);
     }
 
     fn is_settled(&self, service: &Service) -> bool {

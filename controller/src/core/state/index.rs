@@ -38,8 +38,23 @@ pub struct Counts {
     pub unfinished: u32,
     /// Slots that have such tasks.
     pub slots: u32,
+    /// Slots in use: with tasks that shall run, over or not.
+    pub active: u32,
+    /// Of these, slots with several.
+    pub overlaps: u32,
+    /// Tasks that shall run, over or not, and have an older spec or a node that it does not allow any more.
+    pub old: u32,
     /// All tasks.
     pub tasks: u32,
+}
+
+/// How many tasks a slot has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SlotCounts {
+    /// That are not over, or ended by themselves and have no successor.
+    pub unfinished: u32,
+    /// Of these, that shall run, over or not.
+    pub wanted: u32,
 }
 
 /// How far a run of a job is.
@@ -94,8 +109,10 @@ pub struct Index {
     pub ingress: OrdMap<(Protocol, u16), ServiceId>,
     /// How far each service is.
     pub counts: OrdMap<ServiceId, Counts>,
-    /// How many unfinished tasks a slot has.
-    pub slots: OrdMap<(ServiceId, Slot), u32>,
+    /// How many tasks each slot has that are not finished.
+    pub slots: OrdMap<(ServiceId, Slot), SlotCounts>,
+    /// Tasks that shall run and do not, for they are over or wait for their time.
+    pub due: OrdSet<TaskId>,
     /// Services whose tasks are not what their spec asks for.
     pub unsettled: OrdSet<ServiceId>,
     /// Services with one task on each node.
@@ -134,28 +151,30 @@ pub struct Index {
 pub(super) fn count<K: Ord + Clone>(map: &mut OrdMap<K, u32>, key: &K, add: bool) -> u32 {
     let old = map.get(key).copied().unwrap_or(0);
     let new = if add { old.saturating_add(1) } else { old.saturating_sub(1) };
-    if new == 0 {
+    if new == 0 && old > 0 {
         map.remove(key);
-    } else {
+    } else if new != old {
         map.insert(key.clone(), new);
     }
     new
 }
 
-/// Stores a value, removing what is nothing.
+/// Stores a value, removing what is nothing. Writes only what changes: each write copies what others share.
 fn store<K: Ord + Clone, V: Default + PartialEq + Clone>(map: &mut OrdMap<K, V>, key: K, value: V) {
     if value == V::default() {
-        map.remove(&key);
-    } else {
+        if map.contains_key(&key) {
+            map.remove(&key);
+        }
+    } else if map.get(&key) != Some(&value) {
         map.insert(key, value);
     }
 }
 
 pub(super) fn member<K: Ord + Clone>(set: &mut OrdSet<K>, key: K, add: bool) {
-    if add {
-        set.insert(key);
-    } else {
-        set.remove(&key);
+    match (set.contains(&key), add) {
+        (false, true) => drop(set.insert(key)),
+        (true, false) => drop(set.remove(&key)),
+        _ => {}
     }
 }
 
@@ -225,18 +244,27 @@ impl Index {
         counts.current = step(counts.current, current && is_backend(task));
         // A one-off task is forgotten with its run, and no part of what the service should have.
         let is_own = !is_one_off(task);
+        let wanted = task.desired <= TaskState::Running;
         if is_own && is_unfinished(task) {
-            let left = count(&mut self.slots, &slot, add);
+            let mut of_slot = self.slots.get(&slot).copied().unwrap_or_default();
+            of_slot.unfinished = step(of_slot.unfinished, true);
+            of_slot.wanted = step(of_slot.wanted, wanted);
+            let is_change = |count: u32, to: u32| count == to - u32::from(!add);
             counts.unfinished = step(counts.unfinished, true);
-            counts.slots = step(counts.slots, left == u32::from(add));
+            counts.slots = step(counts.slots, is_change(of_slot.unfinished, 1));
+            counts.active = step(counts.active, wanted && is_change(of_slot.wanted, 1));
+            counts.overlaps = step(counts.overlaps, wanted && is_change(of_slot.wanted, 2));
+            counts.old = step(counts.old, wanted && !current);
+            store(&mut self.slots, slot, of_slot);
         } else if is_own {
             count(&mut self.dead, &slot, add);
         }
+        let is_due = is_own && wanted && (!open || task.desired == TaskState::Ready);
+        member(&mut self.due, id, add && is_due);
         store(&mut self.counts, id.service, counts);
         if let Some(run) = task.run {
             let key = (id.service, run);
             let mut counts = self.runs.get(&key).copied().unwrap_or_default();
-            let wanted = task.desired <= TaskState::Running;
             let is = |state| wanted && task.status.state == state;
             counts.kept = step(counts.kept, task.desired < TaskState::Remove);
             counts.wanted = step(counts.wanted, wanted);

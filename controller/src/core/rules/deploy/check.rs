@@ -17,7 +17,7 @@ use crate::core::command::Refusal;
 use crate::core::state::State;
 
 /// More tasks than this in one service is a slip of the finger.
-const MOST_REPLICAS: u32 = 20_000;
+const MOST_REPLICAS: u32 = 100_000;
 /// The most that an entry of the log can carry.
 const LARGEST_SPEC: usize = 700_000;
 

@@ -15,8 +15,9 @@ use swarm_proto::spec::ServiceSpec;
 
 use super::allocate::wait;
 use super::dependency::awaited;
+use super::slot::view_of;
 use super::{Observed, Plan};
-use crate::core::state::{State, Stored, is_one_off, tasks_of};
+use crate::core::state::{State, Stored, is_one_off};
 use candidates::Candidates;
 pub(in crate::core) use filter::mounted;
 use filter::{Question, explain, refusal};
@@ -177,7 +178,9 @@ impl<'a> Batch<'a> {
 /// Nodes on which tasks of a service failed several times lately.
 fn flaky_nodes(state: &State, service: ServiceId, now: Timestamp) -> BTreeSet<NodeId> {
     let mut failures: BTreeMap<NodeId, usize> = BTreeMap::new();
-    let failed = tasks_of(state, service).filter(|task| {
+    let slots = (service, Slot::Replica(0))..=(service, Slot::Node(NodeId(u64::MAX)));
+    let with_dead = state.index.dead.range(slots).map(|((_, slot), _)| *slot);
+    let failed = with_dead.flat_map(|slot| view_of(state, service, slot).tasks).filter(|task| {
         matches!(task.status.state, TaskState::Failed | TaskState::Rejected)
             && now.since(task.status.since) <= LATELY
     });
