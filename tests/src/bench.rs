@@ -1,6 +1,7 @@
 //! What the benches share: programs to run, medians, the table and its file.
 #![expect(clippy::print_stdout, reason = "benches print their table")]
 
+pub mod host;
 pub mod members;
 
 use std::collections::BTreeMap;
@@ -85,6 +86,33 @@ impl Spread {
         let worst = worst.copied().unwrap_or(f64::NAN);
         Self { median: figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN), worst }
     }
+}
+
+/// A rate of ours beside what others have published of themselves.
+pub struct Published {
+    /// What was measured.
+    pub case: String,
+    /// Its unit, such as `1/s`: more is better.
+    pub unit: &'static str,
+    /// Ours, a median.
+    pub ours: f64,
+    /// Under which the other's own tests fail.
+    pub floor: f64,
+}
+
+/// Prints rates beside published ones and writes them to `target/bench/NAME.json`. `peer` has published them.
+pub fn report_published(name: &str, peer: &str, all: &[Published]) -> Outcome<()> {
+    println!("{:<58} {:>4} {:>10} {peer:>28}", name, "", "swarmctl");
+    let mut rows = Vec::new();
+    for Published { case, unit, ours, floor } in all {
+        println!("{case:<58} {unit:>4} {ours:>10.0} {floor:>20.0} {:>6.0} x", ours / floor);
+        rows.push(json!({
+            "case": case, "unit": unit, "better": "higher", "ours": ours, "floor": floor,
+            "peers": { peer: floor },
+        }));
+    }
+    fs::write(folder()?.join(format!("{name}.json")), serde_json::to_string_pretty(&rows)?)?;
+    Ok(())
 }
 
 /// Prints median, 99th percentile and worst of each case and writes them to `target/bench/NAME.json`.

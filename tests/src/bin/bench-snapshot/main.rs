@@ -3,19 +3,17 @@
 //! lacks. `BENCH_TASKS` sets the number of tasks, `BENCH_ROUNDS` the number of rounds (1).
 #![expect(clippy::print_stderr, reason = "a program that says how far it is")]
 
-mod host;
+mod files;
 mod state;
 mod stream;
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use swarm_proto::wire;
+use swarm_tests::bench::host::{Host, restored};
 use swarm_tests::bench::members::{Members, eventually, folders};
-use swarm_tests::bench::{Case, Figures, Outcome, output, report, rounds};
+use swarm_tests::bench::{Case, Figures, Outcome, report, rounds};
 
-use host::{Host, TRAILING};
+use files::snapshot;
 use stream::{Measured, Stream};
 
 /// What is measured of the writes during one thing.
@@ -44,6 +42,10 @@ const MEMORY: [Case; 2] = [
     Case { name: "highest resident memory of the leader", unit: "MiB" },
 ];
 
+/// Entries between two snapshots.
+const ENTRIES: u64 = 2_000;
+/// Entries that a controller keeps behind its snapshot, and so how far another one must lag to be sent it.
+const TRAILING: u64 = 500;
 /// How long the writes are watched while nothing happens, and after something happened.
 const QUIET_FOR: Duration = Duration::from_secs(4);
 const AFTER: Duration = Duration::from_millis(500);
@@ -82,7 +84,7 @@ async fn measure(tasks: u32) -> Outcome<Figures> {
 
     members.stop(2)?;
     let lost = first.applied().await?;
-    write_until(&first, async || Ok(first.snapshot()?.0 > lost + TRAILING)).await?;
+    write_until(&first, async || Ok(snapshot(&first)?.0 > lost + TRAILING)).await?;
     let stream = Stream::start(&first).await?;
     let begun = Instant::now();
     third.run(&mut members)?;
@@ -124,7 +126,7 @@ async fn made(host: &Host, members: &Members, figures: &mut Figures) -> Outcome<
     note(figures, MADE, writes.within(begun.checked_sub(AFTER).unwrap_or(begun), Instant::now())?);
     figures.insert(TIME.name, (ended - begun).as_secs_f64());
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    figures.insert(SIZE.name, host.snapshot()?.1 as f64 / 1_048_576.0);
+    figures.insert(SIZE.name, snapshot(host)?.1 as f64 / 1_048_576.0);
     Ok(())
 }
 
@@ -150,27 +152,10 @@ async fn write_until(host: &Host, mut holds: impl AsyncFnMut() -> Outcome<bool>)
 
 /// Three hosts, the first of which has a cluster with so many tasks.
 async fn hosts(tasks: u32) -> Outcome<[Host; 3]> {
-    let folders = <[PathBuf; 3]>::try_from(folders("snapshot")?).map_err(|_| "three folders")?;
-    let maker = folders[0].join("maker");
-    fs::create_dir(&maker)?;
-    let maker = Host::new(maker)?;
-    let [first, second, third] = folders;
-    let hosts = [Host::new(first)?, Host::new(second)?, Host::new(third)?];
-    output(maker.command()?.arg("init"))?;
-    let mut members = Members::default();
-    maker.run(&mut members)?;
-    eventually(async || maker.leads().await).await?;
-    let mut pieces =
-        maker.client().await?.backup(wire::BackupRequest { stale: false }).await?.into_inner();
-    let mut backup = Vec::new();
-    while let Some(piece) = pieces.message().await? {
-        backup.extend(piece.data);
-    }
-    drop(members);
-    eprintln!("making {tasks} tasks");
-    let file = hosts[0].folder.join("backup");
-    fs::write(&file, state::fill(&backup, tasks)?)?;
-    output(hosts[0].command()?.arg("restore").arg(&file))?;
-    fs::remove_file(file)?;
-    Ok(hosts)
+    let often = format!("snapshot_entries = {ENTRIES}");
+    restored(folders("snapshot")?, &often, |backup| {
+        eprintln!("making {tasks} tasks");
+        state::fill(backup, tasks)
+    })
+    .await
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use swarm_proto::wire;
 use swarm_tests::bench::Outcome;
+use swarm_tests::bench::host::Host;
 use tokio::task::{JoinHandle, JoinSet};
-
-use crate::host::Host;
 
 /// Writes that begin in a second.
 const PACE: u32 = 250;
@@ -44,7 +44,7 @@ impl Stream {
                 }
                 let mut client = client.clone();
                 writes.spawn(async move {
-                    let write = Host::write(NUMBER.fetch_add(1, Ordering::Relaxed));
+                    let write = label(NUMBER.fetch_add(1, Ordering::Relaxed));
                     client.update_node(write).await.map_err(|status| status.to_string())?;
                     Ok::<_, String>(Accepted { begun, at: Instant::now() })
                 });
@@ -97,5 +97,15 @@ impl Writes {
             slowest: millis(took.last().copied())?,
             gap: millis(gap)?,
         })
+    }
+}
+
+/// A write of a label.
+fn label(number: u64) -> wire::UpdateNodeRequest {
+    wire::UpdateNodeRequest {
+        request_id: format!("write-{number}"),
+        node: String::from("host101"),
+        set_labels: [(String::from("number"), number.to_string())].into(),
+        ..wire::UpdateNodeRequest::default()
     }
 }
