@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use swarm_controller::core::{FromAgent, Input, State, ToAgent, bootstrap};
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
-use swarm_proto::object::{Cluster, Secret, TaskState};
+use swarm_proto::object::{Cluster, Secret, Service, TaskState};
 use swarm_tests::random::Random;
 
 use crate::check::Check;
@@ -302,7 +302,12 @@ impl World {
             let core = self.controllers[&id].core.as_ref();
             core.is_some_and(|core| core.state().applied == state.applied)
         };
+        let is_paused = |service: &Service| {
+            service.update.as_ref().is_some_and(|update| update.state.is_paused())
+        };
         self.calls.is_empty()
+            // Somebody takes it up again, at its turn.
+            && !state.services.values().any(|service| is_paused(service))
             && self.operator.is_idle()
             && self.machines.values().all(|machine| machine.wanted && !machine.demoted)
             && self.members_are_as_wished()
