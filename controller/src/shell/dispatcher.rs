@@ -230,10 +230,7 @@ fn until_error<T>(stream: impl Stream<Item = Result<T, Status>>) -> impl Stream<
 
 fn to_wire(controller: &Controller, message: ToAgent) -> wire::ControllerMessage {
     // By node, for agents let in only these.
-    let nodes = || {
-        let controllers = controller.hub.view().state.controllers();
-        controllers.into_iter().map(|(_, node, _)| node.0).collect()
-    };
+    let nodes = || controller.hub.controllers().iter().map(|(_, node, _)| node.0).collect();
     say(match message {
         ToAgent::Welcome { node, heartbeat, controllers, vxlan_port } => {
             Said::Welcome(wire::Welcome {

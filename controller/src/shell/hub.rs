@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::departure::Departure;
 use super::setup;
+use crate::core::state::{Controller, Roster};
 use crate::core::{Event, Members, State};
 
 /// Changes that a watcher may lag behind before it is cut off.
@@ -105,6 +106,7 @@ impl DiskWrites {
 pub struct Hub {
     view: watch::Sender<View>,
     watchers: Mutex<Vec<mpsc::Sender<News>>>,
+    roster: Mutex<Roster>,
     /// What the disk did.
     pub writes: DiskWrites,
 }
@@ -114,6 +116,7 @@ impl Default for Hub {
         Self {
             view: watch::Sender::new(View::default()),
             watchers: Mutex::default(),
+            roster: Mutex::default(),
             writes: DiskWrites::default(),
         }
     }
@@ -123,6 +126,12 @@ impl Hub {
     /// The view now.
     pub fn view(&self) -> View {
         self.view.borrow().clone()
+    }
+
+    /// Every controller.
+    pub fn controllers(&self) -> Arc<Vec<Controller>> {
+        let mut roster = self.roster.lock().unwrap_or_else(PoisonError::into_inner);
+        roster.of(&self.view.borrow().state)
     }
 
     /// Follows the view; intermediate ones may be skipped.

@@ -18,7 +18,7 @@ use super::output::Output;
 use super::planted::{Fault, Planted};
 use super::rules::Observed;
 use super::session::{FromAgent, ToAgent};
-use super::state::State;
+use super::state::{Roster, State};
 use network::NetworkCache;
 use withdrawal::Withdrawals;
 
@@ -54,6 +54,7 @@ pub(super) struct Dispatcher {
     sessions: BTreeMap<u64, Session>,
     by_node: BTreeMap<NodeId, u64>,
     cache: NetworkCache,
+    roster: Roster,
     withdrawals: Withdrawals,
     statuses: BTreeMap<TaskId, (NodeId, TaskStatus)>,
     /// Tasks that each newly greeted agent has: what it lacks of the state is lost.
@@ -152,7 +153,7 @@ impl Dispatcher {
                 self.volumes.insert(node, volumes);
             }
             FromAgent::Heartbeat => {
-                let message = ToAgent::Alive { controllers: addresses(state) };
+                let message = ToAgent::Alive { controllers: self.addresses(state) };
                 out.push(Output::SessionSend { session: id, message });
             }
             FromAgent::Statuses(statuses) => self.take_statuses(node, statuses, state),
@@ -181,6 +182,7 @@ impl Dispatcher {
     }
 
     fn greet(&mut self, id: u64, has: BTreeSet<TaskId>, state: &State, out: &mut Vec<Output>) {
+        let controllers = self.addresses(state);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.greeted = true;
         session.has = has;
@@ -189,10 +191,15 @@ impl Dispatcher {
             node: session.node,
             heartbeat: cluster
                 .map_or(std::time::Duration::from_secs(1), |cluster| cluster.heartbeat),
-            controllers: addresses(state),
+            controllers,
             vxlan_port: cluster.map_or(Cluster::VXLAN_PORT, |cluster| cluster.vxlan_port),
         };
         out.push(Output::SessionSend { session: id, message });
+    }
+
+    /// Every controller's `host:port`.
+    fn addresses(&mut self, state: &State) -> Vec<String> {
+        self.roster.of(state).iter().map(|(_, _, address)| address.clone()).collect()
     }
 
     /// Only a task's own node may speak of it.
@@ -297,9 +304,4 @@ impl Session {
         let anything = complete || !contents.is_empty() || diff != AssignmentDiff::default();
         anything.then_some((complete, diff, contents))
     }
-}
-
-/// Every controller's `host:port`.
-fn addresses(state: &State) -> Vec<String> {
-    state.controllers().into_iter().map(|(_, _, address)| address).collect()
 }

@@ -10,6 +10,7 @@ mod job;
 mod network;
 mod node;
 mod restore;
+mod roster;
 mod snapshot;
 mod stack;
 mod task;
@@ -34,6 +35,7 @@ pub use event::Event;
 pub use index::{Counts, Holder, Index, NodeLoad, RunCounts};
 pub(crate) use index::{is_backend, is_one_off, is_peer, is_unfinished};
 pub(crate) use job::{ACTIVE_RUNS, needs_run, stays_open};
+pub use roster::{Controller, Roster};
 pub use snapshot::SnapshotError;
 
 /// An object's write counters.
