@@ -7,6 +7,7 @@
 //! no effect, and `inner(…)` shares the answer of the key above it.
 
 mod attachment;
+mod canary;
 mod deploy;
 mod health;
 mod job;
@@ -23,6 +24,7 @@ pub(crate) use attachment::{
     BIND, DEVICE, GRANT, LOGGING, MOUNT, MOUNT_TMPFS, MOUNT_VOLUME, NETWORK_ATTACHMENT, PORT,
     ULIMIT,
 };
+pub(crate) use canary::X_SWARM_CANARY;
 pub(crate) use deploy::{
     DEPLOY, LIMITS, PLACEMENT, PREFERENCE, RESERVATIONS, RESOURCES, RESTART_POLICY,
     ROLLBACK_CONFIG, UPDATE_CONFIG,

@@ -1,5 +1,6 @@
 //! What a user asks for. A spec is whole and resolved: no defaults are left to fill in, no names to look up elsewhere.
 
+mod canary;
 mod change;
 mod constraint;
 mod container;
@@ -18,6 +19,7 @@ mod stack;
 mod update;
 mod volume;
 
+pub use canary::{Canary, CanarySize, ParseCanarySizeError};
 pub use change::{ChangeError, ChangedField, ParseFieldError, PolicyField, ServiceChange};
 pub use constraint::{Comparison, Constraint, ConstraintError, ConstraintKey};
 pub use container::{

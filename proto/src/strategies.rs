@@ -45,6 +45,7 @@ macro_rules! strategy {
 }
 
 mod assignment;
+mod canary;
 pub(crate) mod health;
 mod jobs;
 mod placement;
@@ -365,6 +366,7 @@ strategy! {
         run_history: any::<Option<u32>>(),
         rollback: update_policy(),
         force: any::<u64>(),
+        canary: option::of(canary::canary()),
     }
     fn volume_spec -> VolumeSpec {
         name: option::of(text()),

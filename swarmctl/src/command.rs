@@ -15,6 +15,7 @@ mod job;
 mod logs;
 mod network;
 mod node;
+mod promote;
 mod ps;
 mod run;
 mod service;
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     /// Services
     #[command(subcommand)]
     Service(service::ServiceCommand),
+    /// Lets updates that hold with their canary go on
+    Promote(promote::Promote),
     /// Services that run until they complete
     #[command(subcommand)]
     Job(job::JobCommand),
@@ -182,6 +185,7 @@ async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
         Command::Exec(exec) => return exec::run(&exec, call).await,
         Command::Stack(command) => stack::run(command, call).await?,
         Command::Service(command) => service::run(command, call).await?,
+        Command::Promote(promote) => promote.run(call).await?,
         Command::Job(command) => job::run(command, call).await?,
         Command::Run(run) => return run::run(run, call).await,
         Command::Cluster(command) => cluster::run(command, call).await?,

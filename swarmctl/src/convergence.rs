@@ -36,6 +36,10 @@ pub struct ServiceProgress {
     pub update: Option<UpdateState>,
     /// Why its update, or the rollback after it, did not end well.
     pub failed: Option<String>,
+    /// What its update waits for, where it holds with its canary: nothing more is to be waited for.
+    pub holds: Option<String>,
+    /// It waits for the update of another service of its stack, which holds.
+    pub is_behind: bool,
 }
 
 impl ServiceProgress {
@@ -53,11 +57,16 @@ impl ServiceProgress {
             is_job: false,
             update: None,
             failed: None,
+            holds: None,
+            is_behind: false,
         }
     }
 
-    /// Whether nothing is owed.
+    /// Whether nothing is owed before somebody decides.
     pub fn is_converged(&self) -> bool {
+        if self.is_behind && !self.removing {
+            return true;
+        }
         let moves = self.update.is_some_and(UpdateState::is_under_way) || self.goes_later;
         self.done >= self.wanted && self.leaving == 0 && !self.removing && !moves
     }
@@ -78,7 +87,11 @@ impl ServiceProgress {
             leaving => format!(", {leaving} stopping"),
         };
         let verb = if self.is_job { "completed" } else { "running" };
+        if let Some(holds) = &self.holds {
+            return format!("{} of {} {verb}{leaving}, {holds}", self.done, self.wanted);
+        }
         let update = match self.update {
+            _ if self.is_behind => ", waits for an update that holds",
             Some(state) if !state.is_under_way() => ", update paused",
             // The tasks that are left to exchange say so.
             _ if self.done < self.wanted || self.leaving > 0 => "",
@@ -93,11 +106,57 @@ impl ServiceProgress {
 pub fn of_stack(state: &State, stack: &str) -> Vec<ServiceProgress> {
     let leaving = state.stacks.get(stack).map(|stack| &stack.leaving.services);
     let goes_later = |key: &String| leaving.is_some_and(|leaving| leaving.contains(key));
+    let services = state.services_of(stack);
+    let behind = behind(&services);
     let of_service = |service: &Service| {
-        let progress = of_service(state, service);
-        ServiceProgress { goes_later: goes_later(&service.key), ..progress }
+        let goes_later = goes_later(&service.key);
+        let waits = behind.contains(service.key.as_str()) || goes_later && !behind.is_empty();
+        let is_behind = waits && !is_in(service, UpdateState::Held);
+        ServiceProgress { goes_later, is_behind, ..of_service(state, service) }
     };
-    state.services_of(stack).into_iter().map(of_service).collect()
+    services.into_iter().map(of_service).collect()
+}
+
+/// The services of a stack whose updates wait for one that holds, and it.
+fn behind<'a>(services: &[&'a Service]) -> BTreeSet<&'a str> {
+    let holds = |service: &&&Service| is_in(service, UpdateState::Held);
+    let held: BTreeSet<&str> = services.iter().filter(holds).map(|one| one.key.as_str()).collect();
+    let mut found = held.clone();
+    loop {
+        let waits = |service: &&&Service| {
+            let mut needed = service.spec.depends_on.iter();
+            is_in(service, UpdateState::Updating)
+                && !found.contains(service.key.as_str())
+                && needed.any(|needed| found.contains(needed.service.as_str()))
+        };
+        let more: Vec<&str> = services.iter().filter(waits).map(|one| one.key.as_str()).collect();
+        if more.is_empty() {
+            return found;
+        }
+        found.extend(more);
+    }
+}
+
+fn is_in(service: &Service, state: UpdateState) -> bool {
+    service.update.as_ref().is_some_and(|update| update.state == state)
+}
+
+/// What an update waits for that holds with its canary.
+pub fn holds(state: &State, service: &Service) -> Option<String> {
+    if !is_in(service, UpdateState::Held) {
+        return None;
+    }
+    let wanted = |task: &&Task| {
+        task.desired <= TaskState::Running && !matches!(task.id.slot, Slot::OneOff(_))
+    };
+    let slots = |tasks: Vec<&Task>| -> BTreeSet<Slot> {
+        tasks.into_iter().map(|task| task.id.slot).collect()
+    };
+    let tasks: Vec<&Task> = state.tasks_of(service.id).filter(wanted).collect();
+    let is_new = |task: &&Task| task.spec_version == service.spec_version;
+    let new = slots(tasks.iter().copied().filter(is_new).collect()).len();
+    let all = slots(tasks).len();
+    Some(format!("holds at {new} of {all} until `swarmctl promote {}`", service.name()))
 }
 
 /// How far one service is.
@@ -115,6 +174,7 @@ pub fn of_service(state: &State, service: &Service) -> ServiceProgress {
         removing: service.removing,
         update: unfinished(service),
         failed: failed(service),
+        holds: holds(state, service),
         ..ServiceProgress::of_nothing(&service.key)
     };
     by_slot.retain(|slot, _| service.removing || !matches!(slot, Slot::OneOff(_)));
@@ -139,7 +199,7 @@ pub fn of_service(state: &State, service: &Service) -> ServiceProgress {
 /// Where a service's update stands, unless it ended.
 fn unfinished(service: &Service) -> Option<UpdateState> {
     let state = service.update.as_ref()?.state;
-    (state.is_under_way() || state.is_paused()).then_some(state)
+    (state.is_open() || state.is_paused()).then_some(state)
 }
 
 /// That a service's update is paused, or was taken back by itself: one that somebody rolled back could go forward again.
@@ -160,10 +220,11 @@ fn is_done(state: &State, service: &Service, task: &Task) -> bool {
     counts(service, task) && (is_complete || runs && !on_lost_node(state, task))
 }
 
-/// Whether a task is of a spec that should run: while an update is paused, also of the one before.
+/// Whether a task is of a spec that should run: while an update is paused or holds, also of the one before.
 fn counts(service: &Service, task: &Task) -> bool {
-    let is_paused = service.update.as_ref().is_some_and(|update| update.state.is_paused());
-    is_paused || task.spec_version == service.spec_version
+    let stands = |state: UpdateState| state.is_paused() || state == UpdateState::Held;
+    service.update.as_ref().is_some_and(|update| stands(update.state))
+        || task.spec_version == service.spec_version
 }
 
 /// Is on a node that could still say that it ended.

@@ -12,6 +12,8 @@
 
 #[path = "sim/agent.rs"]
 mod agent;
+#[path = "sim/canary.rs"]
+mod canary;
 #[path = "sim/check.rs"]
 mod check;
 #[path = "sim/client.rs"]

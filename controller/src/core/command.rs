@@ -67,6 +67,11 @@ pub enum Command {
         /// Full name.
         service: String,
     },
+    /// Let an update that holds with its canary go on.
+    PromoteService {
+        /// Full name.
+        service: String,
+    },
     /// Let a service's paused update go on.
     ResumeService {
         /// Full name.

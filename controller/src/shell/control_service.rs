@@ -131,6 +131,13 @@ impl Control for ControlService {
         self.write(request).await
     }
 
+    async fn promote_service(
+        &self,
+        request: Request<wire::PromoteServiceRequest>,
+    ) -> Result<Response<wire::PromoteServiceResponse>, Status> {
+        self.write(request).await
+    }
+
     async fn remove_service(
         &self,
         request: Request<wire::RemoveServiceRequest>,

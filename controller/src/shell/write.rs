@@ -94,6 +94,7 @@ impl Controller {
             UpdateServiceRequest
             RollBackServiceRequest
             PauseServiceRequest
+            PromoteServiceRequest
             RemoveServiceRequest
             UpdateNodeRequest
             RemoveNodeRequest

@@ -116,6 +116,7 @@ fn table() -> Expect {
         Control/ListImages           - - - x x x
         Control/Logs                 - - - x x x
         Control/PauseService         - - - - x x
+        Control/PromoteService       - - - - x x
         Control/RemoveNamedContent   - - - - x x
         Control/RemoveNetwork        - - - - x x
         Control/RemoveNode           - - - - x x

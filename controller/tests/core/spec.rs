@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use swarm_proto::spec::{
-    Affinity, Concurrency, ContainerSpec, Dependency, DependencyCondition, Domain, EndpointMode,
-    HealthCheck, HealthTest, ImageSpec, JobSchedule, MissedRuns, Mount, MountSource,
+    Affinity, Canary, Concurrency, ContainerSpec, Dependency, DependencyCondition, Domain,
+    EndpointMode, HealthCheck, HealthTest, ImageSpec, JobSchedule, MissedRuns, Mount, MountSource,
     NetworkAttachmentSpec, NetworkMode, NetworkSpec, PortMode, PortSpec, Protocol,
     RestartCondition, ServiceMode, ServiceSpec, StackSpec, UpdateFailureAction, UpdateOrder,
     VolumeNodeLost, VolumeSpec,
@@ -174,6 +174,12 @@ fn set_more(spec: &mut ServiceSpec, name: &str, value: &str) {
         "tag" => spec.container.logging.tag = Some(value.to_owned()),
         "hostname" => spec.container.hostname = Some(value.to_owned()),
         "force" => spec.force = value.parse().unwrap(),
+        // `1`, `20%`, `1+60s`
+        "canary" => {
+            let (size, hold) = value.split_once('+').unwrap_or((value, ""));
+            let hold = (!hold.is_empty()).then(|| seconds(hold));
+            spec.canary = Some(Canary { size: size.parse().unwrap(), hold });
+        }
         "label" => {
             spec.labels.insert("label".to_owned(), value.to_owned());
         }

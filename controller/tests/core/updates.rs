@@ -10,7 +10,7 @@ use swarm_proto::entry::{Action, Entry, Group};
 use swarm_proto::id::{NodeId, ServiceId, Slot, TaskId, Timestamp};
 use swarm_proto::object::{
     Availability, Cluster, NodeDescription, NodeStatus, Role, Secret, Service, Task, TaskState,
-    TaskStatus,
+    TaskStatus, UpdateState,
 };
 use swarm_proto::spec::{ServiceMode, UpdateOrder};
 use swarm_proto::version::ClusterVersion;
@@ -31,6 +31,7 @@ enum Step {
     Pause,
     Resume,
     RollBack,
+    Promote,
     Drain(u64, bool),
     Lose(u64),
     Return(u64),
@@ -52,10 +53,17 @@ fn options() -> impl Strategy<Value = String> {
     let ratio = prop_oneof![Just("0"), Just("0.3"), Just("0.5"), Just("1")];
     let order = prop_oneof![Just(""), Just(",start-first")];
     let delay = prop_oneof![Just("0"), Just("3")];
-    let rest = (action, ratio, order, delay, 0_u32..4, 1_u32..7);
-    (image, rest).prop_map(|(image, (action, ratio, order, delay, parallelism, replicas))| {
+    let canary = prop_oneof![
+        3 => Just(""),
+        1 => Just(",canary=1"),
+        1 => Just(",canary=40%"),
+        1 => Just(",canary=2+20s"),
+    ];
+    let rest = (action, ratio, order, delay, 0_u32..4, 1_u32..7, canary);
+    (image, rest).prop_map(|(image, rest)| {
+        let (action, ratio, order, delay, parallelism, replicas, canary) = rest;
         format!(
-            "web:image={image},replicas={replicas},failure={action},ratio={ratio}{order},\
+            "web:image={image},replicas={replicas},failure={action},ratio={ratio}{order}{canary},\
              update-delay={delay},parallelism={parallelism},deadline=60,\
              rollback-ratio={ratio},rollback-parallelism={parallelism},rollback-deadline=60"
         )
@@ -69,6 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Pause),
         2 => Just(Step::Resume),
         1 => Just(Step::RollBack),
+        1 => Just(Step::Promote),
         1 => (1_u64..5, any::<bool>()).prop_map(|(node, drain)| Step::Drain(node, drain)),
         1 => (1_u64..5).prop_map(Step::Lose),
         1 => (1_u64..5).prop_map(Step::Return),
@@ -160,6 +169,9 @@ impl History {
             Step::RollBack => {
                 self.ask(&Command::RollBackService { service });
             }
+            Step::Promote => {
+                self.ask(&Command::PromoteService { service });
+            }
             Step::Drain(node, drain) => self.drain(*node, *drain),
             Step::Lose(node) => self.set_status(*node, NodeStatus::Down),
             Step::Return(node) => self.set_status(*node, NodeStatus::Ready),
@@ -239,6 +251,7 @@ impl History {
                 let before = self.state.clone();
                 self.apply(vec![group]);
                 promise(&before, &self.state);
+                keep_canary(&before, &self.state);
             }
         }
         panic!("the rules find no rest");
@@ -296,6 +309,35 @@ fn promise(before: &State, after: &State) {
     }
 }
 
+/// What the rules do by themselves gives no more slots the new spec than the canary has, before it is promoted, and
+/// takes the old spec from none that has it.
+fn keep_canary(before: &State, after: &State) {
+    for (id, service) in &after.services {
+        let Some(old) = before.services.get(id) else { continue };
+        let (Some(canary), Some(update)) = (service.spec.canary, &service.update) else { continue };
+        let is_bound = matches!(update.state, UpdateState::Updating | UpdateState::Held)
+            && old.update.as_ref().is_some_and(|old| old.number == update.number)
+            && !update.promoted
+            && service.spec_version != service.previous_version;
+        let ServiceMode::Replicated { replicas } = service.spec.mode else { continue };
+        if !is_bound {
+            continue;
+        }
+        let new = |state: &State| {
+            let tasks = state.tasks.values().filter(|task| task.id.service == *id);
+            let wanted = tasks.filter(|task| task.desired <= TaskState::Running);
+            let new = wanted.filter(|task| task.spec_version == service.spec_version);
+            new.map(|task| task.id.slot).collect::<std::collections::BTreeSet<Slot>>().len()
+        };
+        let most = canary.slots(replicas as usize);
+        assert!(
+            new(after) <= most.max(new(before)),
+            "{replicas} replicas, {} run the new spec: {update:?}",
+            new(after)
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -318,15 +360,18 @@ proptest! {
         }
         for _ in 0..600 {
             let Some(service) = history.service() else { break };
-            if service.update.as_ref().is_none_or(|update| !update.state.is_under_way()) {
+            if service.update.as_ref().is_none_or(|update| !update.state.is_open()) {
                 break;
+            }
+            if service.update.as_ref().is_some_and(|update| update.state == UpdateState::Held) {
+                history.step(&Step::Promote);
             }
             history.step(&Step::Obey(u8::MAX));
             history.step(&Step::Wait(1_500));
         }
         let service = history.service().unwrap();
         if let Some(update) = &service.update {
-            prop_assert!(!update.state.is_under_way(), "it never ends: {:?}", update);
+            prop_assert!(!update.state.is_open(), "it never ends: {:?}", update);
             let current = |task: &Task| task.spec_version == service.spec_version;
             let mut wanted = history.state.tasks.values().filter(|t| t.desired <= TaskState::Running);
             let kept = update.state.is_paused() || update.failures > 0;

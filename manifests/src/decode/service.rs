@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use swarm_proto::spec::{
-    EndpointMode, NetworkMode, PortMode, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec,
-    UpdatePolicy, VolumeNodeLost,
+    Canary, EndpointMode, NetworkMode, PortMode, RestartCondition, RestartPolicy, ServiceMode,
+    ServiceSpec, UpdatePolicy, VolumeNodeLost,
 };
 
 use super::deploy::{self, Deploy, MOST_REPLICAS, Mode};
 use super::job::{self, Job};
 use super::stack::Declared;
-use super::{Decoder, Fields, container, dependencies, legacy, networks, placement, ports, update};
+use super::{
+    Decoder, Fields, canary, container, dependencies, legacy, networks, placement, ports, update,
+};
 use crate::keys::{SERVICE, X_SWARM_SERVICE};
 use crate::tree::{Key, Node, shorten};
 
@@ -54,6 +56,7 @@ pub(super) fn service(
         update: policy(deploy.update, own.update),
         rollback: policy(deploy.rollback, own.rollback),
         force: 0,
+        canary: own.canary,
         volume_node_lost: own.volume_node_lost,
         placement: deploy.placement,
         labels: deploy.labels,
@@ -143,6 +146,7 @@ struct XSwarm {
     update: Option<Duration>,
     rollback: Option<Duration>,
     job: Job,
+    canary: Option<Canary>,
 }
 
 fn x_swarm(
@@ -168,6 +172,7 @@ fn x_swarm(
         update: deadline("update"),
         rollback: deadline("rollback"),
         job: job.unwrap_or_default(),
+        canary: fields.get("canary").and_then(|node| canary::canary(d, node, deploy.mode)),
     })
 }
 

@@ -1,6 +1,7 @@
 //! A service.
 
 use super::attachment::{DEVICE, GRANT, LOGGING, MOUNT, NETWORK_ATTACHMENT, PORT, ULIMIT};
+use super::canary;
 use super::deploy::{DEPLOY, DEVICE_REQUEST, WATCH};
 use super::health::{HEALTHCHECK, X_SWARM_HEALTH};
 use super::job::X_SWARM_JOB;
@@ -349,6 +350,7 @@ pub(crate) static X_SWARM_SERVICE: Level = Level {
         honoured("placement", "swarm", Shape::Mapping(&X_SWARM_PLACEMENT), &[]),
         honoured("update", "swarm", Shape::Mapping(&X_SWARM_POLICY), &[]),
         honoured("rollback", "swarm", Shape::Mapping(&X_SWARM_POLICY), &[]),
+        canary::CANARY,
         honoured("job", "swarm", Shape::Mapping(&X_SWARM_JOB), &[]),
         honoured("health", "swarm", Shape::Mapping(&X_SWARM_HEALTH), &[])
             .meaning("A check that the agent makes; its times stand in `healthcheck`."),

@@ -1,9 +1,9 @@
 //! A service, with what `deploy` says.
 
 use swarm_proto::spec::{
-    Affinity, Concurrency, EndpointMode, JobSchedule, MissedRuns, NetworkAttachmentSpec, Placement,
-    PortMode, PortSpec, Protocol, Ratio, Resources, RestartCondition, RestartPolicy, ServiceMode,
-    ServiceSpec, UpdateFailureAction, UpdateOrder, UpdatePolicy, VolumeNodeLost,
+    Affinity, Canary, Concurrency, EndpointMode, JobSchedule, MissedRuns, NetworkAttachmentSpec,
+    Placement, PortMode, PortSpec, Protocol, Ratio, Resources, RestartCondition, RestartPolicy,
+    ServiceMode, ServiceSpec, UpdateFailureAction, UpdateOrder, UpdatePolicy, VolumeNodeLost,
 };
 
 use super::{Pairs, container, health, text};
@@ -30,6 +30,7 @@ pub(super) fn service(spec: &ServiceSpec) -> Value {
         rollback,
         // It counts what a file cannot ask for.
         force: _,
+        canary: _,
     } = spec;
     let mut pairs = container::container(container);
     pairs.put("ports", &self::ports(ports));
@@ -220,6 +221,7 @@ fn x_swarm(spec: &ServiceSpec) -> Option<Value> {
     pairs.put("update", &deadline(update));
     pairs.put("rollback", &deadline(rollback));
     pairs.put("health", &health::by_agent(spec.container.health.as_ref()));
+    pairs.put("canary", &spec.canary.map(canary));
     pairs.put("job", &job(spec.mode, spec.schedule.as_ref(), spec.run_history));
     pairs.into_some()
 }
@@ -228,6 +230,15 @@ fn affinity(affinity: &Affinity) -> Value {
     let service = text(&affinity.service);
     let within = Value::text(affinity.within.to_string());
     Value::map([("service", service), ("within", within)])
+}
+
+fn canary(canary: Canary) -> Value {
+    let size = Value::text(canary.size.to_string());
+    let Some(hold) = canary.hold else { return size };
+    let mut pairs = Pairs::default();
+    pairs.put("replicas", &size);
+    pairs.put("hold", &hold);
+    pairs.into_value()
 }
 
 /// What `deploy` cannot say of a job.

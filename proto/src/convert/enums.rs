@@ -54,7 +54,7 @@ same_names!(object::Availability, wire::Availability: Active Pause Drain);
 same_names!(object::NodeStatus, wire::NodeStatus: Unknown Ready Down);
 same_names!(
     object::UpdateState, wire::UpdateState:
-    Updating Paused Completed RollbackStarted RollbackPaused RollbackCompleted
+    Updating Held Paused Completed RollbackStarted RollbackPaused RollbackCompleted
 );
 same_names!(
     object::TaskState, wire::TaskState:

@@ -10,6 +10,7 @@
 //! ```
 
 mod assignment;
+mod canary;
 mod change;
 mod container;
 mod content;

@@ -167,6 +167,7 @@ impl From<&ServiceSpec> for wire::ServiceSpec {
             rollback: (service.rollback != UpdatePolicy::default())
                 .then(|| (&service.rollback).into()),
             force: service.force,
+            canary: service.canary.as_ref().map(Into::into),
         }
     }
 }
@@ -201,6 +202,7 @@ impl TryFrom<wire::ServiceSpec> for ServiceSpec {
             run_history: service.run_history,
             rollback: at.optional("rollback", service.rollback)?.unwrap_or_default(),
             force: service.force,
+            canary: at.optional("canary", service.canary)?,
         })
     }
 }

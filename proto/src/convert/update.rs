@@ -65,6 +65,7 @@ impl From<&UpdateStatus> for wire::UpdateStatus {
             failures: update.failures,
             ran_at: update.ran_at.map_or(0, |time| time.0),
             failed: update.failed.map(|task| task.to_string()).unwrap_or_default(),
+            promoted: update.promoted,
         }
     }
 }
@@ -85,6 +86,7 @@ impl TryFrom<wire::UpdateStatus> for UpdateStatus {
             slots: update.slots,
             failures: update.failures,
             ran_at: Some(update.ran_at).filter(|time| *time > 0).map(Timestamp),
+            promoted: update.promoted,
         })
     }
 }

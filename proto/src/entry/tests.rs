@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::id::Slot;
 use crate::object::{FormerAuthority, Incarnation, Secret, TaskHealth, UpdateState};
 use crate::spec::{
-    Affinity, Concurrency, ContainerSpec, ContentSpec, Dependency, Device, DeviceAccess,
-    DeviceKind, DeviceRule, Domain, FileMount, HealthCheck, Hook, ImageSpec, JobSchedule,
-    LogDriver, MissedRuns, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec, Placement,
-    Ratio, Resources, ServiceMode, ServiceSpec, StackSpec, Tmpfs, UpdateFailureAction,
+    Affinity, Canary, CanarySize, Concurrency, ContainerSpec, ContentSpec, Dependency, Device,
+    DeviceAccess, DeviceKind, DeviceRule, Domain, FileMount, HealthCheck, Hook, ImageSpec,
+    JobSchedule, LogDriver, MissedRuns, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec,
+    Placement, Ratio, Resources, ServiceMode, ServiceSpec, StackSpec, Tmpfs, UpdateFailureAction,
     UpdatePolicy, VolumeSpec,
 };
 use crate::version::replicated_fields;
@@ -166,6 +166,10 @@ fn policy_with(field: &str) -> UpdatePolicy {
     policy
 }
 
+fn canary() -> Canary {
+    Canary { size: CanarySize::Replicas(1), hold: None }
+}
+
 /// A service that makes use of a later field of its spec, or of a message in that.
 fn service_with(field: &str) -> Option<ServiceSpec> {
     let mut service = ServiceSpec::new(ContainerSpec::new(ImageSpec::new("a")));
@@ -186,8 +190,10 @@ fn service_with(field: &str) -> Option<ServiceSpec> {
             "dependency_restarts" => service.dependency_restarts = 1,
             "rollback" => service.rollback.parallelism = 2,
             "force" => service.force = 1,
+            "canary" => service.canary = Some(canary()),
             other => panic!("write here what makes use of ServiceSpec.{other}"),
         },
+        "Canary" => service.canary = Some(canary()),
         "Dependency" => service.depends_on = vec![later_dependency()],
         "Placement" | "Domain" | "Affinity" => service.placement = placement_with(name),
         "Constraint" | "Comparison" => {

@@ -10,6 +10,8 @@ use crate::id::{TaskId, Timestamp};
 pub enum UpdateState {
     /// Tasks are being exchanged for those of the new spec.
     Updating,
+    /// Its canary runs; the rest is exchanged once somebody promotes it.
+    Held,
     /// It failed, or somebody stopped it: it goes no further by itself.
     Paused,
     /// It ended well.
@@ -28,6 +30,11 @@ impl UpdateState {
         matches!(self, Self::Updating | Self::RollbackStarted)
     }
 
+    /// Whether it has neither ended nor stopped: failures of its tasks count.
+    pub fn is_open(self) -> bool {
+        self.is_under_way() || self == Self::Held
+    }
+
     /// Whether it stopped before its end.
     pub fn is_paused(self) -> bool {
         matches!(self, Self::Paused | Self::RollbackPaused)
@@ -38,10 +45,11 @@ impl UpdateState {
         matches!(self, Self::RollbackStarted | Self::RollbackPaused | Self::RollbackCompleted)
     }
 
-    /// The name in texts: Swarm's.
+    /// The name in texts: Swarm's, where it has the state.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Updating => "updating",
+            Self::Held => "held",
             Self::Paused => "paused",
             Self::Completed => "completed",
             Self::RollbackStarted => "rollback_started",
@@ -78,6 +86,9 @@ pub struct UpdateStatus {
     pub ran_at: Option<Timestamp>,
     /// The task that failed last.
     pub failed: Option<TaskId>,
+    /// It goes on beyond the canary.
+    #[serde(default)]
+    pub promoted: bool,
 }
 
 impl UpdateStatus {
@@ -93,6 +104,7 @@ impl UpdateStatus {
             failures: 0,
             ran_at: None,
             failed: None,
+            promoted: false,
         }
     }
 

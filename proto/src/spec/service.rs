@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContainerSpec, Dependency, JobSchedule, NetworkAttachmentSpec, Placement, PortSpec,
+    Canary, ContainerSpec, Dependency, JobSchedule, NetworkAttachmentSpec, Placement, PortSpec,
     UpdatePolicy, is_default,
 };
 use crate::version::ClusterVersion;
@@ -139,6 +139,9 @@ pub struct ServiceSpec {
     /// Counts the times that new tasks were asked for without another change.
     #[serde(default, skip_serializing_if = "is_default")]
     pub force: u64,
+    /// How much of it an update exchanges before it holds; `None` exchanges all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
 }
 
 impl ServiceSpec {
@@ -159,6 +162,7 @@ impl ServiceSpec {
             dependency_restarts: 0,
             rollback: UpdatePolicy::default(),
             force: 0,
+            canary: None,
             schedule: None,
             run_history: None,
         }
@@ -184,7 +188,8 @@ impl ServiceSpec {
         };
         let external = self.networks.iter().any(|network| network.external.is_some());
         let is_job = self.mode.is_job() || self.schedule.is_some() || self.run_history.is_some();
-        let updates = self.force > 0 || self.rollback != UpdatePolicy::default();
+        let updates =
+            self.force > 0 || self.rollback != UpdatePolicy::default() || self.canary.is_some();
         let own = if external || is_job || updates { ClusterVersion(4) } else { own };
         let parts = [self.container.needs(), self.placement.needs(), self.update.needs()];
         parts.into_iter().fold(own, Ord::max)

@@ -43,6 +43,7 @@ strategy! {
         number: any::<u64>(),
         state: select(vec![
             UpdateState::Updating,
+            UpdateState::Held,
             UpdateState::Paused,
             UpdateState::Completed,
             UpdateState::RollbackStarted,
@@ -56,6 +57,7 @@ strategy! {
         failures: any::<u32>(),
         ran_at: option::of((1..=u64::MAX).prop_map(Timestamp)),
         failed: option::of(task_id()),
+        promoted: any::<bool>(),
     }
     fn any_service -> Service {
         id: any::<u64>().prop_map(ServiceId),

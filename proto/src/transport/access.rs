@@ -66,6 +66,7 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Control/ListImages", READERS),
     ("Control/Logs", READERS),
     ("Control/PauseService", WRITERS),
+    ("Control/PromoteService", WRITERS),
     ("Control/RemoveNamedContent", WRITERS),
     ("Control/RemoveNetwork", WRITERS),
     ("Control/RemoveNode", WRITERS),

@@ -3,6 +3,8 @@
 mod change;
 mod flags;
 
+pub(crate) use change::converge;
+
 use std::time::Duration;
 
 use swarm_proto::object::Service;
@@ -89,7 +91,7 @@ pub(crate) async fn run(command: ServiceCommand, call: &Call) -> Result<(), Fail
         ServiceCommand::Ps { service, all } => {
             let state = State::get(&call.cluster, call.stale).await?;
             let found = find(&state, &service)?;
-            if let Some(sentence) = UpdateView::sentence(found) {
+            if let Some(sentence) = UpdateView::sentence(&state, found) {
                 output::talk(&sentence);
             }
             ps::show(&state, Some(&service), all, call.format)?;

@@ -83,7 +83,7 @@ pub struct CompletionsView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UpdateView {
     /// As Swarm calls it: `updating`, `paused`, `completed`, `rollback_started`, `rollback_paused` or
-    /// `rollback_completed`.
+    /// `rollback_completed`; also `held`, with its canary.
     pub state: String,
     /// When it began, or went on.
     pub started_at: String,
@@ -117,6 +117,7 @@ impl UpdateView {
     fn word(state: UpdateState) -> &'static str {
         match state {
             UpdateState::Updating => " (updating)",
+            UpdateState::Held => " (canary held)",
             UpdateState::Paused => " (update paused)",
             UpdateState::RollbackStarted => " (rolling back)",
             UpdateState::RollbackPaused => " (rollback paused)",
@@ -125,8 +126,11 @@ impl UpdateView {
     }
 
     /// A service's update in a sentence, where it did not simply end well.
-    pub(crate) fn sentence(service: &Service) -> Option<String> {
+    pub(crate) fn sentence(state: &State, service: &Service) -> Option<String> {
         let update = service.update.as_ref()?;
+        if let Some(holds) = convergence::holds(state, service) {
+            return Some(format!("service `{}`: its update {holds}", service.name()));
+        }
         let said = match (update.state, update.message.as_str()) {
             (UpdateState::Completed, _) => return None,
             (state, "") => state.to_string(),

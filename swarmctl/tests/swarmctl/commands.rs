@@ -293,7 +293,7 @@ async fn transcript(commands: &[&[&str]]) -> String {
 
 #[tokio::test]
 async fn writes_of_services_say_what_they_did() {
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 12] = [
         &["job", "run", "--detach", "counter_web"],
         &["job", "stop", "counter_web"],
         &["job", "stop", "counter_web", "--run", "3"],
@@ -304,6 +304,7 @@ async fn writes_of_services_say_what_they_did() {
         &["service", "rollback", "-d", "counter_web"],
         &["service", "pause", "counter_web"],
         &["service", "resume", "-d", "counter_web"],
+        &["promote", "-d", "counter_web"],
         &["service", "rm", "counter_web"],
     ];
     expect![[r#"
@@ -317,6 +318,7 @@ async fn writes_of_services_say_what_they_did() {
         service rolled back
         the update of service `counter_web` is paused
         the update of service `counter_web` goes on
+        the update of service `counter_web` goes on
         service `counter_web` is being removed
         ---
         run job counter_web
@@ -329,6 +331,7 @@ async fn writes_of_services_say_what_they_did() {
         roll back service counter_web
         pause service counter_web
         resume service counter_web
+        promote service counter_web
         remove service counter_web"#]]
     .assert_eq(&transcript(&commands).await);
 }

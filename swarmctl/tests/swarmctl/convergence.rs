@@ -4,7 +4,9 @@ use swarm_proto::id::{ServiceId, Timestamp};
 use swarm_proto::object::{
     Availability, JobRun, NodeStatus, RunState, TaskState, UpdateState, UpdateStatus,
 };
-use swarm_proto::spec::{Concurrency, JobSchedule, MissedRuns, RestartCondition, ServiceMode};
+use swarm_proto::spec::{
+    Concurrency, Dependency, JobSchedule, MissedRuns, RestartCondition, ServiceMode,
+};
 use swarmctl::convergence::{ServiceProgress, of_service, of_stack};
 use swarmctl::state::State;
 
@@ -246,6 +248,32 @@ fn an_update_is_waited_for_until_its_last_task_was_watched() {
     let progress = web(&updated(UpdateState::Completed));
     assert!(progress.is_converged());
     assert_eq!(progress.failed, None);
+}
+
+#[test]
+fn an_update_that_holds_with_its_canary_is_not_waited_for() {
+    let mut state = updated(UpdateState::Held);
+    let web_service = state.services.values_mut().next().unwrap();
+    web_service.spec_version = 2;
+    let (id, name) = (web_service.id, web_service.name());
+    let first = state.tasks.values_mut().find(|task| task.id.service == id).unwrap();
+    first.spec_version = 2;
+    let progress = web(&state);
+    assert!(progress.is_converged(), "{progress:#?}");
+    assert_eq!(progress.failed, None);
+    let holds = format!("holds at 1 of 3 until `swarmctl promote {name}`");
+    assert_eq!(progress.words(), format!("3 of 3 running, {holds}"));
+    // Nor is what waits for it: a service whose update comes later, or one that goes.
+    let mut needs = state.services[&id].clone();
+    needs.id = ServiceId(99);
+    needs.key = "api".to_owned();
+    needs.update = Some(UpdateStatus::begin(1, UpdateState::Updating, 3, Timestamp(1)));
+    needs.spec.depends_on = vec![Dependency::started(&state.services[&id].key)];
+    let stack = needs.stack.clone();
+    state.services.insert(needs.id, needs);
+    let api = of_stack(&state, &stack).into_iter().find(|one| one.key == "api").unwrap();
+    assert!(api.is_converged(), "{api:#?}");
+    assert!(api.words().ends_with("waits for an update that holds"), "{}", api.words());
 }
 
 #[test]

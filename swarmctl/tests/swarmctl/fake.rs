@@ -192,6 +192,14 @@ impl Control for Served {
         Ok(Response::new(wire::PauseServiceResponse {}))
     }
 
+    async fn promote_service(
+        &self,
+        request: Request<wire::PromoteServiceRequest>,
+    ) -> Answer<wire::PromoteServiceResponse> {
+        self.write(format!("promote service {}", request.into_inner().service))?;
+        Ok(Response::new(wire::PromoteServiceResponse {}))
+    }
+
     async fn remove_service(
         &self,
         request: Request<wire::RemoveServiceRequest>,

@@ -33,14 +33,14 @@ fn inspect(lab: &Lab) -> Value {
     lab.json(&["service", "inspect", "shop_web"])
 }
 
-fn state(lab: &Lab) -> String {
+pub(crate) fn state(lab: &Lab) -> String {
     let view = inspect(lab);
     let view = view.get(0).unwrap_or(&view);
     view["update"]["state"].as_str().unwrap_or_default().to_owned()
 }
 
 /// Asks every host's published port, and so the virtual address behind it, while something is done.
-fn under_requests<T>(lab: &Lab, work: impl FnOnce() -> T) -> (T, u32, Vec<String>) {
+pub(crate) fn under_requests<T>(lab: &Lab, work: impl FnOnce() -> T) -> (T, u32, Vec<String>) {
     let (over, asked) = (AtomicBool::new(false), AtomicU32::new(0));
     thread::scope(|scope| {
         let client = scope.spawn(|| {

@@ -8,6 +8,7 @@ use swarm_proto::id::{NodeId, ServiceId, TaskId, Timestamp};
 use swarm_proto::object::{Node, Service, Task, TaskState, UpdateState};
 use swarm_proto::spec::{ContentId, ServiceMode};
 
+use crate::canary::Canaries;
 use crate::violation::{demand, violated};
 
 /// See the module.
@@ -25,6 +26,7 @@ pub(crate) struct Check {
     runs: BTreeMap<ServiceId, u64>,
     /// How many tasks of a run might go on at a time.
     allowed: BTreeMap<(ServiceId, u64), u32>,
+    canaries: Canaries,
     /// The node of each raft id that was ever given out.
     raft_ids: BTreeMap<u64, NodeId>,
     /// Up to where the events were looked at.
@@ -53,6 +55,7 @@ impl Check {
         // What was run after the backup is not known any more.
         self.times.clear();
         self.runs.clear();
+        self.canaries = Canaries::default();
         self.removed.extend(self.tasks.keys());
         self.removed.retain(|task| !state.tasks.contains_key(task));
         let tasks = state.tasks.values();
@@ -76,7 +79,10 @@ impl Check {
             match event {
                 Event::Task(task) => drop(last.insert(task.id, Some(task))),
                 Event::Node(node) => self.node(node),
-                Event::Service(service) => self.allow(service),
+                Event::Service(service) => {
+                    self.allow(service);
+                    self.canaries.allow(service);
+                }
                 Event::Removed { object: ObjectId::Task(task), .. } => {
                     last.insert(*task, None);
                 }
@@ -97,6 +103,7 @@ impl Check {
             self.runs(service);
         }
         self.few_at_a_time(state);
+        self.canaries.look(state);
     }
 
     /// How many tasks of each run might go on at a time since it began.

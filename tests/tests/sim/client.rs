@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use swarm_controller::core::{Command, CommandDone, Input, Refusal, RefusalKind, State};
-use swarm_proto::object::Service;
+use swarm_proto::object::{Service, UpdateState};
 use swarm_proto::spec::StackSpec;
 
 use crate::stack;
@@ -244,7 +244,14 @@ impl World {
         };
         if let Some(service) = services.iter().find(is_paused).map(|service| service.name()) {
             self.did("resume");
-            self.call(Who::Deployer(number), Command::ResumeService { service });
+            return self.call(Who::Deployer(number), Command::ResumeService { service });
+        }
+        let holds = |service: &&std::sync::Arc<Service>| {
+            service.update.as_ref().is_some_and(|update| update.state == UpdateState::Held)
+        };
+        if let Some(service) = services.iter().find(holds).map(|service| service.name()) {
+            self.did("promote");
+            self.call(Who::Deployer(number), Command::PromoteService { service });
         }
     }
 
@@ -262,12 +269,12 @@ impl World {
             let service = format!("{}_web", deployer.stack);
             let replicas = u32::try_from(self.random.between(0, 7)).unwrap_or(1);
             if self.random.chance(30) {
-                let verb = if self.random.chance(50) {
-                    Command::PauseService { service }
-                } else {
-                    Command::ResumeService { service }
+                let verb = match self.random.between(0, 3) {
+                    0 => Command::PauseService { service },
+                    1 => Command::ResumeService { service },
+                    _ => Command::PromoteService { service },
                 };
-                self.did("pause or resume");
+                self.did("pause, resume or promote");
                 return self.call(Who::Deployer(number), verb);
             }
             self.did("scale");

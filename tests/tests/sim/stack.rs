@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use swarm_proto::spec::{
-    Concurrency, ContainerSpec, ContentBytes, ContentId, ContentKind, ContentSpec, Dependency,
-    DependencyCondition, FileMount, HealthCheck, HealthTest, ImageSpec, JobSchedule, MissedRuns,
-    Mount, MountSource, NetworkAttachmentSpec, NetworkSpec, PortMode, PortSpec, Protocol, Ratio,
-    Resources, RestartPolicy, ServiceMode, ServiceSpec, StackSpec, UpdateFailureAction,
-    UpdateOrder, UpdatePolicy, VolumeNodeLost, VolumeSpec,
+    Canary, CanarySize, Concurrency, ContainerSpec, ContentBytes, ContentId, ContentKind,
+    ContentSpec, Dependency, DependencyCondition, FileMount, HealthCheck, HealthTest, ImageSpec,
+    JobSchedule, MissedRuns, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec, PortMode,
+    PortSpec, Protocol, Ratio, Resources, RestartPolicy, ServiceMode, ServiceSpec, StackSpec,
+    UpdateFailureAction, UpdateOrder, UpdatePolicy, VolumeNodeLost, VolumeSpec,
 };
 use swarm_tests::random::Random;
 
@@ -41,6 +41,17 @@ fn policy(random: &mut Random) -> UpdatePolicy {
     }
 }
 
+/// A part of a service that an update exchanges first.
+fn canary(random: &mut Random) -> Canary {
+    let size = if random.chance(50) {
+        CanarySize::Replicas(u32::try_from(random.between(1, 4)).unwrap_or(1))
+    } else {
+        CanarySize::Percent(u32::try_from(random.between(1, 100)).unwrap_or(1))
+    };
+    let hold = random.chance(30).then(|| Duration::from_millis(random.between(100, 5_000)));
+    Canary { size, hold }
+}
+
 /// A stack with this number, and otherwise at random; of each hundred, so many with containers that fail.
 pub(crate) fn make(name: &str, number: u64, failing: u64, random: &mut Random) -> StackSpec {
     let mut services = BTreeMap::new();
@@ -49,6 +60,7 @@ pub(crate) fn make(name: &str, number: u64, failing: u64, random: &mut Random) -
     let mut web = service(ServiceMode::Replicated { replicas }, version);
     web.update = policy(random);
     web.rollback = UpdatePolicy { failure_action: UpdateFailureAction::Pause, ..policy(random) };
+    web.canary = random.chance(30).then(|| canary(random));
     web.labels.insert("number".to_owned(), number.to_string());
     web.ports.push(PortSpec {
         target: 80,

@@ -45,6 +45,7 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
         Command::RollBackService { service } => service::roll_back(state, service, now),
         Command::PauseService { service } => service::pause(state, service, now),
         Command::ResumeService { service } => service::resume(state, service, now),
+        Command::PromoteService { service } => service::promote(state, service, now),
         Command::RemoveService { service } => service::remove(state, service, now),
         Command::RunJob { service } => jobs::run(state, service),
         Command::RunOneOff { service, command } => {

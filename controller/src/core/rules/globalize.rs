@@ -4,7 +4,8 @@ use swarm_proto::entry::{Counter, ObjectId};
 use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeStatus, Service};
 
-use super::slot::{Next, active, next_task, next_version, stop, view_of};
+use super::slot::{Next, active, next_task, stop, view_of};
+use super::update::canary::Shares;
 use super::{Observed, Plan};
 use crate::core::state::{State, Stored};
 
@@ -44,12 +45,16 @@ fn globalize(state: &State, service: &Service, now: Timestamp, plan: &mut Plan) 
         }
     }
     missing.extend(nodes);
+    if missing.is_empty() {
+        return;
+    }
+    let all = state.nodes.values().filter(|node| is_eligible(service, node)).count();
+    let mut shares = Shares::new(state, service, all);
     let takes_new = |node: &&&Stored<Node>| node.availability == Availability::Active;
     for node in missing.iter().filter(takes_new).take(NEW_TASKS) {
         let slot = Slot::Node(node.id);
         let view = view_of(state, service.id, slot);
-        let version = next_version(state, service, Some(&view));
-        let next = Next { held: view.is_alive(), ..Next::of_version(version) };
+        let next = Next { held: view.is_alive(), ..Next::of_version(shares.next(&view)) };
         plan.add(state, &read, vec![next_task(state, service, slot, next, now)]);
     }
 }

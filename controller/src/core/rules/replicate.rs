@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BinaryHeap};
 
 use swarm_proto::entry::{Counter, ObjectId};
-use swarm_proto::id::{NodeId, ServiceId, Slot, Timestamp};
+use swarm_proto::id::{NodeId, Slot, Timestamp};
 use swarm_proto::object::Service;
 use swarm_proto::spec::ServiceMode;
 
-use super::slot::{Next, SlotView, active, first_version, next_task, next_version, stop, view_of};
+use super::slot::{Next, SlotView, active, next_task, stop, view_of};
+use super::update::canary::{self, Shares};
 use super::{Observed, Plan};
 use crate::core::state::State;
 
@@ -46,20 +47,16 @@ fn replicate(state: &State, service: &Service, replicas: u32, now: Timestamp, pl
     }
     let wanted = replicas as usize;
     if used.len() < wanted {
-        let first = first_version(state, service);
+        let mut shares = Shares::new(state, service, wanted);
         let missing = (wanted - used.len()).min(NEW_TASKS);
         for slot in free(&used).take(missing).map(Slot::Replica) {
             let view = view_of(state, service.id, slot);
-            let version = match view.tasks.is_empty() {
-                true => first,
-                false => next_version(state, service, Some(&view)),
-            };
-            let next = Next { held: view.is_alive(), ..Next::of_version(version) };
+            let next = Next { held: view.is_alive(), ..Next::of_version(shares.next(&view)) };
             plan.add(state, &read, vec![next_task(state, service, slot, next, now)]);
         }
     } else if used.len() > wanted {
         let surplus = (used.len() - wanted).min(STOPPED);
-        for view in worst(state, service.id, &used, surplus) {
+        for view in worst(state, service, &used, wanted, surplus) {
             plan.add(state, &read, stop(&view));
         }
     }
@@ -71,38 +68,61 @@ fn free(used: &[u32]) -> impl Iterator<Item = u32> + '_ {
     (1..).filter(move |number| used.next_if_eq(number).is_none())
 }
 
-/// So many slots that are the first to stop: those that do not run, then those on the nodes with the most tasks of the
-/// service, then those with the highest numbers.
+/// What makes a slot the first to stop; more is worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    is_idle: bool,
+    /// Of a canary and the rest, it belongs to what is more than its share.
+    exceeds: bool,
+    /// Tasks of the service on its node.
+    crowd: usize,
+    number: u32,
+    is_new: bool,
+    node: Option<NodeId>,
+}
+
+/// So many slots that are the first to stop: those that do not run, then, of a canary and the rest, what is more than its
+/// share, then those on the nodes with the most tasks of the service, then those with the highest numbers.
 fn worst<'a>(
     state: &'a State,
-    service: ServiceId,
+    service: &Service,
     used: &[u32],
+    wanted: usize,
     count: usize,
 ) -> Vec<SlotView<'a>> {
-    let mut on_node: BTreeMap<Option<NodeId>, usize> = BTreeMap::new();
+    let mut crowds: BTreeMap<Option<NodeId>, usize> = BTreeMap::new();
+    let (mut new, mut old) = (0, 0);
     let mut slots = Vec::new();
     for number in used {
-        let view = view_of(state, service, Slot::Replica(*number));
+        let view = view_of(state, service.id, Slot::Replica(*number));
         let node = view.newest().and_then(|task| task.node);
-        *on_node.entry(node).or_default() += 1;
-        slots.push((!view.serves(state), *number, node));
+        let is_new = view.has_version(service.spec_version);
+        *if is_new { &mut new } else { &mut old } += 1;
+        *crowds.entry(node).or_default() += 1;
+        let (is_idle, number) = (!view.serves(state), *number);
+        slots.push(Rank { is_idle, exceeds: true, crowd: used.len(), number, is_new, node });
     }
-    let crowd = |on_node: &BTreeMap<_, usize>, node| on_node.get(&node).copied().unwrap_or(0);
-    let ranked =
-        slots.into_iter().map(|(idle, number, node)| (idle, crowd(&on_node, node), number, node));
-    let mut heap: BinaryHeap<(bool, usize, u32, Option<NodeId>)> = ranked.collect();
+    let bound = canary::bound(service, wanted);
+    let mut heap = BinaryHeap::from(slots);
     let mut chosen = Vec::new();
     while chosen.len() < count
-        && let Some((idle, before, number, node)) = heap.pop()
+        && let Some(top) = heap.pop()
     {
-        let now = crowd(&on_node, node);
-        if now < before {
-            // Others of that node were chosen meanwhile.
-            heap.push((idle, now, number, node));
+        let exceeds = match bound {
+            Some(bound) if top.is_new => new > bound,
+            Some(bound) => old > wanted.saturating_sub(bound),
+            None => false,
+        };
+        let crowd = crowds.get(&top.node).copied().unwrap_or(0);
+        let now = Rank { exceeds, crowd, ..top };
+        if now < top {
+            // As more are chosen, the others only become better.
+            heap.push(now);
             continue;
         }
-        on_node.insert(node, now.saturating_sub(1));
-        chosen.push(view_of(state, service, Slot::Replica(number)));
+        *if top.is_new { &mut new } else { &mut old } -= 1;
+        crowds.insert(top.node, crowd.saturating_sub(1));
+        chosen.push(view_of(state, service.id, Slot::Replica(top.number)));
     }
     chosen
 }

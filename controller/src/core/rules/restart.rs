@@ -57,7 +57,7 @@ fn replace(
     let policy = &service.spec.restart;
     // What the update exchanges anyway is left to it.
     let version = next_version(state, service, Some(view));
-    let is_exchanged = version != ended.spec_version && !update::is_paused(service);
+    let is_exchanged = version != ended.spec_version && !update::leaves_slots(service);
     if is_exchanged || !may_restart(policy, ended, &history, now) {
         return;
     }

@@ -118,7 +118,7 @@ pub(super) fn roll_back(state: &State, name: &str, now: Timestamp) -> Result<Dec
 /// Stops an update where it is.
 pub(super) fn pause(state: &State, name: &str, now: Timestamp) -> Result<Decision, Refusal> {
     let service = find(state, name)?;
-    let Some(update) = service.update.as_ref().filter(|update| update.state.is_under_way()) else {
+    let Some(update) = service.update.as_ref().filter(|update| update.state.is_open()) else {
         return Err(Refusal::conflict(
             format!("no update of service `{name}` is under way"),
             "`swarmctl service inspect` shows how its last one ended",
@@ -154,7 +154,23 @@ pub(super) fn resume(state: &State, name: &str, now: Timestamp) -> Result<Decisi
         UpdateState::RollbackPaused => UpdateState::RollbackStarted,
         _ => UpdateState::Updating,
     };
-    Ok(set(service, UpdateStatus::begin(update.number + 1, state, update.slots, now)))
+    let begun = UpdateStatus::begin(update.number + 1, state, update.slots, now);
+    Ok(set(service, UpdateStatus { promoted: update.promoted, ..begun }))
+}
+
+/// Lets an update that holds with its canary go on.
+pub(super) fn promote(state: &State, name: &str, now: Timestamp) -> Result<Decision, Refusal> {
+    let service = find(state, name)?;
+    let held = service.update.as_ref().filter(|update| update.state == UpdateState::Held);
+    let Some(update) = held else {
+        let hint = match service.update.as_ref().map(|update| update.state) {
+            Some(UpdateState::Updating) => "its canary does not run yet, or it has none",
+            Some(UpdateState::Paused) => "`swarmctl service resume` lets its update go on",
+            _ => "`swarmctl service inspect` shows how its last update ended",
+        };
+        return Err(Refusal::conflict(format!("no update of service `{name}` holds"), hint));
+    };
+    Ok(set(service, update::canary::promoted(state, service, update, "promoted by hand", now)))
 }
 
 fn set(service: &Service, update: UpdateStatus) -> Decision {

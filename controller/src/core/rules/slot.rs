@@ -52,6 +52,11 @@ impl<'a> SlotView<'a> {
         self.tasks.iter().any(|task| is_backend(task))
     }
 
+    /// Whether a task of a spec version shall run, over or not.
+    pub(super) fn has_version(&self, version: u64) -> bool {
+        self.wanted().any(|task| task.spec_version == version)
+    }
+
     /// Tasks that shall run, over or not.
     pub(super) fn wanted(&self) -> impl Iterator<Item = &'a Stored<Task>> + '_ {
         self.tasks.iter().copied().filter(|task| task.desired <= TaskState::Running)
@@ -86,7 +91,12 @@ pub(super) fn slots<'a>(state: &'a State, service: &Service) -> BTreeMap<Slot, S
 /// keeps the spec that it has: only the update itself brings the new one in, so that its bounds hold.
 pub(super) fn next_version(state: &State, service: &Service, view: Option<&SlotView<'_>>) -> u64 {
     let newest = view.and_then(SlotView::newest);
+    // What was stopped long ago is not what the slot has.
+    let is_recent = |task: &Task| {
+        task.desired <= TaskState::Running || task.spec_version >= service.previous_version
+    };
     newest
+        .filter(|task| is_recent(task))
         .map(|task| task.spec_version)
         .filter(|version| is_kept(state, service, *version))
         .unwrap_or(service.spec_version)
@@ -95,18 +105,20 @@ pub(super) fn next_version(state: &State, service: &Service, view: Option<&SlotV
 /// The spec version of slots that there were not before: where an update is paused, that of the slots which it has not
 /// come to.
 pub(super) fn first_version(state: &State, service: &Service) -> u64 {
-    let is_paused = service.update.as_ref().is_some_and(|update| update.state.is_paused());
-    let slots = active(state, service.id).filter(|_| is_paused);
-    let newest = slots.filter_map(|slot| view_of(state, service.id, slot).newest());
+    if !service.update.as_ref().is_some_and(|update| update.state.is_paused()) {
+        return service.spec_version;
+    }
+    let newest =
+        active(state, service.id).filter_map(|slot| view_of(state, service.id, slot).newest());
     let mut versions = newest.map(|task| task.spec_version);
     versions.find(|version| is_kept(state, service, *version)).unwrap_or(service.spec_version)
 }
 
-/// Whether an older spec version is still that of slots which an update has not come to, and what it refers to is there.
-fn is_kept(state: &State, service: &Service, version: u64) -> bool {
+/// Whether another spec version is still that of slots which an update has not come to, and what it refers to is there.
+pub(super) fn is_kept(state: &State, service: &Service, version: u64) -> bool {
     let update = service.update.as_ref().map(|update| update.state);
-    matches!(update, Some(UpdateState::Updating | UpdateState::Paused))
-        && (service.previous_version..service.spec_version).contains(&version)
+    matches!(update, Some(UpdateState::Updating | UpdateState::Held | UpdateState::Paused))
+        && version != service.spec_version
         && state.specs.get(&(service.id, version)).is_some_and(|spec| state.has_externals_of(spec))
 }
 

@@ -6,6 +6,7 @@
 //! counted in which this update has failed already and may. With start-first, nothing is stopped before its successor
 //! runs.
 
+pub(super) mod canary;
 mod progress;
 mod spec;
 
@@ -43,16 +44,17 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
     plan
 }
 
-/// Whether no update is under way, and there is no cause for one.
+/// Whether no update is under way or holds, and there is no cause for one.
 fn is_as_it_should_be(state: &State, service: &Service) -> bool {
     let counts = state.index.counts.get(&service.id).copied().unwrap_or_default();
-    let is_under_way = service.update.as_ref().is_some_and(|update| update.state.is_under_way());
-    !is_under_way && counts.old == 0 && counts.overlaps == 0
+    let is_open = service.update.as_ref().is_some_and(|update| update.state.is_open());
+    !is_open && counts.old == 0 && counts.overlaps == 0
 }
 
-/// Whether a service's update stopped before its end.
-pub(super) fn is_paused(service: &Service) -> bool {
-    service.update.as_ref().is_some_and(|update| update.state.is_paused())
+/// Whether a service's update leaves slots as they are for now: it stopped, or may go no further than its canary.
+pub(super) fn leaves_slots(service: &Service) -> bool {
+    let is_paused = service.update.as_ref().is_some_and(|update| update.state.is_paused());
+    is_paused || canary::of(service).is_some()
 }
 
 /// A service with its slots, as an update looks at them.
@@ -125,8 +127,12 @@ impl<'a> Rollout<'a> {
         if let Some(at) = self.next_batch().filter(|at| *at > now) {
             return plan.wake(at);
         }
-        // What does not run yet anyway goes first: exchanging it costs nothing.
-        old.sort_by_key(|(slot, view, _)| (view.runs(), *slot));
+        // A canary that another one takes the place of goes first, then what does not run yet anyway: exchanging that
+        // costs nothing.
+        let is_good = |task: &Task| {
+            self.room().is_some() && task.spec_version == self.service.previous_version
+        };
+        old.sort_by_key(|(slot, view, task)| (is_good(task), view.runs(), *slot));
         let policy = self.service.update_policy();
         let (at_once, mut spare) = match policy.parallelism {
             0 => (usize::MAX, usize::MAX),
@@ -135,7 +141,14 @@ impl<'a> Rollout<'a> {
                 (some as usize).saturating_sub(self.unavailable()),
             ),
         };
-        for (slot, view, task) in old.into_iter().take(at_once) {
+        let room = self.room();
+        let is_free = |(_, view, _): &(Slot, &SlotView<'_>, &Stored<Task>)| {
+            room.is_none() || self.is_come_to(view)
+        };
+        let free = old.iter().filter(|one| is_free(one));
+        let bound = old.iter().filter(|one| !is_free(one)).take(room.unwrap_or(0));
+        let chosen = free.chain(bound);
+        for (slot, view, task) in chosen.take(at_once) {
             if policy.order == UpdateOrder::StopFirst && view.runs() {
                 if spare == 0 {
                     break;

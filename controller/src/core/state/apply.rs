@@ -165,7 +165,7 @@ impl State {
         let counts = self.index.counts.get(&service.id).copied().unwrap_or_default();
         match service.spec.mode {
             _ if service.removing || !self.has_settled_runs(service) => false,
-            _ if service.update.as_ref().is_some_and(|update| update.state.is_under_way()) => false,
+            _ if service.update.as_ref().is_some_and(|update| update.state.is_open()) => false,
             ServiceMode::Replicated { replicas } => {
                 counts.current == replicas
                     && counts.unfinished == replicas

@@ -8,6 +8,7 @@ use swarm_proto::object::{AllocatedPort, Service, Stack, Vip};
 use swarm_proto::version::ClusterVersion;
 
 use super::index::member;
+use super::task::is_previous;
 use super::{Event, State, Stored, Versions, tasks_of};
 
 impl State {
@@ -155,6 +156,7 @@ impl State {
             self.slots.remove(&slot);
         }
         self.specs.remove(&(id, old.spec_version));
+        self.specs.remove(&(id, old.previous_version));
         self.index.counts.remove(&id);
         self.judge(id);
         self.touch_service_networks(&old);
@@ -181,10 +183,12 @@ impl State {
         }
         if let Some(old) = &old {
             self.index.service(old, false);
-            let unused = !self.index.spec_uses.contains_key(&(id, old.spec_version))
-                && !tasks.iter().any(|task| task.spec_version == old.spec_version);
-            if recount && unused {
-                self.specs.remove(&(id, old.spec_version));
+            for version in [old.spec_version, old.previous_version] {
+                let in_use = self.index.spec_uses.contains_key(&(id, version))
+                    || tasks.iter().any(|task| task.spec_version == version);
+                if !in_use && version != new.spec_version && !is_previous(&new, version) {
+                    self.specs.remove(&(id, version));
+                }
             }
         }
         if spec_changed || old.is_none() {

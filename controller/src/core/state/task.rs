@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use swarm_proto::entry::{Action, ObjectId};
 use swarm_proto::id::{NodeId, TaskId};
-use swarm_proto::object::{Attachment, JobRun, Task, TaskState, TaskStatus};
+use swarm_proto::object::{Attachment, JobRun, Service, Task, TaskState, TaskStatus};
 use swarm_proto::spec::ServiceSpec;
 use swarm_proto::version::ClusterVersion;
 
@@ -323,8 +323,15 @@ impl State {
 
     fn drop_unused_spec(&mut self, task: &Task) {
         let key = (task.id.service, task.spec_version);
-        if !self.index.spec_uses.contains_key(&key) && !self.is_current(task) {
+        let service = self.services.get(&task.id.service);
+        let is_kept = service.is_some_and(|service| is_previous(service, task.spec_version));
+        if !self.index.spec_uses.contains_key(&key) && !self.is_current(task) && !is_kept {
             self.specs.remove(&key);
         }
     }
+}
+
+/// Whether a spec version is that which a service would go back to: new tasks may need it where an update holds.
+pub(super) fn is_previous(service: &Service, version: u64) -> bool {
+    service.previous.is_some() && service.previous_version == version
 }

@@ -38,10 +38,10 @@ impl State {
         Some(())
     }
 
-    /// The update that a task belongs to, while it is under way.
+    /// The update that a task belongs to, while it has neither ended nor stopped.
     fn update_of(&self, task: &Task) -> Option<&UpdateStatus> {
         let service = self.services.get(&task.id.service)?;
-        let update = service.update.as_ref().filter(|update| update.state.is_under_way())?;
+        let update = service.update.as_ref().filter(|update| update.state.is_open())?;
         (task.spec_version == service.spec_version).then_some(update)
     }
 

@@ -60,5 +60,7 @@ self: format!("{} service {}", if self.resume { "resume" } else { "pause" }, sel
         Command::PauseService { service }
     }
 });
+plain_write!(PromoteServiceRequest, "PromoteService", PromoteServiceResponse,
+    self: format!("service {}", self.service) => Command::PromoteService { service: self.service });
 plain_write!(RemoveServiceRequest, "RemoveService", RemoveServiceResponse,
     self: format!("service {}", self.service) => Command::RemoveService { service: self.service });

@@ -16,6 +16,7 @@ pub(super) fn command(verb: &str, service: &str, more: &[&str]) -> Command {
         "rollback" => Command::RollBackService { service },
         "pause" => Command::PauseService { service },
         "resume" => Command::ResumeService { service },
+        "promote" => Command::PromoteService { service },
         "rm" => Command::RemoveService { service },
         other => panic!("unknown verb {other}"),
     }

@@ -228,7 +228,7 @@ fn tell(service: &str, changes: &[String], warnings: &[String], changed: bool) {
 }
 
 /// Waits until a service's update has ended, which includes the time for which its last task is watched.
-async fn converge(service: &str, waiting: &Waiting, call: &Call) -> Result<(), Failure> {
+pub(crate) async fn converge(service: &str, waiting: &Waiting, call: &Call) -> Result<(), Failure> {
     if waiting.detach {
         return Ok(());
     }

@@ -22,6 +22,10 @@ impl Rollout<'_> {
         if update.state.is_paused() {
             return false;
         }
+        if update.state == UpdateState::Held {
+            self.hold(update, now, plan);
+            return false;
+        }
         if !update.state.is_under_way() {
             return self.begin(update.number, now, plan);
         }
@@ -47,7 +51,7 @@ impl Rollout<'_> {
         false
     }
 
-    fn set(&self, update: UpdateStatus, plan: &mut Plan) {
+    pub(super) fn set(&self, update: UpdateStatus, plan: &mut Plan) {
         let id = self.service.id;
         let read =
             [(ObjectId::Service(id), Counter::Spec), (ObjectId::Service(id), Counter::Desired)];
@@ -56,7 +60,7 @@ impl Rollout<'_> {
     }
 
     /// Stops or rolls back an update in which more tasks failed than may.
-    fn fails(&self, update: &UpdateStatus, now: Timestamp, plan: &mut Plan) -> bool {
+    pub(super) fn fails(&self, update: &UpdateStatus, now: Timestamp, plan: &mut Plan) -> bool {
         let policy = self.service.update_policy();
         if policy.failure_action == UpdateFailureAction::Continue
             || !policy.max_failure_ratio.is_exceeded(update.failures, update.slots)
@@ -112,14 +116,25 @@ impl Rollout<'_> {
         }
     }
 
+    /// Whether an update has come to a slot and is done with it.
+    pub(super) fn is_done(
+        &self,
+        (slot, view, task): &(Slot, &SlotView<'_>, &Stored<Task>),
+    ) -> bool {
+        let overlaps = view.wanted().any(|other| other.id != task.id && is_backend(other));
+        // Where the new task has failed, the old one of an overlap stays.
+        !self.is_old(task) && (self.is_satisfied(task) && !overlaps || self.has_failed(*slot))
+    }
+
     /// Ends an update whose slots all run the new spec, or have failed and may, once the last was watched for long
-    /// enough.
+    /// enough; or lets it hold where that is so of its canary.
     fn ends(&self, update: &UpdateStatus, now: Timestamp, plan: &mut Plan) -> bool {
-        let is_done = |(slot, view, task): &(Slot, &SlotView<'_>, &Stored<Task>)| {
-            let overlaps = view.wanted().any(|other| other.id != task.id && is_backend(other));
-            // Where the new task has failed, the old one of an overlap stays.
-            !self.is_old(task) && (self.is_satisfied(task) && !overlaps || self.has_failed(*slot))
+        let holds = self.room() == Some(0);
+        let is_left = |one: &(Slot, &SlotView<'_>, &Stored<Task>)| {
+            holds && self.is_old(one.2) && !self.is_come_to(one.1)
         };
+        let is_done =
+            |one: &(Slot, &SlotView<'_>, &Stored<Task>)| is_left(one) || self.is_done(one);
         if self.active.len() != self.wanted() || !self.active.iter().all(is_done) {
             return false;
         }
@@ -128,7 +143,11 @@ impl Rollout<'_> {
             plan.wake(at);
             return true;
         }
-        self.end(update, now, plan);
+        if self.active.iter().any(is_left) {
+            self.begin_to_hold(update, now, plan);
+        } else {
+            self.end(update, now, plan);
+        }
         true
     }
 
@@ -148,11 +167,20 @@ impl Rollout<'_> {
     }
 
     /// Counts slots whose new task has not come to run in time.
-    fn count_late(&self, update: &UpdateStatus, now: Timestamp, plan: &mut Plan) -> bool {
+    pub(super) fn count_late(
+        &self,
+        update: &UpdateStatus,
+        now: Timestamp,
+        plan: &mut Plan,
+    ) -> bool {
         let deadline = self.service.update_policy().progress_deadline;
         let mut found = false;
         for (slot, _, task) in &self.active {
             if self.is_old(task) || self.is_satisfied(task) || self.has_failed(*slot) {
+                continue;
+            }
+            // A canary that ran and ended is replaced: the next one has its own time.
+            if update.state == UpdateState::Held && task.status.state.is_terminal() {
                 continue;
             }
             let at = task.created_at.max(update.started_at).after(deadline);

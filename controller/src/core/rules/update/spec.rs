@@ -5,6 +5,7 @@ use swarm_proto::object::{Service, UpdateState, UpdateStatus};
 use swarm_proto::spec::{EndpointMode, NetworkAttachmentSpec, PortMode, ServiceMode, ServiceSpec};
 use swarm_proto::version::ClusterVersion;
 
+use super::canary;
 use crate::core::rules::slot::{SlotView, slots};
 use crate::core::state::State;
 
@@ -69,13 +70,19 @@ pub(in crate::core::rules) fn supersede(
     // What an update that is not over would go back to is still the last that was good.
     let goes_on = old.update.as_ref().is_some_and(|update| {
         old.previous.is_some()
-            && matches!(update.state, UpdateState::Updating | UpdateState::Paused)
+            && (update.state == UpdateState::Paused
+                || update.state.is_open() && !update.state.is_rollback())
     });
     if !goes_on {
         service.previous = Some(Box::new(old.spec.clone()));
         service.previous_version = old.spec_version;
     }
     begin(state, service, UpdateState::Updating, now);
+    // What was promoted stays so: nothing of it would be taken back.
+    if goes_on && old.spec_version == service.spec_version {
+        let was_promoted = old.update.as_ref().is_some_and(|update| update.promoted);
+        service.update.iter_mut().for_each(|update| update.promoted = was_promoted);
+    }
 }
 
 fn begin(state: &State, service: &mut Service, update: UpdateState, now: Timestamp) {
@@ -84,10 +91,18 @@ fn begin(state: &State, service: &mut Service, update: UpdateState, now: Timesta
     let is_old = |view: &SlotView<'_>| {
         view.is_active() && view.wanted().any(|task| task.spec_version != service.spec_version)
     };
-    let old = slots(state, service).values().filter(|view| is_old(view)).count();
+    let slots = slots(state, service);
+    let old = slots.values().filter(|view| is_old(view)).count();
     let old = u32::try_from(old).unwrap_or(u32::MAX);
     service.update = Some(UpdateStatus::begin(number, update, old, now));
     service.updated_at = now;
+    let all = match service.spec.mode {
+        ServiceMode::Replicated { replicas } => replicas as usize,
+        _ => slots.values().filter(|view| view.is_active()).count(),
+    };
+    if let (Some(bound), Some(update)) = (canary::bound(service, all), &mut service.update) {
+        update.slots = old.min(u32::try_from(bound).unwrap_or(u32::MAX));
+    }
 }
 
 /// The service with its previous spec, or why it cannot have it.
