@@ -36,6 +36,9 @@ pub struct Progress {
     pub reported: bool,
     /// When this agent restarted it by itself.
     pub restarts: Vec<Timestamp>,
+    /// It stops, or was stopped, because no controller was in reach for too long.
+    #[serde(default)]
+    pub fenced: bool,
 }
 
 /// Serde without its `rc` feature, which would be everybody's.

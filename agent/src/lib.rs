@@ -15,6 +15,7 @@ pub mod image;
 pub mod incarnation;
 pub mod inspection;
 pub mod journal;
+pub mod lease;
 pub mod log;
 pub mod names;
 pub mod network;

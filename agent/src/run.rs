@@ -25,11 +25,12 @@ use crate::executor::{Executor, ExecutorConfig, HostExecutor, TaskError};
 use crate::image::{ImageError, Images};
 use crate::incarnation::{IncarnationError, Latest};
 use crate::journal::{Journal, JournalError};
+use crate::lease::{self, Lease};
 use crate::network::{NetworkConfig, NetworkError, Networks};
 use crate::server::AgentService;
 use crate::session::Sessions;
 use crate::volume::{VolumeError, Volumes};
-use crate::worker::Worker;
+use crate::worker::{Reach, Worker};
 
 /// Where root on this host asks the agent, in the folder of sockets.
 const SOCKET: &str = "agent.sock";
@@ -69,6 +70,9 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// It cannot be told how long tasks may run without a controller.
+    #[error("cannot tell one boot of this host from another")]
+    Boot(#[source] io::Error),
     /// The socket for root on this host cannot be listened on.
     #[error("cannot listen on the socket `{}`", path.display())]
     Socket {
@@ -144,7 +148,9 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let latest = Latest::open(&agent, &identity.cluster_id)?;
     let journal = Journal::open(&agent.join("journal"))?;
     let means = Arc::clone(&executor) as Arc<dyn Executor>;
-    let worker = Worker::start(journal, Arc::clone(&means), Arc::clone(&board), in_reach).await;
+    let lease = Arc::new(lease(&config.run_dir)?);
+    let reach = Reach { cut_off: in_reach, lease: Arc::clone(&lease) };
+    let worker = Worker::start(journal, Arc::clone(&means), Arc::clone(&board), reach).await;
     let worker = Arc::new(worker);
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let service = AgentService::server(
@@ -170,9 +176,17 @@ async fn serve(config: Config) -> Result<(), RunError> {
         describer,
         latest,
         cut_off,
+        lease,
     };
     sessions.run().await;
     Ok(())
+}
+
+/// What earlier agents of this boot were told.
+pub(crate) fn lease(run_dir: &Path) -> Result<Lease, RunError> {
+    std::fs::create_dir_all(run_dir)
+        .map_err(|source| RunError::Folder { path: run_dir.to_owned(), source })?;
+    Lease::open(run_dir).map_err(RunError::Boot)
 }
 
 /// Answers controllers on the network, and who is root on this host on a socket.
@@ -224,6 +238,7 @@ async fn executor(
         containers: agent.join("containers"),
         cgroup_parent: config.cgroup_parent.clone(),
         starts: starts.clamp(2, 8),
+        lease_file: config.run_dir.join(lease::FILE),
     };
     let (images, volumes, networks) = (Arc::clone(images), Arc::new(volumes), Arc::new(networks));
     Ok(HostExecutor::new(config, images, volumes, networks, program)?)

@@ -3,7 +3,7 @@
 //! Any controller will do, for followers relay. A session that falls silent, loses a message or is told goodbye is
 //! ended, and the next begins with a complete picture of both sides.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,7 @@ use crate::description::Describer;
 use crate::executor::Executor;
 use crate::incarnation::{IncarnationError, Latest};
 use crate::journal::JournalError;
+use crate::lease::{self, Lease};
 use crate::sys;
 use crate::worker::Worker;
 
@@ -119,6 +120,8 @@ pub struct Sessions {
     pub latest: Latest,
     /// Told whether a controller is in reach.
     pub cut_off: watch::Sender<bool>,
+    /// Told when a leader has spoken.
+    pub lease: Arc<Lease>,
 }
 
 /// Which controllers are tried first, as `host:port`.
@@ -200,7 +203,9 @@ impl Sessions {
         // The session that was good is the first to try again.
         choice.preferred = Some(address);
         let heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_milliseconds.max(50)));
-        let mut open = Open { sessions: self, sender, heartbeats: 0, answers: 0, sequence: 0 };
+        let unanswered = VecDeque::new();
+        let mut open =
+            Open { sessions: self, sender, heartbeats: 0, unanswered, answers: 0, sequence: 0 };
         open.answered();
         open.talk(stream, heartbeat, choice, heard).await
     }
@@ -312,6 +317,8 @@ struct Open<'a> {
     sender: mpsc::Sender<wire::AgentMessage>,
     /// Heartbeats sent.
     heartbeats: u64,
+    /// When each was sent that is not answered yet, after the complete set had come.
+    unanswered: VecDeque<Option<Duration>>,
     /// Heartbeats answered.
     answers: u64,
     /// The last message of assignments.
@@ -338,7 +345,12 @@ impl Open<'_> {
             tokio::select! {
                 message = next(&mut stream) => {
                     *heard = Instant::now();
+                    let is_first = self.sequence == 0;
                     self.take(message?, choice).await?;
+                    // The leader's word on what runs here is wanted soon.
+                    if is_first && self.sequence > 0 {
+                        heartbeat.reset_immediately();
+                    }
                 }
                 () = board.news(), if report_at.is_none() => {
                     report_at = Some(may_report.max(Instant::now()));
@@ -352,6 +364,9 @@ impl Open<'_> {
                         return Err(SessionError::Silent);
                     }
                     self.heartbeats += 1;
+                    // Before it, this host may run what it should not.
+                    let sent = (self.sequence > 0).then(lease::now);
+                    self.unanswered.push_back(sent);
                     self.say(Say::Heartbeat(wire::Heartbeat {})).await?;
                 }
                 () = tls.roots_changed(&roots) => {
@@ -374,6 +389,9 @@ impl Open<'_> {
             Heard::Goodbye(goodbye) => Err(said_goodbye(goodbye, choice)),
             Heard::Alive(alive) => {
                 self.answers += 1;
+                if let Some(sent) = self.unanswered.pop_front().flatten() {
+                    self.sessions.lease.renew(sent);
+                }
                 self.answered();
                 self.sessions.remember(&alive.controllers);
                 self.sessions.controllers.set(&alive.controller_nodes);

@@ -9,6 +9,8 @@ use swarm_proto::id::Timestamp;
 use swarm_proto::object::{HealthState, TaskState, TaskStatus};
 use swarm_proto::spec::{RestartCondition, RestartPolicy};
 
+use crate::lease::Standing;
+
 /// The longest pause between restarts, unless the policy's own delay is longer.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
@@ -78,6 +80,10 @@ pub struct Actual {
     pub reported: bool,
     /// When this agent restarted it by itself.
     pub restarts: Vec<Timestamp>,
+    /// Whether it may run, as far as that depends on the word of a leader.
+    pub lease: Standing,
+    /// It stops, or was stopped, because it might not run any longer.
+    pub fenced: bool,
 }
 
 /// What to do next for one task.
@@ -119,8 +125,9 @@ pub fn next(wish: &Wish, actual: &Actual, now: Timestamp, cut_off: bool) -> Step
     }
     match actual.container {
         Presence::Exited => Step::Settle,
-        // It stops because of its health.
+        // It stops because of its health, or because nobody says that it may go on.
         Presence::Running if actual.stopping.is_some() => towards_end(wish, actual, now),
+        Presence::Running if actual.fenced => without_lease(actual),
         Presence::Running => while_running(wish, actual, now, cut_off),
         // It ran, and is gone without a record: the host went down.
         Presence::Absent if actual.status.state == TaskState::Running => Step::Settle,
@@ -143,6 +150,10 @@ fn towards_start(wish: &Wish, actual: &Actual) -> Step {
         return Step::BecomeReady;
     }
     if wish.desired < TaskState::Running {
+        return Step::Await(None);
+    }
+    // It may run elsewhere by now.
+    if actual.lease != Standing::Valid {
         return Step::Await(None);
     }
     // A pause before a restart is the controller's to keep, who then wishes it to run: this host's clock may be wrong.
@@ -180,13 +191,23 @@ fn towards_end(wish: &Wish, actual: &Actual, now: Timestamp) -> Step {
         return Step::Settle;
     }
     match actual.stopping {
+        _ if actual.killed => Step::Await(None),
+        _ if actual.lease == Standing::Overdue => Step::Kill,
         None if wish.withdrawal == Some(Withdrawal::UnderWay) => {
             at_latest(actual.told.unwrap_or(now), now)
         }
         None => Step::Stop,
-        Some(_) if actual.killed => Step::Await(None),
         Some(since) if since.after(wish.grace) <= now => Step::Kill,
         Some(since) => Step::Await(Some(since.after(wish.grace))),
+    }
+}
+
+/// It stops in the time that its lease leaves it: clients are not waited for.
+fn without_lease(actual: &Actual) -> Step {
+    match actual.lease {
+        _ if actual.killed => Step::Await(None),
+        Standing::Overdue => Step::Kill,
+        Standing::Valid | Standing::Expired => Step::Stop,
     }
 }
 
@@ -197,7 +218,8 @@ fn after_end(wish: &Wish, actual: &Actual, now: Timestamp, cut_off: bool) -> Ste
     if wish.desired >= TaskState::Remove {
         return Step::Remove;
     }
-    if !cut_off || actual.reported || wish.desired != TaskState::Running {
+    let may_run = actual.lease == Standing::Valid;
+    if !cut_off || !may_run || actual.reported || wish.desired != TaskState::Running {
         return Step::Await(None);
     }
     match restart_at(&wish.restart, actual) {
@@ -250,6 +272,8 @@ mod tests {
             settled: true,
             reported: false,
             restarts: Vec::new(),
+            lease: Standing::Valid,
+            fenced: false,
         }
     }
 
@@ -403,6 +427,44 @@ mod tests {
         assert_eq!(next(&failures, &often, NOW, true), Step::Await(None), "attempts are used up");
         let never = policy(RestartCondition::None, None);
         assert_eq!(next(&never, &failed, NOW, true), Step::Await(None));
+    }
+
+    #[test]
+    fn without_a_lease_nothing_runs() {
+        let with = |lease, actual: &Actual| Actual { lease, fenced: true, ..actual.clone() };
+        let running = actual(S::Running, Running);
+        let stopping = Actual { stopping: Some(Timestamp(45_000)), ..running.clone() };
+        let killed = Actual { killed: true, ..stopping.clone() };
+        let sick = Actual { status: unhealthy(&running), ..running.clone() };
+        let table = [
+            (&running, Standing::Expired, Step::Stop),
+            (&running, Standing::Overdue, Step::Kill),
+            (&sick, Standing::Expired, Step::Stop),
+            (&stopping, Standing::Expired, Step::Await(Some(Timestamp(55_000)))),
+            (&stopping, Standing::Overdue, Step::Kill),
+            (&killed, Standing::Overdue, Step::Await(None)),
+            // What began to stop has no way back.
+            (&running, Standing::Valid, Step::Stop),
+            (&stopping, Standing::Valid, Step::Await(Some(Timestamp(55_000)))),
+        ];
+        for (actual, lease, expected) in table {
+            for cut_off in [false, true] {
+                let actual = with(lease, actual);
+                assert_eq!(next(&wish(S::Running), &actual, NOW, cut_off), expected, "{actual:?}");
+            }
+        }
+        let told = with(Standing::Overdue, &stopping);
+        assert_eq!(next(&wish(S::Shutdown), &told, NOW, false), Step::Kill);
+        let ready = Actual { lease: Standing::Expired, ..actual(S::Ready, Absent) };
+        assert_eq!(next(&wish(S::Running), &ready, NOW, false), Step::Await(None));
+        let failed = Actual { lease: Standing::Expired, ..actual(S::Failed, Absent) };
+        assert_eq!(next(&wish(S::Running), &failed, NOW, true), Step::Await(None));
+    }
+
+    fn unhealthy(actual: &Actual) -> TaskStatus {
+        let health = TaskHealth::starting(NOW);
+        let health = Some(TaskHealth { state: HealthState::Unhealthy, ..health });
+        TaskStatus { health, ..actual.status.clone() }
     }
 
     #[test]

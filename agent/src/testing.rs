@@ -34,6 +34,7 @@ pub(crate) fn task(id: &str) -> TaskAssignment {
         host_ports: Vec::new(),
         restart: RestartPolicy::default(),
         withdrawal: None,
+        lease: None,
     }
 }
 
@@ -63,5 +64,6 @@ pub(crate) fn progress(state: TaskState) -> Progress {
         stopping: None,
         reported: false,
         restarts: Vec::new(),
+        fenced: false,
     }
 }

@@ -106,5 +106,7 @@ fn own_node(id: NodeId, hostname: &str) -> Node {
         raft_id: None,
         controller_address: None,
         joined_at: Timestamp::default(),
+        declared_lost: false,
+        recent_downs: Vec::new(),
     }
 }

@@ -16,17 +16,26 @@ use crate::board::Board;
 use crate::executor::{Executor, TaskError};
 use crate::health;
 use crate::journal::{Contents, Journal, JournalError, Progress, Record};
+use crate::lease::{Lease, Standing};
 use crate::step::{Actual, Presence};
 use networks::Applying;
 use task::TaskLoop;
+
+/// Whether controllers are in reach.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// True while none has been for some time.
+    pub cut_off: watch::Receiver<bool>,
+    /// How long tasks may run without the word of a leader.
+    pub lease: Arc<Lease>,
+}
 
 /// What all loops share.
 struct Shared {
     journal: Mutex<Journal>,
     executor: Arc<dyn Executor>,
     board: Arc<Board>,
-    /// True while no controller has been in reach for some time.
-    cut_off: watch::Receiver<bool>,
+    reach: Reach,
     networks: Applying,
     /// Places for checks of tasks' health.
     checks: Arc<Semaphore>,
@@ -61,7 +70,7 @@ impl Worker {
         journal: Journal,
         executor: Arc<dyn Executor>,
         board: Arc<Board>,
-        cut_off: watch::Receiver<bool>,
+        reach: Reach,
     ) -> Self {
         let contents = journal.contents().clone();
         let (networks, changes) = Applying::new();
@@ -69,7 +78,7 @@ impl Worker {
             journal: Mutex::new(journal),
             executor,
             board,
-            cut_off,
+            reach,
             networks,
             checks: Arc::new(Semaphore::new(health::AT_ONCE)),
             loops: Mutex::default(),
@@ -294,5 +303,7 @@ fn actual(progress: Progress) -> Actual {
         settled: false,
         reported: progress.reported,
         restarts: progress.restarts,
+        lease: Standing::Valid,
+        fenced: progress.fenced,
     }
 }

@@ -16,6 +16,7 @@ mod limits;
 mod logging;
 mod mounts;
 mod networks;
+mod node_loss;
 mod placement;
 mod ports;
 mod resolver;

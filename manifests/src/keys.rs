@@ -11,6 +11,7 @@ mod canary;
 mod deploy;
 mod health;
 mod job;
+mod node_loss;
 mod object;
 mod page;
 mod schema;

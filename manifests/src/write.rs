@@ -8,6 +8,7 @@ mod container;
 mod contents;
 mod health;
 mod isolation;
+mod node_loss;
 mod service;
 
 use std::collections::BTreeMap;

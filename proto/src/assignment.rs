@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,10 @@ pub struct TaskAssignment {
     /// Whether clients are still led to it, where they shall not be any more; `None` where they may be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawal: Option<Withdrawal>,
+    /// How long the host may run it without the word of a leader, counted from when it sent the last heartbeat that a
+    /// leader answered; `None` is for ever. A container that still runs its grace period later is killed.
+    #[serde(default)]
+    pub lease: Option<Duration>,
 }
 
 /// How far a task is out of virtual addresses, names and published ports.

@@ -140,6 +140,8 @@ pub enum Action {
         /// The next raft id, and `host:port`; `None` leaves only its agent.
         controller: Option<(RaftId, String)>,
     },
+    /// A node that is down will not come back soon: its tasks are given up. One that is not down stays as it is.
+    SetNodeLost(NodeId),
     /// Forgets a node. Its ids are never used again.
     RemoveNode(NodeId),
     /// Adds or replaces a stack.
@@ -337,7 +339,11 @@ impl Action {
             | Self::StartRun(_)
             | Self::SetRun(_)
             | Self::SkipRuns { .. }
-            | Self::SetStackLeaving { .. } => ClusterVersion(4),
+            | Self::SetStackLeaving { .. }
+            | Self::SetNodeLost(_) => ClusterVersion(4),
+            Self::AddNode(node) if node.declared_lost || !node.recent_downs.is_empty() => {
+                ClusterVersion(4)
+            }
             Self::SetTaskStatus { status, .. } if status.health.is_some() => ClusterVersion(4),
             Self::AddTask(task) if task.run.is_some() => ClusterVersion(4),
             Self::AddContentPart { .. }

@@ -12,6 +12,7 @@ mod isolation;
 mod job;
 mod logging;
 mod network;
+mod node_loss;
 mod placement;
 mod port;
 mod service;
@@ -35,6 +36,7 @@ pub use isolation::{
 pub use job::{Concurrency, JobSchedule, MissedRuns};
 pub use logging::{LogDriver, Logging, Syslog, SyslogFormat};
 pub use network::{NetworkAttachmentSpec, NetworkSpec};
+pub use node_loss::{CutOffAction, NodeLossPolicy};
 pub use placement::{Affinity, Domain, Placement};
 pub use port::{PortMode, PortSpec, Protocol};
 pub use service::{

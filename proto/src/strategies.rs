@@ -48,12 +48,14 @@ mod assignment;
 mod canary;
 pub(crate) mod health;
 mod jobs;
+mod nodes;
 mod placement;
 mod update;
 
 pub(crate) use assignment::{assignment_set, volume_report};
 use jobs::job_schedule;
 pub(crate) use jobs::run_action;
+use nodes::{node_loss_policy, recent_downs};
 pub(crate) use stack::leaving;
 use update::update_policy;
 pub(crate) use update::{service, update_status};
@@ -367,6 +369,7 @@ strategy! {
         rollback: update_policy(),
         force: any::<u64>(),
         canary: option::of(canary::canary()),
+        node_loss: node_loss_policy(),
     }
     fn volume_spec -> VolumeSpec {
         name: option::of(text()),
@@ -467,6 +470,8 @@ strategy! {
         raft_id: option::of(any::<u64>().prop_map(RaftId)),
         controller_address: option::of(text()),
         joined_at: time(),
+        declared_lost: any::<bool>(),
+        recent_downs: recent_downs(),
     }
     fn vip -> Vip {
         network: any::<u64>().prop_map(NetworkId),

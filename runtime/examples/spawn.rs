@@ -147,6 +147,7 @@ fn options(folder: &Path, name: &str, command: &[&str]) -> Outcome<CreateOptions
         log: LogOptions::default(),
         passed_fds: Vec::new(),
         cgroup: CgroupSpec { parent: parent(), name: name.into(), limits: Limits::default() },
+        fence: None,
     })
 }
 

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cgroup::{Cgroup, CgroupError, CgroupSpec};
-use crate::message::{self, CreateRequest, LogOptions, Reply, Request, RootfsSpec, SeccompChoice};
+use crate::message::{
+    self, CreateRequest, Fence, LogOptions, Reply, Request, RootfsSpec, SeccompChoice,
+};
 use crate::program::ShimProgram;
 use crate::record::{self, ContainerRecord, ContainerStatus, ExitRecord, RecordError};
 use crate::sys;
@@ -56,6 +58,8 @@ pub struct CreateOptions {
     pub passed_fds: Vec<(String, OwnedFd)>,
     /// The control group and limits.
     pub cgroup: CgroupSpec,
+    /// Until when it may run; without one for ever.
+    pub fence: Option<Fence>,
 }
 
 /// Something about a container did not work.
@@ -157,6 +161,7 @@ impl Container {
             seccomp: options.seccomp,
             log: options.log,
             cgroup: options.cgroup,
+            fence: options.fence,
             fd_names,
         };
         let spawn = |source| ContainerError::Spawn { id: id.clone(), source };

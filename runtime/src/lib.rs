@@ -26,7 +26,7 @@ mod sys;
 pub use cgroup::{CgroupSpec, Limits};
 pub use container::{Container, ContainerError, CreateOptions};
 pub use exec::{Exec, ExecEnd, ExecError, ExecOptions, ExecStreams, TerminalSize};
-pub use message::{LogLimits, LogOptions, LogSink, RootfsSpec, SeccompChoice, SyslogFormat};
+pub use message::{Fence, LogLimits, LogOptions, LogSink, RootfsSpec, SeccompChoice, SyslogFormat};
 /// The types of `config.json`.
 pub use oci_spec::runtime as oci;
 pub use program::{ProgramError, ShimProgram};

@@ -9,6 +9,7 @@ use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +114,15 @@ pub enum SeccompChoice {
     Unconfined,
 }
 
+/// Until when a container may run: as long as somebody writes down that it may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    /// The file that says so: its last number is a time in milliseconds since the boot.
+    pub file: PathBuf,
+    /// So long after that time the container is killed.
+    pub after: Duration,
+}
+
 /// The first message to a new shim.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CreateRequest {
@@ -136,6 +146,8 @@ pub struct CreateRequest {
     pub log: LogOptions,
     /// Its control group and limits.
     pub cgroup: CgroupSpec,
+    /// Until when it may run; without one for ever.
+    pub fence: Option<Fence>,
     /// Names of the descriptors sent beside this message, in order.
     pub fd_names: Vec<String>,
 }

@@ -18,6 +18,11 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// The clock that only goes forward, also while the host is suspended.
+pub(crate) fn since_boot() -> Duration {
+    clock(rustix::time::ClockId::Boottime)
+}
+
 /// The clock that only goes forward.
 pub(crate) fn monotonic() -> Duration {
     clock(rustix::time::ClockId::Monotonic)

@@ -28,6 +28,8 @@ mod disk;
 mod fault;
 #[path = "sim/health.rs"]
 mod health;
+#[path = "sim/lease.rs"]
+mod lease;
 #[path = "sim/machine.rs"]
 mod machine;
 #[path = "sim/mutant.rs"]

@@ -9,8 +9,8 @@ use swarm_proto::assignment::{TaskAssignment, VolumeReport};
 use swarm_proto::id::{Attempt, TaskId, VolumeId};
 use swarm_proto::spec::{Mount, MountSource, Resources, Seccomp};
 use swarm_runtime::{
-    CgroupSpec, Container, ContainerError, CreateOptions, Exec, ExecOptions, ExecStreams, Limits,
-    RootfsSpec, SeccompChoice, ShimProgram,
+    CgroupSpec, Container, ContainerError, CreateOptions, Exec, ExecOptions, ExecStreams, Fence,
+    Limits, RootfsSpec, SeccompChoice, ShimProgram,
 };
 use tokio::sync::Semaphore;
 
@@ -39,6 +39,8 @@ pub struct ExecutorConfig {
     pub cgroup_parent: String,
     /// Containers that are set up at the same time.
     pub starts: usize,
+    /// Says how long tasks may run without the word of a leader.
+    pub lease_file: PathBuf,
 }
 
 /// The means of this host.
@@ -132,6 +134,10 @@ impl HostExecutor {
                 name: format!("{}.{attempt}", task.id),
                 limits: limits(&spec.resources),
             },
+            fence: task.lease.map(|lease| Fence {
+                file: self.config.lease_file.clone(),
+                after: lease.saturating_add(spec.stop_grace_period),
+            }),
         }
     }
 

@@ -20,10 +20,11 @@ use crate::executor::Executor;
 use crate::incarnation::Latest;
 use crate::journal::Journal;
 use crate::run::{
-    RunError, advertised, answer_controllers, keep_certificate, until_told, wait_for_identity,
+    RunError, advertised, answer_controllers, keep_certificate, lease, until_told,
+    wait_for_identity,
 };
 use crate::session::Sessions;
-use crate::worker::Worker;
+use crate::worker::{Reach, Worker};
 
 /// The further nodes of a host, each in a state folder of its own.
 const FURTHER: &str = "simulated";
@@ -83,7 +84,9 @@ async fn play(config: &Config, state_dir: PathBuf, port: u16) -> Result<(), RunE
     }
     let executor: Arc<dyn Executor> = Arc::new(simulation);
     let (cut_off, in_reach) = watch::channel(false);
-    let worker = Worker::start(journal, Arc::clone(&executor), Arc::clone(&board), in_reach).await;
+    let lease = Arc::new(lease(&config.run_dir)?);
+    let reach = Reach { cut_off: in_reach, lease: Arc::clone(&lease) };
+    let worker = Worker::start(journal, Arc::clone(&executor), Arc::clone(&board), reach).await;
     let worker = Arc::new(worker);
     let controllers = Arc::new(Controllers::default());
     let service =
@@ -103,6 +106,7 @@ async fn play(config: &Config, state_dir: PathBuf, port: u16) -> Result<(), RunE
         describer,
         latest,
         cut_off,
+        lease,
     };
     sessions.run().await;
     Ok(())

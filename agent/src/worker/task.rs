@@ -16,6 +16,7 @@ use crate::health::Watch;
 use crate::health::monitor::first_line;
 use crate::image::Image;
 use crate::journal::{Progress, Record};
+use crate::lease::Standing;
 use crate::step::{self, Actual, Presence, Step, Wish};
 
 /// Between tries of what must succeed sometime: taking down and removing.
@@ -23,6 +24,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Restarts without a controller that are counted.
 const COUNTED_RESTARTS: usize = 64;
+
+/// Why a task ended that its host stopped by itself.
+const FENCED: &str = "stopped by its host: no controller was in reach for too long";
 
 /// One task on this host.
 pub(super) struct TaskLoop {
@@ -48,7 +52,13 @@ impl TaskLoop {
         task: &Arc<TaskAssignment>,
     ) -> (Self, watch::Sender<Arc<TaskAssignment>>) {
         let status = TaskStatus::new(TaskState::Assigned, clock::now());
-        let progress = Progress { status, stopping: None, reported: false, restarts: Vec::new() };
+        let progress = Progress {
+            status,
+            stopping: None,
+            reported: false,
+            restarts: Vec::new(),
+            fenced: false,
+        };
         Self::with(shared, task, progress)
     }
 
@@ -114,7 +124,8 @@ impl TaskLoop {
         loop {
             self.task = Arc::clone(&self.wish.borrow_and_update());
             self.actual.reported = self.shared.board.is_heard(self.task.id);
-            let cut_off = *self.shared.cut_off.borrow();
+            let cut_off = *self.shared.reach.cut_off.borrow();
+            self.look_at_lease();
             if self.task.desired > TaskState::Running {
                 self.actual.told.get_or_insert_with(clock::now);
             }
@@ -125,6 +136,16 @@ impl TaskLoop {
             if self.take(step).await {
                 return;
             }
+        }
+    }
+
+    /// Whether it may still run. What its lease stops, that has stopped also when a controller comes back meanwhile.
+    fn look_at_lease(&mut self) {
+        self.actual.lease = self.shared.reach.lease.standing(&self.task);
+        let runs = self.actual.container == Presence::Running;
+        if runs && self.actual.lease != Standing::Valid && !self.actual.fenced {
+            tracing::warn!(task = %self.task.name, "stops: no controller was in reach for too long");
+            self.actual.fenced = true;
         }
     }
 
@@ -161,6 +182,7 @@ impl TaskLoop {
             stopping: self.actual.stopping,
             reported: false,
             restarts: self.actual.restarts.clone(),
+            fenced: self.actual.fenced,
         };
         self.shared.note(Record::Progress(self.task.id, progress));
         self.shared.board.set_status(self.task.id, self.actual.status.clone());
@@ -281,7 +303,9 @@ impl TaskLoop {
     async fn wait(&mut self, until: Option<Timestamp>) {
         let status = &self.actual.status;
         let alone = status.state.is_terminal() || status.is_unhealthy();
-        let mut cut_off = self.shared.cut_off.clone();
+        let is_over = status.state.is_terminal();
+        let mut cut_off = self.shared.reach.cut_off.clone();
+        let lease = &self.shared.reach.lease;
         let ended = tokio::select! {
             changed = self.wish.changed() => {
                 if changed.is_err() {
@@ -297,6 +321,7 @@ impl TaskLoop {
                 false
             }
             _ = cut_off.changed(), if alone => false,
+            () = lease.changed(&self.task, self.actual.lease), if !is_over => false,
             () = self.shared.board.heard.notified(), if alone => false,
         };
         if ended {
@@ -349,6 +374,10 @@ impl TaskLoop {
         let status = &mut self.actual.status;
         status.pid = None;
         let (state, message) = match (self.failure.take(), self.exit.take()) {
+            (None, exit) if !wanted && self.actual.fenced => {
+                status.exit_code = exit.map(|exit| exit.code);
+                (TaskState::Failed, FENCED.to_owned())
+            }
             (None, exit) if sick => {
                 status.exit_code = exit.map(|exit| exit.code);
                 (TaskState::Failed, unhealthy(status))
@@ -412,6 +441,7 @@ impl TaskLoop {
             ..TaskStatus::new(TaskState::Accepted, now)
         };
         (self.actual.stopping, self.actual.killed) = (None, false);
+        self.actual.fenced = false;
         self.actual.fetched = self.image.is_some();
         self.report();
     }

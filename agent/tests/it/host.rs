@@ -172,6 +172,7 @@ impl Host {
                 window: std::time::Duration::ZERO,
             },
             withdrawal: None,
+            lease: None,
         }
     }
 

@@ -263,6 +263,33 @@ fn cut_off_the_agent_goes_on_and_restarts_by_itself() {
 }
 
 #[test]
+fn cut_off_the_agent_stops_what_runs_by_lease() {
+    on_a_host(async |mut host| {
+        let stays = host.task("1.1.1", "sleep 1000");
+        let leased = TaskAssignment {
+            lease: Some(Duration::from_secs(3)),
+            ..host.task("1.2.1", "trap 'exit 0' TERM; sleep 1000 & wait")
+        };
+        host.controller.assign(tasks(vec![stays.clone(), leased.clone()])).await;
+        let kept = host.controller.comes_to(stays.id, TaskState::Running).await;
+        let first = host.controller.comes_to(leased.id, TaskState::Running).await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert!(runs(first.pid.unwrap()), "answers to heartbeats let it go on");
+        host.controller.vanish().await;
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        assert!(runs(first.pid.unwrap()), "its lease lasts");
+        eventually("its end", || !runs(first.pid.unwrap())).await;
+        // The policy would start it again by now.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        host.controller.come_back().await;
+        let ended = host.controller.comes_to(leased.id, TaskState::Failed).await;
+        assert!(ended.message.contains("no controller was in reach"), "{}", ended.message);
+        assert_eq!(ended.attempt, 1);
+        assert_eq!(host.controller.comes_to(stays.id, TaskState::Running).await, kept);
+    });
+}
+
+#[test]
 fn a_lost_message_begins_a_new_session() {
     on_a_host(async |host| {
         host.controller.until("a hello", |seen| seen.hellos.first().cloned()).await;

@@ -100,6 +100,11 @@ pub enum Command {
         /// Also when it is not down: its tasks are lost.
         force: bool,
     },
+    /// Give up the tasks of a node that is down and will not come back soon.
+    DeclareNodeLost {
+        /// Host name or node id.
+        node: String,
+    },
     /// Take a node's controller out of the cluster; its agent stays.
     DemoteNode {
         /// Host name or node id.

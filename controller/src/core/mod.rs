@@ -244,6 +244,10 @@ impl Core {
         self.reads.tick(&mut self.member, replies);
         if let Some(leader) = &mut self.leader {
             leader.tick(&self.member);
+            let heartbeats = leader.dispatcher().take_heartbeats();
+            if !heartbeats.is_empty() {
+                self.reads.add(Reader::Heartbeats(heartbeats), replies);
+            }
             leader.change_members(&mut self.member, &self.state);
             leader.raise_version(&mut self.member, &self.programs, self.now);
         }
@@ -383,7 +387,9 @@ impl Core {
         }
         self.reads.on_applied(self.state.applied, &mut replies);
         out.extend(replies);
+        let heartbeats = self.reads.take_heartbeats();
         if let Some(leader) = &mut self.leader {
+            leader.dispatcher().answer(&heartbeats, &self.state, out);
             leader.dispatch(&self.state, self.now, out);
         }
     }

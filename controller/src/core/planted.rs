@@ -39,6 +39,8 @@ pub enum Fault {
     ReuseAddressEarly,
     /// What a node that is down holds counts as gone at once.
     ForgetQuarantineOfLostNode,
+    /// A task that its own host stops is replaced before that host has done so.
+    ReplaceBeforeFence,
     /// A snapshot leaves out the quarantine.
     SnapshotWithoutQuarantine,
     /// A dead task is said to run again.
@@ -51,7 +53,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::SendBeforePersisted,
         Self::ForgetHardState,
         Self::VoteTwice,
@@ -66,6 +68,7 @@ impl Fault {
         Self::DropAssignment,
         Self::ReuseAddressEarly,
         Self::ForgetQuarantineOfLostNode,
+        Self::ReplaceBeforeFence,
         Self::SnapshotWithoutQuarantine,
         Self::ReviveDeadTask,
         Self::MoveTask,

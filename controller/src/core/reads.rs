@@ -1,5 +1,5 @@
 //! Linearizable reads: each waits until the leader has confirmed that it leads, and until this member has applied
-//! what was committed then.
+//! what was committed then. So do answers to agents' heartbeats, on which an agent relies as the word of a leader.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +22,8 @@ pub(super) enum Reader {
     Barrier(u64),
     /// A command whose answer needs no entry.
     Answer(u64, CommandDone),
+    /// Heartbeats of agents, by their sessions.
+    Heartbeats(Vec<u64>),
 }
 
 struct Round {
@@ -41,6 +43,8 @@ pub(super) struct Reads {
     asked: BTreeMap<u64, Round>,
     /// By the index that must be applied.
     confirmed: BTreeMap<u64, Vec<Reader>>,
+    /// Sessions whose heartbeats may be answered.
+    heartbeats: Vec<u64>,
 }
 
 impl Reads {
@@ -50,8 +54,13 @@ impl Reads {
         if self.new.len() + waiting.sum::<usize>() < MOST_READERS {
             self.new.push(reader);
         } else {
-            replies.push(failed(&reader));
+            replies.extend(failed(&reader));
         }
+    }
+
+    /// The sessions whose heartbeats came while this member still led.
+    pub(super) fn take_heartbeats(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.heartbeats)
     }
 
     pub(super) fn tick(&mut self, member: &mut Member, replies: &mut Vec<Output>) {
@@ -62,7 +71,7 @@ impl Reads {
         for context in due {
             let Some(mut round) = self.asked.remove(&context) else { continue };
             if self.ticks - round.begun >= GIVE_UP {
-                replies.extend(round.readers.iter().map(failed));
+                replies.extend(round.readers.iter().filter_map(failed));
                 continue;
             }
             round.asked = self.ticks;
@@ -99,17 +108,18 @@ impl Reads {
         }
     }
 
-    /// Commands' answers of a leader that leads no longer may be wrong.
+    /// What a leader that leads no longer would say to commands and agents may be wrong.
     pub(super) fn fail_answers(&mut self, replies: &mut Vec<Output>) {
         let asked = self.asked.values_mut().map(|round| &mut round.readers);
         for readers in asked.chain(self.confirmed.values_mut()).chain([&mut self.new]) {
             let (answers, barriers) = std::mem::take(readers)
                 .into_iter()
-                .partition(|reader| matches!(reader, Reader::Answer(..)));
+                .partition(|reader| !matches!(reader, Reader::Barrier(_)));
             let answers: Vec<Reader> = answers;
             *readers = barriers;
-            replies.extend(answers.iter().map(failed));
+            replies.extend(answers.iter().filter_map(failed));
         }
+        self.heartbeats.clear();
     }
 
     /// Lets those read for whom enough is applied.
@@ -117,21 +127,26 @@ impl Reads {
         while let Some(first) = self.confirmed.first_entry().filter(|first| *first.key() <= applied)
         {
             for reader in first.remove() {
-                replies.push(match reader {
-                    Reader::Barrier(token) => Output::ReadReady { token },
-                    Reader::Answer(token, done) => Output::Reply { token, result: Ok(done) },
-                });
+                match reader {
+                    Reader::Barrier(token) => replies.push(Output::ReadReady { token }),
+                    Reader::Answer(token, done) => {
+                        replies.push(Output::Reply { token, result: Ok(done) });
+                    }
+                    Reader::Heartbeats(sessions) => self.heartbeats.extend(sessions),
+                }
             }
         }
     }
 }
 
-fn failed(reader: &Reader) -> Output {
+fn failed(reader: &Reader) -> Option<Output> {
     match reader {
-        Reader::Barrier(token) => Output::ReadFailed { token: *token },
-        Reader::Answer(token, _) => Output::Reply {
+        Reader::Barrier(token) => Some(Output::ReadFailed { token: *token }),
+        Reader::Answer(token, _) => Some(Output::Reply {
             token: *token,
             result: Err(super::Refusal::unavailable("no leader could be confirmed: try again")),
-        },
+        }),
+        // An agent whose heartbeats get no answer looks for another controller.
+        Reader::Heartbeats(_) => None,
     }
 }

@@ -238,6 +238,9 @@ impl Write for wire::UpdateNodeRequest {
         if self.demote {
             return Ok(Command::DemoteNode { node: self.node });
         }
+        if self.lost {
+            return Ok(Command::DeclareNodeLost { node: self.node });
+        }
         let availability = wire::Availability::try_from(self.availability)
             .map_err(|_| Refusal::invalid("this availability is not known"))?;
         Ok(Command::UpdateNode {

@@ -3,11 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use swarm_controller::core::{Command, Core, CoreConfig, Input, Output, Recovered};
+use swarm_controller::core::{
+    Command, Core, CoreConfig, FromAgent, Input, Output, Recovered, ToAgent,
+};
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::Role;
 
-use crate::contract::{START, first_disk};
+use crate::contract::{START, first_disk, hello};
 
 const TICK: u64 = 25;
 /// Between two members, one way.
@@ -45,6 +47,10 @@ struct Group {
     written: u64,
     /// Milliseconds between two writes.
     pause: u64,
+    /// What members say to each other is lost.
+    is_cut: bool,
+    /// Answers to heartbeats.
+    answers: u64,
     token: u64,
 }
 
@@ -62,6 +68,8 @@ impl Group {
             led: Vec::new(),
             written: 0,
             pause: 200,
+            is_cut: false,
+            answers: 0,
             token: 0,
         };
         group.start(1, first_disk());
@@ -182,6 +190,8 @@ impl Group {
         let Some(core) = self.cores.get_mut(&id) else { return };
         for output in core.handle(input, Timestamp(self.now)) {
             match output {
+                Output::Send { .. } if self.is_cut => {}
+                Output::SessionSend { message: ToAgent::Alive { .. }, .. } => self.answers += 1,
                 Output::Send { to, messages } => {
                     for bytes in messages {
                         self.at(TRIP, Event::Arrives { to: to.0, bytes, snapshot_of: None });
@@ -276,4 +286,25 @@ fn a_lost_leader_is_replaced_in_half_a_second() {
         let (median, worst) = (took[20], took[39]);
         assert!(median <= 400 && worst <= 800, "{size} members: {median} ms, at worst {worst} ms");
     }
+}
+
+#[test]
+fn a_leader_that_nobody_follows_any_more_answers_no_heartbeat() {
+    let mut group = Group::of(3, 7, (1, 2));
+    let leader = *group.cores.keys().find(|id| group.leads(**id)).unwrap();
+    group.input(leader, Input::SessionOpened { session: 1, node: NodeId(1) });
+    group.input(leader, Input::SessionMessage { session: 1, message: hello() });
+    let beat = || Input::SessionMessage { session: 1, message: FromAgent::Heartbeat };
+    group.input(leader, beat());
+    group.run(100);
+    assert_eq!(group.answers, 1);
+    group.is_cut = true;
+    // What is under way still arrives.
+    group.run(2 * TRIP);
+    group.input(leader, beat());
+    group.run(100);
+    assert!(group.leads(leader), "it does not know yet");
+    group.run(3_000);
+    assert!(!group.leads(leader));
+    assert_eq!(group.answers, 1);
 }

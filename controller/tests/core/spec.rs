@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use swarm_proto::spec::{
-    Affinity, Canary, Concurrency, ContainerSpec, Dependency, DependencyCondition, Domain,
-    EndpointMode, HealthCheck, HealthTest, ImageSpec, JobSchedule, MissedRuns, Mount, MountSource,
-    NetworkAttachmentSpec, NetworkMode, NetworkSpec, PortMode, PortSpec, Protocol,
+    Affinity, Canary, Concurrency, ContainerSpec, CutOffAction, Dependency, DependencyCondition,
+    Domain, EndpointMode, HealthCheck, HealthTest, ImageSpec, JobSchedule, MissedRuns, Mount,
+    MountSource, NetworkAttachmentSpec, NetworkMode, NetworkSpec, PortMode, PortSpec, Protocol,
     RestartCondition, ServiceMode, ServiceSpec, StackSpec, UpdateFailureAction, UpdateOrder,
     VolumeNodeLost, VolumeSpec,
 };
@@ -125,6 +125,8 @@ fn set(spec: &mut ServiceSpec, name: &str, value: &str) {
 
 fn set_more(spec: &mut ServiceSpec, name: &str, value: &str) {
     match name {
+        "unreachable" => spec.node_loss.unreachable_after = seconds(value),
+        "stop-cut-off" => spec.node_loss.on_cut_off = CutOffAction::Stop,
         // What is external has its full name as its key here.
         "extnet" => {
             let external = Some(value.to_owned());

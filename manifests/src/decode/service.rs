@@ -9,9 +9,11 @@ use swarm_proto::spec::{
 
 use super::deploy::{self, Deploy, MOST_REPLICAS, Mode};
 use super::job::{self, Job};
+use super::node_loss::NodeLoss;
 use super::stack::Declared;
 use super::{
-    Decoder, Fields, canary, container, dependencies, legacy, networks, placement, ports, update,
+    Decoder, Fields, canary, container, dependencies, legacy, networks, node_loss, placement,
+    ports, update,
 };
 use crate::keys::{SERVICE, X_SWARM_SERVICE};
 use crate::tree::{Key, Node, shorten};
@@ -44,6 +46,9 @@ pub(super) fn service(
     let own = fields.get("x-swarm");
     let own = own.and_then(|node| x_swarm(d, node, declared, &mut deploy)).unwrap_or_default();
     job::refuse_update(d, &deploy);
+    let update = policy(deploy.update, own.update);
+    let rollback = policy(deploy.rollback, own.rollback);
+    node_loss::refuse_overlap(d, &own.node_loss, [&update, &rollback]);
     Some(ServiceSpec {
         mode: mode(d, &fields, &deploy, &own.job),
         networks: match of_host {
@@ -53,10 +58,11 @@ pub(super) fn service(
         ports,
         endpoint_mode,
         restart: restart(d, &fields, &deploy),
-        update: policy(deploy.update, own.update),
-        rollback: policy(deploy.rollback, own.rollback),
+        update,
+        rollback,
         force: 0,
         canary: own.canary,
+        node_loss: own.node_loss.policy,
         volume_node_lost: own.volume_node_lost,
         placement: deploy.placement,
         labels: deploy.labels,
@@ -147,6 +153,7 @@ struct XSwarm {
     rollback: Option<Duration>,
     job: Job,
     canary: Option<Canary>,
+    node_loss: NodeLoss,
 }
 
 fn x_swarm(
@@ -173,6 +180,7 @@ fn x_swarm(
         rollback: deadline("rollback"),
         job: job.unwrap_or_default(),
         canary: fields.get("canary").and_then(|node| canary::canary(d, node, deploy.mode)),
+        node_loss: node_loss::node_loss(d, &fields),
     })
 }
 

@@ -7,6 +7,7 @@ use super::health::{HEALTHCHECK, X_SWARM_HEALTH};
 use super::job::X_SWARM_JOB;
 use super::{
     Level, ONE_OR_MORE, Shape, TEXT_MAP, TEXTS, adapted, hint, honoured, inner, later, never,
+    node_loss,
 };
 
 const CPUS: &str = "use `deploy.resources.limits.cpus`";
@@ -347,6 +348,8 @@ pub(crate) static X_SWARM_SERVICE: Level = Level {
             Shape::Words(&["wait", "start-empty"]),
             &["start-empty"],
         ),
+        node_loss::UNREACHABLE_AFTER,
+        node_loss::ON_CUT_OFF,
         honoured("placement", "swarm", Shape::Mapping(&X_SWARM_PLACEMENT), &[]),
         honoured("update", "swarm", Shape::Mapping(&X_SWARM_POLICY), &[]),
         honoured("rollback", "swarm", Shape::Mapping(&X_SWARM_POLICY), &[]),

@@ -6,7 +6,7 @@ use swarm_proto::spec::{
     ServiceMode, ServiceSpec, UpdateFailureAction, UpdateOrder, UpdatePolicy, VolumeNodeLost,
 };
 
-use super::{Pairs, container, health, text};
+use super::{Pairs, container, health, node_loss, text};
 use crate::units::write_millicpus;
 use crate::value::Value;
 
@@ -31,6 +31,7 @@ pub(super) fn service(spec: &ServiceSpec) -> Value {
         // It counts what a file cannot ask for.
         force: _,
         canary: _,
+        node_loss: _,
     } = spec;
     let mut pairs = container::container(container);
     pairs.put("ports", &self::ports(ports));
@@ -214,6 +215,7 @@ fn x_swarm(spec: &ServiceSpec) -> Option<Value> {
     };
     let mut pairs = Pairs::default();
     pairs.put("volume-node-lost", &lost);
+    node_loss::put(&mut pairs, spec.node_loss);
     let mut own = Pairs::default();
     own.put("near", &some_list(placement.near.iter().map(affinity)));
     own.put("apart", &some_list(placement.apart.iter().map(affinity)));

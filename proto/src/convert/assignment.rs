@@ -1,6 +1,8 @@
 //! What travels to an agent, and what it reports of its volumes.
 
-use super::fields::{ConvertError, Fields, addresses, each, mac_number};
+use std::time::Duration;
+
+use super::fields::{ConvertError, Fields, addresses, each, mac_number, milliseconds};
 use crate::assignment::{
     AssignmentDiff, AssignmentSet, NetworkAssignment, NetworkIngress, NetworkPeer, NetworkVip,
     TaskAssignment, VolumeAssignment, VolumeReport,
@@ -24,6 +26,7 @@ impl From<&TaskAssignment> for wire::TaskAssignment {
             host_ports: each(&task.host_ports),
             restart: Some((&task.restart).into()),
             withdrawal: task.withdrawal.map_or(0, i32::from),
+            lease: task.lease.map(milliseconds),
         }
     }
 }
@@ -47,6 +50,7 @@ impl TryFrom<wire::TaskAssignment> for TaskAssignment {
             host_ports: at.list("host_ports", task.host_ports)?,
             restart: at.required("restart", task.restart)?,
             withdrawal: wire::Withdrawal::try_from(task.withdrawal).unwrap_or_default().into(),
+            lease: task.lease.map(Duration::from_millis),
         })
     }
 }

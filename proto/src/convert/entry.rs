@@ -263,6 +263,7 @@ impl From<&Action> for wire::Action {
                 service: service.0,
                 update: Some(update.as_ref().into()),
             }),
+            Action::SetNodeLost(node) => WireAction::SetNodeLost(node.0),
             Action::CountUpdateFailure(task) => WireAction::CountUpdateFailure(task.to_string()),
         };
         Self { action: Some(action) }
@@ -382,6 +383,7 @@ impl TryFrom<wire::Action> for Action {
                 service: ServiceId(set.service),
                 update: Box::new(at.required("update", set.update)?),
             },
+            WireAction::SetNodeLost(node) => Self::SetNodeLost(NodeId(node)),
             WireAction::CountUpdateFailure(task) => {
                 Self::CountUpdateFailure(at.text("count_update_failure", &task)?)
             }

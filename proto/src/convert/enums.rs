@@ -38,6 +38,7 @@ same_names!(spec::RestartCondition, wire::RestartCondition: None OnFailure Any);
 same_names!(spec::UpdateOrder, wire::UpdateOrder: StopFirst StartFirst);
 same_names!(spec::UpdateFailureAction, wire::UpdateFailureAction: Pause Continue Rollback);
 same_names!(spec::VolumeNodeLost, wire::VolumeNodeLost: Wait StartEmpty);
+same_names!(spec::CutOffAction, wire::CutOffAction: Keep Stop);
 same_names!(spec::DependencyCondition, wire::DependencyCondition: Started Healthy Completed);
 same_names!(spec::NetworkMode, wire::NetworkMode: Own Host None);
 same_names!(spec::IpcMode, wire::IpcMode: Own Host None);

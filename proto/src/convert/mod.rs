@@ -20,6 +20,7 @@ mod fields;
 mod health;
 mod isolation;
 mod job;
+mod node_loss;
 mod object;
 mod placement;
 mod spec;

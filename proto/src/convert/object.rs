@@ -246,6 +246,8 @@ impl From<&Node> for wire::Node {
             raft_id: node.raft_id.map(|id| id.0),
             controller_address: node.controller_address.clone(),
             joined_at: node.joined_at.0,
+            declared_lost: node.declared_lost,
+            recent_downs: node.recent_downs.iter().map(|at| at.0).collect(),
         }
     }
 }
@@ -267,6 +269,8 @@ impl TryFrom<wire::Node> for Node {
             raft_id: node.raft_id.map(RaftId),
             controller_address: node.controller_address,
             joined_at: Timestamp(node.joined_at),
+            declared_lost: node.declared_lost,
+            recent_downs: node.recent_downs.into_iter().map(Timestamp).collect(),
         })
     }
 }

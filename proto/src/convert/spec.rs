@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::fields::{ConvertError, Fields, each, milliseconds, prefix};
 use crate::spec::{
-    Dependency, NetworkAttachmentSpec, NetworkSpec, PortSpec, RestartPolicy, ServiceMode,
-    ServiceSpec, StackSpec, UpdatePolicy, VolumeSpec,
+    Dependency, NetworkAttachmentSpec, NetworkSpec, NodeLossPolicy, PortSpec, RestartPolicy,
+    ServiceMode, ServiceSpec, StackSpec, UpdatePolicy, VolumeSpec,
 };
 use crate::wire;
 
@@ -168,6 +168,8 @@ impl From<&ServiceSpec> for wire::ServiceSpec {
                 .then(|| (&service.rollback).into()),
             force: service.force,
             canary: service.canary.as_ref().map(Into::into),
+            node_loss: (service.node_loss != NodeLossPolicy::default())
+                .then(|| (&service.node_loss).into()),
         }
     }
 }
@@ -203,6 +205,7 @@ impl TryFrom<wire::ServiceSpec> for ServiceSpec {
             rollback: at.optional("rollback", service.rollback)?.unwrap_or_default(),
             force: service.force,
             canary: at.optional("canary", service.canary)?,
+            node_loss: at.optional("node_loss", service.node_loss)?.unwrap_or_default(),
         })
     }
 }

@@ -140,6 +140,8 @@ fn some_node() -> object::Node {
         raft_id: None,
         controller_address: None,
         joined_at: crate::id::Timestamp(0),
+        declared_lost: false,
+        recent_downs: Vec::new(),
     }
 }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::id::Slot;
 use crate::object::{FormerAuthority, Incarnation, Secret, TaskHealth, UpdateState};
 use crate::spec::{
-    Affinity, Canary, CanarySize, Concurrency, ContainerSpec, ContentSpec, Dependency, Device,
-    DeviceAccess, DeviceKind, DeviceRule, Domain, FileMount, HealthCheck, Hook, ImageSpec,
-    JobSchedule, LogDriver, MissedRuns, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec,
-    Placement, Ratio, Resources, ServiceMode, ServiceSpec, StackSpec, Tmpfs, UpdateFailureAction,
-    UpdatePolicy, VolumeSpec,
+    Affinity, Canary, CanarySize, Concurrency, ContainerSpec, ContentSpec, CutOffAction,
+    Dependency, Device, DeviceAccess, DeviceKind, DeviceRule, Domain, FileMount, HealthCheck, Hook,
+    ImageSpec, JobSchedule, LogDriver, MissedRuns, Mount, MountSource, NetworkAttachmentSpec,
+    NetworkSpec, Placement, Ratio, Resources, ServiceMode, ServiceSpec, StackSpec, Tmpfs,
+    UpdateFailureAction, UpdatePolicy, VolumeSpec,
 };
 use crate::version::replicated_fields;
 
@@ -340,8 +340,25 @@ fn update_user(field: &str) -> Option<Action> {
     Some(Action::SetService(Box::new(service)))
 }
 
+/// An action about lost nodes that makes use of a field.
+fn node_user(field: &str) -> Option<Action> {
+    match field.split_once('.')? {
+        // What a node remembers of its downs follows from its status, once the version is in force.
+        ("Action", "set_node_lost") | ("Node", _) => Some(Action::SetNodeLost(NodeId(1))),
+        ("ServiceSpec", "node_loss") | ("NodeLossPolicy", _) => {
+            let mut spec = ServiceSpec::new(ContainerSpec::new(ImageSpec::new("a")));
+            spec.node_loss.on_cut_off = CutOffAction::Stop;
+            Some(action_with(spec))
+        }
+        _ => None,
+    }
+}
+
 /// An action that makes use of a field.
 fn user_of(field: &str) -> Action {
+    if let Some(action) = node_user(field) {
+        return action;
+    }
     if let Some(action) = stack_user(field) {
         return action;
     }

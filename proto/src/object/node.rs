@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{NodeId, RaftId, Timestamp};
-use crate::spec::Protocol;
+use crate::spec::{Protocol, is_default};
 
 /// What a node does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -111,4 +112,67 @@ pub struct Node {
     pub controller_address: Option<String>,
     /// When it joined.
     pub joined_at: Timestamp,
+    /// An operator said that it is lost, and has not been heard since.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub declared_lost: bool,
+    /// When it went down lately, oldest first; at most [`Node::DOWNS_KEPT`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub recent_downs: Vec<Timestamp>,
+}
+
+impl Node {
+    /// How many times of going down are remembered.
+    pub const DOWNS_KEPT: usize = 8;
+    /// A node flaps that went down so often ...
+    pub const FLAPS: usize = 3;
+    /// ... within this time before it came back.
+    pub const FLAPPING: Duration = Duration::from_mins(10);
+    /// It gets new tasks again once it was there for so long.
+    pub const STEADY: Duration = Duration::from_mins(1);
+
+    /// From when on a node that flapped counts as steady again; `None` when it is there and did not flap, or is not
+    /// there.
+    pub fn steady_at(&self) -> Option<Timestamp> {
+        let lately = |at: &&Timestamp| self.status_since.since(**at) <= Self::FLAPPING;
+        let flapped = self.recent_downs.iter().filter(lately).count() >= Self::FLAPS;
+        (flapped && self.status == NodeStatus::Ready).then(|| self.status_since.after(Self::STEADY))
+    }
+
+    /// Whether it came back so lately, after going down often, that it should get no new tasks yet.
+    pub fn is_unsteady(&self, now: Timestamp) -> bool {
+        self.steady_at().is_some_and(|at| now < at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(status: NodeStatus, since: u64, downs: &[u64]) -> Node {
+        Node {
+            id: NodeId(1),
+            role: Role::Agent,
+            availability: Availability::Active,
+            labels: BTreeMap::new(),
+            status,
+            status_since: Timestamp(since * 1_000),
+            description: NodeDescription::default(),
+            raft_id: None,
+            controller_address: None,
+            joined_at: Timestamp(0),
+            declared_lost: false,
+            recent_downs: downs.iter().map(|at| Timestamp(at * 1_000)).collect(),
+        }
+    }
+
+    #[test]
+    fn a_node_that_went_down_often_is_steady_after_a_minute() {
+        let flapped = node(NodeStatus::Ready, 1_000, &[500, 700, 990]);
+        assert_eq!(flapped.steady_at(), Some(Timestamp(1_060_000)));
+        assert!(flapped.is_unsteady(Timestamp(1_059_999)));
+        assert!(!flapped.is_unsteady(Timestamp(1_060_000)));
+        assert_eq!(node(NodeStatus::Ready, 1_000, &[700, 990]).steady_at(), None, "twice");
+        assert_eq!(node(NodeStatus::Ready, 1_000, &[399, 700, 990]).steady_at(), None, "long ago");
+        assert_eq!(node(NodeStatus::Down, 1_000, &[500, 700, 1_000]).steady_at(), None);
+    }
 }

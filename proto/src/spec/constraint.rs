@@ -361,6 +361,8 @@ mod tests {
             raft_id: None,
             controller_address: None,
             joined_at: Timestamp(1),
+            declared_lost: false,
+            recent_downs: Vec::new(),
         }
     }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Canary, ContainerSpec, Dependency, JobSchedule, NetworkAttachmentSpec, Placement, PortSpec,
-    UpdatePolicy, is_default,
+    Canary, ContainerSpec, Dependency, JobSchedule, NetworkAttachmentSpec, NodeLossPolicy,
+    Placement, PortSpec, UpdatePolicy, is_default,
 };
 use crate::version::ClusterVersion;
 
@@ -142,6 +142,9 @@ pub struct ServiceSpec {
     /// How much of it an update exchanges before it holds; `None` exchanges all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
+    /// What happens to its tasks when their node is lost or cut off.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub node_loss: NodeLossPolicy,
 }
 
 impl ServiceSpec {
@@ -163,6 +166,7 @@ impl ServiceSpec {
             rollback: UpdatePolicy::default(),
             force: 0,
             canary: None,
+            node_loss: NodeLossPolicy::default(),
             schedule: None,
             run_history: None,
         }
@@ -191,7 +195,12 @@ impl ServiceSpec {
         let updates =
             self.force > 0 || self.rollback != UpdatePolicy::default() || self.canary.is_some();
         let own = if external || is_job || updates { ClusterVersion(4) } else { own };
-        let parts = [self.container.needs(), self.placement.needs(), self.update.needs()];
+        let parts = [
+            self.container.needs(),
+            self.placement.needs(),
+            self.update.needs(),
+            self.node_loss.needs(),
+        ];
         parts.into_iter().fold(own, Ord::max)
     }
 }

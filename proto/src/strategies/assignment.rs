@@ -5,7 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::{
-    address, addresses, allocated_port, attachment, container_spec, digest, health, mac,
+    address, addresses, allocated_port, attachment, container_spec, digest, duration, health, mac,
     restart_policy, task_id, task_state, text, time,
 };
 use crate::assignment::{
@@ -28,6 +28,7 @@ strategy! {
         host_ports: vec(allocated_port(), 0..3),
         restart: restart_policy(),
         withdrawal: health::withdrawal(),
+        lease: option::of(duration()),
     }
     fn volume_assignment -> VolumeAssignment {
         id: any::<u64>().prop_map(VolumeId),

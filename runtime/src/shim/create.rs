@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::fence::FenceTimer;
 use super::log::Log;
 use super::serve::{Held, Shim};
 use super::shutdown::Shutdown;
@@ -119,6 +120,8 @@ pub(super) fn create(request: CreateRequest, fds: Vec<OwnedFd>) -> Result<Shim, 
         groups: request.groups,
         shares_processes,
     };
+    let fence = request.fence.map(FenceTimer::begin).transpose();
+    let fence = fence.map_err(step("watch until when it may run"))?;
     let shutdown = Shutdown::watch().map_err(step("watch for the host's shutdown"))?;
     record::write(&request.dir.join(record::CONTAINER_FILE), &record, false)?;
     undo.forget();
@@ -140,6 +143,7 @@ pub(super) fn create(request: CreateRequest, fds: Vec<OwnedFd>) -> Result<Shim, 
         passed,
         lock,
         shutdown,
+        fence,
         stdin: born.stdin,
     };
     Ok(Shim::new(request.dir, record, held))

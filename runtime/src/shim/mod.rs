@@ -5,6 +5,7 @@
 //! goes on, the first process ends), so that the caller neither waits for it nor takes it along.
 
 mod create;
+mod fence;
 mod log;
 mod serve;
 mod shutdown;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
+use super::fence::FenceTimer;
 use super::log::{Log, Stream};
 use super::shutdown::Shutdown;
 use crate::cgroup::Cgroup;
@@ -53,6 +54,7 @@ pub(super) struct Held {
     pub(super) passed: Vec<(String, OwnedFd)>,
     pub(super) lock: File,
     pub(super) shutdown: Shutdown,
+    pub(super) fence: Option<FenceTimer>,
     /// Where the container's input would be written; open, so that the input has no end.
     pub(super) stdin: Option<OwnedFd>,
 }
@@ -76,6 +78,7 @@ pub(super) struct Shim {
     start: Start,
     failure: Option<String>,
     shutdown: Shutdown,
+    fence: Option<FenceTimer>,
 }
 
 /// Which descriptor an event is about.
@@ -84,6 +87,7 @@ enum Source {
     End,
     Listener,
     Shutdown,
+    Fence,
     Channel,
     Stream(Stream),
     Client(usize),
@@ -106,6 +110,7 @@ impl Shim {
             start: Start::Waiting,
             failure: None,
             shutdown: held.shutdown,
+            fence: held.fence,
         }
     }
 
@@ -128,6 +133,7 @@ impl Shim {
                     Source::End => ended = true,
                     Source::Listener => self.accept(),
                     Source::Shutdown => drop(self.shutdown.has_begun()),
+                    Source::Fence => self.look_at_fence(),
                     Source::Channel => self.hear_first_process(),
                     Source::Stream(stream) => drop(self.read_stream(stream)),
                     Source::Client(index) => self.serve_client(index),
@@ -150,6 +156,10 @@ impl Shim {
             PollFd::new(&self.listener, PollFlags::IN),
             PollFd::new(&self.shutdown, PollFlags::IN),
         ];
+        if let Some(fence) = &self.fence {
+            sources.push(Source::Fence);
+            fds.push(PollFd::new(fence, PollFlags::IN));
+        }
         if let Some(channel) = &self.channel {
             sources.push(Source::Channel);
             fds.push(PollFd::new(channel, PollFlags::IN));
@@ -167,6 +177,15 @@ impl Shim {
         poll(&mut fds, self.shutdown.left().as_ref())?;
         let ready = fds.iter().map(|fd| !fd.revents().is_empty());
         Ok(sources.into_iter().zip(ready).filter(|(_, ready)| *ready).map(|(s, _)| s).collect())
+    }
+
+    /// Kills the container when it may not run any longer.
+    fn look_at_fence(&mut self) {
+        if self.fence.as_mut().is_some_and(FenceTimer::is_over) {
+            let why = "killed: no controller was in reach for too long";
+            self.failure.get_or_insert_with(|| why.to_owned());
+            drop(self.kill(libc::SIGKILL, true));
+        }
     }
 
     fn accept(&mut self) {

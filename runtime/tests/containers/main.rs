@@ -5,6 +5,7 @@ mod support;
 
 mod behaviour;
 mod exec;
+mod fence;
 mod limits;
 mod safety;
 mod shim;

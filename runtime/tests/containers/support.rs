@@ -76,6 +76,7 @@ impl Fixture {
             log: LogOptions::default(),
             passed_fds: Vec::new(),
             cgroup: CgroupSpec { parent: parent(), name: id, limits: Limits::default() },
+            fence: None,
         };
         Self { dir, config: config(command), options }
     }
@@ -106,6 +107,7 @@ impl Fixture {
             groups: self.options.groups.clone(),
             log: self.options.log.clone(),
             cgroup: self.options.cgroup.clone(),
+            fence: self.options.fence.clone(),
             passed_fds,
             ..self.options
         };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use swarm_proto::object::{Node, Role};
+use swarm_proto::object::{Node, NodeStatus, Role};
 use swarm_proto::wire;
 
 use super::{Call, now, unknown};
@@ -34,6 +34,19 @@ pub(crate) enum NodeCommand {
         /// Host names or ids
         #[arg(required = true)]
         nodes: Vec<String>,
+    },
+    /// Gives up the tasks of nodes that are down and will not come back soon
+    ///
+    /// Their tasks are replaced at once, also where more than a third of the nodes went down together, and where
+    /// `unreachable_after` or `on_cut_off` would have them wait. A node that is only cut off may run them still: make
+    /// sure that it does not.
+    Lost {
+        /// Host names or ids
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        nodes: Vec<String>,
+        /// Every node that is down
+        #[arg(long)]
+        all: bool,
     },
     /// Shows everything about nodes
     Inspect {
@@ -89,6 +102,7 @@ pub(crate) async fn run(command: NodeCommand, call: &Call) -> Result<(), Failure
         NodeCommand::Pause { nodes } => {
             set_availability(nodes, wire::Availability::Pause, "takes no new tasks", call).await?;
         }
+        NodeCommand::Lost { nodes, all } => declare_lost(nodes, all, call).await?,
         NodeCommand::Inspect { nodes } => {
             let state = State::get(&call.cluster, call.stale).await?;
             for name in nodes {
@@ -133,7 +147,7 @@ async fn set_labels(
         availability: wire::Availability::Unspecified.into(),
         set_labels: set_labels.into_iter().collect(),
         remove_labels: removed.into_iter().map(|(key, _)| key).collect(),
-        demote: false,
+        ..wire::UpdateNodeRequest::default()
     };
     call.cluster.call(async |mut client| client.update_node(request.clone()).await).await?;
     output::talk(&format!("node `{node}` is labelled"));
@@ -155,6 +169,28 @@ async fn set_availability(
         };
         call.cluster.call(async |mut client| client.update_node(request.clone()).await).await?;
         output::talk(&format!("node `{node}` {said}"));
+    }
+    Ok(())
+}
+
+async fn declare_lost(mut nodes: Vec<String>, all: bool, call: &Call) -> Result<(), Failure> {
+    if all {
+        let state = State::get(&call.cluster, false).await?;
+        let down = state.nodes.values().filter(|node| node.status == NodeStatus::Down);
+        nodes = down.map(|node| state.node_name(node.id)).collect();
+        if nodes.is_empty() {
+            output::talk("no node is down");
+        }
+    }
+    for node in nodes {
+        let request = wire::UpdateNodeRequest {
+            request_id: request_id()?,
+            node: node.clone(),
+            lost: true,
+            ..wire::UpdateNodeRequest::default()
+        };
+        call.cluster.call(async |mut client| client.update_node(request.clone()).await).await?;
+        output::talk(&format!("node `{node}` is given up: its tasks are replaced"));
     }
     Ok(())
 }

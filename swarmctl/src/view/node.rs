@@ -20,6 +20,12 @@ pub struct NodeView {
     pub status: String,
     /// Since when.
     pub status_since: String,
+    /// Whether an operator said that it is lost, and it has not come back since.
+    pub lost: bool,
+    /// How often it went down lately, as far as that is remembered.
+    pub recent_downs: usize,
+    /// From when on it gets new tasks again, where it went down too often lately.
+    pub steady_at: Option<String>,
     /// `active`, `pause` or `drain`.
     pub availability: String,
     /// Its controller, when it runs one.
@@ -48,6 +54,8 @@ pub struct NodeView {
     pub joined_at: String,
     #[serde(skip)]
     since_time: Timestamp,
+    #[serde(skip)]
+    steady_time: Option<Timestamp>,
 }
 
 /// A controller's part in the cluster.
@@ -92,6 +100,9 @@ impl NodeView {
             .to_owned(),
             status: status_words(node.status).to_owned(),
             status_since: time(node.status_since),
+            lost: node.declared_lost,
+            recent_downs: node.recent_downs.len(),
+            steady_at: node.steady_at().map(time),
             availability: availability_words(node.availability).to_owned(),
             controller,
             address: description.address.map(|address| address.to_string()),
@@ -106,6 +117,20 @@ impl NodeView {
             warnings: description.warnings.clone(),
             joined_at: time(node.joined_at),
             since_time: node.status_since,
+            steady_time: node.steady_at(),
+        }
+    }
+}
+
+impl NodeView {
+    fn status_cell(&self, now: Timestamp) -> String {
+        let status = format!("{} {}", self.status, age(self.since_time, now));
+        if self.lost {
+            format!("{status}, lost")
+        } else if self.steady_time.is_some_and(|at| now < at) {
+            format!("{status}, not steady yet")
+        } else {
+            status
         }
     }
 }
@@ -152,7 +177,7 @@ impl View for NodeView {
         vec![
             self.id.to_string(),
             self.hostname.clone(),
-            format!("{} {}", self.status, age(self.since_time, now)),
+            self.status_cell(now),
             self.availability.clone(),
             self.controller.as_ref().map(ControllerView::word).unwrap_or_default(),
             self.address.clone().unwrap_or_default(),

@@ -241,10 +241,12 @@ async fn a_service_is_created_as_a_stack_of_its_name() {
 
 #[tokio::test]
 async fn writes_say_what_they_did() {
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 10] = [
         &["node", "drain", "n1", "n2"],
         &["node", "activate", "n1"],
         &["node", "pause", "n1"],
+        &["node", "lost", "n3"],
+        &["node", "lost", "--all"],
         &["node", "label", "n1", "zone=b", "old-"],
         &["node", "rm", "--force", "n3"],
         &["volume", "rm", "counter_data"],
@@ -257,6 +259,8 @@ async fn writes_say_what_they_did() {
         node `n2` is being drained
         node `n1` takes tasks
         node `n1` takes no new tasks
+        node `n3` is given up: its tasks are replaced
+        node `n3` is given up: its tasks are replaced
         node `n1` is labelled
         node `n3` is removed
         volume `counter_data` is removed
@@ -268,6 +272,8 @@ async fn writes_say_what_they_did() {
         update node n2 Drain [] []
         update node n1 Active [] []
         update node n1 Pause [] []
+        lost node n3
+        lost node n3
         update node n1 Unspecified ["zone=b"] ["old"]
         remove node n3 true
         remove volume counter_data false

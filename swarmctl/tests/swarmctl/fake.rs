@@ -213,6 +213,10 @@ impl Control for Served {
         request: Request<wire::UpdateNodeRequest>,
     ) -> Answer<wire::UpdateNodeResponse> {
         let request = request.into_inner();
+        if request.lost {
+            self.write(format!("lost node {}", request.node))?;
+            return Ok(Response::new(wire::UpdateNodeResponse {}));
+        }
         if request.demote {
             self.write(format!("demote node {}", request.node))?;
             return Ok(Response::new(wire::UpdateNodeResponse {}));

@@ -111,6 +111,8 @@ pub(crate) fn node(id: u64) -> Node {
         raft_id: Some(RaftId(id)),
         controller_address: Some(format!("10.9.0.{id}:2377")),
         joined_at: ago(7300),
+        declared_lost: false,
+        recent_downs: Vec::new(),
     }
 }
 

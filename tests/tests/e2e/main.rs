@@ -7,6 +7,7 @@ mod bad_input;
 mod canary;
 mod contents;
 mod counter;
+mod cut_off;
 mod doctor;
 mod exec;
 mod external;

@@ -11,6 +11,7 @@ use swarm_proto::spec::ContentId;
 use swarm_tests::random::Random;
 
 use crate::health;
+use crate::lease::{self, Lease, Standing};
 use crate::stack::{self, ENDS};
 use crate::violation::demand;
 
@@ -38,6 +39,8 @@ pub(crate) struct Agent {
     /// In memory only.
     contents: BTreeSet<ContentId>,
     unsent: Vec<FromAgent>,
+    /// Until when tasks may run that need the word of a leader.
+    lease: Lease,
 }
 
 /// What an agent knows of a network.
@@ -72,6 +75,7 @@ impl Agent {
             volumes: BTreeMap::new(),
             contents: BTreeSet::new(),
             unsent: Vec::new(),
+            lease: Lease::default(),
         }
     }
 
@@ -106,6 +110,7 @@ impl Agent {
     /// The agent's machine lost power: its containers are gone, its journal is not.
     pub(crate) fn power_cut(&mut self, now: u64) {
         self.restart();
+        self.lease = Lease::default();
         for (_, status) in self.tasks.values_mut() {
             if !status.state.is_terminal() && status.state >= TaskState::Starting {
                 status.state = TaskState::Failed;
@@ -128,12 +133,16 @@ impl Agent {
         self.session = None;
         self.complete = false;
         self.unsent.clear();
+        self.lease.end_session();
     }
 
     pub(crate) fn receive(&mut self, message: ToAgent, now: u64) {
         self.heard = now;
         if matches!(message, ToAgent::Welcome { .. }) {
             self.connected = now;
+        }
+        if matches!(message, ToAgent::Alive { .. }) {
+            self.lease.answered();
         }
         if let ToAgent::Assignments { complete, diff, contents, .. } = message {
             for (id, content) in contents {
@@ -220,12 +229,20 @@ impl Agent {
                 continue;
             }
             let healthy = known.clone();
+            let standing = self.lease.standing(task, now);
+            if lease::step(known, standing, now, random) {
+                statuses.push((*id, known.clone()));
+                continue;
+            }
             if runs && task.desired == TaskState::Running {
                 health::step(task, known, (now, faulty), random, &mut self.withdrawn);
             }
             let fails = stack::fails(&task.container) && known.state == TaskState::Starting;
             let failed = (fails && task.desired == TaskState::Running).then_some(TaskState::Failed);
             if let Some(state) = failed.or_else(|| next(known.state, task, random)) {
+                if state == TaskState::Starting && standing != Standing::Valid {
+                    continue;
+                }
                 self.started |= state == TaskState::Starting;
                 *known = status(state, now);
                 known.health = health::at_start(task, state, now);
@@ -248,16 +265,26 @@ impl Agent {
             });
         }
         if now % 1_000 < 100 {
+            self.lease.sent(self.complete, now);
             reports.push(FromAgent::Heartbeat);
         }
         reports
     }
 
-    /// Tasks with a container.
-    pub(crate) fn containers(&self) -> impl Iterator<Item = &TaskAssignment> + '_ {
+    /// Nobody is there to say anything to: what may not run any longer stops.
+    pub(crate) fn step_alone(&mut self, now: u64, random: &mut Random) {
+        for (task, known) in self.tasks.values_mut() {
+            lease::step(known, self.lease.standing(task, now), now, random);
+        }
+    }
+
+    /// Tasks with a container. What is overdue was killed, also where no agent was there to do so.
+    pub(crate) fn containers(&self, now: u64) -> impl Iterator<Item = &TaskAssignment> + '_ {
         let has =
             |status: &TaskStatus| matches!(status.state, TaskState::Starting | TaskState::Running);
-        self.tasks.values().filter(move |(_, status)| has(status)).map(|(task, _)| task)
+        let live = move |task: &TaskAssignment| self.lease.standing(task, now) != Standing::Overdue;
+        let tasks = self.tasks.values().filter(move |(_, status)| has(status));
+        tasks.map(|(task, _)| task).filter(move |task| live(task))
     }
 
     /// Where this agent's networks lead.

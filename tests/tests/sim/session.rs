@@ -69,7 +69,10 @@ impl World {
             return;
         }
         match agent.session {
-            None => self.connect(number),
+            None => {
+                agent.step_alone(now, &mut self.random);
+                self.connect(number);
+            }
             Some(session) if now > agent.heard + SILENCE => {
                 agent.disconnect();
                 if let Some((_, controller)) = self.living_session(session) {
@@ -122,9 +125,15 @@ impl World {
         // What hosts have from after a backup is not known to who restored it, until they come back.
         let told = |machine: &&Machine| machine.wanted && !machine.agent.is_stale;
         let wanted = self.machines.values().filter(told);
-        for task in wanted.clone().flat_map(|machine| machine.agent.containers()) {
-            if let Some(other) = slots.insert((task.id.service, task.id.slot), task.id) {
-                let older = if other.generation < task.id.generation { other } else { task.id };
+        let now = self.now;
+        for task in wanted.clone().flat_map(|machine| machine.agent.containers(now)) {
+            if let Some(other) = slots.insert((task.id.service, task.id.slot), task) {
+                let is_older = other.id.generation < task.id.generation;
+                let older = if is_older { other } else { task };
+                demand(older.lease.is_none(), "what stops when cut off never runs twice", || {
+                    format!("{} and {} run", other.id, task.id)
+                });
+                let (other, older) = (other.id, older.id);
                 let last = self.check.last_state(older);
                 let lost = last == Some(TaskState::Orphaned);
                 demand(lost, "a slot has two containers only while a node is cut off", || {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use swarm_proto::spec::{
     Canary, CanarySize, Concurrency, ContainerSpec, ContentBytes, ContentId, ContentKind,
-    ContentSpec, Dependency, DependencyCondition, FileMount, HealthCheck, HealthTest, ImageSpec,
-    JobSchedule, MissedRuns, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec, PortMode,
-    PortSpec, Protocol, Ratio, Resources, RestartPolicy, ServiceMode, ServiceSpec, StackSpec,
-    UpdateFailureAction, UpdateOrder, UpdatePolicy, VolumeNodeLost, VolumeSpec,
+    ContentSpec, CutOffAction, Dependency, DependencyCondition, FileMount, HealthCheck, HealthTest,
+    ImageSpec, JobSchedule, MissedRuns, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec,
+    NodeLossPolicy, PortMode, PortSpec, Protocol, Ratio, Resources, RestartPolicy, ServiceMode,
+    ServiceSpec, StackSpec, UpdateFailureAction, UpdateOrder, UpdatePolicy, VolumeNodeLost,
+    VolumeSpec,
 };
 use swarm_tests::random::Random;
 
@@ -52,6 +53,14 @@ fn canary(random: &mut Random) -> Canary {
     Canary { size, hold }
 }
 
+/// What becomes of tasks whose node is lost: many stop by themselves.
+fn node_loss(random: &mut Random) -> NodeLossPolicy {
+    NodeLossPolicy {
+        unreachable_after: Duration::from_millis(random.between(0, 3) * 1_500),
+        on_cut_off: if random.chance(70) { CutOffAction::Stop } else { CutOffAction::Keep },
+    }
+}
+
 /// A stack with this number, and otherwise at random; of each hundred, so many with containers that fail.
 pub(crate) fn make(name: &str, number: u64, failing: u64, random: &mut Random) -> StackSpec {
     let mut services = BTreeMap::new();
@@ -62,6 +71,7 @@ pub(crate) fn make(name: &str, number: u64, failing: u64, random: &mut Random) -
     web.rollback = UpdatePolicy { failure_action: UpdateFailureAction::Pause, ..policy(random) };
     web.canary = random.chance(30).then(|| canary(random));
     web.labels.insert("number".to_owned(), number.to_string());
+    web.node_loss = node_loss(random);
     web.ports.push(PortSpec {
         target: 80,
         published: None,
@@ -82,6 +92,7 @@ pub(crate) fn make(name: &str, number: u64, failing: u64, random: &mut Random) -
     let mut data = service(ServiceMode::Replicated { replicas: 1 }, 0);
     let source = MountSource::Volume { volume: "data".to_owned(), no_copy: false, external: None };
     data.container.mounts.push(Mount { target: "/data".to_owned(), source, read_only: false });
+    data.node_loss = node_loss(random);
     services.insert("data".to_owned(), data);
     if random.chance(50) {
         services.insert("every".to_owned(), service(ServiceMode::Global, 0));

@@ -416,6 +416,7 @@ pub(super) fn task(service: u64, attachments: Vec<Attachment>) -> TaskAssignment
         host_ports: Vec::new(),
         restart: RestartPolicy::default(),
         withdrawal: None,
+        lease: None,
     }
 }
 

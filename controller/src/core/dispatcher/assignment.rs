@@ -77,6 +77,10 @@ fn task_assignment(
         host_ports: host.filter(|_| !is_one_off(task)).copied().collect(),
         restart,
         withdrawal,
+        lease: state
+            .cluster
+            .as_ref()
+            .and_then(|cluster| spec.node_loss.lease(cluster.node_down_after)),
     })
 }
 

@@ -63,6 +63,8 @@ pub(super) struct Dispatcher {
     /// Nodes that spoke though the state does not take them for ready.
     awake: BTreeSet<NodeId>,
     volumes: BTreeMap<NodeId, Vec<VolumeReport>>,
+    /// Sessions with a heartbeat that was not answered, one entry for each.
+    heartbeats: Vec<u64>,
 }
 
 impl Dispatcher {
@@ -152,10 +154,7 @@ impl Dispatcher {
                 self.take_statuses(node, statuses, state);
                 self.volumes.insert(node, volumes);
             }
-            FromAgent::Heartbeat => {
-                let message = ToAgent::Alive { controllers: self.addresses(state) };
-                out.push(Output::SessionSend { session: id, message });
-            }
+            FromAgent::Heartbeat => self.heartbeats.push(id),
             FromAgent::Statuses(statuses) => self.take_statuses(node, statuses, state),
             FromAgent::Description(description) => {
                 self.descriptions.insert(node, description);
@@ -178,6 +177,22 @@ impl Dispatcher {
                 };
                 observed.gone_tasks.extend(removed_tasks.into_iter().filter(of_node));
             }
+        }
+    }
+
+    /// Takes the heartbeats that came since. An answer is the word of a leader, for which an agent may let some tasks
+    /// run on: it is given once those who vote have confirmed that this controller led when the heartbeat had come.
+    pub(super) fn take_heartbeats(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.heartbeats)
+    }
+
+    /// Answers heartbeats of sessions that still stand.
+    pub(super) fn answer(&mut self, heartbeats: &[u64], state: &State, out: &mut Vec<Output>) {
+        let controllers = self.addresses(state);
+        let standing = heartbeats.iter().filter(|id| self.sessions.contains_key(id));
+        for session in standing {
+            let message = ToAgent::Alive { controllers: controllers.clone() };
+            out.push(Output::SessionSend { session: *session, message });
         }
     }
 

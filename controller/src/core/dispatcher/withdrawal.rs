@@ -136,6 +136,8 @@ mod tests {
             raft_id: None,
             controller_address: None,
             joined_at: Timestamp(0),
+            declared_lost: false,
+            recent_downs: Vec::new(),
         };
         Stored { object: Arc::new(node), versions: Versions::default() }
     }

@@ -56,6 +56,7 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
             node::update(state, node, *availability, set_labels, remove_labels)
         }
         Command::RemoveNode { node, force } => node::remove(state, node, *force),
+        Command::DeclareNodeLost { node } => node::declare_lost(state, node),
         Command::DemoteNode { node } => node::demote(state, node),
         Command::PromoteNode { node, address } => node::promote(state, *node, address),
         Command::CreateNetwork { name, subnet, internal, labels } => {
@@ -179,6 +180,8 @@ fn join(
         raft_id,
         controller_address,
         joined_at: now,
+        declared_lost: false,
+        recent_downs: Vec::new(),
     };
     let mut decision = Decision::new(vec![Action::AddNode(Box::new(node))], Vec::new());
     decision.done = CommandDone::Joined { node: id, raft_id };

@@ -5,6 +5,7 @@ mod container;
 mod external;
 mod hidden;
 mod job;
+mod node_loss;
 mod prune;
 
 use std::collections::BTreeSet;

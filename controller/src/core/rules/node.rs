@@ -66,6 +66,22 @@ pub(super) fn remove(state: &State, name: &str, force: bool) -> Result<Decision,
     Ok(Decision::new(actions, read))
 }
 
+pub(super) fn declare_lost(state: &State, name: &str) -> Result<Decision, Refusal> {
+    let node = find(state, name)?;
+    if node.status != NodeStatus::Down {
+        return Err(Refusal::conflict(
+            format!("node `{name}` is not down"),
+            "its tasks run there; `swarmctl node drain` moves them away",
+        ));
+    }
+    let read = vec![(ObjectId::Node(node.id), Counter::Status)];
+    let mut decision = Decision::new(Vec::new(), read);
+    if !node.declared_lost {
+        decision.actions.push(Action::SetNodeLost(node.id));
+    }
+    Ok(decision)
+}
+
 fn refuse_only_controller(state: &State, node: &Node) -> Result<(), Refusal> {
     let controllers = state.nodes.values().filter(|node| node.role == Role::Controller).count();
     if node.role == Role::Controller && controllers == 1 {

@@ -96,6 +96,7 @@ impl State {
             | Action::SetNodeWish { .. }
             | Action::SetNodeAddress { .. }
             | Action::SetNodeController { .. }
+            | Action::SetNodeLost(_)
             | Action::RemoveNode(_) => self.act_node(action, events),
             Action::SetStack(_)
             | Action::RemoveStack(_)

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use swarm_proto::entry::{Action, ObjectId};
-use swarm_proto::id::{NetworkId, NodeId, RaftId};
-use swarm_proto::object::{Node, NodeDescription, Role};
+use swarm_proto::id::{NetworkId, NodeId, RaftId, Timestamp};
+use swarm_proto::object::{Node, NodeDescription, NodeStatus, Role};
+use swarm_proto::version::ClusterVersion;
 
 use super::{Event, State, Stored, Versions};
 
@@ -15,17 +16,41 @@ fn constrained(node: &Node) -> impl PartialEq + '_ {
     (&node.labels, node.role, hostname, address, os, arch, engine_labels)
 }
 
+/// What a change of its status says of a node beyond that.
+fn remember_status(node: &mut Node, status: NodeStatus, now: Timestamp) {
+    match status {
+        NodeStatus::Down => {
+            node.recent_downs.push(now);
+            let surplus = node.recent_downs.len().saturating_sub(Node::DOWNS_KEPT);
+            node.recent_downs.drain(..surplus);
+        }
+        NodeStatus::Ready => node.declared_lost = false,
+        NodeStatus::Unknown => {}
+    }
+}
+
 impl State {
     pub(super) fn act_node(&mut self, action: &Action, events: &mut Vec<Event>) -> Option<()> {
         match action {
             Action::AddNode(node) => self.add_node(node, events),
             Action::SetNodeStatus { node, status } => {
                 let since = self.clock;
+                let remembers = self.cluster_version >= ClusterVersion(4);
                 self.change_node(*node, events, |node, versions| {
                     if node.status != *status {
                         node.status_since = since;
+                        if remembers {
+                            remember_status(node, *status, since);
+                        }
                     }
                     node.status = *status;
+                    versions.status += 1;
+                })
+            }
+            Action::SetNodeLost(id) => {
+                self.nodes.get(id).filter(|node| node.status == NodeStatus::Down)?;
+                self.change_node(*id, events, |node, versions| {
+                    node.declared_lost = true;
                     versions.status += 1;
                 })
             }

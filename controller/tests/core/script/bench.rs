@@ -102,6 +102,9 @@ impl Bench {
             ["service", verb, service, more @ ..] => {
                 self.ask(service::command(verb, service, more));
             }
+            ["node", node, "lost"] => {
+                self.ask(Command::DeclareNodeLost { node: (*node).to_owned() });
+            }
             ["node", node, wish] => self.wish(node, wish),
             ["node-rm", node, force @ ..] => {
                 self.ask(Command::RemoveNode {

@@ -60,5 +60,7 @@ fn node(id: NodeId, now: Timestamp) -> Node {
         raft_id: None,
         controller_address: None,
         joined_at: now,
+        recent_downs: Vec::new(),
+        declared_lost: false,
     }
 }

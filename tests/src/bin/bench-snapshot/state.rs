@@ -121,5 +121,7 @@ fn node(id: NodeId, now: Timestamp) -> Node {
         raft_id: None,
         controller_address: None,
         joined_at: now,
+        declared_lost: false,
+        recent_downs: Vec::new(),
     }
 }

@@ -12,7 +12,7 @@ use swarm_proto::spec::{
 use super::super::allocate::overlap;
 use super::super::network::owner;
 use super::prune::{goes, meets};
-use super::{container, external, job};
+use super::{container, external, job, node_loss};
 use crate::core::command::Refusal;
 use crate::core::state::State;
 
@@ -113,6 +113,7 @@ fn check_service(
     if let ServiceMode::Replicated { replicas } = service.mode {
         check_replicas(key, replicas)?;
     }
+    node_loss::check(key, service)?;
     job::check(key, service)?;
     container::check(key, service)?;
     if service.container.image.digest.is_none() {

@@ -51,6 +51,10 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
             left -= batch.place(&tasks, left, &mut placed, &mut plan);
         }
     }
+    if !state.index.unplaced.is_empty() {
+        let steady = state.nodes.values().filter_map(|node| node.steady_at());
+        steady.filter(|at| *at > now).for_each(|at| plan.wake(at));
+    }
     plan
 }
 

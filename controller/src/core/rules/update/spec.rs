@@ -1,5 +1,7 @@
 //! What a service becomes when its spec changes: its spec version, what it would go back to, and its update.
 
+use std::time::Duration;
+
 use swarm_proto::id::Timestamp;
 use swarm_proto::object::{Service, UpdateState, UpdateStatus};
 use swarm_proto::spec::{EndpointMode, NetworkAttachmentSpec, PortMode, ServiceMode, ServiceSpec};
@@ -22,12 +24,15 @@ pub(in crate::core::rules) fn needs_new_tasks(old: &ServiceSpec, new: &ServiceSp
         ServiceMode::ReplicatedJob { total, .. } => (2, total),
         ServiceMode::GlobalJob => (3, 0),
     };
+    let lease = |spec: &ServiceSpec| spec.node_loss.lease(Duration::ZERO);
     old.container != new.container
         || old.networks != new.networks
         || old.dependency_restarts != new.dependency_restarts
         || old.force != new.force
         || host_ports(old) != host_ports(new)
         || kind(old) != kind(new)
+        // A host that is cut off keeps to the lease that it was told.
+        || lease(old) != lease(new)
 }
 
 /// The version of a spec of a service: the one in force when its tasks may stay, an earlier one when tasks of that may,

@@ -1,0 +1,26 @@
+//! Whether what a service says of lost nodes can be kept.
+
+use swarm_proto::spec::{CutOffAction, NodeLossPolicy, ServiceMode, ServiceSpec, UpdateOrder};
+
+use crate::core::command::Refusal;
+
+pub(super) fn check(key: &str, service: &ServiceSpec) -> Result<(), Refusal> {
+    let NodeLossPolicy { unreachable_after, on_cut_off } = service.node_loss;
+    if unreachable_after > NodeLossPolicy::LONGEST {
+        return Err(Refusal::invalid(
+            format!("`unreachable_after` of service `{key}` is too long"),
+            "a week at most",
+        ));
+    }
+    let overlaps = |order| order == UpdateOrder::StartFirst;
+    if on_cut_off == CutOffAction::Stop
+        && matches!(service.mode, ServiceMode::Replicated { .. })
+        && (overlaps(service.update.order) || overlaps(service.rollback.order))
+    {
+        return Err(Refusal::invalid(
+            format!("service `{key}` would run a task twice by `order: start-first`"),
+            "`on_cut_off: stop` promises that none does: use `order: stop-first`",
+        ));
+    }
+    Ok(())
+}
