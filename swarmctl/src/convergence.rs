@@ -1,6 +1,7 @@
 //! Whether a stack is as its specs say: what runs, what is still missing, and why.
 
 mod job;
+mod node;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +11,7 @@ use swarm_proto::spec::{RestartCondition, ServiceMode};
 
 use crate::state::State;
 pub use job::{RunProgress, of_run};
+pub use node::of_node;
 
 /// How far one service is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct ServiceProgress {
     pub holds: Option<String>,
     /// It waits for the update of another service of its stack, which holds.
     pub is_behind: bool,
+    /// It stands for a node, whose tasks shall go.
+    pub is_node: bool,
 }
 
 impl ServiceProgress {
@@ -59,6 +63,7 @@ impl ServiceProgress {
             failed: None,
             holds: None,
             is_behind: false,
+            is_node: false,
         }
     }
 
@@ -73,6 +78,12 @@ impl ServiceProgress {
 
     /// In words: `2 of 3 running, 1 stopping`.
     pub fn words(&self) -> String {
+        if self.is_node {
+            return match self.leaving {
+                1 => "1 task is left".to_owned(),
+                left => format!("{left} tasks are left"),
+            };
+        }
         if self.removing {
             return match self.leaving {
                 0 => "being removed".to_owned(),

@@ -36,7 +36,7 @@ impl Progress {
             },
             Goal::Run { service, number } => format!("run {number} of `{service}` is complete"),
             Goal::Update { service } => format!("service `{service}` runs"),
-            Goal::Gone { .. } => String::new(),
+            Goal::Drained { .. } | Goal::Gone { .. } => String::new(),
         };
         Self {
             bars: output::draws()

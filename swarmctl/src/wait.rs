@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use swarm_proto::object::RunState;
+use swarm_proto::object::{Availability, Node, RunState};
 use tokio::time::{Instant, sleep_until};
 
 use crate::connect::Cluster;
@@ -42,6 +42,11 @@ pub(crate) enum Goal {
         /// Full name.
         service: String,
     },
+    /// Nodes have no tasks any more.
+    Drained {
+        /// Host names or ids.
+        nodes: Vec<String>,
+    },
     /// Nothing is left of a stack.
     Gone {
         /// The stack.
@@ -54,7 +59,10 @@ impl Goal {
     fn stack(&self) -> &str {
         match self {
             Self::Stack { name, .. } | Self::Gone { name } => name,
-            Self::Services { .. } | Self::Run { .. } | Self::Update { .. } => "",
+            Self::Services { .. }
+            | Self::Run { .. }
+            | Self::Update { .. }
+            | Self::Drained { .. } => "",
         }
     }
 }
@@ -152,6 +160,16 @@ fn owed_of(state: &State, goal: &Goal) -> Result<Owed, Failure> {
             None => (Vec::new(), false),
         },
         Goal::Update { service } => (vec![progress_of(state, service)?], true),
+        Goal::Drained { nodes } => {
+            let mut progress = Vec::new();
+            let mut is_known = true;
+            for name in nodes {
+                let node = node(state, name)?;
+                progress.push(convergence::of_node(state, node));
+                is_known &= node.availability == Availability::Drain;
+            }
+            (progress, is_known)
+        }
         Goal::Gone { name } => {
             let is_gone = !state.stacks.contains_key(name)
                 && !state.networks.values().any(|network| network.stack == *name);
@@ -221,6 +239,12 @@ fn progress_of(state: &State, name: &str) -> Result<ServiceProgress, Failure> {
     Ok(ServiceProgress { key: name.to_owned(), ..progress })
 }
 
+fn node<'a>(state: &'a State, name: &str) -> Result<&'a Node, Failure> {
+    let is_named = |node: &&Node| node.description.hostname == name || node.id.to_string() == name;
+    let node = state.nodes.values().find(is_named);
+    node.ok_or_else(|| Failure::refused(format!("node `{name}` was removed meanwhile")))
+}
+
 /// That the time is over, and what is missing.
 fn late(goal: &Goal, owed: &Owed, within: Duration) -> Failure {
     let within = format!("after {}", humane(within));
@@ -244,6 +268,15 @@ fn late(goal: &Goal, owed: &Owed, within: Duration) -> Failure {
             format!("service `{service}` has not converged {within}"),
             format!("the update goes on; see `swarmctl service ps {service}`"),
         ),
+        Goal::Drained { nodes } => {
+            let names: Vec<String> = nodes.iter().map(|name| format!("`{name}`")).collect();
+            (
+                format!("{} still has tasks {within}", names.join(", ")),
+                "the drain goes on; a service without enough other running tasks keeps what it \
+                 has: see `swarmctl ps`"
+                    .to_owned(),
+            )
+        }
         Goal::Gone { name } => (
             format!("stack `{name}` is not gone {within}"),
             format!("the removal goes on; see `swarmctl ps -a {name}`"),

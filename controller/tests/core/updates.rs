@@ -262,13 +262,11 @@ fn is_running(task: &Task) -> bool {
     task.status.state == TaskState::Running && task.desired == TaskState::Running
 }
 
-/// Slots in which a task serves, on a node that stays.
+/// Slots in which a task serves, on a node that is there; also on one that drains.
 fn serving(state: &State, service: ServiceId) -> std::collections::BTreeSet<Slot> {
     let stays = |task: &&Task| {
         let node = task.node.and_then(|node| state.nodes.get(&node));
-        node.is_some_and(|node| {
-            node.status == NodeStatus::Ready && node.availability != Availability::Drain
-        })
+        node.is_some_and(|node| node.status == NodeStatus::Ready)
     };
     let tasks = state.tasks.values().map(|task| &**task);
     let tasks = tasks.filter(|task| task.id.service == service && is_running(task));

@@ -1,16 +1,18 @@
 //! `node`: the machines.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use swarm_proto::object::{Node, NodeStatus, Role};
 use swarm_proto::wire;
 
-use super::{Call, now, unknown};
+use super::{Call, duration, now, unknown};
 use crate::connect::request_id;
 use crate::failure::Failure;
 use crate::output;
 use crate::state::State;
 use crate::view::{self, NodeView};
+use crate::wait::{self, Goal, Outcome};
 
 /// What to do with nodes.
 #[derive(Debug, clap::Subcommand)]
@@ -18,10 +20,19 @@ pub(crate) enum NodeCommand {
     /// Lists nodes
     Ls,
     /// Moves a node's tasks away and gives it no new ones
+    ///
+    /// Each service keeps as many running tasks as its update policy promises: the replicas less the parallelism, or all
+    /// of them with start-first. Of each node at most 16 tasks are on their way at a time.
     Drain {
         /// Host names or ids
         #[arg(required = true)]
         nodes: Vec<String>,
+        /// Waits until none of their tasks is left
+        #[arg(long)]
+        wait: bool,
+        /// How long to wait
+        #[arg(long, default_value = "10m", value_parser = duration, value_name = "DURATION", requires = "wait")]
+        timeout: Duration,
     },
     /// Lets a node take tasks again
     Activate {
@@ -93,8 +104,12 @@ pub(crate) async fn run(command: NodeCommand, call: &Call) -> Result<(), Failure
                 state.nodes.values().map(|node| NodeView::of(&state, node)).collect();
             output::data(&view::list(&views, call.format, now(state.clock))?);
         }
-        NodeCommand::Drain { nodes } => {
-            set_availability(nodes, wire::Availability::Drain, "is being drained", call).await?;
+        NodeCommand::Drain { nodes, wait, timeout } => {
+            let drain = wire::Availability::Drain;
+            set_availability(nodes.clone(), drain, "is being drained", call).await?;
+            if wait {
+                wait_until_drained(nodes, timeout, call).await?;
+            }
         }
         NodeCommand::Activate { nodes } => {
             set_availability(nodes, wire::Availability::Active, "takes tasks", call).await?;
@@ -169,6 +184,20 @@ async fn set_availability(
         };
         call.cluster.call(async |mut client| client.update_node(request.clone()).await).await?;
         output::talk(&format!("node `{node}` {said}"));
+    }
+    Ok(())
+}
+
+async fn wait_until_drained(
+    nodes: Vec<String>,
+    timeout: Duration,
+    call: &Call,
+) -> Result<(), Failure> {
+    let names: Vec<String> = nodes.iter().map(|name| format!("`{name}`")).collect();
+    let goal = Goal::Drained { nodes };
+    match wait::until(&call.cluster, &goal, timeout, Duration::ZERO).await? {
+        Outcome::Reached => output::talk(&format!("no task is left on {}", names.join(", "))),
+        Outcome::Detached => output::talk("detached: the drain goes on"),
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use swarm_proto::object::{
 use swarm_proto::spec::{
     Concurrency, Dependency, JobSchedule, MissedRuns, RestartCondition, ServiceMode,
 };
-use swarmctl::convergence::{ServiceProgress, of_service, of_stack};
+use swarmctl::convergence::{ServiceProgress, of_node, of_service, of_stack};
 use swarmctl::state::State;
 
 use crate::objects::{service, state, task};
@@ -294,4 +294,30 @@ fn an_update_that_stopped_or_was_taken_back_has_failed() {
     let service = state.services.values_mut().next().unwrap();
     service.previous = Some(Box::new(service.spec.clone()));
     assert_eq!(web(&state).failed, None, "by hand");
+}
+
+#[test]
+fn a_node_that_drains_owes_its_tasks_and_says_why_they_stay() {
+    let mut state = running();
+    let node = state.nodes.values().next().unwrap().clone();
+    for task in state.tasks.values_mut() {
+        task.node = Some(node.id);
+    }
+    assert_eq!(of_node(&state, &node).words(), "4 tasks are left");
+    let mut next = task(1, 1, 2, TaskState::Pending);
+    next.node = None;
+    next.status.message = "no suitable node: n1 is drained".to_owned();
+    state.tasks.insert(next.id, next);
+    let stuck = of_node(&state, &node).stuck;
+    let why = "its successor is pending: no suitable node: n1 is drained";
+    assert_eq!(stuck, [("counter_web.1".to_owned(), why.to_owned())]);
+    for task in state.tasks.values_mut().filter(|task| task.node.is_some()).skip(1) {
+        task.status.state = TaskState::Shutdown;
+    }
+    assert_eq!(of_node(&state, &node).words(), "1 task is left");
+    assert!(!of_node(&state, &node).is_converged());
+    for task in state.tasks.values_mut().filter(|task| task.node.is_some()) {
+        task.status.state = TaskState::Failed;
+    }
+    assert!(of_node(&state, &node).is_converged());
 }

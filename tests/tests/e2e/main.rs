@@ -9,6 +9,7 @@ mod contents;
 mod counter;
 mod cut_off;
 mod doctor;
+mod drain;
 mod exec;
 mod external;
 mod faults;

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{Slot, Timestamp};
-use swarm_proto::object::{Service, Task, TaskState};
+use swarm_proto::object::{Availability, Service, Task, TaskState};
 use swarm_proto::spec::{RestartCondition, ServiceMode, UpdateOrder};
 
 use super::dependency::is_updated_later;
@@ -220,8 +220,14 @@ impl<'a> Rollout<'a> {
     }
 }
 
-/// The slot's task that runs the service's spec, though a later one may have been begun: a rollback goes back to it.
+/// The slot's task that runs the service's spec, though a later one may have been begun: a rollback goes back to it. Where
+/// its node drains, the later one shall take its place.
 fn standing<'a>(state: &State, view: &SlotView<'a>) -> Option<&'a Stored<Task>> {
-    let stands = |task: &&&Stored<Task>| state.is_current(task) && is_backend(task);
+    let drains = |task: &Task| {
+        let node = task.node.and_then(|node| state.nodes.get(&node));
+        node.is_some_and(|node| node.availability == Availability::Drain)
+    };
+    let stands =
+        |task: &&&Stored<Task>| state.is_current(task) && is_backend(task) && !drains(task);
     view.tasks.iter().rfind(stands).copied()
 }
