@@ -161,14 +161,10 @@ fn owed_of(state: &State, goal: &Goal) -> Result<Owed, Failure> {
         },
         Goal::Update { service } => (vec![progress_of(state, service)?], true),
         Goal::Drained { nodes } => {
-            let mut progress = Vec::new();
-            let mut is_known = true;
-            for name in nodes {
-                let node = node(state, name)?;
-                progress.push(convergence::of_node(state, node));
-                is_known &= node.availability == Availability::Drain;
-            }
-            (progress, is_known)
+            let nodes: Vec<&Node> =
+                nodes.iter().map(|name| node(state, name)).collect::<Result<_, _>>()?;
+            let is_told = nodes.iter().all(|node| node.availability == Availability::Drain);
+            (nodes.into_iter().map(|node| convergence::of_node(state, node)).collect(), is_told)
         }
         Goal::Gone { name } => {
             let is_gone = !state.stacks.contains_key(name)

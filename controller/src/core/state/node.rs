@@ -33,20 +33,7 @@ impl State {
     pub(super) fn act_node(&mut self, action: &Action, events: &mut Vec<Event>) -> Option<()> {
         match action {
             Action::AddNode(node) => self.add_node(node, events),
-            Action::SetNodeStatus { node, status } => {
-                let since = self.clock;
-                let remembers = self.cluster_version >= ClusterVersion(4);
-                self.change_node(*node, events, |node, versions| {
-                    if node.status != *status {
-                        node.status_since = since;
-                        if remembers {
-                            remember_status(node, *status, since);
-                        }
-                    }
-                    node.status = *status;
-                    versions.status += 1;
-                })
-            }
+            Action::SetNodeStatus { node, status } => self.set_node_status(*node, *status, events),
             Action::SetNodeLost(id) => {
                 self.nodes.get(id).filter(|node| node.status == NodeStatus::Down)?;
                 self.change_node(*id, events, |node, versions| {
@@ -93,6 +80,26 @@ impl State {
             Action::RemoveNode(id) => self.remove_node(*id, events),
             _ => None,
         }
+    }
+
+    fn set_node_status(
+        &mut self,
+        id: NodeId,
+        status: NodeStatus,
+        events: &mut Vec<Event>,
+    ) -> Option<()> {
+        let since = self.clock;
+        let remembers = self.cluster_version >= ClusterVersion(4);
+        self.change_node(id, events, |node, versions| {
+            if node.status != status {
+                node.status_since = since;
+                if remembers {
+                    remember_status(node, status, since);
+                }
+            }
+            node.status = status;
+            versions.status += 1;
+        })
     }
 
     fn add_node(&mut self, node: &Node, events: &mut Vec<Event>) -> Option<()> {
