@@ -6,8 +6,10 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use swarm_proto::object::GenericResources;
 
 use crate::image::{Endpoint, Registries};
+use crate::resources::{self, Reserve, ResourceDevices};
 
 /// Where the configuration lies unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/swarm/agent.toml";
@@ -65,6 +67,12 @@ pub struct Config {
     pub runtime: Option<PathBuf>,
     /// Labels of this engine, for constraints on `engine.labels.*`.
     pub engine_labels: BTreeMap<String, String>,
+    /// What the host has beside CPUs, memory and processes, as Swarm writes it: `gpu=uuid1`, `slots=4`.
+    pub generic_resources: Vec<String>,
+    /// Device nodes that containers get with such a resource: by `gpu=uuid1`, or by `gpu` with any of the kind.
+    pub resource_devices: ResourceDevices,
+    /// What is kept for the host itself.
+    pub reserve: Reserve,
     /// Where images come from.
     pub registry: RegistryConfig,
 }
@@ -93,6 +101,9 @@ impl Default for Config {
             cgroup_parent: "swarm".into(),
             runtime: None,
             engine_labels: BTreeMap::new(),
+            generic_resources: Vec::new(),
+            resource_devices: ResourceDevices::new(),
+            reserve: Reserve::default(),
             registry: RegistryConfig::default(),
         }
     }
@@ -106,8 +117,12 @@ const SETTINGS: &[&str] = &[
     "cgroup_parent",
     "runtime",
     "engine_labels",
+    "generic_resources",
+    "resource_devices",
+    "reserve",
     "registry",
 ];
+const RESERVE_SETTINGS: &[&str] = &["cpus", "memory", "pids"];
 const REGISTRY_SETTINGS: &[&str] = &["mirrors", "insecure", "mirrors_only", "proxy"];
 
 impl Config {
@@ -130,8 +145,14 @@ impl Config {
         if let Some(toml::Value::Table(registry)) = table.get("registry") {
             check_keys(path, "registry.", registry, REGISTRY_SETTINGS)?;
         }
-        let config: Self = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
+        if let Some(toml::Value::Table(reserve)) = table.get("reserve") {
+            check_keys(path, "reserve.", reserve, RESERVE_SETTINGS)?;
+        }
+        let mut config: Self = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
         config.registries().map_err(wrong)?;
+        let resources = config.resources().map_err(wrong)?;
+        let devices = resources::check_devices(&config.resource_devices, &resources);
+        config.resource_devices = devices.map_err(wrong)?;
         let parent = Path::new(&config.cgroup_parent);
         let plain = |part| matches!(part, std::path::Component::Normal(_));
         if config.cgroup_parent.is_empty() || !parent.components().all(plain) {
@@ -150,6 +171,11 @@ impl Config {
         }
         let RegistryConfig { insecure, mirrors_only, proxy, .. } = self.registry.clone();
         Ok(Registries { mirrors, insecure, mirrors_only, proxy })
+    }
+
+    /// What the host has beside CPUs, memory and processes.
+    pub fn resources(&self) -> Result<GenericResources, String> {
+        resources::generic(&self.generic_resources)
     }
 
     /// The agent's own part of the state.
@@ -227,6 +253,9 @@ mod tests {
             state_dir = "/s"
             advertise_address = "10.0.0.2"
             engine_labels = { disk = "ssd" }
+            generic_resources = ["gpu=a", "GPU=b", "slots=4"]
+            resource_devices = { "gpu=a" = ["/dev/nvidia0"] }
+            reserve = { cpus = 0.5, memory = "256m" }
             [registry]
             insecure = ["r.example:5000"]
             [registry.mirrors]
@@ -235,6 +264,8 @@ mod tests {
         let config = parse(text).unwrap();
         assert_eq!(config.agent_dir(), Path::new("/s/agent"));
         assert_eq!(config.port, 2387);
+        assert_eq!(config.resources().unwrap().len(), 2);
+        assert_eq!(config.reserve.memory, Some(256 << 20));
         let endpoints = config.registries().unwrap().endpoints("docker.io");
         let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
         assert_eq!(endpoints, ["http://10.0.0.1:5000", "https://m.example", "https://docker.io"]);
@@ -250,6 +281,10 @@ mod tests {
                 "`registry.mirors`\n\nhint: did you mean `registry.mirrors`?",
             ),
             ("colour = 1", "unknown setting `colour`"),
+            ("[reserve]\ncpu = 1", "`reserve.cpu`\n\nhint: did you mean `reserve.cpus`?"),
+            ("[reserve]\ncpus = 'x'", "no number of CPUs"),
+            ("generic_resources = ['gpu']", "`gpu` is no generic resource"),
+            ("resource_devices = { gpu = ['/dev/null'] }", "which is not in `generic_resources`"),
             ("port = 'x'", "port"),
             ("port = 70000", "port"),
             ("cgroup_parent = '../x'", "cgroup_parent"),

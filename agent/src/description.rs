@@ -5,13 +5,14 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use swarm_proto::object::{Cluster, NodeDescription};
+use swarm_proto::object::{Cluster, GenericResources, NodeDescription};
 use swarm_proto::spec::Protocol;
 use swarm_proto::transport::Tls;
 use swarm_runtime::kernel::Namespace;
 
 use crate::image::architecture;
 use crate::preflight::{Facts, Preflight};
+use crate::resources::Reserve;
 
 /// What does not change while the agent runs.
 #[derive(Debug, Clone)]
@@ -22,6 +23,10 @@ pub struct Fixed {
     pub port: u16,
     /// Labels of this engine.
     pub labels: BTreeMap<String, String>,
+    /// What it has beside CPUs, memory and processes.
+    pub resources: GenericResources,
+    /// What is kept for the host itself.
+    pub reserve: Reserve,
     /// The host's certificate.
     pub tls: Arc<Tls>,
 }
@@ -113,7 +118,7 @@ fn play(fixed: &Fixed, played: &NodeDescription) -> NodeDescription {
 fn look(fixed: &Fixed, facts: Facts) -> NodeDescription {
     let uname = rustix::system::uname();
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    NodeDescription {
+    let description = NodeDescription {
         hostname: uname.nodename().to_string_lossy().into_owned(),
         address: Some(fixed.address),
         agent_port: fixed.port,
@@ -127,7 +132,18 @@ fn look(fixed: &Fixed, facts: Facts) -> NodeDescription {
         listeners: facts.listeners,
         warnings: facts.warnings,
         roots: fixed.tls.roots(),
-    }
+        pids: pids().unwrap_or_default(),
+        generic_resources: fixed.resources.clone(),
+        ..NodeDescription::default()
+    };
+    NodeDescription { reserve: fixed.reserve.of(description.capacity()), ..description }
+}
+
+/// Processes and threads that the kernel lets there be.
+fn pids() -> Option<u64> {
+    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let limits = ["/proc/sys/kernel/pid_max", "/proc/sys/kernel/threads-max"];
+    limits.into_iter().filter_map(number).min()
 }
 
 /// `MemTotal:  8123456 kB`
@@ -142,6 +158,7 @@ fn memory() -> Option<u64> {
 mod tests {
     use std::time::SystemTime;
 
+    use swarm_proto::object::GenericResource;
     use swarm_proto::transport::{self, Authority};
 
     use super::*;
@@ -152,11 +169,16 @@ mod tests {
         transport::install_crypto_provider();
         let authority = Authority::create("c1", SystemTime::now()).unwrap();
         let tls = Tls::without_certificate(authority.certificate_pem()).unwrap();
-        let fixed = Fixed { address, port: 1, labels: BTreeMap::new(), tls };
+        let resources = [("slots".to_owned(), GenericResource::Count(4))].into();
+        let (labels, reserve) = (BTreeMap::new(), Reserve::default());
+        let fixed = Fixed { address, port: 1, labels, resources, reserve, tls };
         let mut describer = Describer::new(fixed);
         let description = describer.describe().await;
         assert_eq!(description.address, Some(address));
         assert!(!description.hostname.is_empty());
         assert!(description.millicpus >= 1000 && description.memory > 1 << 20);
+        assert!(description.pids > 1_000 && description.generic_resources.len() == 1);
+        let for_tasks = description.for_tasks();
+        assert!(for_tasks.memory < description.memory && for_tasks.millicpus > 0);
     }
 }

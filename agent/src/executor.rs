@@ -17,6 +17,7 @@ mod inspect;
 mod limit;
 mod logging;
 mod merge;
+mod resource;
 mod seccomp;
 
 use std::collections::BTreeSet;

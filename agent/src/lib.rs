@@ -20,6 +20,7 @@ pub mod log;
 pub mod names;
 pub mod network;
 pub mod preflight;
+pub mod resources;
 pub mod run;
 pub mod server;
 pub mod session;

@@ -48,6 +48,9 @@ pub enum RunError {
     /// Its certificate cannot be used.
     #[error("the host's certificate cannot be used")]
     Tls(#[from] TlsError),
+    /// What the host has beside CPUs, memory and processes cannot be told.
+    #[error("the configuration's `generic_resources` are wrong: {0}")]
+    Resources(String),
     /// No address is known at which other hosts reach this one.
     #[error(
         "cannot tell the address at which other hosts reach this one\n\n\
@@ -162,8 +165,14 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let port = config.port;
     let controllers = Arc::new(Controllers::default());
     answer(&config, service, &controllers, &tls).await?;
-    let fixed =
-        Fixed { address, port, labels: config.engine_labels.clone(), tls: Arc::clone(&tls) };
+    let fixed = Fixed {
+        address,
+        port,
+        labels: config.engine_labels.clone(),
+        resources: config.resources().map_err(RunError::Resources)?,
+        reserve: config.reserve.clone(),
+        tls: Arc::clone(&tls),
+    };
     let describer = Describer::new(fixed);
     let sessions = Sessions {
         identity,
@@ -237,6 +246,7 @@ async fn executor(
     let config = ExecutorConfig {
         containers: agent.join("containers"),
         cgroup_parent: config.cgroup_parent.clone(),
+        resource_devices: config.resource_devices.clone(),
         starts: starts.clamp(2, 8),
         lease_file: config.run_dir.join(lease::FILE),
     };

@@ -35,6 +35,7 @@ pub(crate) fn task(id: &str) -> TaskAssignment {
         restart: RestartPolicy::default(),
         withdrawal: None,
         lease: None,
+        resources: BTreeMap::new(),
     }
 }
 

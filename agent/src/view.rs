@@ -78,6 +78,7 @@ fn task(assignment: &TaskAssignment, status: TaskStatus, node: NodeId) -> Task {
         attachments: assignment.attachments.clone(),
         created_at: Timestamp::default(),
         run: None,
+        resources: assignment.resources.clone(),
     }
 }
 

@@ -19,6 +19,7 @@ mod networks;
 mod node_loss;
 mod placement;
 mod ports;
+mod reservations;
 mod resolver;
 mod service;
 mod stack;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, NetworkId, TaskId, Timestamp, VolumeId};
-use crate::object::{AllocatedPort, Attachment, TaskState};
+use crate::object::{AllocatedPort, Attachment, GenericResources, TaskState};
 use crate::spec::{ContainerSpec, RestartPolicy};
 
 /// A task that this node runs.
@@ -42,6 +42,9 @@ pub struct TaskAssignment {
     /// leader answered; `None` is for ever. A container that still runs its grace period later is killed.
     #[serde(default)]
     pub lease: Option<Duration>,
+    /// What it was given of the node's generic resources.
+    #[serde(default, skip_serializing_if = "GenericResources::is_empty")]
+    pub resources: GenericResources,
 }
 
 /// How far a task is out of virtual addresses, names and published ports.

@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 
 use crate::id::{NetworkId, NodeId, RaftId, ServiceId, TaskId, Timestamp, VolumeId};
 use crate::object::{
-    AllocatedPort, Attachment, Availability, Cluster, Leaving, NamedContent, Network, Node,
-    NodeAttachment, NodeDescription, NodeStatus, RunState, Service, Stack, Task, TaskState,
-    TaskStatus, UpdateStatus, Vip, Volume, VolumeHolding,
+    AllocatedPort, Attachment, Availability, Cluster, GenericResources, Leaving, NamedContent,
+    Network, Node, NodeAttachment, NodeDescription, NodeStatus, RunState, Service, Stack, Task,
+    TaskState, TaskStatus, UpdateStatus, Vip, Volume, VolumeHolding,
 };
 use crate::spec::{ContentBytes, ContentId, ContentKind};
 use crate::version::ClusterVersion;
@@ -213,6 +213,9 @@ pub enum Action {
         task: TaskId,
         /// Where.
         node: NodeId,
+        /// What it is given of the node's generic resources. One that another task has, or that is not there, is an
+        /// action that does not fit.
+        resources: GenericResources,
     },
     /// What the controller wants of a task.
     SetTaskDesired {
@@ -346,6 +349,12 @@ impl Action {
             }
             Self::SetTaskStatus { status, .. } if status.health.is_some() => ClusterVersion(4),
             Self::AddTask(task) if task.run.is_some() => ClusterVersion(4),
+            Self::AddTask(task) if !task.resources.is_empty() => ClusterVersion(4),
+            Self::AssignTask { resources, .. } if !resources.is_empty() => ClusterVersion(4),
+            Self::AddNode(node) if node.description.is_later() => ClusterVersion(4),
+            Self::SetNodeDescription { description, .. } if description.is_later() => {
+                ClusterVersion(4)
+            }
             Self::AddContentPart { .. }
             | Self::KeepContents(_)
             | Self::RemoveContent(_)

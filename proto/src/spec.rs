@@ -15,6 +15,7 @@ mod network;
 mod node_loss;
 mod placement;
 mod port;
+mod reservation;
 mod service;
 mod stack;
 mod update;
@@ -39,6 +40,7 @@ pub use network::{NetworkAttachmentSpec, NetworkSpec};
 pub use node_loss::{CutOffAction, NodeLossPolicy};
 pub use placement::{Affinity, Domain, Placement};
 pub use port::{PortMode, PortSpec, Protocol};
+pub use reservation::{Amount, ResourceRequest};
 pub use service::{
     EndpointMode, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, VolumeNodeLost,
 };

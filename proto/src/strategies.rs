@@ -50,12 +50,14 @@ pub(crate) mod health;
 mod jobs;
 mod nodes;
 mod placement;
+mod resources;
 mod update;
 
 pub(crate) use assignment::{assignment_set, volume_report};
 use jobs::job_schedule;
 pub(crate) use jobs::run_action;
 use nodes::{node_loss_policy, recent_downs};
+pub(crate) use resources::generic_resources;
 pub(crate) use stack::leaving;
 use update::update_policy;
 pub(crate) use update::{service, update_status};
@@ -255,6 +257,8 @@ strategy! {
         cpuset: option::of(text()),
         swappiness: any::<Option<u8>>(),
         oom_kill_disable: any::<bool>(),
+        reserve_pids: any::<u64>(),
+        requests: vec(resources::resource_request(), 0..3),
     }
     fn content_spec -> ContentSpec {
         name: option::of(text()),
@@ -454,6 +458,9 @@ strategy! {
         listeners: vec(listener(), 0..3),
         warnings: texts(),
         roots: text(),
+        pids: any::<u64>(),
+        generic_resources: generic_resources(),
+        reserve: resources::host_share(),
     }
     fn node -> Node {
         id: any::<u64>().prop_map(NodeId),
@@ -511,6 +518,7 @@ strategy! {
         attachments: vec(attachment(), 0..3),
         created_at: time(),
         run: any::<Option<u64>>(),
+        resources: generic_resources(),
     }
     fn filled_from -> FilledFrom {
         reference: text(),

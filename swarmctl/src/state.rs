@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use swarm_proto::convert::{ConvertError, Fields};
 use swarm_proto::id::{NetworkId, NodeId, ServiceId, Slot, TaskId, Timestamp, VolumeId};
-use swarm_proto::object::{Network, Node, Service, Stack, Task, Volume};
+use swarm_proto::object::{
+    GenericResources, HostShare, Network, Node, Service, Stack, Task, Volume,
+};
 use swarm_proto::spec::ContentKind;
 use swarm_proto::wire;
 use swarm_proto::wire::watch_event::Event;
@@ -43,6 +45,26 @@ pub struct State {
     pub clock: Timestamp,
     /// Whether it may be behind.
     pub stale: bool,
+    /// What tasks have reserved of each node, as of when everything was read.
+    pub reserved: BTreeMap<NodeId, Reserved>,
+}
+
+/// What tasks have reserved of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reserved {
+    /// Of what every host has.
+    pub share: HostShare,
+    /// Of what the node counts or names.
+    pub resources: GenericResources,
+}
+
+impl TryFrom<wire::NodeReserved> for Reserved {
+    type Error = ConvertError;
+
+    fn try_from(reserved: wire::NodeReserved) -> Result<Self, ConvertError> {
+        let resources = Fields("NodeReserved").resources("resources", reserved.resources)?;
+        Ok(Self { share: reserved.share.map(Into::into).unwrap_or_default(), resources })
+    }
 }
 
 /// A secret or config that belongs to no stack, as far as it is shown.
@@ -129,6 +151,9 @@ impl State {
             stale: view.stale,
             ..Self::default()
         };
+        for reserved in view.reserved {
+            state.reserved.insert(NodeId(reserved.node), reserved.try_into()?);
+        }
         for stack in view.stacks {
             let stack = Stack::try_from(stack)?;
             state.stacks.insert(stack.spec.name.clone(), stack);

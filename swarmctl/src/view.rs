@@ -13,6 +13,7 @@ mod key;
 mod network;
 mod node;
 mod service;
+mod share;
 mod stack;
 mod task;
 mod version;

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use swarm_proto::assignment::TaskAssignment;
 use swarm_proto::spec::{
-    ContainerSpec, ContentKind, FileMount, IpcMode, MountSource, NetworkMode, Seccomp, Tmpfs,
+    ContainerSpec, ContentKind, Device, FileMount, IpcMode, MountSource, NetworkMode, Seccomp,
+    Tmpfs,
 };
 
-use super::{TaskError, device, merge, seccomp};
+use super::{TaskError, device, merge, resource, seccomp};
 use crate::image::ImageConfig;
 
 /// Hides what a container must not read, unless it is privileged.
@@ -50,6 +51,8 @@ pub(super) struct Surroundings {
     pub(super) sources: BTreeMap<String, PathBuf>,
     /// Where its secrets and configs lie, by the path in the container.
     pub(super) files: BTreeMap<String, PathBuf>,
+    /// Devices that come with its resources.
+    pub(super) devices: Vec<Device>,
 }
 
 /// The container's host name: the host's where it shares that or its network, else its own wish, or the task's identity in letters
@@ -120,13 +123,15 @@ fn config(
     }
     let capabilities = merge::capabilities(spec, available).map_err(TaskError::Unfit)?;
     let hostname = hostname(task);
+    let mut environment = merge::environment(spec, image, &hostname);
+    resource::put(&mut environment, resource::variables(task));
     let mut config = json!({
         "ociVersion": "1.2.0",
         "process": {
             "terminal": spec.tty,
             "user": { "uid": 0, "gid": 0 },
             "args": arguments,
-            "env": merge::environment(spec, image, &hostname),
+            "env": environment,
             "cwd": working_dir(spec, image),
             "capabilities": {
                 "bounding": capabilities,
@@ -301,7 +306,8 @@ fn linux(
     capabilities: &[String],
 ) -> Result<Value, TaskError> {
     let mut linux = json!({ "namespaces": namespaces(spec, around), "sysctl": spec.sysctls });
-    let devices = device::chosen(&spec.devices).map_err(TaskError::Unfit)?;
+    let wanted: Vec<Device> = spec.devices.iter().chain(&around.devices).cloned().collect();
+    let devices = device::chosen(&wanted).map_err(TaskError::Unfit)?;
     let mut rules = devices.rules;
     rules.extend(spec.device_rules.iter().map(device::rule));
     let mut nodes = devices.nodes;
@@ -329,7 +335,8 @@ fn linux(
 mod tests {
     use super::*;
     use crate::testing;
-    use swarm_proto::spec::{Device, DeviceAccess, DeviceKind, DeviceRule, Mount, Sharing, Ulimit};
+    use swarm_proto::object::GenericResource;
+    use swarm_proto::spec::{DeviceAccess, DeviceKind, DeviceRule, Mount, Sharing, Ulimit};
     use swarm_runtime::oci::Spec;
 
     fn around() -> Surroundings {
@@ -340,6 +347,7 @@ mod tests {
             addresses: vec![Ipv4Addr::new(10, 0, 0, 5)],
             sources: [("/data/inner".to_owned(), PathBuf::from("/v/a/_data"))].into(),
             files: BTreeMap::new(),
+            devices: Vec::new(),
         }
     }
 
@@ -366,6 +374,21 @@ mod tests {
         assert_eq!(value["process"]["capabilities"]["bounding"].as_array().unwrap().len(), 14);
         assert!(value["process"]["capabilities"].get("inheritable").is_none());
         assert_eq!(value["process"]["noNewPrivileges"], true);
+    }
+
+    #[test]
+    fn a_task_has_the_devices_of_its_resources() {
+        let mut task = testing::task("1.1.1");
+        let names = ["a".to_owned()].into();
+        task.resources = [("gpu".to_owned(), GenericResource::Named(names))].into();
+        let access = DeviceAccess { read: true, write: true, make: false };
+        let (source, target) = ("/dev/null".to_owned(), "/dev/null".to_owned());
+        let around = Surroundings { devices: vec![Device { source, target, access }], ..around() };
+        let value = config(Path::new("/c"), &task, &image(), &around, u64::MAX).unwrap();
+        let environment = value["process"]["env"].as_array().unwrap();
+        assert!(environment.contains(&json!("DOCKER_RESOURCE_GPU=a")));
+        assert_eq!(value["linux"]["devices"][0]["path"], "/dev/null");
+        assert_eq!(value["linux"]["resources"]["devices"][0]["access"], "rw");
     }
 
     #[test]

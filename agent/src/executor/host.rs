@@ -20,11 +20,13 @@ use super::container::{
 };
 use super::{
     Assigned, Built, DNS_NAMES, Executor, Found, TaskError, blocking, files, logging, merge,
+    resource,
 };
 use crate::exec::ExecFailure;
 use crate::health::{Check, Outcome};
 use crate::image::{Image, Images};
 use crate::network::{Applied, NetworkError, Networks, TaskNetwork};
+use crate::resources::ResourceDevices;
 use crate::volume::{Fill, Volumes};
 
 /// Attempts of a task whose logs are kept.
@@ -37,6 +39,8 @@ pub struct ExecutorConfig {
     pub containers: PathBuf,
     /// The parent of all control groups.
     pub cgroup_parent: String,
+    /// Device nodes that containers get with a resource.
+    pub resource_devices: ResourceDevices,
     /// Containers that are set up at the same time.
     pub starts: usize,
     /// Says how long tasks may run without the word of a leader.
@@ -216,7 +220,9 @@ impl Executor for HostExecutor {
         let _permit = permit.map_err(|error| TaskError::Stopped(error.to_string()))?;
         let TaskNetwork { namespace, dns_sockets, resolv_conf, hosts, addresses } =
             self.networks.attach(&task, &networks).await?;
-        let around = Surroundings { namespace, resolv_conf, hosts, addresses, sources, files };
+        let devices = resource::devices(&task, &self.config.resource_devices);
+        let around =
+            Surroundings { namespace, resolv_conf, hosts, addresses, sources, files, devices };
         Ok(Built::of(around, dns_sockets))
     }
 

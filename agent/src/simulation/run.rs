@@ -19,6 +19,7 @@ use crate::description::{Describer, Fixed};
 use crate::executor::Executor;
 use crate::incarnation::Latest;
 use crate::journal::Journal;
+use crate::resources::Reserve;
 use crate::run::{
     RunError, advertised, answer_controllers, keep_certificate, lease, until_told,
     wait_for_identity,
@@ -92,7 +93,8 @@ async fn play(config: &Config, state_dir: PathBuf, port: u16) -> Result<(), RunE
     let service =
         SimulatedService::server(Arc::clone(&worker), &node, (identity.node_id, hostname));
     answer_controllers(port, service, &controllers, &tls).await?;
-    let fixed = Fixed { address, port, labels: BTreeMap::new(), tls: Arc::clone(&tls) };
+    let (labels, resources, reserve) = (BTreeMap::new(), BTreeMap::new(), Reserve::default());
+    let fixed = Fixed { address, port, labels, resources, reserve, tls: Arc::clone(&tls) };
     let describer = Describer::simulated(fixed, node.description);
     let latest = Latest::open(&agent, &identity.cluster_id)?;
     let sessions = Sessions {

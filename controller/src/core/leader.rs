@@ -304,10 +304,11 @@ impl Leader {
 
     /// What agents reported goes into the log: at once, then at most once in a tick.
     fn report(&mut self, member: &mut Member, now: Timestamp, out: &mut Vec<Output>) {
-        if self.reported || !self.dispatcher.has_reports() || self.in_flight.len() >= IN_FLIGHT {
+        let Some(head) = &self.head else { return };
+        let is_due = !self.reported && self.in_flight.len() < IN_FLIGHT;
+        if !is_due || !self.dispatcher.has_reports(head) {
             return;
         }
-        let Some(head) = &self.head else { return };
         let groups = self.dispatcher.take_reports(head, now);
         self.reported = true;
         if !groups.is_empty() && self.propose(member, groups, now).is_none() {

@@ -32,7 +32,7 @@ pub use output::{
     DiskBatch, DiskEntry, DiskSnapshot, Members, Output, Recovered, SnapshotBody, SnapshotMessage,
 };
 pub use session::{FromAgent, ToAgent};
-pub use state::{Content, Event, State};
+pub use state::{Content, Event, Reserved, State};
 pub use survivor::{Survivor, survive};
 pub use timing::Timing;
 pub use version::Program;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use swarm_proto::id::{RaftId, TaskId, Timestamp};
+use swarm_proto::id::{NodeId, RaftId, TaskId, Timestamp};
 use swarm_proto::object::{NamedContent, Service, Stack};
 use swarm_proto::spec::ContentKind;
 use swarm_proto::wire;
@@ -13,7 +13,7 @@ use super::controller::{Controller, LEADER_PATIENCE};
 use super::hub::View;
 use super::refusal::Refusal;
 use super::setup;
-use crate::core::{Content, State};
+use crate::core::{Content, Reserved, State};
 
 /// How long a read that may be stale waits for a leader.
 const SOON: Duration = Duration::from_secs(2);
@@ -121,7 +121,18 @@ pub fn state_view(view: &View, stale: bool, stack: &str) -> wire::StateView {
         unreachable: unreachable(view),
         node: String::new(),
         known_at: 0,
+        reserved: reserved(state),
     }
+}
+
+fn reserved(state: &State) -> Vec<wire::NodeReserved> {
+    let all = state.index.reserved.iter();
+    let one = |(node, reserved): (&NodeId, &Reserved)| wire::NodeReserved {
+        node: node.0,
+        share: Some((&reserved.share).into()),
+        resources: reserved.resources().iter().map(Into::into).collect(),
+    };
+    all.map(one).collect()
 }
 
 fn unreachable(view: &View) -> Vec<u64> {

@@ -9,14 +9,14 @@ use swarm_controller::core::state::{State, apply};
 use swarm_proto::entry::{Action, Entry, Group};
 use swarm_proto::id::{NodeId, TaskId, Timestamp};
 use swarm_proto::object::{
-    Availability, Cluster, JobRuns, NodeDescription, NodeStatus, Role, Secret, Service, TaskState,
-    TaskStatus,
+    Availability, Cluster, GenericResource, GenericResources, HostShare, JobRuns, NodeDescription,
+    NodeStatus, Role, Secret, Service, TaskState, TaskStatus,
 };
 
 use swarm_proto::spec::ServiceMode;
 use swarm_proto::version::ClusterVersion;
 
-use crate::spec;
+use crate::{reservations, spec};
 
 /// What the jobs below ask for at most; a redeploy may ask for less while tasks run.
 const MOST_AT_ONCE: usize = 3;
@@ -33,6 +33,8 @@ enum Step {
     RunJob(u8, bool),
     StopRuns(u8),
     Status(u64, NodeStatus),
+    /// What a node has becomes less, or is whole again.
+    Has(u64, bool),
     /// The n-th task comes to a state.
     Report(usize, TaskState),
     /// All nodes confirm what stands, and forget what is gone.
@@ -68,6 +70,14 @@ fn services() -> impl Strategy<Value = Vec<String>> {
         Just("job=4/2,delay=1s".to_owned()),
         Just("job=3/3,attempts=1,restart=on-failure,image=2".to_owned()),
         Just("globaljob,restart=none".to_owned()),
+        Just("replicas=4,need=gpu*1".to_owned()),
+        Just("replicas=2,need=gpu*2,image=2".to_owned()),
+        Just("need=gpu:a".to_owned()),
+        Just("need=gpu*all,start-first".to_owned()),
+        Just("replicas=5,need=slots*2,pids=40".to_owned()),
+        Just("global,need=slots*1,cpus=700".to_owned()),
+        Just("job=3/3,need=gpu*1,memory=200".to_owned()),
+        Just("replicas=3,memory=300,pids=30,cpus=1200".to_owned()),
         Just("job=2/1,every=20s,concurrency=allow,history=2".to_owned()),
         Just("job=3/2,every=15s,concurrency=replace,missed=run-all".to_owned()),
         Just("globaljob,every=30s,missed=run-once,history=1".to_owned()),
@@ -100,6 +110,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u8..2).prop_map(Step::StopRuns),
         1 => (1_u64..5, availability).prop_map(|(node, wish)| Step::Wish(node, wish)),
         1 => (1_u64..5, status).prop_map(|(node, status)| Step::Status(node, status)),
+        1 => (1_u64..5, any::<bool>()).prop_map(|(node, whole)| Step::Has(node, whole)),
         8 => (0_usize..40, reached).prop_map(|(task, state)| Step::Report(task, state)),
         2 => Just(Step::Confirm),
         2 => (1_u64..90_000).prop_map(Step::Wait),
@@ -117,6 +128,27 @@ fn shared(network: bool, make: bool) -> Command {
         (true, false) => Command::RemoveNetwork { network: front },
         (false, true) => Command::CreateVolume { name: volume, labels },
         (false, false) => Command::RemoveVolume { volume, force: true },
+    }
+}
+
+/// What a node has: two of the four have GPUs.
+fn description(number: u64, whole: bool) -> NodeDescription {
+    let names = if whole { vec!["a", "b", "c"] } else { vec!["c"] };
+    let gpus = GenericResource::Named(names.into_iter().map(str::to_owned).collect());
+    let slots = GenericResource::Count(if whole { 4 } else { 1 });
+    let mut generic_resources = GenericResources::from([("slots".to_owned(), slots)]);
+    if number % 2 == 0 {
+        generic_resources.insert("gpu".to_owned(), gpus);
+    }
+    NodeDescription {
+        hostname: format!("n{number}"),
+        address: Some([192, 0, 2, u8::try_from(number).unwrap()].into()),
+        millicpus: if whole { 4_000 } else { 2_000 },
+        memory: 1 << 30,
+        pids: 200,
+        generic_resources,
+        reserve: HostShare { millicpus: 300, memory: 1 << 26, pids: 50 },
+        ..NodeDescription::default()
     }
 }
 
@@ -140,14 +172,7 @@ impl History {
             };
             history.ask(&join);
             let node = NodeId(number);
-            let description = NodeDescription {
-                hostname: format!("n{number}"),
-                address: Some([192, 0, 2, u8::try_from(number).unwrap()].into()),
-                millicpus: 4_000,
-                memory: 1 << 30,
-                ..NodeDescription::default()
-            };
-            let description = Box::new(description);
+            let description = Box::new(description(number, true));
             history.write(vec![Action::SetNodeDescription { node, description }]);
             history.write(vec![Action::SetNodeStatus { node, status: NodeStatus::Ready }]);
         }
@@ -207,6 +232,10 @@ impl History {
             }),
             Step::Status(node, status) => {
                 self.write(vec![Action::SetNodeStatus { node: NodeId(node), status }]);
+            }
+            Step::Has(node, whole) => {
+                let (node, description) = (NodeId(node), Box::new(description(node, whole)));
+                self.write(vec![Action::SetNodeDescription { node, description }]);
             }
             Step::Report(number, state) => self.report(number, state),
             Step::Confirm => self.confirm(),
@@ -297,9 +326,7 @@ fn laws(before: &State, after: &State) {
         let old = before.services.get(&service.id).map(|old| &old.object);
         runs_are_lawful(after, old.map(|old| &old.runs), service);
     }
-    for (node, load) in &after.index.loads {
-        assert!(load.millicpus <= 4_000, "node {node} is overcommitted");
-    }
+    reservations::law(before, after);
 }
 
 /// No time is run twice, times rise, what is over stays so, histories are bounded, and no more tasks run at a time than

@@ -8,6 +8,7 @@ mod elections;
 mod external;
 mod laws;
 mod released;
+mod reservations;
 mod script;
 mod spec;
 mod updates;

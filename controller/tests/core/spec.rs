@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use swarm_proto::spec::{
-    Affinity, Canary, Concurrency, ContainerSpec, CutOffAction, Dependency, DependencyCondition,
-    Domain, EndpointMode, HealthCheck, HealthTest, ImageSpec, JobSchedule, MissedRuns, Mount,
-    MountSource, NetworkAttachmentSpec, NetworkMode, NetworkSpec, PortMode, PortSpec, Protocol,
-    RestartCondition, ServiceMode, ServiceSpec, StackSpec, UpdateFailureAction, UpdateOrder,
-    VolumeNodeLost, VolumeSpec,
+    Affinity, Amount, Canary, Concurrency, ContainerSpec, CutOffAction, Dependency,
+    DependencyCondition, Domain, EndpointMode, HealthCheck, HealthTest, ImageSpec, JobSchedule,
+    MissedRuns, Mount, MountSource, NetworkAttachmentSpec, NetworkMode, NetworkSpec, PortMode,
+    PortSpec, Protocol, ResourceRequest, RestartCondition, ServiceMode, ServiceSpec, StackSpec,
+    UpdateFailureAction, UpdateOrder, VolumeNodeLost, VolumeSpec,
 };
 
 /// A digest that is easy to tell from others.
@@ -106,6 +106,8 @@ fn set(spec: &mut ServiceSpec, name: &str, value: &str) {
         "memory" => {
             spec.container.resources.reserve_memory = value.parse::<u64>().unwrap() << 20;
         }
+        "pids" => spec.container.resources.reserve_pids = value.parse().unwrap(),
+        "need" => spec.container.resources.requests.push(request(value)),
         "restart" => {
             spec.restart.condition = match value {
                 "none" => RestartCondition::None,
@@ -121,6 +123,22 @@ fn set(spec: &mut ServiceSpec, name: &str, value: &str) {
         "start-first" => spec.update.order = UpdateOrder::StartFirst,
         other => set_more(spec, other, value),
     }
+}
+
+/// `gpu*2`, `gpu*all`, or `gpu:a;b`.
+fn request(text: &str) -> ResourceRequest {
+    let (kind, amount) = match text.split_once('*') {
+        Some((kind, "all")) => (kind, Amount::All),
+        Some((kind, count)) => (kind, Amount::Count(count.parse().unwrap())),
+        None => {
+            let (kind, ids) = text.split_once(':').unwrap();
+            (kind, Amount::Ids(ids.split(';').map(str::to_owned).collect()))
+        }
+    };
+    // What only devices can be asked for in a stack file.
+    let is_device = !matches!(amount, Amount::Count(_));
+    let capabilities = if is_device { vec![ResourceRequest::GPU.to_owned()] } else { Vec::new() };
+    ResourceRequest { kind: kind.to_owned(), amount, capabilities }
 }
 
 fn set_more(spec: &mut ServiceSpec, name: &str, value: &str) {

@@ -2,9 +2,9 @@
 
 use swarm_proto::spec::{Resources, Ulimit};
 
-use super::{Decoder, service};
+use super::{Decoder, reservations, service};
 use crate::keys::{LIMITS, RESERVATIONS, RESOURCES, ULIMIT};
-use crate::tree::{Data, Node, shorten};
+use crate::tree::{At, Data, Node, shorten};
 use crate::units::parse_millicpus;
 
 /// Capabilities of Linux, without `CAP_`.
@@ -176,15 +176,24 @@ pub(super) fn resources(d: &Decoder<'_>, node: &Node) -> Resources {
             pids.and_then(|pids| u64::try_from(pids).ok()).filter(|pids| *pids > 0);
     }
     if let Some(node) = fields.get("reservations")
-        && let Some(reservations) = d.fields(node, "`reservations`", &RESERVATIONS)
+        && let Some(reserved) = d.fields(node, "`reservations`", &RESERVATIONS)
     {
-        let reserve = reservations.get("cpus").and_then(|node| cpus(d, node));
+        let reserve = reserved.get("cpus").and_then(|node| cpus(d, node));
         resources.reserve_millicpus = reserve.unwrap_or(0);
-        let reserve = reservations.get("memory").and_then(|node| memory(d, node));
+        let reserve = reserved.get("memory").and_then(|node| memory(d, node));
         resources.reserve_memory = reserve.unwrap_or(0);
+        resources.requests = reservations::requests(d, &reserved);
     }
     check_order(d, node, &resources);
     resources
+}
+
+/// What is set aside of the processes is within their limit.
+pub(super) fn check_pids(d: &Decoder<'_>, at: At, resources: &Resources) {
+    if resources.limit_pids.is_some_and(|limit| resources.reserve_pids > limit) {
+        let message = "the reservation of `pids` is above its limit";
+        d.problems.error_hint(at, message, "reserve at most what the limit allows");
+    }
 }
 
 fn check_order(d: &Decoder<'_>, node: &Node, resources: &Resources) {

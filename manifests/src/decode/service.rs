@@ -12,8 +12,8 @@ use super::job::{self, Job};
 use super::node_loss::NodeLoss;
 use super::stack::Declared;
 use super::{
-    Decoder, Fields, canary, container, dependencies, legacy, networks, node_loss, placement,
-    ports, update,
+    Decoder, Fields, canary, container, dependencies, legacy, limits, networks, node_loss,
+    placement, ports, reservations, update,
 };
 use crate::keys::{SERVICE, X_SWARM_SERVICE};
 use crate::tree::{Key, Node, shorten};
@@ -30,9 +30,12 @@ pub(super) fn service(
     let deploy = fields.get("deploy").and_then(|node| deploy::deploy(d, node));
     let mut deploy = deploy.unwrap_or_default();
     legacy::limits(d, &fields, &mut deploy.resources);
+    if let Some(node) = fields.get("gpus") {
+        reservations::gpus(d, node, &mut deploy.resources.requests);
+    }
     let platform = fields.get("platform").map(|node| legacy::platform(d, node));
     deploy.placement.constraints.extend(platform.unwrap_or_default());
-    let container = container::container(d, key, &fields, declared, deploy.resources.clone());
+    let mut container = container::container(d, key, &fields, declared, deploy.resources.clone());
     let of_host = container.as_ref().map(|container| container.sharing.network);
     let ports = fields.get("ports").map(|node| ports::ports(d, node)).unwrap_or_default();
     let endpoint_mode = deploy.endpoint_mode.unwrap_or_default();
@@ -49,6 +52,10 @@ pub(super) fn service(
     let update = policy(deploy.update, own.update);
     let rollback = policy(deploy.rollback, own.rollback);
     node_loss::refuse_overlap(d, &own.node_loss, [&update, &rollback]);
+    if let Some(container) = &mut container {
+        container.resources.reserve_pids = own.reserve_pids;
+        limits::check_pids(d, fields.key_at("x-swarm"), &container.resources);
+    }
     Some(ServiceSpec {
         mode: mode(d, &fields, &deploy, &own.job),
         networks: match of_host {
@@ -154,6 +161,7 @@ struct XSwarm {
     job: Job,
     canary: Option<Canary>,
     node_loss: NodeLoss,
+    reserve_pids: u64,
 }
 
 fn x_swarm(
@@ -174,7 +182,9 @@ fn x_swarm(
     };
     let volume_node_lost = fields.get(LOST).and_then(|node| d.word(node, LOST, &words));
     let job = fields.get("job").and_then(|node| job::job(d, node, deploy.mode));
+    let reserved = fields.get("reservations").and_then(|node| reservations::x_swarm(d, node));
     Some(XSwarm {
+        reserve_pids: reserved.unwrap_or(0),
         volume_node_lost: volume_node_lost.unwrap_or_default(),
         update: deadline("update"),
         rollback: deadline("rollback"),

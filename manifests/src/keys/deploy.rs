@@ -1,6 +1,6 @@
 //! `deploy` of a service.
 
-use super::{Level, ONE_OR_MORE, Shape, TEXTS, honoured, inner, later};
+use super::{Level, ONE_OR_MORE, Shape, TEXTS, adapted, honoured, inner, never};
 
 pub(crate) static DEPLOY: Level = Level {
     keys: &[
@@ -60,38 +60,63 @@ pub(crate) static RESERVATIONS: Level = Level {
     keys: &[
         honoured("cpus", "3.0", Shape::Number, &["\"0.25\"", "0.25"]),
         honoured("memory", "3.0", Shape::Bytes, &["32m"]),
-        later(
+        honoured(
             "generic_resources",
             "3.5",
             Shape::List(&Shape::Mapping(&GENERIC_RESOURCE)),
             &["[{discrete_resource_spec: {kind: gpu, value: 2}}]"],
-            "",
-        ),
-        later(
+        )
+        .meaning("Swarm's: agents' `generic_resources` say what a node has, kinds compare without case. A task has its own alone until it has ended."),
+        adapted(
             "devices",
             "spec",
             Shape::List(&Shape::Mapping(&DEVICE_REQUEST)),
             &["[{capabilities: [gpu]}]"],
-            "",
+            GPUS,
         ),
     ],
 };
 
-static GENERIC_RESOURCE: Level =
-    Level { keys: &[inner("discrete_resource_spec", "3.5", Shape::Mapping(&DISCRETE_RESOURCE))] };
+/// What becomes of requests for devices.
+pub(super) const GPUS: &str = "as generic resources of the kind `gpu`, one task's alone; the container gets the device nodes that `resource_devices` of the agent gives them, and `NVIDIA_VISIBLE_DEVICES`";
 
-static DISCRETE_RESOURCE: Level =
-    Level { keys: &[inner("kind", "3.5", Shape::Text), inner("value", "3.5", Shape::Number)] };
+pub(crate) static GENERIC_RESOURCE: Level = Level {
+    keys: &[honoured("discrete_resource_spec", "3.5", Shape::Mapping(&DISCRETE_RESOURCE), &[])],
+};
+
+pub(crate) static DISCRETE_RESOURCE: Level = Level {
+    keys: &[
+        honoured("kind", "3.5", Shape::Text, &["gpu"]),
+        honoured("value", "3.5", Shape::Integer, &["2"]),
+    ],
+};
 
 /// A device by what it can do, as graphics cards are asked for.
-pub(super) static DEVICE_REQUEST: Level = Level {
+pub(crate) static DEVICE_REQUEST: Level = Level {
     keys: &[
-        inner("capabilities", "spec", TEXTS),
-        inner("count", "spec", Shape::Integer),
-        inner("device_ids", "spec", TEXTS),
-        inner("driver", "spec", Shape::Text),
-        inner("options", "spec", Shape::Pairs),
+        honoured("capabilities", "spec", TEXTS, &["[gpu]", "[gpu, compute, utility]"]),
+        honoured(
+            "count",
+            "spec",
+            Shape::Either(&[Shape::Integer, Shape::Words(&["all"])]),
+            &["2", "all"],
+        ),
+        honoured("device_ids", "spec", TEXTS, &["[GPU-6f3b4c]"]),
+        honoured("driver", "spec", Shape::Words(&["nvidia"]), &["nvidia"]),
+        never(
+            "options",
+            "spec",
+            Shape::Pairs,
+            &["{mode: shared}"],
+            ["no program of the driver's is run that would read them", "remove it"],
+        ),
     ],
+};
+
+/// What compose cannot reserve.
+pub(crate) static X_SWARM_RESERVATIONS: Level = Level {
+    keys: &[honoured("pids", "swarm", Shape::Integer, &["100"])
+        .meaning("Processes and threads that the scheduler sets aside.")],
 };
 
 pub(crate) static RESTART_POLICY: Level = Level {

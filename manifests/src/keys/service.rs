@@ -2,7 +2,7 @@
 
 use super::attachment::{DEVICE, GRANT, LOGGING, MOUNT, NETWORK_ATTACHMENT, PORT, ULIMIT};
 use super::canary;
-use super::deploy::{DEPLOY, DEVICE_REQUEST, WATCH};
+use super::deploy::{DEPLOY, DEVICE_REQUEST, GPUS, WATCH, X_SWARM_RESERVATIONS};
 use super::health::{HEALTHCHECK, X_SWARM_HEALTH};
 use super::job::X_SWARM_JOB;
 use super::{
@@ -296,12 +296,12 @@ pub(crate) static SERVICE: Level = Level {
         ),
         honoured("oom_score_adj", "3.13", Shape::Integer, &["500"]),
         later("blkio_config", "spec", Shape::Mapping(&BLKIO_CONFIG), &["{weight: 300}"], ""),
-        later(
+        adapted(
             "gpus",
             "spec",
-            Shape::Either(&[Shape::Text, Shape::List(&Shape::Mapping(&DEVICE_REQUEST))]),
+            Shape::Either(&[Shape::Words(&["all"]), Shape::List(&Shape::Mapping(&DEVICE_REQUEST))]),
             &["all", "[{count: 1}]"],
-            "",
+            GPUS,
         ),
         // What it says.
         honoured("logging", "3.0", Shape::Mapping(&LOGGING), &[]),
@@ -351,6 +351,7 @@ pub(crate) static X_SWARM_SERVICE: Level = Level {
         node_loss::UNREACHABLE_AFTER,
         node_loss::ON_CUT_OFF,
         honoured("placement", "swarm", Shape::Mapping(&X_SWARM_PLACEMENT), &[]),
+        honoured("reservations", "swarm", Shape::Mapping(&X_SWARM_RESERVATIONS), &[]),
         honoured("update", "swarm", Shape::Mapping(&X_SWARM_POLICY), &[]),
         honoured("rollback", "swarm", Shape::Mapping(&X_SWARM_POLICY), &[]),
         canary::CANARY,

@@ -112,6 +112,9 @@ fn put_resources(pairs: &mut Pairs, resources: &Resources) {
         limit_pids: _,
         reserve_millicpus: _,
         reserve_memory: _,
+        requests: _,
+        // Below `x-swarm`.
+        reserve_pids: _,
     } = resources;
     let memory = limit_memory.unwrap_or(0);
     // Both together; without a limit is -1 in a file.

@@ -1,9 +1,10 @@
 //! A service, with what `deploy` says.
 
 use swarm_proto::spec::{
-    Affinity, Canary, Concurrency, EndpointMode, JobSchedule, MissedRuns, NetworkAttachmentSpec,
-    Placement, PortMode, PortSpec, Protocol, Ratio, Resources, RestartCondition, RestartPolicy,
-    ServiceMode, ServiceSpec, UpdateFailureAction, UpdateOrder, UpdatePolicy, VolumeNodeLost,
+    Affinity, Amount, Canary, Concurrency, EndpointMode, JobSchedule, MissedRuns,
+    NetworkAttachmentSpec, Placement, PortMode, PortSpec, Protocol, Ratio, ResourceRequest,
+    Resources, RestartCondition, RestartPolicy, ServiceMode, ServiceSpec, UpdateFailureAction,
+    UpdateOrder, UpdatePolicy, VolumeNodeLost,
 };
 
 use super::{Pairs, container, health, node_loss, text};
@@ -132,6 +133,7 @@ fn resources(resources: &Resources) -> Option<Value> {
         limit_pids,
         reserve_millicpus,
         reserve_memory,
+        requests,
         ..
     } = resources;
     let cpus = |millicpus: u64| Value::text(write_millicpus(millicpus));
@@ -144,10 +146,38 @@ fn resources(resources: &Resources) -> Option<Value> {
     let mut reservations = Pairs::default();
     reservations.put("cpus", &some(*reserve_millicpus).map(cpus));
     reservations.put("memory", &some(*reserve_memory).map(bytes));
+    let (devices, generic): (Vec<_>, Vec<_>) =
+        requests.iter().partition(|request| request.is_device());
+    let generic = generic.into_iter().map(generic_resource);
+    reservations.put("generic_resources", &some_list(generic));
+    reservations.put("devices", &some_list(devices.into_iter().map(device)));
     let mut pairs = Pairs::default();
     pairs.put("limits", &limits.into_some());
     pairs.put("reservations", &reservations.into_some());
     pairs.into_some()
+}
+
+fn generic_resource(request: &ResourceRequest) -> Value {
+    let ResourceRequest { kind, amount, capabilities: _ } = request;
+    let mut pairs = Pairs::default();
+    pairs.put("kind", kind);
+    if let Amount::Count(count) = amount {
+        pairs.put("value", count);
+    }
+    Value::map([("discrete_resource_spec", pairs.into_value())])
+}
+
+/// Its kind is what its capabilities say.
+fn device(request: &ResourceRequest) -> Value {
+    let ResourceRequest { kind: _, amount, capabilities } = request;
+    let mut pairs = Pairs::default();
+    pairs.put("capabilities", capabilities);
+    match amount {
+        Amount::Count(count) => pairs.put("count", count),
+        Amount::All => pairs.put("count", &Value::text("all")),
+        Amount::Ids(ids) => pairs.put("device_ids", ids),
+    }
+    pairs.into_value()
 }
 
 fn restart_policy(policy: RestartPolicy) -> Option<Value> {
@@ -220,6 +250,10 @@ fn x_swarm(spec: &ServiceSpec) -> Option<Value> {
     own.put("near", &some_list(placement.near.iter().map(affinity)));
     own.put("apart", &some_list(placement.apart.iter().map(affinity)));
     pairs.put("placement", &own.into_some());
+    let pids = spec.container.resources.reserve_pids;
+    let mut own = Pairs::default();
+    own.put("pids", &(pids > 0).then_some(pids));
+    pairs.put("reservations", &own.into_some());
     pairs.put("update", &deadline(update));
     pairs.put("rollback", &deadline(rollback));
     pairs.put("health", &health::by_agent(spec.container.health.as_ref()));

@@ -56,6 +56,10 @@ fn beside(above: &str, path: &str) -> Vec<(&'static str, &'static str)> {
         }
         "services.*" => vec![("image", "web")],
         "services.*.x-swarm.health.http" => vec![("port", "80")],
+        "services.*.deploy.resources.reservations.generic_resources[].discrete_resource_spec" => {
+            vec![("kind", "gpu"), ("value", "1")]
+        }
+        "services.*.deploy.resources.reservations.devices[]" => vec![("capabilities", "[gpu]")],
         "services.*.pre_stop[]" => vec![("command", "drain")],
         "services.*.devices[]" => vec![("source", "/dev/null")],
         "include[]" => vec![("path", "included.yml")],

@@ -1,8 +1,7 @@
 //! What travels to an agent, and what it reports of its volumes.
 
-use std::time::Duration;
-
 use super::fields::{ConvertError, Fields, addresses, each, mac_number, milliseconds};
+use super::resource::resources;
 use crate::assignment::{
     AssignmentDiff, AssignmentSet, NetworkAssignment, NetworkIngress, NetworkPeer, NetworkVip,
     TaskAssignment, VolumeAssignment, VolumeReport,
@@ -10,6 +9,7 @@ use crate::assignment::{
 use crate::id::{NetworkId, Timestamp, VolumeId};
 use crate::object::FilledFrom;
 use crate::wire;
+use std::time::Duration;
 
 impl From<&TaskAssignment> for wire::TaskAssignment {
     fn from(task: &TaskAssignment) -> Self {
@@ -27,6 +27,7 @@ impl From<&TaskAssignment> for wire::TaskAssignment {
             restart: Some((&task.restart).into()),
             withdrawal: task.withdrawal.map_or(0, i32::from),
             lease: task.lease.map(milliseconds),
+            resources: resources(&task.resources),
         }
     }
 }
@@ -51,6 +52,7 @@ impl TryFrom<wire::TaskAssignment> for TaskAssignment {
             restart: at.required("restart", task.restart)?,
             withdrawal: wire::Withdrawal::try_from(task.withdrawal).unwrap_or_default().into(),
             lease: task.lease.map(Duration::from_millis),
+            resources: at.resources("resources", task.resources)?,
         })
     }
 }

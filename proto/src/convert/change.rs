@@ -15,6 +15,7 @@ impl From<&ServiceChange> for wire::ServiceChange {
             remove_constraints: each(&change.remove_constraints),
             remove_ports: change.remove_ports.iter().copied().map(u32::from).collect(),
             remove_mounts: change.remove_mounts.clone(),
+            remove_resources: change.remove_resources.clone(),
             force: change.force,
         }
     }
@@ -37,6 +38,7 @@ impl TryFrom<wire::ServiceChange> for ServiceChange {
                 .map(|port| at.port("remove_ports", port))
                 .collect::<Result<_, ConvertError>>()?,
             remove_mounts: change.remove_mounts,
+            remove_resources: change.remove_resources,
             force: change.force,
         })
     }

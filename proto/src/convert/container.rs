@@ -121,6 +121,8 @@ impl From<&Resources> for wire::Resources {
             cpuset: resources.cpuset.clone(),
             swappiness: resources.swappiness.map(u32::from),
             oom_kill_disable: resources.oom_kill_disable,
+            reserve_pids: resources.reserve_pids,
+            requests: each(&resources.requests),
         }
     }
 }
@@ -147,6 +149,8 @@ impl TryFrom<wire::Resources> for Resources {
                 .map(|number| at.small("swappiness", number))
                 .transpose()?,
             oom_kill_disable: resources.oom_kill_disable,
+            reserve_pids: resources.reserve_pids,
+            requests: at.list("requests", resources.requests)?,
         })
     }
 }

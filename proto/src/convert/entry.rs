@@ -206,8 +206,12 @@ impl From<&Action> for wire::Action {
                     attachments: each(attachments),
                 })
             }
-            Action::AssignTask { task, node } => {
-                WireAction::AssignTask(wire::AssignTask { task: task.to_string(), node: node.0 })
+            Action::AssignTask { task, node, resources } => {
+                WireAction::AssignTask(wire::AssignTask {
+                    task: task.to_string(),
+                    node: node.0,
+                    resources: super::resource::resources(resources),
+                })
             }
             Action::SetTaskDesired { task, desired } => {
                 WireAction::SetTaskDesired(wire::SetTaskDesired {
@@ -335,9 +339,11 @@ impl TryFrom<wire::Action> for Action {
                 task: at.text("task", &set.task)?,
                 attachments: at.list("attachments", set.attachments)?,
             },
-            WireAction::AssignTask(set) => {
-                Self::AssignTask { task: at.text("task", &set.task)?, node: NodeId(set.node) }
-            }
+            WireAction::AssignTask(set) => Self::AssignTask {
+                task: at.text("task", &set.task)?,
+                node: NodeId(set.node),
+                resources: at.resources("resources", set.resources)?,
+            },
             WireAction::SetTaskDesired(set) => Self::SetTaskDesired {
                 task: at.text("task", &set.task)?,
                 desired: at.enumeration::<wire::TaskState, _>("desired", set.desired)?,

@@ -4,10 +4,11 @@ use std::mem::take;
 use std::time::Duration;
 
 use super::fields::{ConvertError, Fields, each, mac_number, milliseconds, prefix};
+use super::resource::resources;
 use crate::id::{NetworkId, NodeId, RaftId, ServiceId, Timestamp, VolumeId};
 use crate::object::{
-    AllocatedPort, Cluster, FilledFrom, FormerAuthority, Incarnation, JobRuns, Leaving, Listener,
-    Network, Node, NodeAttachment, NodeDescription, Secret, Service, Stack, Vip, Volume,
+    AllocatedPort, Cluster, FilledFrom, FormerAuthority, HostShare, Incarnation, JobRuns, Leaving,
+    Listener, Network, Node, NodeAttachment, NodeDescription, Secret, Service, Stack, Vip, Volume,
     VolumeHolding,
 };
 use crate::wire;
@@ -203,6 +204,9 @@ impl From<&NodeDescription> for wire::NodeDescription {
             listeners: each(&node.listeners),
             warnings: node.warnings.clone(),
             roots: node.roots.clone(),
+            pids: node.pids,
+            generic_resources: resources(&node.generic_resources),
+            reserve: (node.reserve != HostShare::default()).then(|| (&node.reserve).into()),
         }
     }
 }
@@ -229,6 +233,9 @@ impl TryFrom<wire::NodeDescription> for NodeDescription {
             listeners: at.list("listeners", node.listeners)?,
             warnings: node.warnings,
             roots: node.roots,
+            pids: node.pids,
+            generic_resources: at.resources("generic_resources", node.generic_resources)?,
+            reserve: node.reserve.map(Into::into).unwrap_or_default(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Tasks and what is reported of them.
 
 use super::fields::{ConvertError, Fields, each, mac_number};
+use super::resource::resources;
 use crate::id::{NetworkId, NodeId, TaskId, Timestamp};
 use crate::object::{Attachment, Task, TaskStatus};
 use crate::wire;
@@ -87,6 +88,7 @@ impl From<&Task> for wire::Task {
             attachments: each(&task.attachments),
             created_at: task.created_at.0,
             run: task.run,
+            resources: resources(&task.resources),
         }
     }
 }
@@ -106,6 +108,7 @@ impl TryFrom<wire::Task> for Task {
             attachments: at.list("attachments", task.attachments)?,
             created_at: Timestamp(task.created_at),
             run: task.run,
+            resources: at.resources("resources", task.resources)?,
         })
     }
 }

@@ -5,13 +5,15 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use crate::id::Slot;
-use crate::object::{FormerAuthority, Incarnation, Secret, TaskHealth, UpdateState};
+use crate::object::{
+    FormerAuthority, GenericResource, Incarnation, Secret, TaskHealth, UpdateState,
+};
 use crate::spec::{
-    Affinity, Canary, CanarySize, Concurrency, ContainerSpec, ContentSpec, CutOffAction,
+    Affinity, Amount, Canary, CanarySize, Concurrency, ContainerSpec, ContentSpec, CutOffAction,
     Dependency, Device, DeviceAccess, DeviceKind, DeviceRule, Domain, FileMount, HealthCheck, Hook,
     ImageSpec, JobSchedule, LogDriver, MissedRuns, Mount, MountSource, NetworkAttachmentSpec,
-    NetworkSpec, Placement, Ratio, Resources, ServiceMode, ServiceSpec, StackSpec, Tmpfs,
-    UpdateFailureAction, UpdatePolicy, VolumeSpec,
+    NetworkSpec, Placement, Ratio, ResourceRequest, Resources, ServiceMode, ServiceSpec, StackSpec,
+    Tmpfs, UpdateFailureAction, UpdatePolicy, VolumeSpec,
 };
 use crate::version::replicated_fields;
 
@@ -122,6 +124,11 @@ fn resources_with(field: &str) -> Resources {
         "cpuset" => resources.cpuset = Some("0".into()),
         "swappiness" => resources.swappiness = Some(1),
         "oom_kill_disable" => resources.oom_kill_disable = true,
+        "reserve_pids" => resources.reserve_pids = 1,
+        "requests" => {
+            let (kind, amount) = (ResourceRequest::GPU.into(), Amount::All);
+            resources.requests = vec![ResourceRequest { kind, amount, capabilities: Vec::new() }];
+        }
         other => panic!("write here what makes use of Resources.{other}"),
     }
     resources
@@ -212,6 +219,7 @@ fn service_with(field: &str) -> Option<ServiceSpec> {
         "UpdatePolicy" => service.update = policy_with(name),
         "ContainerSpec" => service.container = container_with(name),
         "Resources" => service.container.resources = resources_with(name),
+        "ResourceRequest" => service.container.resources = resources_with("requests"),
         "TmpfsSource" => {
             let source = MountSource::Tmpfs(tmpfs_with(name));
             let mount = Mount { target: "/t".into(), source, read_only: false };
@@ -278,9 +286,31 @@ fn run_user(field: &str) -> Option<Action> {
             attachments: Vec::new(),
             created_at: Timestamp(1),
             run: Some(1),
+            resources: GenericResources::new(),
         })),
         _ => return None,
     })
+}
+
+/// An action about what nodes have and tasks are given that makes use of a field.
+fn resource_user(field: &str) -> Option<Action> {
+    let node = NodeId(1);
+    let one = || [("gpu".into(), GenericResource::Count(1))].into();
+    let mut description = NodeDescription::default();
+    match field.split_once('.')? {
+        // What the state holds of it comes of this action alone.
+        ("AssignTask" | "Task", "resources") => {
+            let task = "1.1.1".parse().unwrap();
+            return Some(Action::AssignTask { task, node, resources: one() });
+        }
+        ("NodeDescription", "pids") => description.pids = 1,
+        ("NodeDescription", "reserve") | ("HostShare", _) => description.reserve.memory = 1,
+        ("NodeDescription", "generic_resources") | ("GenericResource", _) => {
+            description.generic_resources = one();
+        }
+        _ => return None,
+    }
+    Some(Action::SetNodeDescription { node, description: Box::new(description) })
 }
 
 fn action_with(service: ServiceSpec) -> Action {
@@ -371,7 +401,7 @@ fn user_of(field: &str) -> Action {
     if field == "TaskStatus.health" || field.starts_with("TaskHealth.") {
         return health_status();
     }
-    if let Some(action) = run_user(field) {
+    if let Some(action) = run_user(field).or_else(|| resource_user(field)) {
         return action;
     }
     // What the state holds beside its objects comes of these actions alone.

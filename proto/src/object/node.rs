@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::{GenericResources, HostShare};
 use crate::id::{NodeId, RaftId, Timestamp};
 use crate::spec::{Protocol, is_default};
 
@@ -87,6 +88,39 @@ pub struct NodeDescription {
     /// The digest of the root certificates that its agent trusts; empty when it tells none.
     #[serde(default)]
     pub roots: String,
+    /// Processes and threads that the host can have; 0 where its agent does not say.
+    #[serde(default)]
+    pub pids: u64,
+    /// What it counts or names beside that, as its agent's configuration says.
+    #[serde(default)]
+    pub generic_resources: GenericResources,
+    /// What is kept for the host itself.
+    #[serde(default)]
+    pub reserve: HostShare,
+}
+
+impl NodeDescription {
+    /// All that the host has.
+    pub fn capacity(&self) -> HostShare {
+        HostShare { millicpus: self.millicpus, memory: self.memory, pids: self.pids }
+    }
+
+    /// What tasks may reserve of it.
+    pub fn for_tasks(&self) -> HostShare {
+        self.capacity().without(self.reserve)
+    }
+
+    /// Whether it says what cluster version 4 brought.
+    pub fn is_later(&self) -> bool {
+        *self != self.clone().earlier()
+    }
+
+    /// Without what cluster version 4 brought.
+    #[must_use]
+    pub fn earlier(self) -> Self {
+        let reserve = HostShare::default();
+        Self { pids: 0, generic_resources: GenericResources::new(), reserve, ..self }
+    }
 }
 
 /// A machine of the cluster.

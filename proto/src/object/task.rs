@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Attachment, HealthState, TaskHealth};
+use super::{Attachment, GenericResources, HealthState, TaskHealth};
 use crate::id::{Attempt, NodeId, ParseIdError, TaskId, Timestamp};
 
 /// A task's life, in order. A state only rises.
@@ -165,4 +165,7 @@ pub struct Task {
     /// The run of a job that it belongs to, by its number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<u64>,
+    /// What it was given of its node's generic resources: its own until it has surely ended.
+    #[serde(default, skip_serializing_if = "GenericResources::is_empty")]
+    pub resources: GenericResources,
 }

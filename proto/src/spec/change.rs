@@ -23,6 +23,8 @@ pub enum ChangedField {
     ReserveCpu,
     /// `--reserve-memory`
     ReserveMemory,
+    /// `--reserve-pids`
+    ReservePids,
     /// `--restart-condition`
     RestartCondition,
     /// `--restart-delay`
@@ -88,7 +90,7 @@ impl PolicyField {
 }
 
 impl ChangedField {
-    const PLAIN: [(Self, &'static str); 13] = [
+    const PLAIN: [(Self, &'static str); 14] = [
         (Self::Image, "image"),
         (Self::Args, "args"),
         (Self::Replicas, "replicas"),
@@ -97,6 +99,7 @@ impl ChangedField {
         (Self::LimitPids, "limit-pids"),
         (Self::ReserveCpu, "reserve-cpu"),
         (Self::ReserveMemory, "reserve-memory"),
+        (Self::ReservePids, "reserve-pids"),
         (Self::RestartCondition, "restart-condition"),
         (Self::RestartDelay, "restart-delay"),
         (Self::RestartMaxAttempts, "restart-max-attempts"),
@@ -142,7 +145,7 @@ impl FromStr for ChangedField {
 /// A change of a service's spec, as `service update` asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceChange {
-    /// Where `fields` are taken from; its environment, labels, constraints, ports and mounts are added.
+    /// Where `fields` are taken from; its environment, labels, constraints, ports, mounts and generic resources are added.
     pub values: ServiceSpec,
     /// What is taken over as a whole.
     pub fields: BTreeSet<ChangedField>,
@@ -158,6 +161,8 @@ pub struct ServiceChange {
     pub remove_ports: Vec<u16>,
     /// Places in the container at which nothing is mounted any more.
     pub remove_mounts: Vec<String>,
+    /// Kinds of generic resources no longer to ask for.
+    pub remove_resources: Vec<String>,
     /// New tasks even if nothing else changes.
     pub force: bool,
 }
@@ -188,6 +193,7 @@ impl ServiceChange {
             remove_constraints: Vec::new(),
             remove_ports: Vec::new(),
             remove_mounts: Vec::new(),
+            remove_resources: Vec::new(),
             force: false,
         }
     }
@@ -204,6 +210,10 @@ impl ServiceChange {
         for mount in &from.mounts {
             into.mounts.retain(|old: &Mount| old.target != mount.target);
             into.mounts.push(mount.clone());
+        }
+        for request in &from.resources.requests {
+            into.resources.requests.retain(|old| old.kind != request.kind);
+            into.resources.requests.push(request.clone());
         }
         spec.labels.extend(self.values.labels.clone());
         for constraint in &self.values.placement.constraints {
@@ -235,6 +245,10 @@ impl ServiceChange {
         for target in &self.remove_ports {
             remove_where("published port", &mut spec.ports, target, |old| old.target == *target)?;
         }
+        for kind in &self.remove_resources {
+            let all = &mut spec.container.resources.requests;
+            remove_where("generic resource", all, kind, |old| old.kind == *kind)?;
+        }
         for target in &self.remove_mounts {
             let all = &mut spec.container.mounts;
             remove_where("mount at", all, target, |old| old.target == *target)?;
@@ -260,6 +274,7 @@ impl ServiceChange {
                 into.resources.reserve_millicpus = resources.reserve_millicpus;
             }
             ChangedField::ReserveMemory => into.resources.reserve_memory = resources.reserve_memory,
+            ChangedField::ReservePids => into.resources.reserve_pids = resources.reserve_pids,
             ChangedField::RestartCondition => spec.restart.condition = from.restart.condition,
             ChangedField::RestartDelay => spec.restart.delay = from.restart.delay,
             ChangedField::RestartMaxAttempts => {
@@ -301,7 +316,7 @@ fn remove_where<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{ContainerSpec, ImageSpec};
+    use crate::spec::{Amount, ContainerSpec, ImageSpec, ResourceRequest};
 
     fn spec(image: &str) -> ServiceSpec {
         ServiceSpec::new(ContainerSpec::new(ImageSpec::new(image)))
@@ -338,6 +353,27 @@ mod tests {
         expected.update.delay = std::time::Duration::from_secs(1);
         expected.force = 1;
         assert_eq!(new, expected, "the image was not asked for");
+    }
+
+    #[test]
+    fn a_kind_of_resource_is_asked_for_once() {
+        let request = |kind: &str, count| ResourceRequest {
+            kind: kind.into(),
+            amount: Amount::Count(count),
+            capabilities: Vec::new(),
+        };
+        let mut new = spec("a");
+        new.container.resources.requests = vec![request("gpu", 1), request("slots", 1)];
+        let mut change = ServiceChange::new(spec("a"));
+        change.values.container.resources.requests = vec![request("gpu", 2)];
+        change.values.container.resources.reserve_pids = 7;
+        change.remove_resources = vec!["slots".into()];
+        change.fields.insert(ChangedField::ReservePids);
+        change.apply(&mut new).unwrap();
+        assert_eq!(new.container.resources.requests, [request("gpu", 2)]);
+        assert_eq!(new.container.resources.reserve_pids, 7);
+        let absent = change.apply(&mut new).unwrap_err();
+        assert_eq!(absent.to_string(), "it has no generic resource `slots`");
     }
 
     #[test]

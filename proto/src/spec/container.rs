@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ContentId, Device, DeviceRule, FileMount, HealthCheck, Hook, Logging, Security, Sharing,
-    is_default,
+    ContentId, Device, DeviceRule, FileMount, HealthCheck, Hook, Logging, ResourceRequest,
+    Security, Sharing, is_default,
 };
 use crate::id::Digest;
+use crate::object::HostShare;
 use crate::version::ClusterVersion;
 
 /// When an agent asks the registry for an image.
@@ -159,9 +160,40 @@ pub struct Resources {
     /// v1 have it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub oom_kill_disable: bool,
+    /// Processes and threads that the scheduler sets aside.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub reserve_pids: u64,
+    /// What else it sets aside, each kind once.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub requests: Vec<ResourceRequest>,
 }
 
 impl Resources {
+    /// What the scheduler sets aside of what every host has.
+    pub fn reserved(&self) -> HostShare {
+        HostShare {
+            millicpus: self.reserve_millicpus,
+            memory: self.reserve_memory,
+            pids: self.reserve_pids,
+        }
+    }
+
+    /// Whether the scheduler sets nothing aside.
+    pub fn reserves_nothing(&self) -> bool {
+        self.reserved() == HostShare::default() && self.requests.is_empty()
+    }
+
+    /// The cluster version that brought what it makes use of.
+    fn needs(&self) -> ClusterVersion {
+        if self.reserve_pids > 0 || !self.requests.is_empty() {
+            ClusterVersion(4)
+        } else if self.is_later() {
+            ClusterVersion(3)
+        } else {
+            ClusterVersion::FIRST
+        }
+    }
+
     /// Whether anything is said that cluster version 3 brought.
     fn is_later(&self) -> bool {
         let first = Self {
@@ -314,8 +346,9 @@ impl ContainerSpec {
         if self.mounts.iter().any(external) {
             return ClusterVersion(4);
         }
-        let later = *self != first || self.resources.is_later() || self.mounts.iter().any(tmpfs);
-        if later { ClusterVersion(3) } else { ClusterVersion::FIRST }
+        let later = *self != first || self.mounts.iter().any(tmpfs);
+        let own = if later { ClusterVersion(3) } else { ClusterVersion::FIRST };
+        own.max(self.resources.needs())
     }
 
     /// What its files are made of, as far as that is known.

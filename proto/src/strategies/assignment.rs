@@ -5,8 +5,8 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::{
-    address, addresses, allocated_port, attachment, container_spec, digest, duration, health, mac,
-    restart_policy, task_id, task_state, text, time,
+    address, addresses, allocated_port, attachment, container_spec, digest, duration,
+    generic_resources, health, mac, restart_policy, task_id, task_state, text, time,
 };
 use crate::assignment::{
     AssignmentSet, NetworkAssignment, NetworkIngress, NetworkPeer, NetworkVip, TaskAssignment,
@@ -29,6 +29,7 @@ strategy! {
         restart: restart_policy(),
         withdrawal: health::withdrawal(),
         lease: option::of(duration()),
+        resources: generic_resources(),
     }
     fn volume_assignment -> VolumeAssignment {
         id: any::<u64>().prop_map(VolumeId),

@@ -4,6 +4,7 @@ use serde::Serialize;
 use swarm_proto::id::Timestamp;
 use swarm_proto::object::{Availability, Node, NodeStatus, Role, TaskState};
 
+use super::share::{self, ResourceView, ShareView};
 use super::{View, age, bytes, time};
 use crate::state::State;
 
@@ -42,6 +43,16 @@ pub struct NodeView {
     pub millicpus: u64,
     /// Memory in bytes.
     pub memory: u64,
+    /// Processes and threads that it can have; 0 where its agent does not say.
+    pub pids: u64,
+    /// What is kept for the host itself.
+    pub reserve: ShareView,
+    /// What tasks have reserved.
+    pub reserved: ShareView,
+    /// What tasks can still reserve.
+    pub free: ShareView,
+    /// What it counts or names beside that, by kind.
+    pub generic_resources: BTreeMap<String, ResourceView>,
     /// `linux`
     pub os: String,
     /// `amd64`, `arm64`
@@ -90,6 +101,7 @@ impl NodeView {
             member: member(state, raft_id.0).to_owned(),
             reachable: !state.unreachable.contains(&raft_id.0),
         });
+        let reserved = state.reserved.get(&node.id).cloned().unwrap_or_default();
         Self {
             id: node.id.0,
             hostname: description.hostname.clone(),
@@ -111,6 +123,11 @@ impl NodeView {
             engine_labels: description.engine_labels.clone(),
             millicpus: description.millicpus,
             memory: description.memory,
+            pids: description.pids,
+            reserve: description.reserve.into(),
+            reserved: reserved.share.into(),
+            free: description.for_tasks().without(reserved.share).into(),
+            generic_resources: share::resources(description, &reserved),
             os: description.os.clone(),
             arch: description.arch.clone(),
             agent_version: description.agent_version.clone(),
@@ -167,7 +184,7 @@ impl View for NodeView {
     const COLUMNS: &'static [&'static str] =
         &["ID", "HOSTNAME", "STATUS", "AVAILABILITY", "CONTROLLER", "ADDRESS", "TASKS"];
     const WIDE_COLUMNS: &'static [&'static str] =
-        &["CPUS", "MEMORY", "PLATFORM", "LABELS", "VERSION", "WARNINGS"];
+        &["CPUS", "MEMORY", "FREE", "PLATFORM", "LABELS", "VERSION", "WARNINGS"];
 
     fn name(&self) -> String {
         if self.hostname.is_empty() { self.id.to_string() } else { self.hostname.clone() }
@@ -189,11 +206,9 @@ impl View for NodeView {
         let labels: Vec<String> =
             self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         vec![
-            format!("{}.{:03}", self.millicpus / 1000, self.millicpus % 1000)
-                .trim_end_matches('0')
-                .trim_end_matches('.')
-                .to_owned(),
+            share::cpus(self.millicpus),
             bytes(self.memory),
+            share::free(self.free, &self.generic_resources),
             format!("{}/{}", self.os, self.arch),
             labels.join(","),
             self.agent_version.clone(),

@@ -54,6 +54,8 @@ pub struct TaskView {
     pub current: bool,
     /// Its addresses.
     pub addresses: Vec<AddressView>,
+    /// What it was given of its node's generic resources, by kind: a number, or names.
+    pub resources: BTreeMap<String, String>,
     /// When it was created.
     pub created_at: String,
     #[serde(skip)]
@@ -125,6 +127,11 @@ impl TaskView {
             spec_version: task.spec_version,
             current: service.is_some_and(|service| service.spec_version == task.spec_version),
             addresses: task.attachments.iter().map(address).collect(),
+            resources: task
+                .resources
+                .iter()
+                .map(|(kind, resource)| (kind.clone(), resource.to_string()))
+                .collect(),
             created_at: time(task.created_at),
             since_time: task.status.since,
         }

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use swarm_manifests::{Environment, Source, read_sources};
 use swarm_proto::id::{NetworkId, NodeId, RaftId, ServiceId, Slot, TaskId, Timestamp, VolumeId};
 use swarm_proto::object::{
-    AllocatedPort, Attachment, Availability, FilledFrom, Network, Node, NodeAttachment,
-    NodeDescription, NodeStatus, Role, Service, Stack, Task, TaskState, TaskStatus, Vip, Volume,
-    VolumeHolding,
+    AllocatedPort, Attachment, Availability, FilledFrom, GenericResource, GenericResources,
+    HostShare, Network, Node, NodeAttachment, NodeDescription, NodeStatus, Role, Service, Stack,
+    Task, TaskState, TaskStatus, Vip, Volume, VolumeHolding,
 };
 use swarm_proto::spec::{PortMode, Protocol, StackSpec};
 use swarm_proto::wire;
-use swarmctl::state::{NamedContent, State};
+use swarmctl::state::{NamedContent, Reserved, State};
 
 pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -86,7 +86,19 @@ pub(crate) fn task(service: u64, slot: u32, generation: u32, state: TaskState) -
         }],
         created_at: ago(70),
         run: None,
+        resources: BTreeMap::new(),
     }
+}
+
+fn resources(names: &[&str]) -> GenericResources {
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    GenericResources::from([("gpu".to_owned(), GenericResource::Named(names))])
+}
+
+/// What tasks have of the first node.
+fn reserved() -> BTreeMap<NodeId, Reserved> {
+    let share = HostShare { millicpus: 500, memory: 1 << 30, pids: 100 };
+    [(NodeId(1), Reserved { share, resources: resources(&["GPU-2"]) })].into()
 }
 
 pub(crate) fn node(id: u64) -> Node {
@@ -106,6 +118,9 @@ pub(crate) fn node(id: u64) -> Node {
             millicpus: 2500,
             memory: 8 << 30,
             agent_version: "0.1.0".to_owned(),
+            pids: 30_000,
+            generic_resources: resources(&["GPU-1", "GPU-2"]),
+            reserve: HostShare { millicpus: 100, memory: 512 << 20, pids: 1_000 },
             ..NodeDescription::default()
         },
         raft_id: Some(RaftId(id)),
@@ -192,6 +207,7 @@ pub(crate) fn state() -> State {
         cluster_id: "c".to_owned(),
         clock: NOW,
         stale: false,
+        reserved: reserved(),
     }
 }
 
@@ -224,6 +240,15 @@ pub(crate) fn view(state: &State) -> wire::StateView {
         clock: state.clock.0,
         node: "n1".to_owned(),
         known_at: NOW.0,
+        reserved: state
+            .reserved
+            .iter()
+            .map(|(node, reserved)| wire::NodeReserved {
+                node: node.0,
+                share: Some((&reserved.share).into()),
+                resources: reserved.resources.iter().map(Into::into).collect(),
+            })
+            .collect(),
         ..wire::StateView::default()
     }
 }

@@ -59,70 +59,72 @@ fn tasks() {
         &live[1..2],
         Format::Json,
         &expect![[r#"
-        [
-          {
-            "id": "1.1.1",
-            "name": "counter_web.1",
-            "stack": "counter",
-            "service": "counter_web",
-            "slot": "1",
-            "generation": 1,
-            "image": "docker.io/library/counter-web:1",
-            "digest": null,
-            "node": "n1",
-            "node_id": 1,
-            "desired": "running",
-            "state": "running",
-            "since": "2023-11-14T22:12:20.000Z",
-            "message": "",
-            "exit_code": null,
-            "pid": 4011,
-            "started_at": "2023-11-14T22:12:20.000Z",
-            "health": null,
-            "attempt": 1,
-            "spec_version": 1,
-            "current": true,
-            "addresses": [
+            [
               {
-                "network": "counter_default",
-                "address": "10.0.1.11"
+                "id": "1.1.1",
+                "name": "counter_web.1",
+                "stack": "counter",
+                "service": "counter_web",
+                "slot": "1",
+                "generation": 1,
+                "image": "docker.io/library/counter-web:1",
+                "digest": null,
+                "node": "n1",
+                "node_id": 1,
+                "desired": "running",
+                "state": "running",
+                "since": "2023-11-14T22:12:20.000Z",
+                "message": "",
+                "exit_code": null,
+                "pid": 4011,
+                "started_at": "2023-11-14T22:12:20.000Z",
+                "health": null,
+                "attempt": 1,
+                "spec_version": 1,
+                "current": true,
+                "addresses": [
+                  {
+                    "network": "counter_default",
+                    "address": "10.0.1.11"
+                  }
+                ],
+                "resources": {},
+                "created_at": "2023-11-14T22:12:10.000Z"
               }
-            ],
-            "created_at": "2023-11-14T22:12:10.000Z"
-          }
-        ]
-    "#]],
+            ]
+        "#]],
     );
     check(
         &live[1..2],
         Format::Yaml,
         &expect![[r#"
-        - id: 1.1.1
-          name: counter_web.1
-          stack: counter
-          service: counter_web
-          slot: '1'
-          generation: 1
-          image: docker.io/library/counter-web:1
-          digest: null
-          node: n1
-          node_id: 1
-          desired: running
-          state: running
-          since: 2023-11-14T22:12:20.000Z
-          message: ''
-          exit_code: null
-          pid: 4011
-          started_at: 2023-11-14T22:12:20.000Z
-          health: null
-          attempt: 1
-          spec_version: 1
-          current: true
-          addresses:
-          - network: counter_default
-            address: 10.0.1.11
-          created_at: 2023-11-14T22:12:10.000Z
-    "#]],
+            - id: 1.1.1
+              name: counter_web.1
+              stack: counter
+              service: counter_web
+              slot: '1'
+              generation: 1
+              image: docker.io/library/counter-web:1
+              digest: null
+              node: n1
+              node_id: 1
+              desired: running
+              state: running
+              since: 2023-11-14T22:12:20.000Z
+              message: ''
+              exit_code: null
+              pid: 4011
+              started_at: 2023-11-14T22:12:20.000Z
+              health: null
+              attempt: 1
+              spec_version: 1
+              current: true
+              addresses:
+              - network: counter_default
+                address: 10.0.1.11
+              resources: {}
+              created_at: 2023-11-14T22:12:10.000Z
+        "#]],
     );
 }
 
@@ -287,51 +289,76 @@ fn nodes() {
         &views,
         Format::Wide,
         &expect![[r#"
-        ID   HOSTNAME   STATUS     AVAILABILITY   CONTROLLER   ADDRESS    TASKS   CPUS   MEMORY    PLATFORM      LABELS   VERSION   WARNINGS
-        1    n1         ready 2h   active         voter        10.9.0.1   2       2.5    8.0 GiB   linux/amd64   zone=a   0.1.0
-        2    n2         ready 2h   active         leader       10.9.0.2   1       2.5    8.0 GiB   linux/amd64   zone=a   0.1.0
-        3    n3         down 2h    drain          learner      10.9.0.3   0       2.5    8.0 GiB   linux/amd64   zone=a   0.1.0     chain `FORWARD` of `filter` drops forwarded packets
-    "#]],
+            ID   HOSTNAME   STATUS     AVAILABILITY   CONTROLLER   ADDRESS    TASKS   CPUS   MEMORY    FREE                                   PLATFORM      LABELS   VERSION   WARNINGS
+            1    n1         ready 2h   active         voter        10.9.0.1   2       2.5    8.0 GiB   1.9 CPUs, 6.5 GiB, 28900 pids, 1 gpu   linux/amd64   zone=a   0.1.0
+            2    n2         ready 2h   active         leader       10.9.0.2   1       2.5    8.0 GiB   2.4 CPUs, 7.5 GiB, 29000 pids, 2 gpu   linux/amd64   zone=a   0.1.0
+            3    n3         down 2h    drain          learner      10.9.0.3   0       2.5    8.0 GiB   2.4 CPUs, 7.5 GiB, 29000 pids, 2 gpu   linux/amd64   zone=a   0.1.0     chain `FORWARD` of `filter` drops forwarded packets
+        "#]],
     );
     check(
         &views[2..],
         Format::Json,
         &expect![[r#"
-        [
-          {
-            "id": 3,
-            "hostname": "n3",
-            "role": "controller",
-            "status": "down",
-            "status_since": "2023-11-14T20:13:20.000Z",
-            "lost": false,
-            "recent_downs": 0,
-            "steady_at": null,
-            "availability": "drain",
-            "controller": {
-              "raft_id": 3,
-              "address": "10.9.0.3:2377",
-              "member": "learner",
-              "reachable": true
-            },
-            "address": "10.9.0.3",
-            "tasks": 0,
-            "labels": {
-              "zone": "a"
-            },
-            "engine_labels": {},
-            "millicpus": 2500,
-            "memory": 8589934592,
-            "os": "linux",
-            "arch": "amd64",
-            "agent_version": "0.1.0",
-            "warnings": [
-              "chain `FORWARD` of `filter` drops forwarded packets"
-            ],
-            "joined_at": "2023-11-14T20:11:40.000Z"
-          }
-        ]
-    "#]],
+            [
+              {
+                "id": 3,
+                "hostname": "n3",
+                "role": "controller",
+                "status": "down",
+                "status_since": "2023-11-14T20:13:20.000Z",
+                "availability": "drain",
+                "controller": {
+                  "raft_id": 3,
+                  "address": "10.9.0.3:2377",
+                  "member": "learner",
+                  "reachable": true
+                },
+                "address": "10.9.0.3",
+                "tasks": 0,
+                "labels": {
+                  "zone": "a"
+                },
+                "engine_labels": {},
+                "millicpus": 2500,
+                "memory": 8589934592,
+                "pids": 30000,
+                "reserve": {
+                  "millicpus": 100,
+                  "memory": 536870912,
+                  "pids": 1000
+                },
+                "reserved": {
+                  "millicpus": 0,
+                  "memory": 0,
+                  "pids": 0
+                },
+                "free": {
+                  "millicpus": 2400,
+                  "memory": 8053063680,
+                  "pids": 29000
+                },
+                "generic_resources": {
+                  "gpu": {
+                    "total": 2,
+                    "reserved": 0,
+                    "free": 2,
+                    "names": [
+                      "GPU-1",
+                      "GPU-2"
+                    ],
+                    "reserved_names": []
+                  }
+                },
+                "os": "linux",
+                "arch": "amd64",
+                "agent_version": "0.1.0",
+                "warnings": [
+                  "chain `FORWARD` of `filter` drops forwarded packets"
+                ],
+                "joined_at": "2023-11-14T20:11:40.000Z"
+              }
+            ]
+        "#]],
     );
 }
 

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use swarm_controller::core::{FromAgent, ToAgent};
 use swarm_proto::assignment::{AssignmentDiff, NetworkPeer, TaskAssignment, VolumeReport};
 use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp, VolumeId};
-use swarm_proto::object::{NodeDescription, TaskState, TaskStatus};
+use swarm_proto::object::{HostShare, NodeDescription, TaskState, TaskStatus};
 use swarm_proto::spec::ContentId;
 use swarm_tests::random::Random;
 
@@ -90,6 +90,9 @@ impl Agent {
                 arch: "amd64".to_owned(),
                 millicpus: 4_000,
                 memory: 8 << 30,
+                pids: 1_000,
+                generic_resources: stack::resources(self.machine),
+                reserve: HostShare { millicpus: 200, memory: 1 << 30, pids: 100 },
                 ..NodeDescription::default()
             },
             statuses: statuses.collect(),

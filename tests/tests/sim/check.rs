@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use swarm_controller::core::{Content, Event, State};
 use swarm_proto::entry::ObjectId;
 use swarm_proto::id::{NodeId, ServiceId, TaskId, Timestamp};
-use swarm_proto::object::{Node, Service, Task, TaskState, UpdateState};
+use swarm_proto::object::{
+    GenericResource, HostShare, Node, Service, Task, TaskState, UpdateState,
+};
 use swarm_proto::spec::{ContentId, ServiceMode};
 
 use crate::canary::Canaries;
+use crate::stack::GREEDY;
 use crate::violation::{demand, violated};
 
 /// See the module.
@@ -166,8 +169,8 @@ impl Check {
 
     /// What must hold when nothing is left to do.
     pub(crate) fn at_rest(state: &State) {
-        if !state.index.unsettled.is_empty() {
-            let unsettled = &state.index.unsettled;
+        let unsettled = owed(state);
+        if !unsettled.is_empty() {
             let tasks = state.tasks.values().filter(|task| unsettled.contains(&task.id.service));
             let tasks = tasks.map(|task| {
                 let (id, status, version) = (task.id, &task.status, task.spec_version);
@@ -190,13 +193,13 @@ impl Check {
             let clock = state.clock;
             violated("services converge", format!("at {clock:?} {services} did not: {tasks}"));
         }
-        let leaving = &state.index.leaving;
+        let leaving = leaving(state);
         demand(leaving.is_empty(), "what leaves a stack goes in the end", || {
             format!("{leaving:?} still have something to lose")
         });
         let going = state.networks.values().find(|network| network.removing);
         demand(going.is_none(), "networks go in the end", || format!("{going:?} is still there"));
-        for service in state.services.values() {
+        for service in state.services.values().filter(|one| !is_greedy(state, one.id)) {
             let update = service.update.as_ref();
             let ended = update.is_none_or(|update| {
                 matches!(update.state, UpdateState::Completed | UpdateState::RollbackCompleted)
@@ -263,9 +266,62 @@ fn externals_stay(state: &State) {
     demand(lost.is_none(), "a volume in use stays", || format!("{lost:?} is gone"));
 }
 
+/// Services whose tasks are not as they should be, but for those that want more than there may be.
+pub(crate) fn owed(state: &State) -> BTreeSet<ServiceId> {
+    let unsettled = state.index.unsettled.iter().copied();
+    unsettled.filter(|id| !is_greedy(state, *id)).collect()
+}
+
+/// Stacks of which something still goes, but for those where it waits for such a service.
+pub(crate) fn leaving(state: &State) -> BTreeSet<String> {
+    let unsettled = state.index.unsettled.iter().filter(|id| is_greedy(state, **id));
+    let waiting: BTreeSet<&str> =
+        unsettled.filter_map(|id| Some(state.services.get(id)?.stack.as_str())).collect();
+    let leaving = state.index.leaving.iter();
+    leaving.filter(|stack| !waiting.contains(stack.as_str())).cloned().collect()
+}
+
+fn is_greedy(state: &State, service: ServiceId) -> bool {
+    state.services.get(&service).is_some_and(|service| service.key == GREEDY && !service.removing)
+}
+
+/// Whatever tasks may live on a node, they have no more than it has for them, and nothing twice.
 fn no_overcommitment(state: &State) {
-    for (node, load) in &state.index.loads {
-        let has = state.nodes.get(node).map_or(0, |node| node.description.millicpus);
-        demand(load.millicpus <= has, "no node is overcommitted", || node);
+    let mut shares: BTreeMap<NodeId, HostShare> = BTreeMap::new();
+    let mut counts: BTreeMap<(NodeId, &str), u64> = BTreeMap::new();
+    let mut names: BTreeSet<(NodeId, &str, &str)> = BTreeSet::new();
+    for task in state.tasks.values() {
+        let may_live = !task.status.state.is_terminal() || task.status.state == TaskState::Orphaned;
+        let (Some(node), true, Some(spec)) = (task.node, may_live, state.task_spec(task)) else {
+            continue;
+        };
+        let wanted = spec.container.resources.reserved();
+        let share = shares.entry(node).or_default();
+        share.millicpus += wanted.millicpus;
+        share.memory += wanted.memory;
+        share.pids += wanted.pids;
+        for (kind, resource) in &task.resources {
+            match resource {
+                GenericResource::Count(count) => *counts.entry((node, kind)).or_default() += count,
+                GenericResource::Named(given) => {
+                    let twice = given.iter().find(|name| !names.insert((node, kind, name)));
+                    demand(twice.is_none(), "nothing is given twice", || task.id);
+                }
+            }
+        }
+    }
+    for (node, share) in &shares {
+        let has = state.nodes.get(node).map(|node| node.description.for_tasks());
+        let has = has.unwrap_or_default();
+        let fits = share.millicpus <= has.millicpus
+            && share.memory <= has.memory
+            && share.pids <= has.pids;
+        demand(fits, "no node is overcommitted", || node);
+    }
+    for ((node, kind), count) in counts {
+        let has =
+            state.nodes.get(&node).and_then(|node| node.description.generic_resources.get(kind));
+        let fits = has.is_some_and(|has| count <= has.len());
+        demand(fits, "no node is overcommitted", || node);
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use swarm_proto::object::{GenericResource, GenericResources};
 use swarm_proto::spec::{
-    Canary, CanarySize, Concurrency, ContainerSpec, ContentBytes, ContentId, ContentKind,
+    Amount, Canary, CanarySize, Concurrency, ContainerSpec, ContentBytes, ContentId, ContentKind,
     ContentSpec, CutOffAction, Dependency, DependencyCondition, FileMount, HealthCheck, HealthTest,
     ImageSpec, JobSchedule, MissedRuns, Mount, MountSource, NetworkAttachmentSpec, NetworkSpec,
-    NodeLossPolicy, PortMode, PortSpec, Protocol, Ratio, Resources, RestartPolicy, ServiceMode,
-    ServiceSpec, StackSpec, UpdateFailureAction, UpdateOrder, UpdatePolicy, VolumeNodeLost,
-    VolumeSpec,
+    NodeLossPolicy, PortMode, PortSpec, Protocol, Ratio, ResourceRequest, Resources, RestartPolicy,
+    ServiceMode, ServiceSpec, StackSpec, UpdateFailureAction, UpdateOrder, UpdatePolicy,
+    VolumeNodeLost, VolumeSpec,
 };
 use swarm_tests::random::Random;
 
@@ -88,6 +89,7 @@ pub(crate) fn make(name: &str, number: u64, failing: u64, random: &mut Random) -
         let restart = random.chance(50);
         web.depends_on = vec![Dependency { service: "data".to_owned(), condition, restart }];
     }
+    reserve(&mut web, random);
     services.insert("web".to_owned(), web);
     let mut data = service(ServiceMode::Replicated { replicas: 1 }, 0);
     let source = MountSource::Volume { volume: "data".to_owned(), no_copy: false, external: None };
@@ -100,6 +102,9 @@ pub(crate) fn make(name: &str, number: u64, failing: u64, random: &mut Random) -
     if random.chance(50) {
         services.insert("job".to_owned(), job(random));
     }
+    if random.chance(50) {
+        services.insert(GREEDY.to_owned(), greedy(random));
+    }
     StackSpec {
         name: name.to_owned(),
         services,
@@ -107,6 +112,62 @@ pub(crate) fn make(name: &str, number: u64, failing: u64, random: &mut Random) -
         volumes: BTreeMap::from([("data".to_owned(), VolumeSpec::default())]),
         ..StackSpec::default()
     }
+}
+
+/// The service that reserves more than there may be: whether all of it runs in the end depends on the others.
+pub(crate) const GREEDY: &str = "greedy";
+
+/// Reserves something, of which there is enough for everybody once all nodes are there.
+fn reserve(service: &mut ServiceSpec, random: &mut Random) {
+    let resources = &mut service.container.resources;
+    if random.chance(30) {
+        resources.reserve_memory = random.between(0, 64) << 20;
+        resources.reserve_pids = random.between(0, 4);
+    }
+    if random.chance(40) {
+        resources.requests = vec![request("port", Amount::Count(random.between(1, 3)))];
+    }
+}
+
+/// Reserves what only some can have.
+fn greedy(random: &mut Random) -> ServiceSpec {
+    let replicas = u32::try_from(random.between(1, 5)).unwrap();
+    let mut greedy = service(ServiceMode::Replicated { replicas }, 0);
+    let amount = match random.between(0, 4) {
+        0 => Amount::All,
+        1 => Amount::Ids(vec!["a".to_owned()]),
+        _ => Amount::Count(random.between(1, 3)),
+    };
+    let kind = if random.chance(50) { "gpu" } else { "slots" };
+    let resources = &mut greedy.container.resources;
+    resources.reserve_memory = random.between(0, 2) << 30;
+    resources.requests = vec![match amount {
+        Amount::Count(_) => request(kind, amount),
+        // Only devices are asked for otherwise.
+        amount => request("gpu", amount),
+    }];
+    greedy
+}
+
+fn request(kind: &str, amount: Amount) -> ResourceRequest {
+    let is_device = !matches!(amount, Amount::Count(_));
+    let capabilities = if is_device { vec![ResourceRequest::GPU.to_owned()] } else { Vec::new() };
+    ResourceRequest { kind: kind.to_owned(), amount, capabilities }
+}
+
+/// What each machine has beside the usual.
+pub(crate) fn resources(machine: u64) -> GenericResources {
+    let names = |names: &[String]| GenericResource::Named(names.iter().cloned().collect());
+    let ports: Vec<String> = (0..200).map(|number| format!("p{number}")).collect();
+    let gpus = ["a".to_owned(), "b".to_owned()];
+    let mut resources = GenericResources::from([
+        ("port".to_owned(), names(&ports)),
+        ("slots".to_owned(), GenericResource::Count(3)),
+    ]);
+    if machine.is_multiple_of(2) {
+        resources.insert("gpu".to_owned(), names(&gpus));
+    }
+    resources
 }
 
 /// Puts services of a stack on a network and a volume that belong to no stack: perhaps they are there.

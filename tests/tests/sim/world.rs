@@ -8,7 +8,7 @@ use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Cluster, Secret, Service, TaskState};
 use swarm_tests::random::Random;
 
-use crate::check::Check;
+use crate::check::{self, Check};
 use crate::client::{Answer, Call, Deployer, Who};
 use crate::disaster::Archive;
 use crate::fault::{Kind, Repair};
@@ -312,8 +312,8 @@ impl World {
             && self.machines.values().all(|machine| machine.wanted && !machine.demoted)
             && self.members_are_as_wished()
             && self.live_controllers().into_iter().all(same)
-            && state.index.unsettled.is_empty()
-            && state.index.leaving.is_empty()
+            && check::owed(state).is_empty()
+            && check::leaving(state).is_empty()
             && !state.networks.values().any(|network| network.removing)
             && state.quarantine.is_empty()
             && self.running() == known_to_run(state)

@@ -81,6 +81,7 @@ fn task_assignment(
             .cluster
             .as_ref()
             .and_then(|cluster| spec.node_loss.lease(cluster.node_down_after)),
+        resources: task.resources.clone(),
     })
 }
 

@@ -60,6 +60,8 @@ pub(super) struct Dispatcher {
     /// Tasks that each newly greeted agent has: what it lacks of the state is lost.
     greetings: BTreeMap<NodeId, BTreeSet<TaskId>>,
     descriptions: BTreeMap<NodeId, NodeDescription>,
+    /// Those that say more than all controllers understand yet.
+    withheld: BTreeMap<NodeId, NodeDescription>,
     /// Nodes that spoke though the state does not take them for ready.
     awake: BTreeSet<NodeId>,
     volumes: BTreeMap<NodeId, Vec<VolumeReport>>,
@@ -230,8 +232,10 @@ impl Dispatcher {
     }
 
     /// Whether something that agents reported is not in the log yet.
-    pub(super) fn has_reports(&self) -> bool {
-        !self.statuses.is_empty()
+    pub(super) fn has_reports(&self, state: &State) -> bool {
+        let withheld = !self.withheld.is_empty() && report::all_know(state);
+        withheld
+            || !self.statuses.is_empty()
             || !self.greetings.is_empty()
             || !self.descriptions.is_empty()
             || !self.awake.is_empty()

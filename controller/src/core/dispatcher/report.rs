@@ -20,8 +20,17 @@ fn group(actions: Vec<Action>) -> Group {
 
 pub(super) fn groups(dispatcher: &mut Dispatcher, state: &State, now: Timestamp) -> Vec<Group> {
     let mut groups = Vec::new();
-    for (node, description) in std::mem::take(&mut dispatcher.descriptions) {
+    if all_know(state) {
+        for (node, description) in std::mem::take(&mut dispatcher.withheld) {
+            dispatcher.descriptions.entry(node).or_insert(description);
+        }
+    }
+    for (node, mut description) in std::mem::take(&mut dispatcher.descriptions) {
         let Some(stored) = state.nodes.get(&node) else { continue };
+        if !all_know(state) && description.is_later() {
+            dispatcher.withheld.insert(node, description.clone());
+            description = description.earlier();
+        }
         if stored.description != description {
             let description = Box::new(description);
             groups.push(group(vec![Action::SetNodeDescription { node, description }]));
@@ -46,12 +55,16 @@ pub(super) fn groups(dispatcher: &mut Dispatcher, state: &State, now: Timestamp)
     groups
 }
 
+/// Whether all controllers know what cluster version 4 brought.
+pub(super) fn all_know(state: &State) -> bool {
+    state.cluster_version >= ClusterVersion(4)
+}
+
 /// Only the node that has a task may speak of it, and never of what only controllers decide.
 fn status_group(state: &State, node: NodeId, task: TaskId, status: TaskStatus) -> Option<Group> {
     let known = state.tasks.get(&task).filter(|known| known.node == Some(node))?;
     // Not every controller knows of health yet.
-    let all_know = state.cluster_version >= ClusterVersion(4);
-    let status = TaskStatus { health: status.health.filter(|_| all_know), ..status };
+    let status = TaskStatus { health: status.health.filter(|_| all_know(state)), ..status };
     let decided = matches!(status.state, TaskState::Remove | TaskState::Orphaned)
         || status.state <= TaskState::Assigned;
     let news = status.state > known.status.state

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use swarm_proto::entry::Action;
 use swarm_proto::id::{NodeId, ServiceId, Slot, TaskId, Timestamp};
-use swarm_proto::object::{NodeStatus, Service, Task, TaskState, TaskStatus, UpdateState};
+use swarm_proto::object::{
+    GenericResources, NodeStatus, Service, Task, TaskState, TaskStatus, UpdateState,
+};
 
 use crate::core::state::{State, Stored, is_backend, tasks_of};
 
@@ -162,6 +164,7 @@ pub(super) fn next_task(
         attachments: Vec::new(),
         created_at: now,
         run,
+        resources: GenericResources::new(),
     }))
 }
 

@@ -7,6 +7,8 @@ use swarm_proto::id::{NetworkId, NodeId, ServiceId, Slot, TaskId, VolumeId};
 use swarm_proto::object::{Attachment, NamedContent, Service, Task, TaskState};
 use swarm_proto::spec::{ContainerSpec, ContentId, PortMode, Protocol, ServiceMode, ServiceSpec};
 
+use super::reservation::{Reserved, holds_resources};
+
 /// Who has an address of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
@@ -23,10 +25,6 @@ pub enum Holder {
 pub struct NodeLoad {
     /// How many.
     pub tasks: u32,
-    /// Reserved thousandths of a CPU.
-    pub millicpus: u64,
-    /// Reserved bytes of memory.
-    pub memory: u64,
 }
 
 /// How far a service is.
@@ -95,6 +93,8 @@ pub struct Index {
     pub node_tasks: OrdSet<(NodeId, TaskId)>,
     /// What each node carries.
     pub loads: OrdMap<NodeId, NodeLoad>,
+    /// What the tasks of each node have reserved there.
+    pub reserved: OrdMap<NodeId, Reserved>,
     /// Tasks that wait for addresses.
     pub unaddressed: OrdSet<TaskId>,
     /// Tasks that wait for a node.
@@ -286,20 +286,17 @@ impl Index {
                 }
             }
         }
+        let resources = &spec.container.resources;
+        if holds_resources(task) && !resources.reserves_nothing() {
+            let mut reserved = self.reserved.get(&node).cloned().unwrap_or_default();
+            reserved.note(resources, &task.resources, add);
+            store(&mut self.reserved, node, reserved);
+        }
         if task.status.state.is_terminal() {
             return;
         }
         let mut load = self.loads.get(&node).copied().unwrap_or_default();
-        let resources = &spec.container.resources;
-        if add {
-            load.tasks = load.tasks.saturating_add(1);
-            load.millicpus = load.millicpus.saturating_add(resources.reserve_millicpus);
-            load.memory = load.memory.saturating_add(resources.reserve_memory);
-        } else {
-            load.tasks = load.tasks.saturating_sub(1);
-            load.millicpus = load.millicpus.saturating_sub(resources.reserve_millicpus);
-            load.memory = load.memory.saturating_sub(resources.reserve_memory);
-        }
+        load.tasks = if add { load.tasks.saturating_add(1) } else { load.tasks.saturating_sub(1) };
         store(&mut self.loads, node, load);
         if task.desired <= TaskState::Running {
             count(&mut self.spread, &(task.id.service, node), add);

@@ -9,6 +9,7 @@ mod index;
 mod job;
 mod network;
 mod node;
+mod reservation;
 mod restore;
 mod roster;
 mod snapshot;
@@ -35,6 +36,7 @@ pub use event::Event;
 pub use index::{Counts, Holder, Index, NodeLoad, RunCounts};
 pub(crate) use index::{is_backend, is_one_off, is_peer, is_unfinished};
 pub(crate) use job::{ACTIVE_RUNS, needs_run, stays_open};
+pub use reservation::{Lack, Reserved};
 pub use roster::{Controller, Roster};
 pub use snapshot::SnapshotError;
 

@@ -171,6 +171,7 @@ impl State {
         }
         self.nodes.remove(&id);
         self.index.loads.remove(&id);
+        self.index.reserved.remove(&id);
         self.index.node_versions.remove(&id);
         self.look_at_all_gateways();
         self.mix(id.0);

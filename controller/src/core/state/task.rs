@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use swarm_proto::entry::{Action, ObjectId};
 use swarm_proto::id::{NodeId, TaskId};
-use swarm_proto::object::{Attachment, JobRun, Service, Task, TaskState, TaskStatus};
+use swarm_proto::object::{
+    Attachment, GenericResources, JobRun, Service, Task, TaskState, TaskStatus,
+};
 use swarm_proto::spec::ServiceSpec;
 use swarm_proto::version::ClusterVersion;
 
 use super::index::{self, Holder, address_key};
-use super::{Event, State, Stored, Versions};
+use super::{Event, Reserved, State, Stored, Versions};
 
 /// Ends of a slot's runs that are remembered with their times.
 const RECENT_ENDS: usize = 100;
@@ -23,7 +25,9 @@ impl State {
             Action::SetTaskAddresses { task, attachments } => {
                 self.set_task_addresses(*task, attachments, events)
             }
-            Action::AssignTask { task, node } => self.assign_task(*task, *node, events),
+            Action::AssignTask { task, node, resources } => {
+                self.assign_task(*task, *node, resources, events)
+            }
             Action::SetTaskDesired { task, desired } => {
                 self.set_task_desired(*task, *desired, events)
             }
@@ -49,7 +53,7 @@ impl State {
         let is_known = task.spec_version == service.spec_version
             || self.cluster_version >= ClusterVersion(4)
                 && self.specs.contains_key(&(task.id.service, task.spec_version));
-        if !is_known || task.node.is_some() {
+        if !is_known || task.node.is_some() || !task.resources.is_empty() {
             return None;
         }
         // The run may have ended while this was planned.
@@ -109,14 +113,30 @@ impl State {
         Some(())
     }
 
-    fn assign_task(&mut self, id: TaskId, node: NodeId, events: &mut Vec<Event>) -> Option<()> {
+    fn assign_task(
+        &mut self,
+        id: TaskId,
+        node: NodeId,
+        resources: &GenericResources,
+        events: &mut Vec<Event>,
+    ) -> Option<()> {
         let mut new = self.tasks.get(&id)?.clone();
-        self.nodes.get(&node)?;
+        let description = &self.nodes.get(&node)?.description;
         if new.status.state != TaskState::Pending || new.node.is_some() {
             return None;
         }
+        // Whatever the leader saw when it planned this: no node gives more than it has.
+        if self.cluster_version >= ClusterVersion(4) {
+            let wanted = &self.task_spec(&new)?.container.resources;
+            let none = Reserved::default();
+            let reserved = self.index.reserved.get(&node).unwrap_or(&none);
+            if !reserved.allows(description, wanted, resources) {
+                return None;
+            }
+        }
         let task = Arc::make_mut(&mut new.object);
         task.node = Some(node);
+        task.resources = resources.clone();
         task.status.state = TaskState::Assigned;
         task.status.since = self.clock;
         task.status.message.clear();

@@ -9,7 +9,8 @@ use swarm_controller::core::{
 use swarm_proto::assignment::VolumeReport;
 use swarm_proto::id::{NodeId, RaftId, TaskId, Timestamp};
 use swarm_proto::object::{
-    Availability, Cluster, HealthState, Listener, NodeDescription, Role, Secret, TaskHealth,
+    Availability, Cluster, GenericResource, HealthState, Listener, NodeDescription, Role, Secret,
+    TaskHealth,
 };
 use swarm_proto::spec::{Protocol, StackSpec};
 
@@ -90,6 +91,7 @@ impl Bench {
             }
             ["listens", node, port, owner] => self.listens(node, port, owner),
             ["routes", node, prefix] => self.routes(node, prefix),
+            ["has", node, words @ ..] => self.has(node, words),
             ["deploy", stack, services @ ..] => self.deploy(stack, services, false),
             ["deploy-prune", stack, services @ ..] => self.deploy(stack, services, true),
             ["rm", stack] => self.ask(Command::RemoveStack { stack: (*stack).to_owned() }),
@@ -286,6 +288,31 @@ impl Bench {
         let message = agent.hello();
         self.input(Input::SessionOpened { session, node: NodeId(number) });
         self.input(Input::SessionMessage { session, message });
+    }
+
+    /// What a node has from now on: `cpus=4000 memory=512 pids=100 reserve-cpus=500 gpu=a;b slots=4`.
+    fn has(&mut self, node: &str, words: &[&str]) {
+        let description = &mut self.agent(node).description;
+        for word in words {
+            let (key, value) = word.split_once('=').unwrap();
+            let number = value.parse::<u64>();
+            match (key, number) {
+                ("cpus", Ok(number)) => description.millicpus = number,
+                ("memory", Ok(number)) => description.memory = number << 20,
+                ("pids", Ok(number)) => description.pids = number,
+                ("reserve-cpus", Ok(number)) => description.reserve.millicpus = number,
+                ("reserve-memory", Ok(number)) => description.reserve.memory = number << 20,
+                ("reserve-pids", Ok(number)) => description.reserve.pids = number,
+                (kind, Ok(0)) => drop(description.generic_resources.remove(kind)),
+                (kind, number) => {
+                    let names = || value.split(';').map(str::to_owned).collect();
+                    let resource = number
+                        .map_or_else(|_| GenericResource::Named(names()), GenericResource::Count);
+                    description.generic_resources.insert(kind.to_owned(), resource);
+                }
+            }
+        }
+        self.describe(node);
     }
 
     fn listens(&mut self, node: &str, port: &str, owner: &str) {

@@ -62,6 +62,9 @@ pub(super) fn line(state: &State, task: &Task) -> String {
     if task.spec_version != 1 {
         let _ = write!(text, " v{}", task.spec_version);
     }
+    for (kind, resource) in &task.resources {
+        let _ = write!(text, " {kind}={resource}");
+    }
     if !task.status.message.is_empty() {
         let _ = write!(text, " \"{}\"", task.status.message);
     }

@@ -64,6 +64,9 @@ pub(crate) struct Update {
     /// The place in the container at which nothing is mounted any more
     #[arg(long, value_name = "TARGET")]
     mount_rm: Vec<String>,
+    /// A kind of generic resources that is asked for no more
+    #[arg(long, value_name = "KIND")]
+    generic_resource_rm: Vec<String>,
     #[command(flatten)]
     flags: Flags,
     #[command(flatten)]
@@ -144,6 +147,8 @@ impl Update {
         change.remove_constraints = constraints(&self.constraint_rm)?;
         change.remove_ports.clone_from(&self.publish_rm);
         change.remove_mounts.clone_from(&self.mount_rm);
+        let kinds = self.generic_resource_rm.iter().map(|kind| kind.to_ascii_lowercase());
+        change.remove_resources = kinds.collect();
         change.force = self.force;
         let nothing = ServiceChange::new(change.values.clone());
         let adds = {
@@ -154,6 +159,7 @@ impl Update {
                 || !container.environment.is_empty()
                 || !container.labels.is_empty()
                 || !container.mounts.is_empty()
+                || !container.resources.requests.is_empty()
         };
         Ok((adds || change != nothing).then_some(change))
     }

@@ -53,6 +53,13 @@ pub(crate) struct Flags {
     /// Memory set aside
     #[arg(long, value_name = "BYTES")]
     reserve_memory: Option<String>,
+    /// Processes set aside
+    #[arg(long, value_name = "N")]
+    reserve_pids: Option<String>,
+    /// Resources that nodes count or name: `gpu=2`
+    #[arg(long = "generic-resource-add", visible_alias = "generic-resource")]
+    #[arg(value_name = "KIND=N")]
+    generic_resource: Vec<String>,
     /// When an ended task is replaced: `none`, `on-failure` or `any`
     #[arg(long, value_name = "WHEN")]
     restart_condition: Option<String>,
@@ -272,6 +279,7 @@ impl Flags {
             ("limit-pids", "/deploy/resources/limits/pids", &self.limit_pids),
             ("reserve-cpu", "/deploy/resources/reservations/cpus", &self.reserve_cpu),
             ("reserve-memory", "/deploy/resources/reservations/memory", &self.reserve_memory),
+            ("reserve-pids", "/x-swarm/reservations/pids", &self.reserve_pids),
             ("restart-condition", "/deploy/restart_policy/condition", &self.restart_condition),
             ("restart-delay", "/deploy/restart_policy/delay", &self.restart_delay),
             (
@@ -301,6 +309,15 @@ impl Flags {
         ];
         for (place, values) in lists.iter().filter(|(_, values)| !values.is_empty()) {
             put(&mut service, place, values.iter().map(|value| text(value)).collect());
+        }
+        let resources: Vec<Value> = self
+            .generic_resource
+            .iter()
+            .map(|one| generic_resource(one))
+            .collect::<Result<_, _>>()?;
+        if !resources.is_empty() {
+            let place = "/deploy/resources/reservations/generic_resources";
+            put(&mut service, place, resources.into());
         }
         let ports: Vec<Value> = self.publish.iter().map(|port| long_port(port)).collect();
         if !ports.is_empty() {
@@ -395,6 +412,15 @@ fn long_port(port: &str) -> Value {
     pairs.map(|(key, value)| (key.to_owned(), scalar(value))).collect::<Map<_, _>>().into()
 }
 
+/// `gpu=2` as a stack file writes it.
+fn generic_resource(words: &str) -> Result<Value, Failure> {
+    let Some((kind, value)) = words.split_once('=') else {
+        return Err(Failure::usage(format!("generic resource `{words}` has no number"))
+            .hint("write `gpu=2`: a service asks for a number, and each task is given names"));
+    };
+    Ok(json!({ "discrete_resource_spec": { "kind": text(kind), "value": scalar(value) } }))
+}
+
 /// `type=volume,source=data,target=/data,readonly` as a mapping.
 fn mount(words: &str) -> Result<Value, Failure> {
     let mut mount = Map::new();
@@ -435,7 +461,7 @@ fn mount(words: &str) -> Result<Value, Failure> {
 mod tests {
     use super::*;
     use clap::Parser;
-    use swarm_proto::spec::{Ratio, UpdateFailureAction, UpdateOrder};
+    use swarm_proto::spec::{Amount, Ratio, UpdateFailureAction, UpdateOrder};
 
     #[derive(Debug, clap::Parser)]
     struct Line {
@@ -456,13 +482,16 @@ mod tests {
         let (spec, fields) = read(
             "--replicas 3 --env A=$x --label-add b=c --limit-cpu 0.5 --limit-memory 64m \
              --restart-delay 2s --update-failure-action rollback --update-max-failure-ratio 0.25 \
-             --update-progress-deadline 1m --rollback-order start-first --stop-grace-period 3s",
+             --reserve-pids 9 --generic-resource-add GPU=2 --update-progress-deadline 1m --rollback-order start-first --stop-grace-period 3s",
         )
         .unwrap();
         assert_eq!(spec.container.environment["A"].as_deref(), Some("$x"));
         assert_eq!(spec.labels["b"], "c");
         assert_eq!(spec.container.resources.limit_millicpus, Some(500));
         assert_eq!(spec.container.resources.limit_memory, Some(64 << 20));
+        let request = &spec.container.resources.requests[0];
+        assert_eq!((request.kind.as_str(), &request.amount), ("gpu", &Amount::Count(2)));
+        assert_eq!(spec.container.resources.reserve_pids, 9);
         assert_eq!(spec.update.failure_action, UpdateFailureAction::Rollback);
         assert_eq!(spec.update.max_failure_ratio, Ratio::from_millionths(250_000).unwrap());
         assert_eq!(spec.update.progress_deadline.as_secs(), 60);
@@ -472,6 +501,7 @@ mod tests {
             "replicas",
             "limit-cpu",
             "limit-memory",
+            "reserve-pids",
             "restart-delay",
             "stop-grace-period",
             "update-failure-action",
@@ -508,6 +538,8 @@ mod tests {
         );
         assert!(text("--mount-add type=bind,source=x,target=/x").contains("no absolute path"));
         assert!(text("--mount-add what=x").contains("`what` is not known"));
+        assert!(text("--generic-resource-add gpu").contains("has no number"));
+        assert!(text("--generic-resource-add gpu=a").contains("`value` must be"));
         assert!(text("--isolation hyperv").contains("Windows"));
         assert!(text("--secret-add key").contains("part of its stack"));
     }

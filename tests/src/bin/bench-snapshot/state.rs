@@ -73,11 +73,12 @@ fn run(state: &mut State, id: TaskId, node: NodeId) -> Outcome<()> {
         attachments: Vec::new(),
         created_at: now,
         run: None,
+        resources: [].into(),
     };
     let actions = vec![
         Action::AddTask(Box::new(task)),
         Action::SetTaskAddresses { task: id, attachments: Vec::new() },
-        Action::AssignTask { task: id, node },
+        Action::AssignTask { task: id, node, resources: [].into() },
         Action::SetTaskStatus { task: id, status: Box::new(status(TaskState::Running)) },
     ];
     act(state, actions)

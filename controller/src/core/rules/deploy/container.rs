@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use swarm_proto::spec::{
-    ContainerSpec, HealthCheck, HealthTest, Logging, NetworkMode, ServiceSpec, StackSpec,
+    Amount, ContainerSpec, HealthCheck, HealthTest, Logging, NetworkMode, ResourceRequest,
+    ServiceSpec, StackSpec,
 };
 use swarm_proto::template::Template;
 
@@ -53,6 +54,9 @@ fn wrong_value(container: &ContainerSpec) -> Option<String> {
     if let Some(number) = container.oom_score_adj.filter(|n| !(-1000..=1000).contains(n)) {
         return Some(format!("`oom_score_adj` {number}"));
     }
+    if let Some(wrong) = requests(&container.resources.requests) {
+        return Some(wrong);
+    }
     if let Some(wrong) = container.health.as_ref().and_then(health) {
         return Some(wrong);
     }
@@ -60,6 +64,33 @@ fn wrong_value(container: &ContainerSpec) -> Option<String> {
         return Some("a hook without a command".to_owned());
     }
     logging(&container.logging)
+}
+
+/// The first request for resources that no node could ever meet, or of which nobody could tell what is meant.
+fn requests(requests: &[ResourceRequest]) -> Option<String> {
+    for (position, request) in requests.iter().enumerate() {
+        let ResourceRequest { kind, amount, .. } = request;
+        if requests[..position].iter().any(|other| other.kind == *kind) {
+            return Some(format!("two requests for `{kind}`"));
+        }
+        let is_word = kind.bytes().all(|c| c.is_ascii_graphic() && !b"=,`".contains(&c));
+        let is_kind = if request.is_device() { kind == ResourceRequest::GPU } else { is_word };
+        if kind.is_empty() || !is_kind {
+            return Some(format!("the kind `{kind}` of resources"));
+        }
+        let is_possible = match amount {
+            Amount::Count(count) => *count > 0,
+            Amount::All => request.is_device(),
+            Amount::Ids(ids) => {
+                let different: BTreeSet<&String> = ids.iter().collect();
+                request.is_device() && !ids.is_empty() && different.len() == ids.len()
+            }
+        };
+        if !is_possible {
+            return Some(format!("the number or names of `{kind}`"));
+        }
+    }
+    None
 }
 
 fn health(check: &HealthCheck) -> Option<String> {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use swarm_proto::id::NodeId;
-use swarm_proto::object::{Availability, Node, NodeStatus, Service, Volume};
+use swarm_proto::object::{Availability, GenericResources, Node, NodeStatus, Service, Volume};
 use swarm_proto::spec::{PortMode, ServiceMode, ServiceSpec, VolumeNodeLost};
 
 use super::affinity;
 use super::placed::Placed;
-use crate::core::state::State;
+use crate::core::state::{Lack, State};
 
 /// Why a node cannot run a task, in words that fit behind "node".
 pub(super) type Reason = String;
@@ -115,21 +115,13 @@ fn volumes(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
 }
 
 fn reservations(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
-    let load = question.placed.load(question.state, node.id);
-    let resources = &question.spec.container.resources;
-    let cpus = load.millicpus.saturating_add(resources.reserve_millicpus);
-    if resources.reserve_millicpus > 0 && cpus > node.description.millicpus {
-        let (whole, rest) =
-            (resources.reserve_millicpus / 1_000, resources.reserve_millicpus % 1_000);
-        let rest = if rest == 0 { String::new() } else { format!(".{rest:03}") };
-        return Some(format!("without {whole}{} free CPUs", rest.trim_end_matches('0')));
-    }
-    let memory = load.memory.saturating_add(resources.reserve_memory);
-    if resources.reserve_memory > 0 && memory > node.description.memory {
-        let wanted = resources.reserve_memory >> 20;
-        return Some(format!("without {wanted} MiB of free memory"));
-    }
-    None
+    given(question, node).err().map(|lack| lack.to_string())
+}
+
+/// What a node gives a task of its generic resources, when everything that the task reserves is free there.
+pub(super) fn given(question: &Question<'_, '_>, node: &Node) -> Result<GenericResources, Lack> {
+    let reserved = question.placed.reserved(question.state, node.id);
+    reserved.give(&node.description, &question.spec.container.resources)
 }
 
 fn host_ports(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {

@@ -20,7 +20,7 @@ use super::{Observed, Plan};
 use crate::core::state::{State, Stored, is_one_off};
 use candidates::Candidates;
 pub(in crate::core) use filter::mounted;
-use filter::{Question, explain, refusal};
+use filter::{Question, explain, given, refusal};
 use placed::Placed;
 
 /// Tasks that get nodes in one pass.
@@ -114,9 +114,10 @@ impl<'a> Batch<'a> {
                         (ObjectId::Task(task.id), Counter::Desired),
                         (ObjectId::Node(node.id), Counter::Spec),
                     ];
-                    let action = Action::AssignTask { task: task.id, node: node.id };
+                    let Ok(resources) = given(&self.question(placed), node) else { continue };
+                    placed.take(self.state, (self.service, self.spec), node, &resources);
+                    let action = Action::AssignTask { task: task.id, node: node.id, resources };
                     plan.add(self.state, &read, vec![action]);
-                    placed.take(self.service, self.spec, node);
                     if let Some(candidates) = &mut candidates {
                         candidates.took(&self.question(placed), node);
                     }

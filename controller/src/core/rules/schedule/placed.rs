@@ -1,13 +1,14 @@
 //! What each node has, with what the tasks placed earlier in this pass have taken.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_proto::id::{NodeId, ServiceId};
-use swarm_proto::object::{Node, Service};
+use swarm_proto::object::{GenericResources, Node, Service};
 use swarm_proto::spec::{Domain, PortMode, Protocol, ServiceSpec};
 
-use crate::core::state::{NodeLoad, State};
+use crate::core::state::{NodeLoad, Reserved, State};
 
 /// How many tasks a service has in each place, by what its nodes have in common.
 type Places = BTreeMap<String, u32>;
@@ -16,6 +17,8 @@ type Places = BTreeMap<String, u32>;
 #[derive(Debug, Default)]
 pub(super) struct Placed {
     loads: BTreeMap<NodeId, NodeLoad>,
+    /// All that is reserved on nodes that tasks were placed on.
+    reserved: BTreeMap<NodeId, Reserved>,
     spread: BTreeMap<(ServiceId, NodeId), u32>,
     ports: BTreeSet<(NodeId, Protocol, u16)>,
     /// Counted when they are asked for, and kept from then on.
@@ -26,11 +29,13 @@ impl Placed {
     pub(super) fn load(&self, state: &State, node: NodeId) -> NodeLoad {
         let placed = self.loads.get(&node).copied().unwrap_or_default();
         let load = state.index.loads.get(&node).copied().unwrap_or_default();
-        NodeLoad {
-            tasks: load.tasks.saturating_add(placed.tasks),
-            millicpus: load.millicpus.saturating_add(placed.millicpus),
-            memory: load.memory.saturating_add(placed.memory),
-        }
+        NodeLoad { tasks: load.tasks.saturating_add(placed.tasks) }
+    }
+
+    /// What is reserved on a node.
+    pub(super) fn reserved<'s>(&'s self, state: &'s State, node: NodeId) -> Cow<'s, Reserved> {
+        let known = self.reserved.get(&node).or_else(|| state.index.reserved.get(&node));
+        known.map_or_else(Cow::default, Cow::Borrowed)
     }
 
     /// Tasks of a service on a node.
@@ -85,12 +90,21 @@ impl Placed {
     }
 
     /// Notes what a task takes of its node, for the tasks placed after it.
-    pub(super) fn take(&mut self, service: &Service, spec: &ServiceSpec, node: &Node) {
+    pub(super) fn take(
+        &mut self,
+        state: &State,
+        (service, spec): (&Service, &ServiceSpec),
+        node: &Node,
+        given: &GenericResources,
+    ) {
         let load = self.loads.entry(node.id).or_default();
-        let resources = &spec.container.resources;
         load.tasks = load.tasks.saturating_add(1);
-        load.millicpus = load.millicpus.saturating_add(resources.reserve_millicpus);
-        load.memory = load.memory.saturating_add(resources.reserve_memory);
+        let resources = &spec.container.resources;
+        if !resources.reserves_nothing() {
+            let before = || state.index.reserved.get(&node.id).cloned().unwrap_or_default();
+            let reserved = self.reserved.entry(node.id).or_insert_with(before);
+            reserved.note(resources, given, true);
+        }
         *self.spread.entry((service.id, node.id)).or_default() += 1;
         for port in spec.ports.iter().filter(|port| port.mode == PortMode::Host) {
             self.ports.extend(port.published.map(|number| (node.id, port.protocol, number)));
