@@ -253,6 +253,7 @@ impl Member {
         let Ok(message) = Message::decode(bytes) else { return };
         let refused = match message.get_msg_type() {
             MessageType::MsgPropose => true,
+            MessageType::MsgReadIndex => !self.may_confirm_reads(),
             MessageType::MsgTimeoutNow => self.awaits_snapshot() || self.shortage.is_some(),
             _ => false,
         };
@@ -344,7 +345,16 @@ impl Member {
     }
 
     pub(super) fn read_index(&mut self, context: Vec<u8>) {
-        self.raw.read_index(context);
+        if self.may_confirm_reads() {
+            self.raw.read_index(context);
+        }
+    }
+
+    /// Whether this member, should it lead, has a vote. Else raft-rs takes it for the only voter of a group with one, and
+    /// confirms reads by itself, though that one may have elected itself. Who asks in vain asks again.
+    fn may_confirm_reads(&self) -> bool {
+        let votes = self.raw.store().conf_state().voters.contains(&self.id());
+        votes || !self.is_leader()
     }
 
     /// A batch is on disk, with all before it.
