@@ -344,8 +344,11 @@ impl State {
     fn drop_unused_spec(&mut self, task: &Task) {
         let key = (task.id.service, task.spec_version);
         let service = self.services.get(&task.id.service);
-        let is_kept = service.is_some_and(|service| is_previous(service, task.spec_version));
-        if !self.index.spec_uses.contains_key(&key) && !self.is_current(task) && !is_kept {
+        // Whatever becomes of its tasks, a service keeps the spec in force and the one that it would go back to.
+        let is_kept = service.is_some_and(|service| {
+            service.spec_version == task.spec_version || is_previous(service, task.spec_version)
+        });
+        if !self.index.spec_uses.contains_key(&key) && !is_kept {
             self.specs.remove(&key);
         }
     }
