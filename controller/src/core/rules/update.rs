@@ -127,12 +127,14 @@ impl<'a> Rollout<'a> {
         if let Some(at) = self.next_batch().filter(|at| *at > now) {
             return plan.wake(at);
         }
-        // A canary that another one takes the place of goes first, then what does not run yet anyway: exchanging that
-        // costs nothing.
-        let is_good = |task: &Task| {
-            self.room().is_some() && task.spec_version == self.service.previous_version
+        let bound = self.room();
+        // Slots of the canary first, then those of one before it, then what does not run yet anyway: exchanging that costs
+        // nothing.
+        let order = |task: &Task, view: &SlotView<'_>| {
+            let is_good = task.spec_version == self.service.previous_version;
+            bound.map(|_| (!self.is_come_to(view), is_good))
         };
-        old.sort_by_key(|(slot, view, task)| (is_good(task), view.runs(), *slot));
+        old.sort_by_key(|(slot, view, task)| (order(task, view), view.runs(), *slot));
         let policy = self.service.update_policy();
         let (at_once, mut spare) = match policy.parallelism {
             0 => (usize::MAX, usize::MAX),
@@ -141,18 +143,16 @@ impl<'a> Rollout<'a> {
                 (some as usize).saturating_sub(self.unavailable()),
             ),
         };
-        let room = self.room();
-        let is_free = |(_, view, _): &(Slot, &SlotView<'_>, &Stored<Task>)| {
-            room.is_none() || self.is_come_to(view)
-        };
-        let free = old.iter().filter(|one| is_free(one));
-        let bound = old.iter().filter(|one| !is_free(one)).take(room.unwrap_or(0));
-        let chosen = free.chain(bound);
-        for (slot, view, task) in chosen.take(at_once) {
-            if policy.order == UpdateOrder::StopFirst && view.runs() {
-                if spare == 0 {
-                    break;
-                }
+        let (mut room, mut left) = (bound.unwrap_or(usize::MAX), at_once);
+        for (slot, view, task) in old {
+            let is_free = self.is_come_to(view);
+            let costs = policy.order == UpdateOrder::StopFirst && view.runs();
+            if left == 0 || room == 0 && !is_free || costs && spare == 0 {
+                continue;
+            }
+            left -= 1;
+            room -= usize::from(!is_free);
+            if costs {
                 spare -= 1;
             }
             self.exchange_one(*slot, view, task, now, plan);
