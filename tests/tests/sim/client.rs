@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use swarm_controller::core::{Command, CommandDone, Input, Refusal, RefusalKind, State};
-use swarm_proto::object::{Service, UpdateState};
+use swarm_proto::object::{Service, Stack, UpdateState};
 use swarm_proto::spec::StackSpec;
 
 use crate::stack;
@@ -229,7 +229,14 @@ impl World {
     fn take_up(&mut self, number: usize) {
         let Some(core) = self.leading_core() else { return };
         let name = self.deployers[number].stack.clone();
-        let of_stack = core.state().services.values().filter(|service| service.stack == name);
+        let stack = core.state().stacks.get(&name);
+        // One that goes may be gone by then.
+        let goes = |service: &Service| {
+            let leaves = |stack: &Stack| stack.leaving.services.contains(&service.key);
+            service.removing || stack.is_some_and(|stack| leaves(stack))
+        };
+        let services = core.state().services.values();
+        let of_stack = services.filter(|service| service.stack == name && !goes(service));
         let services: Vec<_> = of_stack.map(|service| service.object.clone()).collect();
         if services.iter().any(|service| stack::fails(&service.spec.container)) {
             let deployer = &mut self.deployers[number];

@@ -158,6 +158,12 @@ impl World {
     }
 
     pub(crate) fn written(&mut self, client: usize) {
+        self.tell(|| {
+            let wait = self.registers.waits.get(&client);
+            let operation = wait.map(|wait| &self.registers.history[wait.operation]);
+            let request = operation.map(|operation| (&operation.key, &operation.request));
+            format!("client {client} was told that {request:?} is done")
+        });
         self.registers.end(client, Heard::Done);
     }
 
@@ -165,7 +171,9 @@ impl World {
     pub(crate) fn read_register(&self, controller: u64, token: u64) -> Option<u64> {
         let wait = self.registers.waits.values().find(|wait| wait.token == Some(token))?;
         let key = self.registers.history[wait.operation].key.clone();
-        self.register(&self.controllers[&controller].published, &key)
+        let value = self.register(&self.controllers[&controller].published, &key);
+        self.tell(|| format!("{controller} serves {key} as {value:?}"));
+        value
     }
 
     pub(crate) fn hear_read(&mut self, token: u64, answer: &Answer) {
