@@ -306,6 +306,9 @@ fn nodes() {
                 "role": "controller",
                 "status": "down",
                 "status_since": "2023-11-14T20:13:20.000Z",
+                "lost": false,
+                "recent_downs": 0,
+                "steady_at": null,
                 "availability": "drain",
                 "controller": {
                   "raft_id": 3,
