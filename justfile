@@ -108,6 +108,10 @@ bench-failover: build images
 bench-raft: build
     target/release/bench-raft
 
+# Tasks that get their nodes in a second, in the cases of Kubernetes' scheduler_perf and beside the floors of its own tests
+bench-schedule: build
+    target/release/bench-schedule
+
 # How long writes are held up while a snapshot of 500,000 tasks is made, or sent to controllers that join or lag
 bench-snapshot: build
     target/release/bench-snapshot
