@@ -42,11 +42,7 @@ impl<'a> SlotView<'a> {
 
     /// Whether a task of the slot runs on a node that is there, as far as is known.
     pub(super) fn serves(&self, state: &State) -> bool {
-        let is_there = |task: &Stored<Task>| {
-            let node = task.node.and_then(|node| state.nodes.get(&node));
-            node.is_some_and(|node| node.status != NodeStatus::Down)
-        };
-        self.tasks.iter().any(|task| is_backend(task) && is_there(task))
+        self.tasks.iter().any(|task| serves(state, task))
     }
 
     /// Whether clients are led to a task of the slot.
@@ -77,6 +73,12 @@ pub(super) fn active(state: &State, service: ServiceId) -> impl Iterator<Item = 
     let (first, last) = (Slot::Replica(0), Slot::Node(NodeId(u64::MAX)));
     let slots = state.index.slots.range((service, first)..=(service, last));
     slots.filter(|(_, counts)| counts.wanted > 0).map(|((_, slot), _)| *slot)
+}
+
+/// Whether clients are led to a task, on a node that is there, as far as is known.
+pub(super) fn serves(state: &State, task: &Task) -> bool {
+    let node = task.node.and_then(|node| state.nodes.get(&node));
+    is_backend(task) && node.is_some_and(|node| node.status != NodeStatus::Down)
 }
 
 /// All slots of a service that have tasks.

@@ -18,7 +18,7 @@ use swarm_proto::object::{Availability, Service, Task, TaskState};
 use swarm_proto::spec::{RestartCondition, ServiceMode, UpdateOrder};
 
 use super::dependency::is_updated_later;
-use super::slot::{Next, SlotView, next_task, slots};
+use super::slot::{Next, SlotView, next_task, serves, slots};
 use super::{Observed, Plan};
 use crate::core::state::{State, Stored, is_backend};
 pub(super) use spec::{needs_new_tasks, roll_back_by_hand, supersede, version_of};
@@ -108,9 +108,9 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    /// With start-first, the old task stops once the new one runs.
+    /// With start-first, the old task stops once the new one runs, on a node that is there.
     fn finish_overlaps(&self, plan: &mut Plan) {
-        for (_, view, task) in self.active.iter().filter(|(_, _, task)| is_backend(task)) {
+        for (_, view, task) in self.active.iter().filter(|(.., task)| serves(self.state, task)) {
             for old in view.wanted().filter(|old| old.id != task.id) {
                 let read = [(ObjectId::Task(task.id), Counter::Status)];
                 let desired = TaskState::Shutdown;
