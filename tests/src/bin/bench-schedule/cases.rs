@@ -101,7 +101,7 @@ impl Case {
             }
             Shape::NodeAffinity => {
                 write!(text, "  then:\n{SERVICE}    deploy:\n      replicas: {}\n", self.then)?;
-                let constraint = "node.labels.zone in zone1, zone2";
+                let constraint = "node.labels.zone in (zone1, zone2)";
                 write!(text, "      placement: {{constraints: [\"{constraint}\"]}}\n")?;
                 Ok(())
             }
