@@ -146,7 +146,7 @@ mod tests {
     fn the_word_outlives_the_agent_and_not_the_boot() {
         let folder = tempfile::tempdir().unwrap();
         let mut task = testing::task("1.1.1");
-        task.lease = Some(Duration::from_secs(60));
+        task.lease = Some(Duration::from_mins(1));
         let lease = Lease::open(folder.path()).unwrap();
         assert_eq!(lease.standing(&task), Standing::Overdue, "nobody gave any");
         lease.renew(now());

@@ -13,6 +13,17 @@ use crate::state::State;
 pub use job::{RunProgress, of_run};
 pub use node::of_node;
 
+/// What a progress is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// A service whose tasks shall run.
+    Service,
+    /// One whose tasks shall complete.
+    Job,
+    /// A node whose tasks shall go.
+    Node,
+}
+
 /// How far one service is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceProgress {
@@ -32,8 +43,8 @@ pub struct ServiceProgress {
     pub stuck: Vec<(String, String)>,
     /// A task or job that ended badly and is never replaced, and why: nothing is to be waited for.
     pub lost: Option<(String, String)>,
-    /// Places need a completed task.
-    pub is_job: bool,
+    /// What it is about.
+    pub what: What,
     /// Where its update stands, while it has not ended well.
     pub update: Option<UpdateState>,
     /// Why its update, or the rollback after it, did not end well.
@@ -42,8 +53,6 @@ pub struct ServiceProgress {
     pub holds: Option<String>,
     /// It waits for the update of another service of its stack, which holds.
     pub is_behind: bool,
-    /// It stands for a node, whose tasks shall go.
-    pub is_node: bool,
 }
 
 impl ServiceProgress {
@@ -58,12 +67,11 @@ impl ServiceProgress {
             goes_later: false,
             stuck: Vec::new(),
             lost: None,
-            is_job: false,
+            what: What::Service,
             update: None,
             failed: None,
             holds: None,
             is_behind: false,
-            is_node: false,
         }
     }
 
@@ -78,7 +86,7 @@ impl ServiceProgress {
 
     /// In words: `2 of 3 running, 1 stopping`.
     pub fn words(&self) -> String {
-        if self.is_node {
+        if self.what == What::Node {
             return match self.leaving {
                 1 => "1 task is left".to_owned(),
                 left => format!("{left} tasks are left"),
@@ -97,7 +105,7 @@ impl ServiceProgress {
             0 => String::new(),
             leaving => format!(", {leaving} stopping"),
         };
-        let verb = if self.is_job { "completed" } else { "running" };
+        let verb = if self.what == What::Job { "completed" } else { "running" };
         if let Some(holds) = &self.holds {
             return format!("{} of {} {verb}{leaving}, {holds}", self.done, self.wanted);
         }

@@ -6,7 +6,7 @@ use swarm_proto::object::{Availability, Node, RunState};
 use tokio::time::{Instant, sleep_until};
 
 use crate::connect::Cluster;
-use crate::convergence::{self, ServiceProgress};
+use crate::convergence::{self, ServiceProgress, What};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::state::State;
@@ -172,9 +172,9 @@ fn owed_of(state: &State, goal: &Goal) -> Result<Owed, Failure> {
             (convergence::of_stack(state, name), is_gone)
         }
     };
-    let lost = services.iter().find_map(|service| Some((service.is_job, service.lost.clone()?)));
-    if let Some((is_job, (what, why))) = lost {
-        let hint = if is_job {
+    let lost = services.iter().find_map(|service| Some((service.what, service.lost.clone()?)));
+    if let Some((kind, (what, why))) = lost {
+        let hint = if kind == What::Job {
             "nothing starts it again; `swarmctl job run` begins another run"
         } else {
             "its restart policy is `none`, so it is not started again"
@@ -221,7 +221,7 @@ fn run_progress(
         wanted: progress.total.max(progress.completed + waits),
         done: progress.completed,
         removing: found.removing,
-        is_job: true,
+        what: What::Job,
         ..ServiceProgress::of_nothing(service)
     };
     Ok(Some((progress, !run.is_active())))

@@ -137,7 +137,7 @@ fn description(number: u64, whole: bool) -> NodeDescription {
     let gpus = GenericResource::Named(names.into_iter().map(str::to_owned).collect());
     let slots = GenericResource::Count(if whole { 4 } else { 1 });
     let mut generic_resources = GenericResources::from([("slots".to_owned(), slots)]);
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         generic_resources.insert("gpu".to_owned(), gpus);
     }
     NodeDescription {

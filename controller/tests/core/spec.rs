@@ -120,7 +120,6 @@ fn set(spec: &mut ServiceSpec, name: &str, value: &str) {
         "window" => spec.restart.window = seconds(value),
         "parallelism" => spec.update.parallelism = value.parse().unwrap(),
         "update-delay" => spec.update.delay = seconds(value),
-        "start-first" => spec.update.order = UpdateOrder::StartFirst,
         other => set_more(spec, other, value),
     }
 }

@@ -33,9 +33,9 @@ impl FromStr for CanarySize {
     type Err = ParseCanarySizeError;
 
     fn from_str(text: &str) -> Result<Self, ParseCanarySizeError> {
-        let number = |text: &str| match text.bytes().all(|c| c.is_ascii_digit()) {
-            true => text.parse().map_err(|_| ParseCanarySizeError),
-            false => Err(ParseCanarySizeError),
+        let number = |text: &str| {
+            let is_number = text.bytes().all(|c| c.is_ascii_digit());
+            text.parse().ok().filter(|_| is_number).ok_or(ParseCanarySizeError)
         };
         let size = match text.strip_suffix('%') {
             Some(percent) => Self::Percent(number(percent)?),

@@ -90,7 +90,7 @@ mod tests {
         let file = folder.path().join("lease");
         let write = |at: Duration| fs::write(&file, format!("boot {}\n", at.as_millis())).unwrap();
         write(sys::since_boot());
-        let fence = Fence { file: file.clone(), after: Duration::from_secs(60) };
+        let fence = Fence { file: file.clone(), after: Duration::from_mins(1) };
         let mut timer = FenceTimer::begin(fence).unwrap();
         assert!(!timer.is_over());
         write(sys::since_boot().saturating_sub(Duration::from_secs(61)));

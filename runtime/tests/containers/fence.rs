@@ -34,7 +34,7 @@ fn a_container_is_killed_once_nobody_says_that_it_may_run() {
     let silent = Instant::now();
     let record = container.wait().unwrap();
     let lasted = silent.elapsed();
-    assert!((AFTER - Duration::from_millis(50)..AFTER * 3).contains(&lasted), "{lasted:?}");
+    assert!(lasted + Duration::from_millis(50) >= AFTER && lasted < AFTER * 3, "{lasted:?}");
     assert_eq!((record.code, record.signal), (137, Some(9)), "{record:?}");
     let why = "killed: no controller was in reach for too long";
     assert_eq!(record.message.as_deref(), Some(why));

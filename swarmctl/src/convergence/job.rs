@@ -4,7 +4,7 @@ use swarm_proto::id::Slot;
 use swarm_proto::object::{JobRun, RunState, Service, Task, TaskState};
 use swarm_proto::spec::{RestartCondition, ServiceMode};
 
-use super::{ServiceProgress, failure, is_alive, stuck, wanted_slots};
+use super::{ServiceProgress, What, failure, is_alive, stuck, wanted_slots};
 use crate::state::State;
 
 /// How far a run is.
@@ -44,7 +44,7 @@ pub(super) fn of_service(state: &State, service: &Service) -> ServiceProgress {
     let mut progress = ServiceProgress {
         leaving: state.tasks_of(service.id).filter(leaves).count(),
         removing: service.removing,
-        is_job: true,
+        what: What::Job,
         ..ServiceProgress::of_nothing(&service.key)
     };
     if service.removing || service.spec.schedule.is_some() {

@@ -3,7 +3,7 @@
 use swarm_proto::id::TaskId;
 use swarm_proto::object::{Node, Task};
 
-use super::ServiceProgress;
+use super::{ServiceProgress, What};
 use crate::state::State;
 
 /// What is left on a node, and why it has not gone.
@@ -14,7 +14,7 @@ pub fn of_node(state: &State, node: &Node) -> ServiceProgress {
     ServiceProgress {
         leaving: left.len(),
         stuck: stuck.collect(),
-        is_node: true,
+        what: What::Node,
         ..ServiceProgress::of_nothing(&state.node_name(node.id))
     }
 }
@@ -22,8 +22,8 @@ pub fn of_node(state: &State, node: &Node) -> ServiceProgress {
 /// Why the task that shall take another's place has none.
 fn waits(state: &State, task: &Task) -> Option<String> {
     let last = TaskId { generation: u32::MAX, ..task.id };
-    let later = state.tasks.range(task.id..=last).map(|(_, later)| later);
-    let waits = later.filter(|later| later.id != task.id && later.node.is_none()).last()?;
+    let mut later = state.tasks.range(task.id..=last).map(|(_, later)| later);
+    let waits = later.rfind(|later| later.id != task.id && later.node.is_none())?;
     let message = &waits.status.message;
     (!message.is_empty()).then(|| format!("its successor is {}: {message}", waits.status.state))
 }

@@ -117,17 +117,13 @@ impl Bench {
             ["network-create" | "network-rm" | "volume-create" | "volume-rm", ..] => {
                 self.object(words);
             }
-            ["node-down", nodes @ ..] => {
-                for node in nodes {
-                    self.agent(node).silent = true;
+            ["node-down", nodes @ ..] => self.silence(nodes),
+            ["node-up" | "node-forgets", node] => {
+                let agent = self.agent(node);
+                agent.silent = false;
+                if words[0] == "node-forgets" {
+                    agent.tasks.clear();
                 }
-            }
-            ["node-up", node] => {
-                self.agent(node).silent = false;
-                self.connect(number(node));
-            }
-            ["node-forgets", node] => {
-                self.agent(node).tasks.clear();
                 self.connect(number(node));
             }
             ["tick", time] => self.advance(milliseconds(time)),
@@ -207,6 +203,12 @@ impl Bench {
         let numbers: Vec<u64> = self.agents.keys().copied().collect();
         for number in numbers {
             self.connect(number);
+        }
+    }
+
+    fn silence(&mut self, nodes: &[&str]) {
+        for node in nodes {
+            self.agent(node).silent = true;
         }
     }
 

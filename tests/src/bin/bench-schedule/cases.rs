@@ -74,7 +74,7 @@ impl Case {
     }
 
     fn before(&self, text: &mut String) -> Outcome<()> {
-        let single = if matches!(self.shape, Shape::Apart) { 1 } else { 0 };
+        let single = u32::from(matches!(self.shape, Shape::Apart));
         match self.shape {
             // A stack has a service.
             Shape::Global => service(text, "first", 0, 0, "")?,
@@ -102,7 +102,7 @@ impl Case {
             Shape::NodeAffinity => {
                 write!(text, "  then:\n{SERVICE}    deploy:\n      replicas: {}\n", self.then)?;
                 let constraint = "node.labels.zone in (zone1, zone2)";
-                write!(text, "      placement: {{constraints: [\"{constraint}\"]}}\n")?;
+                writeln!(text, "      placement: {{constraints: [\"{constraint}\"]}}")?;
                 Ok(())
             }
             Shape::Apart => service(text, "then", self.then, 1, &apart("first")),
@@ -123,6 +123,6 @@ impl Case {
 /// A service with so many tasks, at most `single` of them on a node unless that is 0.
 fn service(text: &mut String, key: &str, tasks: u32, single: u32, further: &str) -> Outcome<()> {
     write!(text, "  {key}:\n{SERVICE}{further}    deploy:\n      replicas: {tasks}\n")?;
-    write!(text, "      placement: {{max_replicas_per_node: {single}}}\n")?;
+    writeln!(text, "      placement: {{max_replicas_per_node: {single}}}")?;
     Ok(())
 }
