@@ -27,7 +27,7 @@ pub(super) struct Question<'a, 'p> {
 /// All filters in order; the first refusal is the reason.
 pub(super) fn refusal(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
     ready(node)
-        .or_else(|| unsteady(question.state, node))
+        .or_else(|| unsteady(question, node))
         .or_else(|| constraints(question, node))
         .or_else(|| platform(node))
         .or_else(|| volumes(question, node))
@@ -54,13 +54,15 @@ fn ready(node: &Node) -> Option<Reason> {
 
 /// One that went down often lately gets nothing new until it was there for a while. Where no node is steadier, each will
 /// do.
-fn unsteady(state: &State, node: &Node) -> Option<Reason> {
+fn unsteady(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
+    let Question { state, placed, .. } = question;
     if !node.is_unsteady(state.clock) {
         return None;
     }
     let is_steady = |node: &Node| ready(node).is_none() && !node.is_unsteady(state.clock);
-    let others = state.nodes.values().any(|node| is_steady(node));
-    others.then(|| format!("not steady yet after going down {} times", node.recent_downs.len()))
+    placed
+        .has_steady(|| state.nodes.values().any(|node| is_steady(node)))
+        .then(|| format!("not steady yet after going down {} times", node.recent_downs.len()))
 }
 
 fn constraints(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {

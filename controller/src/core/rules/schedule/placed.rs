@@ -1,7 +1,7 @@
 //! What each node has, with what the tasks placed earlier in this pass have taken.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_proto::id::{NodeId, ServiceId};
@@ -23,9 +23,16 @@ pub(super) struct Placed {
     ports: BTreeSet<(NodeId, Protocol, u16)>,
     /// Counted when they are asked for, and kept from then on.
     places: RefCell<BTreeMap<ServiceId, Vec<(Domain, Places)>>>,
+    /// Whether some node is ready and steady, looked for when it is asked for.
+    has_steady: OnceCell<bool>,
 }
 
 impl Placed {
+    /// Whether some node is ready and steady, which no task placed in this pass changes.
+    pub(super) fn has_steady(&self, look: impl FnOnce() -> bool) -> bool {
+        *self.has_steady.get_or_init(look)
+    }
+
     pub(super) fn load(&self, state: &State, node: NodeId) -> NodeLoad {
         let placed = self.loads.get(&node).copied().unwrap_or_default();
         let load = state.index.loads.get(&node).copied().unwrap_or_default();
