@@ -88,9 +88,9 @@ fn task_assignment(
 /// Secrets and configs by what is in them.
 pub(super) type Contents = Vec<(ContentId, Content)>;
 
-/// Secrets and configs that the node lacks for the tasks that it was `told` of. It keeps what it has as long as it has a task that refers to
-/// it, also one that is over. When it lets go of one that it was told to remove is only known later: such a task counts
-/// for nothing here.
+/// Secrets and configs that the node lacks for the tasks that it was `told` of. It keeps what it has as long as it has a
+/// task that refers to it, also one that is over. When it lets go of one that it was told to remove is only known later:
+/// such a task counts for nothing here.
 pub(super) fn contents(
     state: &State,
     told: &BTreeMap<TaskId, Print>,

@@ -13,7 +13,7 @@ use swarm_proto::spec::{ServiceMode, UpdateOrder};
 
 use super::slot::{Next, SlotView, next_task, next_version, slots};
 use super::{Observed, Plan};
-use crate::core::state::{State, Stored, is_backend, is_one_off, tasks_on};
+use crate::core::state::{State, Stored, is_backend, tasks_on};
 
 /// Tasks of one node that are on their way at a time: more would have all other hosts fetch and start at once.
 pub(super) const AT_ONCE: usize = 16;
@@ -29,7 +29,7 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
         for task in tasks_on(state, node.id).filter(|task| !task.status.state.is_terminal()) {
             if task.desired > TaskState::Running {
                 under_way += 1;
-            } else if replicas_of(state, task).is_some() {
+            } else if is_missed(state, task) {
                 serving.entry(task.id.service).or_default().push(task);
             } else {
                 stop(state, node.id, task, &mut plan);
@@ -45,14 +45,13 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
     plan
 }
 
-/// Of how many a task is one that clients are led to; `None` where nobody would miss it, or it has no other place.
-fn replicas_of(state: &State, task: &Task) -> Option<usize> {
-    let service = state.services.get(&task.id.service)?;
-    match service.spec.mode {
-        _ if service.removing || is_one_off(task) || !is_backend(task) => None,
-        ServiceMode::Replicated { replicas } => Some(replicas as usize),
-        _ => None,
-    }
+/// Whether clients are led to a task, and it has another place.
+fn is_missed(state: &State, task: &Task) -> bool {
+    let service = state.services.get(&task.id.service);
+    let stays = |service: &Stored<Service>| {
+        !service.removing && matches!(service.spec.mode, ServiceMode::Replicated { .. })
+    };
+    is_backend(task) && service.is_some_and(stays)
 }
 
 fn stop(state: &State, node: NodeId, task: &Stored<Task>, plan: &mut Plan) {

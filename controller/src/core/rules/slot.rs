@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use swarm_proto::entry::Action;
-use swarm_proto::id::{NodeId, ServiceId, Slot, TaskId, Timestamp};
+use swarm_proto::id::{ServiceId, Slot, TaskId, Timestamp};
 use swarm_proto::object::{
     GenericResources, NodeStatus, Service, Task, TaskState, TaskStatus, UpdateState,
 };
 
-use crate::core::state::{State, Stored, is_backend, tasks_of};
+use crate::core::state::{State, Stored, is_backend, slots_of, tasks_of};
 
 /// The tasks of one slot, oldest first.
 pub(super) struct SlotView<'a> {
@@ -70,8 +70,7 @@ pub(super) fn view_of(state: &State, service: ServiceId, slot: Slot) -> SlotView
 
 /// The slots of a service that are in use, in their order.
 pub(super) fn active(state: &State, service: ServiceId) -> impl Iterator<Item = Slot> + '_ {
-    let (first, last) = (Slot::Replica(0), Slot::Node(NodeId(u64::MAX)));
-    let slots = state.index.slots.range((service, first)..=(service, last));
+    let slots = state.index.slots.range(slots_of(service));
     slots.filter(|(_, counts)| counts.wanted > 0).map(|((_, slot), _)| *slot)
 }
 

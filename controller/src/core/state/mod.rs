@@ -256,6 +256,11 @@ pub(crate) fn ids_of(service: ServiceId) -> RangeInclusive<TaskId> {
     first..=last
 }
 
+/// What slots of a service can be, in their order.
+pub(crate) fn slots_of(service: ServiceId) -> RangeInclusive<(ServiceId, Slot)> {
+    (service, Slot::Replica(0))..=(service, Slot::Node(NodeId(u64::MAX)))
+}
+
 /// All tasks of a node.
 pub(crate) fn tasks_on(state: &State, node: NodeId) -> impl Iterator<Item = &Stored<Task>> + '_ {
     let task = |service, slot, generation| TaskId { service, slot, generation };

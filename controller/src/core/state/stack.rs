@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use swarm_proto::entry::{Action, ObjectId};
-use swarm_proto::id::{NodeId, ServiceId, Slot};
+use swarm_proto::id::{ServiceId, Slot};
 use swarm_proto::object::{AllocatedPort, Service, Stack, Vip};
 use swarm_proto::version::ClusterVersion;
 
 use super::index::member;
 use super::task::is_previous;
-use super::{Event, State, Stored, Versions, tasks_of};
+use super::{Event, State, Stored, Versions, slots_of, tasks_of};
 
 impl State {
     pub(super) fn act_stack(&mut self, action: &Action, events: &mut Vec<Event>) -> Option<()> {
@@ -150,8 +150,8 @@ impl State {
         for vip in &old.vips {
             self.give_up_address((vip.network, vip.address.into()));
         }
-        let slots = (id, Slot::Replica(0))..=(id, Slot::Node(NodeId(u64::MAX)));
-        let slots: Vec<(ServiceId, Slot)> = self.slots.range(slots).map(|(key, _)| *key).collect();
+        let slots: Vec<(ServiceId, Slot)> =
+            self.slots.range(slots_of(id)).map(|(key, _)| *key).collect();
         for slot in slots {
             self.slots.remove(&slot);
         }

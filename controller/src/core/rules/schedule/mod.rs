@@ -17,7 +17,7 @@ use super::allocate::wait;
 use super::dependency::awaited;
 use super::slot::view_of;
 use super::{Observed, Plan};
-use crate::core::state::{State, Stored, is_one_off};
+use crate::core::state::{State, Stored, is_one_off, slots_of};
 use candidates::Candidates;
 pub(in crate::core) use filter::mounted;
 use filter::{Question, explain, given, refusal};
@@ -183,8 +183,7 @@ impl<'a> Batch<'a> {
 /// Nodes on which tasks of a service failed several times lately.
 fn flaky_nodes(state: &State, service: ServiceId, now: Timestamp) -> BTreeSet<NodeId> {
     let mut failures: BTreeMap<NodeId, usize> = BTreeMap::new();
-    let slots = (service, Slot::Replica(0))..=(service, Slot::Node(NodeId(u64::MAX)));
-    let with_dead = state.index.dead.range(slots).map(|((_, slot), _)| *slot);
+    let with_dead = state.index.dead.range(slots_of(service)).map(|((_, slot), _)| *slot);
     let failed = with_dead.flat_map(|slot| view_of(state, service, slot).tasks).filter(|task| {
         matches!(task.status.state, TaskState::Failed | TaskState::Rejected)
             && now.since(task.status.since) <= LATELY
