@@ -51,10 +51,20 @@ impl Canaries {
                     || format!("{new} of {} run the new spec, {allowed} may", service.name()),
                 );
             }
-            seen.insert(service.id, (number, most.max(new)));
+            // Where no older spec can run any more, the new one may rather than none.
+            let had_older = before.is_none_or(|(_, allowed)| *allowed < usize::MAX);
+            let is_bound = had_older && has_older(state, service);
+            let most = if is_bound { most.max(new) } else { usize::MAX };
+            seen.insert(service.id, (number, most));
         }
         self.seen = seen;
     }
+}
+
+/// Whether slots could run an older spec: what it refers to is there.
+fn has_older(state: &State, service: &Service) -> bool {
+    let mut specs = state.specs.range((service.id, 0)..(service.id, service.spec_version));
+    specs.any(|(_, spec)| state.has_externals_of(spec))
 }
 
 fn new_slots(state: &State, service: &Service) -> usize {

@@ -8,6 +8,7 @@ use swarm_proto::object::{
     GenericResources, NodeStatus, Service, Task, TaskState, TaskStatus, UpdateState,
 };
 
+use super::update::leaves_slots;
 use crate::core::state::{State, Stored, is_backend, slots_of, tasks_of};
 
 /// The tasks of one slot, oldest first.
@@ -91,30 +92,37 @@ pub(super) fn slots<'a>(state: &'a State, service: &Service) -> BTreeMap<Slot, S
 }
 
 /// The spec version of the next task in a slot. While an update is under way or paused, a slot that it has not come to
-/// keeps the spec that it has: only the update itself brings the new one in, so that its bounds hold.
+/// keeps the spec that it has: only the update itself brings the new one in, so that its bounds hold. Where the slot's own
+/// cannot run any more, and the update leaves slots as they are, it is another older one.
 pub(super) fn next_version(state: &State, service: &Service, view: Option<&SlotView<'_>>) -> u64 {
     let newest = view.and_then(SlotView::newest);
     // What was stopped long ago is not what the slot has.
     let is_recent = |task: &Task| {
         task.desired <= TaskState::Running || task.spec_version >= service.previous_version
     };
-    newest
-        .filter(|task| is_recent(task))
-        .map(|task| task.spec_version)
-        .filter(|version| is_kept(state, service, *version))
-        .unwrap_or(service.spec_version)
+    let own = newest.filter(|task| is_recent(task)).map(|task| task.spec_version);
+    let is_old = |version: &u64| *version != service.spec_version;
+    let Some(own) = own.filter(is_old) else { return service.spec_version };
+    let own = Some(own).filter(|version| is_kept(state, service, *version));
+    let other = || kept_version(state, service).filter(|_| leaves_slots(service));
+    own.or_else(other).unwrap_or(service.spec_version)
 }
 
 /// The spec version of slots that there were not before: where an update is paused, that of the slots which it has not
 /// come to.
 pub(super) fn first_version(state: &State, service: &Service) -> u64 {
-    if !service.update.as_ref().is_some_and(|update| update.state.is_paused()) {
-        return service.spec_version;
-    }
-    let newest =
-        active(state, service.id).filter_map(|slot| view_of(state, service.id, slot).newest());
-    let mut versions = newest.map(|task| task.spec_version);
-    versions.find(|version| is_kept(state, service, *version)).unwrap_or(service.spec_version)
+    let is_paused = service.update.as_ref().is_some_and(|update| update.state.is_paused());
+    let kept = kept_version(state, service).filter(|_| is_paused);
+    kept.unwrap_or(service.spec_version)
+}
+
+/// The spec version that slots get which an update must not come to: the last good one, or else the newest that can
+/// still run.
+pub(super) fn kept_version(state: &State, service: &Service) -> Option<u64> {
+    let kept = |version: &u64| is_kept(state, service, *version);
+    let own = state.specs.range((service.id, 0)..=(service.id, u64::MAX));
+    let newest = || own.map(|((_, version), _)| *version).rfind(kept);
+    Some(service.previous_version).filter(kept).or_else(newest)
 }
 
 /// Whether another spec version is still that of slots which an update has not come to, and what it refers to is there.

@@ -93,7 +93,7 @@ impl State {
     }
 
     /// Whether all external networks and volumes that a spec refers to are there to stay.
-    pub(crate) fn has_externals_of(&self, spec: &ServiceSpec) -> bool {
+    pub fn has_externals_of(&self, spec: &ServiceSpec) -> bool {
         let network = |name: &String| self.network_named(name).is_some_and(|one| !one.removing);
         let volume = |name: &String| self.volume_named(name).is_some_and(|one| !one.removing);
         let mounts = spec.container.mounts.iter();

@@ -8,7 +8,7 @@ use swarm_proto::spec::Canary;
 use super::Rollout;
 use crate::core::rules::Plan;
 use crate::core::rules::slot::{
-    SlotView, active, first_version, is_kept, next_version, slots, view_of,
+    SlotView, active, first_version, kept_version, next_version, slots, view_of,
 };
 use crate::core::state::{State, Stored};
 
@@ -83,8 +83,8 @@ impl<'a> Shares<'a> {
             *room -= 1;
             return version;
         }
-        let previous = service.previous_version;
-        if is_kept(state, service, previous) { previous } else { version }
+        // Rather one too many of the new than nothing at all.
+        kept_version(state, service).unwrap_or(version)
     }
 }
 
