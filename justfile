@@ -19,7 +19,7 @@ demo-down:
 
 # The programs, in target/release
 build:
-    tests/packages cc
+    tests/packages cc make
     cargo build --workspace --release --all-targets
 
 # Everything that must hold before a commit, but for the end-to-end tests
