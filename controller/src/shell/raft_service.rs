@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _};
-use prost_for_raft::Message as _;
+use prost::Message as _;
 use swarm_proto::id::RaftId;
 use swarm_proto::transport::{Peer, known_peer};
 use swarm_proto::version::ClusterVersion;
@@ -109,6 +109,15 @@ fn spoken(headers: &MetadataMap) -> Program {
     Program { knows: ClusterVersion::from_wire(knows), release }
 }
 
+/// What `eraftpb.Message` says of its way; the rest of a message is the core's to read.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+struct Envelope {
+    #[prost(uint64, tag = "2")]
+    to: u64,
+    #[prost(uint64, tag = "3")]
+    from: u64,
+}
+
 /// Who speaks.
 struct Sender {
     /// The raft ids for which it may speak; `None` while this controller does not know the node yet.
@@ -147,10 +156,10 @@ impl RaftService {
     }
 
     fn check(&self, sender: &Sender, bytes: &[u8]) -> Result<(), Status> {
-        let message = raft::eraftpb::Message::decode(bytes)
+        let envelope = Envelope::decode(bytes)
             .map_err(|error| Refusal::invalid(format!("damaged message: {error}")))?;
-        self.check_sender(sender, RaftId(message.from))?;
-        if message.to != self.0.raft_id.0 {
+        self.check_sender(sender, RaftId(envelope.from))?;
+        if envelope.to != self.0.raft_id.0 {
             return Err(Refusal::invalid("this message is for another controller").into());
         }
         Ok(())
@@ -167,5 +176,22 @@ impl RaftService {
             Some(departure) => departure.mark(refusal),
             None => refusal,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_for_raft::Message as _;
+    use raft::eraftpb::{Entry, Message};
+
+    use super::*;
+
+    #[test]
+    fn the_envelope_is_that_of_raft_messages() {
+        let entries = vec![Entry { data: vec![7; 300], ..Entry::default() }];
+        let message = Message { to: 3, from: u64::MAX, term: 9, entries, ..Message::default() };
+        let bytes = message.encode_to_vec();
+        let envelope = Envelope { to: 3, from: u64::MAX };
+        assert_eq!(prost::Message::decode(bytes.as_slice()), Ok(envelope));
     }
 }

@@ -15,7 +15,6 @@ use swarm_proto::wire;
 use swarm_proto::wire::raft_client::RaftClient;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Status};
-use zeroize::Zeroizing;
 
 use super::controller::{Controller, LEADER_PATIENCE, Leader};
 use super::incarnation;
@@ -28,7 +27,7 @@ const TRY: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(40);
 
 /// A request that becomes a command of the core.
-pub trait Write: Message + Default {
+pub trait Write: Message + Default + Clone {
     /// The name under which it is forwarded.
     const METHOD: &'static str;
     /// What it is answered with.
@@ -51,7 +50,7 @@ pub trait Write: Message + Default {
 macro_rules! written_here {
     ($writer:ident, $method:ident, $bytes:ident: $($request:ident)+) => {
         match $method {
-            $(wire::$request::METHOD => $writer.write_here::<wire::$request>($bytes).await,)+
+            $(wire::$request::METHOD => $writer.passed_on::<wire::$request>($bytes).await,)+
             _ => Err(Status::unimplemented(format!("`{}` cannot be passed on", $method))),
         }
     };
@@ -61,23 +60,19 @@ impl Controller {
     /// Carries out a write on whichever controller leads.
     pub async fn write<W: Write>(&self, request: W) -> Result<W::Answer, Status> {
         let deadline = Instant::now() + LEADER_PATIENCE;
-        let bytes = Zeroizing::new(request.encode_to_vec());
         loop {
             let tried = match self.leader(deadline).await? {
-                Leader::Here => self.write_here::<W>(&bytes).await,
+                Leader::Here => self.write_here(request.clone()).await,
                 Leader::There { raft_id, address } => tokio::select! {
-                    answer = self.forward(&address, W::METHOD, &bytes) => answer,
+                    answer = self.pass_on(&address, &request) => answer,
                     () = self.leader_lost(raft_id) => Err(lost("the leader changed")),
                 },
             };
             match tried {
-                Ok(answer) => {
-                    return W::Answer::decode(answer.as_slice())
-                        .map_err(|error| Status::internal(format!("damaged answer: {error}")));
+                Err(status) if status.code() == Code::Unavailable && Instant::now() < deadline => {
+                    sleep(PAUSE).await;
                 }
-                Err(status) if status.code() != Code::Unavailable => return Err(status),
-                Err(status) if Instant::now() >= deadline => return Err(status),
-                Err(_) => sleep(PAUSE).await,
+                done => return done,
             }
         }
     }
@@ -117,9 +112,13 @@ impl Controller {
         )
     }
 
-    async fn write_here<W: Write>(&self, bytes: &[u8]) -> Result<Vec<u8>, Status> {
+    async fn passed_on<W: Write>(&self, bytes: &[u8]) -> Result<Vec<u8>, Status> {
         let request = W::decode(bytes)
             .map_err(|error| Refusal::invalid(format!("damaged request: {error}")))?;
+        Ok(self.write_here(request).await?.encode_to_vec())
+    }
+
+    async fn write_here<W: Write>(&self, request: W) -> Result<W::Answer, Status> {
         let request_id = request.request_id();
         if request_id.is_empty() || request_id.len() > 128 {
             return Err(Refusal::invalid("a request needs an id of 1 to 128 characters").into());
@@ -129,20 +128,24 @@ impl Controller {
             Ok(done) => done.map_err(Refusal::from)?,
             Err(_) => return Err(lost("the other controllers do not confirm")),
         };
-        let answer = W::answer(done).ok_or_else(|| {
-            Refusal::invalid("this request's id was used before, for another kind of request")
-        })?;
-        Ok(answer.encode_to_vec())
+        let other = "this request's id was used before, for another kind of request";
+        W::answer(done).ok_or_else(|| Refusal::invalid(other).into())
+    }
+
+    async fn pass_on<W: Write>(&self, address: &str, request: &W) -> Result<W::Answer, Status> {
+        let answer = self.forward(address, W::METHOD, request.encode_to_vec()).await?;
+        W::Answer::decode(answer.as_slice())
+            .map_err(|error| Status::internal(format!("damaged answer: {error}")))
     }
 
     async fn forward(
         &self,
         address: &str,
         method: &str,
-        request: &[u8],
+        request: Vec<u8>,
     ) -> Result<Vec<u8>, Status> {
         let mut leader = RaftClient::new(self.leader_channel(address));
-        let request = wire::ForwardRequest { method: method.to_owned(), request: request.to_vec() };
+        let request = wire::ForwardRequest { method: method.to_owned(), request };
         let request = incarnation::stamp(&self.hub, request);
         match timeout(TRY, leader.forward(request)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner().response),
