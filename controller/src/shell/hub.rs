@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
+use swarm_proto::transport::Departure;
 use tokio::sync::{mpsc, watch};
 
-use super::departure::Departure;
 use super::setup;
 use crate::core::state::{Controller, Roster};
 use crate::core::{Event, Members, State};

@@ -2,11 +2,10 @@
 //! from it that it is to stop; one that meets a later one stops itself.
 
 use swarm_proto::object::Incarnation;
-use swarm_proto::transport::{tell_incarnation, told_incarnation};
+use swarm_proto::transport::{Departure, tell_incarnation, told_incarnation};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
-use super::departure::Departure;
 use super::hub::{Hub, View};
 use super::refusal::Refusal;
 

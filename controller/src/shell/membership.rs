@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_proto::id::{NodeId, RaftId};
-use swarm_proto::transport::{Connections, Peer, PeerRole};
+use swarm_proto::transport::{Connections, Departure, Peer, PeerRole};
 use tokio::time::sleep;
 use tonic::Status;
 
-use super::departure::Departure;
 use super::hub::{Hub, View};
 use super::refusal::Refusal;
 use crate::core::State;

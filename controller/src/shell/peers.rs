@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _};
 use sha2::Digest as _;
 use swarm_proto::id::RaftId;
-use swarm_proto::transport::{CONTROLLER_NAME, Tls, node_name};
+use swarm_proto::transport::{CONTROLLER_NAME, Departure, Tls, node_name};
 use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
 use swarm_proto::wire::control_client::ControlClient;
@@ -20,7 +20,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 use tonic::metadata::MetadataValue;
 
-use super::departure::Departure;
 use super::hub::{Hub, View};
 use super::incarnation;
 use super::raft_service::{KNOWS, RAFT_ID, RELEASE};

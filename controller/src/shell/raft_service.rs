@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::{Stream, StreamExt as _};
 use prost::Message as _;
 use swarm_proto::id::RaftId;
-use swarm_proto::transport::{Peer, known_peer};
+use swarm_proto::transport::{Departure, Peer, known_peer};
 use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
 use swarm_proto::wire::raft_server::Raft;
@@ -15,7 +15,6 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::controller::Controller;
-use super::departure::Departure;
 use super::dispatcher;
 use super::incarnation;
 use super::membership::{leaving, was_removed};

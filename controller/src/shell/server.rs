@@ -8,7 +8,8 @@ use std::time::Duration;
 use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::object::{Incarnation, Role};
 use swarm_proto::transport::{
-    self, Connections, Identity, IdentityError, MAX_MESSAGE, Peer, Tls, TlsError, accept_unix,
+    self, Connections, Departure, Identity, IdentityError, MAX_MESSAGE, Peer, Tls, TlsError,
+    accept_unix,
 };
 use swarm_proto::wire;
 use swarm_proto::wire::control_server::ControlServer;
@@ -22,7 +23,7 @@ use tokio::task::JoinSet;
 
 use super::control_service::ControlService;
 use super::controller::Controller;
-use super::departure::{self, Departure, DepartureError};
+use super::departure::{self, DepartureError};
 use super::disk::{DiskError, DiskStore, LOCK_PATIENCE};
 use super::dispatcher::DispatcherService;
 use super::hub::Hub;

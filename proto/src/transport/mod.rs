@@ -7,6 +7,7 @@ pub mod access;
 mod authority;
 mod channel;
 mod connections;
+mod departure;
 mod dial;
 mod expired;
 mod identity;
@@ -27,6 +28,7 @@ pub use authority::{
 };
 pub use channel::{Guarded, MAX_MESSAGE, connect_unix, guarded_server, server};
 pub use connections::Connections;
+pub use departure::Departure;
 pub use dial::ConnectError;
 pub use identity::{Identity, IdentityError};
 pub use incarnation::{tell_incarnation, told_incarnation};

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::object::{Role, TaskState};
-use swarm_proto::transport::Identity;
+use swarm_proto::transport::{Departure, Identity};
 use swarm_proto::wire;
 use swarm_proto::wire::join_client::JoinClient;
 use tokio::time::{Instant, sleep};
+use tonic::transport::Channel;
+use tonic::{Response, Status};
 
 use crate::command::{Call, duration};
 use crate::connect::{Client, Cluster, request_id};
@@ -65,21 +67,30 @@ async fn leave_as_agent(leave: &Leave, identity: &Identity) -> Result<(), Failur
     let request = wire::LeaveClusterRequest { request_id: request_id()?, force: leave.force };
     let end = Instant::now() + leave.timeout;
     loop {
-        let ask = async |channel| JoinClient::new(channel).leave_cluster(request.clone()).await;
-        match cluster.call_service(ask).await {
+        match cluster
+            .call_service(async |channel| ask_to_leave(channel, request.clone()).await)
+            .await
+        {
             Ok(answer) if answer.removed => return Ok(()),
             Ok(answer) if Instant::now() >= end => return Err(still_run(answer.tasks)),
             Ok(_) => sleep(LOOK).await,
-            // By somebody else, or the answer that said so was lost.
-            Err(failure) if says_removed(&failure, identity.node_id) => return Ok(()),
             Err(failure) => return Err(failure),
         }
     }
 }
 
-/// Whether a refusal is that the node is no member: the controllers say it to each call of a removed one.
-fn says_removed(failure: &Failure, node: NodeId) -> bool {
-    failure.message == format!("node {node} was removed from the cluster")
+/// Asks to leave; that this host is no member any more is as good as a yes. Somebody else removed it, or the answer that
+/// said so was lost.
+async fn ask_to_leave(
+    channel: Channel,
+    request: wire::LeaveClusterRequest,
+) -> Result<Response<wire::LeaveClusterResponse>, Status> {
+    match JoinClient::new(channel).leave_cluster(request).await {
+        Err(status) if Departure::told(&status) == Some(Departure::Removed) => {
+            Ok(Response::new(wire::LeaveClusterResponse { removed: true, tasks: 0 }))
+        }
+        answer => answer,
+    }
 }
 
 fn still_run(tasks: impl std::fmt::Display) -> Failure {
