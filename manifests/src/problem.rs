@@ -274,20 +274,18 @@ impl Problems {
             self.unlisted.set(self.unlisted.get() + 1);
             return;
         }
-        let text = self.line(at);
-        let mut errors = self.errors.borrow_mut();
-        let error = ManifestError {
-            file: self.file(at),
-            line: at.line,
-            column: at.column,
-            width: at.width,
-            text,
-            message: cut(message),
-            hint: hint.map(cut),
+        let (message, hint) = (cut(message), hint.map(cut));
+        let says = |(place, known): &(At, ManifestError)| {
+            *place == at && known.message == message && known.hint == hint
         };
-        if !errors.iter().any(|(_, known)| *known == error) {
-            errors.push((at, error));
+        // Looked for before the line is, which takes as long as its file is.
+        if self.errors.borrow().iter().any(says) {
+            return;
         }
+        let (file, text) = (self.file(at), self.line(at));
+        let At { line, column, width, .. } = at;
+        let error = ManifestError { file, line, column, width, text, message, hint };
+        self.errors.borrow_mut().push((at, error));
     }
 
     fn line(&self, at: At) -> String {
