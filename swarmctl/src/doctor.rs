@@ -103,11 +103,16 @@ fn of_node(state: &State, node: &Node, host: Option<&wire::HostInspection>) -> V
     let name = state.node_name(node.id);
     let mut found = Vec::new();
     if node.status != NodeStatus::Ready {
-        let problem = match node.status {
-            NodeStatus::Down => "is down: its agent is not heard",
-            _ => "is new: its agent was never heard",
+        let (problem, hint) = match node.status {
+            NodeStatus::Down => (
+                "is down: its agent is not heard",
+                "start the host and its agent; if it is lost, `swarmctl node lost` has its tasks replaced at once, and `swarmctl node rm` removes it",
+            ),
+            _ => (
+                "is new: its agent was never heard",
+                "start the host and its agent, or remove it with `swarmctl node rm`",
+            ),
         };
-        let hint = "start the host and its agent, or remove it with `swarmctl node rm`";
         found.push(difference(&name, "node", &name, String::from(problem), hint));
     }
     let Some(host) = host.filter(|host| host.error.is_empty()) else {

@@ -117,7 +117,7 @@ async fn differences_make_the_exit_code_and_are_shown_with_what_to_do() {
         service `counter_web` 2 of 3 running (counter_web.3: pending: no suitable node: constraint `node.labels.zone!=c` on 1 node)
           hint: see its tasks: `swarmctl ps counter_web`
         node `n3` is down: its agent is not heard
-          hint: start the host and its agent, or remove it with `swarmctl node rm`
+          hint: start the host and its agent; if it is lost, `swarmctl node lost` has its tasks replaced at once, and `swarmctl node rm` removes it
         host `n3` could not be looked at: agent of node n3: it is down
           hint: see that swarm-agent runs there, and that the controllers reach it
         4 differences between 2 controllers and 2 hosts
