@@ -29,13 +29,9 @@ fn globalize(state: &State, service: &Service, now: Timestamp, plan: &mut Plan) 
     let mut nodes = state.nodes.values().filter(|node| is_eligible(service, node)).peekable();
     let mut missing = Vec::new();
     for slot in active(state, service.id) {
-        let node = match slot {
-            Slot::Node(node) => node,
-            Slot::OneOff(_) => continue,
-            Slot::Replica(_) => {
-                plan.add(state, &read, stop(&view_of(state, service.id, slot)));
-                continue;
-            }
+        let Slot::Node(node) = slot else {
+            plan.add(state, &read, stop(&view_of(state, service.id, slot)));
+            continue;
         };
         while let Some(before) = nodes.next_if(|next| next.id < node) {
             missing.push(before);

@@ -35,10 +35,10 @@ fn replicate(state: &State, service: &Service, replicas: u32, now: Timestamp, pl
     let read = [(ObjectId::Service(service.id), Counter::Spec)];
     let (mut used, mut left) = (Vec::new(), Vec::new());
     for slot in active(state, service.id) {
-        match slot {
-            Slot::Replica(number) => used.push(number),
-            Slot::Node(_) => left.push(slot),
-            Slot::OneOff(_) => {}
+        if let Slot::Replica(number) = slot {
+            used.push(number);
+        } else {
+            left.push(slot);
         }
     }
     // Slots of nodes are left from when the service was global.

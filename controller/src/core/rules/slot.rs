@@ -69,10 +69,11 @@ pub(super) fn view_of(state: &State, service: ServiceId, slot: Slot) -> SlotView
     SlotView { tasks: tasks.map(|(_, task)| task).collect() }
 }
 
-/// The slots of a service that are in use, in their order.
+/// The slots of a service that are in use, in their order, without the places of one-off tasks.
 pub(super) fn active(state: &State, service: ServiceId) -> impl Iterator<Item = Slot> + '_ {
     let slots = state.index.slots.range(slots_of(service));
-    slots.filter(|(_, counts)| counts.wanted > 0).map(|((_, slot), _)| *slot)
+    let used = slots.filter(|(_, counts)| counts.wanted > 0).map(|((_, slot), _)| *slot);
+    used.filter(|slot| !matches!(slot, Slot::OneOff(_)))
 }
 
 /// Whether clients are led to a task, on a node that is there, as far as is known.

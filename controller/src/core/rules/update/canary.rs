@@ -8,7 +8,7 @@ use swarm_proto::spec::Canary;
 use super::Rollout;
 use crate::core::rules::Plan;
 use crate::core::rules::slot::{
-    SlotView, active, first_version, kept_version, next_version, slots, view_of,
+    SlotView, active, first_version, kept_version, next_version, view_of,
 };
 use crate::core::state::{State, Stored};
 
@@ -35,11 +35,9 @@ pub(in crate::core::rules) fn promoted(
     why: &str,
     now: Timestamp,
 ) -> UpdateStatus {
-    let is_left = |view: &&SlotView<'_>| {
-        let newest = view.newest().filter(|_| view.is_active());
-        newest.is_some_and(|task| task.spec_version != service.spec_version)
-    };
-    let left = slots(state, service).values().filter(is_left).count();
+    let newest = |slot| view_of(state, service.id, slot).newest();
+    let is_left = |task: &&Stored<Task>| task.spec_version != service.spec_version;
+    let left = active(state, service.id).filter_map(newest).filter(is_left).count();
     let left = u32::try_from(left).unwrap_or(u32::MAX);
     let begun = UpdateStatus::begin(held.number + 1, UpdateState::Updating, left, now);
     UpdateStatus { promoted: true, message: why.to_owned(), ..begun }
