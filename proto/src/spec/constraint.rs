@@ -227,7 +227,12 @@ impl FromStr for Constraint {
 
     fn from_str(text: &str) -> Result<Self, ConstraintError> {
         let (key, comparison) = split(text)?;
-        Self { key: key.trim().parse()?, comparison }.checked()
+        let key = key.trim();
+        // Written again, it would be read as another one.
+        if key.contains(|c: char| "!=<>".contains(c) || c.is_whitespace()) {
+            return Err(ConstraintError::Syntax(text.to_owned()));
+        }
+        Self { key: key.parse()?, comparison }.checked()
     }
 }
 
@@ -414,6 +419,9 @@ mod tests {
             ("node.hostname == ", "constraint `node.hostname == ` has no value"),
             ("node.name==a", "constraint key `node.name` is unknown"),
             ("node.labels.==a", "constraint key `node.labels.` is unknown"),
+            ("node.labels.! == a", "constraint `node.labels.! == a` is not valid"),
+            ("node.labels.a<!=b", "constraint `node.labels.a<!=b` is not valid"),
+            ("node.labels.a b==c", "constraint `node.labels.a b==c` is not valid"),
             ("node.role==boss", "no node has the role `boss`"),
             ("node.labels.cores > many", "`many` is not a whole number"),
             ("node.labels.zone in a, b", "constraint `node.labels.zone in a, b` is not valid"),
