@@ -19,6 +19,8 @@ mod survivor;
 mod timing;
 mod version;
 
+use std::sync::Arc;
+
 use raft::eraftpb::EntryType;
 use swarm_proto::entry::{Action, Entry, Group};
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
@@ -385,7 +387,7 @@ impl Core {
         if !self.events.is_empty() || self.published != self.state.version {
             self.published = self.state.version;
             let events = std::mem::take(&mut self.events);
-            out.push(Output::Applied { state: self.state.clone(), events });
+            out.push(Output::Applied { state: Arc::new(self.state.clone()), events });
         }
         self.reads.on_applied(self.state.applied, &mut replies);
         out.extend(replies);

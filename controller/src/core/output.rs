@@ -1,5 +1,7 @@
 //! What a core wants done outside.
 
+use std::sync::Arc;
+
 use swarm_proto::id::RaftId;
 
 use super::command::{CommandDone, Refusal};
@@ -8,7 +10,6 @@ use super::state::{Event, State};
 
 /// Something to do outside, in the order given.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "made one at a time and used up at once")]
 pub enum Output {
     /// Deliver messages to another controller, in order; losing them is allowed.
     Send {
@@ -59,8 +60,8 @@ pub enum Output {
     },
     /// The state moved on.
     Applied {
-        /// The state now; cloning it costs nothing.
-        state: State,
+        /// The state now.
+        state: Arc<State>,
         /// What changed since the last one, in order.
         events: Vec<Event>,
     },

@@ -43,7 +43,7 @@ impl Controller {
             state: Vec::new(),
         };
         // The state is a copy at no cost; turning it into bytes takes time and must hold up nobody.
-        let state = view.state;
+        let state = Arc::clone(&view.state);
         let bytes = tokio::task::spawn_blocking(move || {
             backup::encode(&wire::Backup { state: state.to_bytes(), ..head })
         });

@@ -69,7 +69,7 @@ impl Controller {
 
     /// The cluster as this controller knows it; refuses while it has not been let in.
     pub fn cluster(&self) -> Result<Arc<Cluster>, Status> {
-        self.hub.view().state.cluster.ok_or_else(|| {
+        self.hub.view().state.cluster.clone().ok_or_else(|| {
             Refusal::unavailable("this controller has not been let into the cluster yet").into()
         })
     }

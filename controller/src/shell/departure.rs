@@ -114,6 +114,8 @@ fn remove(path: &Path) -> Result<(), DepartureError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::core::State;
 
@@ -124,7 +126,7 @@ mod tests {
         assert_eq!(departure(&view, NodeId(2), RaftId(2)), None);
         let mut state = State::default();
         state.next.raft = 3;
-        view.state = state;
+        view.state = Arc::new(state);
         assert_eq!(departure(&view, NodeId(2), RaftId(2)), None);
         view.spared = true;
         assert_eq!(departure(&view, NodeId(2), RaftId(2)), Some(Departure::Removed));

@@ -55,7 +55,7 @@ async fn carry(
     let Some(Input::Start(mut start)) = first.and_then(|message| message.input) else {
         return Err(Refusal::invalid("the first message must say what to run").into());
     };
-    let state = controller.read_soon().await.0.state;
+    let state = Arc::clone(&controller.read_soon().await.0.state);
     let (task, node) = find(&state, &start.target)?;
     let host = node.description.hostname.clone();
     let name = state.task_name(task);

@@ -20,7 +20,7 @@ const WATCHER_QUEUE: usize = 1024;
 #[derive(Debug, Clone, Default)]
 pub struct View {
     /// The applied state.
-    pub state: State,
+    pub state: Arc<State>,
     /// Who leads.
     pub leader: Option<RaftId>,
     /// Since when nobody does, once somebody did.
@@ -104,7 +104,7 @@ impl DiskWrites {
 
 /// Publishes to readers and watchers.
 pub struct Hub {
-    view: watch::Sender<View>,
+    view: watch::Sender<Arc<View>>,
     watchers: Mutex<Vec<mpsc::Sender<News>>>,
     roster: Mutex<Roster>,
     /// What the disk did.
@@ -114,7 +114,7 @@ pub struct Hub {
 impl Default for Hub {
     fn default() -> Self {
         Self {
-            view: watch::Sender::new(View::default()),
+            view: watch::Sender::new(Arc::default()),
             watchers: Mutex::default(),
             roster: Mutex::default(),
             writes: DiskWrites::default(),
@@ -124,8 +124,8 @@ impl Default for Hub {
 
 impl Hub {
     /// The view now.
-    pub fn view(&self) -> View {
-        self.view.borrow().clone()
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
     }
 
     /// Every controller.
@@ -135,12 +135,12 @@ impl Hub {
     }
 
     /// Follows the view; intermediate ones may be skipped.
-    pub fn follow(&self) -> watch::Receiver<View> {
+    pub fn follow(&self) -> watch::Receiver<Arc<View>> {
         self.view.subscribe()
     }
 
     /// The view now and all news from exactly then on. The channel closes when the watcher lags too far behind.
-    pub fn watch(&self) -> (View, mpsc::Receiver<News>) {
+    pub fn watch(&self) -> (Arc<View>, mpsc::Receiver<News>) {
         let (sender, news) = mpsc::channel(WATCHER_QUEUE);
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         watchers.push(sender);
@@ -148,7 +148,7 @@ impl Hub {
     }
 
     /// Publishes an applied state.
-    pub fn applied(&self, state: State, events: Vec<Event>) {
+    pub fn applied(&self, state: Arc<State>, events: Vec<Event>) {
         let replaced = events.contains(&Event::Replaced);
         let change = Change { events, applied: state.applied, clock: state.clock };
         let mut old = None;
@@ -176,12 +176,12 @@ impl Hub {
 
     /// Publishes the members of the Raft group.
     pub fn members(&self, members: Members) {
-        self.view.send_modify(|view| view.members = members);
+        self.change(|view| view.members = members);
     }
 
     /// Publishes whether the group goes on without this controller.
     pub fn spared(&self, spared: bool) {
-        self.view.send_modify(|view| view.spared = spared);
+        self.change(|view| view.spared = spared);
     }
 
     /// Notes whether the connection to a controller stands.
@@ -190,7 +190,8 @@ impl Hub {
             let known = view.contacts.get(&peer);
             let changed = known.is_none_or(|known| known.connected != connected);
             if changed {
-                view.contacts.insert(peer, Contact { connected, since: SystemTime::now() });
+                let contact = Contact { connected, since: SystemTime::now() };
+                Arc::make_mut(view).contacts.insert(peer, contact);
             }
             changed
         });
@@ -198,17 +199,27 @@ impl Hub {
 
     /// Forgets a controller that is none any more.
     pub fn no_contact(&self, peer: RaftId) {
-        self.view.send_if_modified(|view| view.contacts.remove(&peer).is_some());
+        self.view.send_if_modified(|view| {
+            let known = view.contacts.contains_key(&peer);
+            if known {
+                Arc::make_mut(view).contacts.remove(&peer);
+            }
+            known
+        });
     }
 
     /// Notes that another controller said that this one is none any more.
     pub fn dismissed(&self, departure: Departure) {
-        self.view.send_modify(|view| view.dismissed = Some(departure));
+        self.change(|view| view.dismissed = Some(departure));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut View)) {
+        self.view.send_modify(|view| change(Arc::make_mut(view)));
     }
 
     fn publish(&self, change: impl FnOnce(&mut View), news: impl FnOnce() -> News) {
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        self.view.send_modify(change);
+        self.change(change);
         if !watchers.is_empty() {
             let news = news();
             watchers.retain(|watcher| watcher.try_send(news.clone()).is_ok());
@@ -220,8 +231,8 @@ impl Hub {
 mod tests {
     use super::*;
 
-    fn at(applied: u64) -> State {
-        State { applied, ..State::default() }
+    fn at(applied: u64) -> Arc<State> {
+        Arc::new(State { applied, ..State::default() })
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What agents know of images: what a name stands for now, and which images are on which node.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_proto::failure::sentence;
@@ -71,7 +72,7 @@ impl Controller {
         stack: &str,
         reference: &str,
     ) -> Result<(String, Option<String>), Status> {
-        let state = self.hub.view().state;
+        let state = Arc::clone(&self.hub.view().state);
         let ready: Vec<Node> = state
             .nodes
             .values()
@@ -128,7 +129,7 @@ impl Controller {
 
     /// Each node's images, asked at the same time.
     pub async fn list_images(&self) -> wire::ListImagesResponse {
-        let state = self.hub.view().state;
+        let state = Arc::clone(&self.hub.view().state);
         let asked = state.nodes.values().map(|node| async {
             let list = async {
                 let mut agent = self.agent(node).await?;

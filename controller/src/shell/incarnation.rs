@@ -68,7 +68,7 @@ mod tests {
         let cluster = Cluster::new(String::from("c"), String::new(), Secret::default());
         let cluster = Some(Arc::new(Cluster { incarnation: OWN, ..cluster }));
         let hub = Hub::default();
-        hub.applied(State { cluster, ..State::default() }, Vec::new());
+        hub.applied(Arc::new(State { cluster, ..State::default() }), Vec::new());
         hub
     }
 

@@ -1,5 +1,6 @@
 //! What hosts hold beside what they were told: each is asked itself.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -16,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 impl Controller {
     /// Each host's own look, all at the same time. A host that does not answer is named with the reason.
     pub async fn inspect_hosts(&self) -> wire::InspectHostsResponse {
-        let state = self.hub.view().state;
+        let state = Arc::clone(&self.hub.view().state);
         let hosts = join_all(state.nodes.values().map(|node| self.inspect(node))).await;
         wire::InspectHostsResponse { hosts }
     }

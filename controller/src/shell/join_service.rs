@@ -201,7 +201,7 @@ impl JoinService {
         by: &Peer,
         request: wire::LeaveClusterRequest,
     ) -> Result<wire::LeaveClusterResponse, Status> {
-        let state = self.controller.read(false).await?.state;
+        let state = Arc::clone(&self.controller.read(false).await?.state);
         // A removed one was turned away before.
         let node = state.nodes.get(&id).ok_or_else(|| {
             Refusal::unavailable(format!("this controller does not know node {id} yet"))

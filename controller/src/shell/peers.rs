@@ -25,6 +25,7 @@ use super::incarnation;
 use super::raft_service::{KNOWS, RAFT_ID, RELEASE};
 use super::raft_thread::{CoreHandle, Transmit};
 use crate::core::SnapshotMessage;
+use crate::core::state::Controller;
 
 /// Messages that wait for a peer's connection.
 const QUEUE: usize = 512;
@@ -97,7 +98,8 @@ impl Peers {
                 let _ = timeout(LONGEST_PAUSE, views.changed()).await;
             }
             loop {
-                let places = following.places(&views.borrow_and_update());
+                let view = Arc::clone(&views.borrow_and_update());
+                let places = following.places(&view);
                 following.connect(places);
                 if views.changed().await.is_err() {
                     return;
@@ -110,7 +112,7 @@ impl Peers {
     /// Where the other controllers are. One that the state knows no longer is kept until the Raft group has let it go: it
     /// may have to confirm that.
     fn places(&self, view: &View) -> BTreeMap<RaftId, Place> {
-        let mut places = places(view, self.own);
+        let mut places = places(&self.hub.controllers(), self.own);
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         for member in view.members.voters.iter().chain(&view.members.learners) {
             if let (false, Some(peer)) = (places.contains_key(member), known.get(member)) {
@@ -230,11 +232,12 @@ impl Peers {
     }
 }
 
-fn places(view: &View, own: RaftId) -> BTreeMap<RaftId, Place> {
-    let others = view.state.controllers().into_iter().filter(|(raft_id, ..)| *raft_id != own);
-    others
-        .map(|(raft_id, node, address)| (raft_id, Place { address, name: node_name(node) }))
-        .collect()
+fn places(controllers: &[Controller], own: RaftId) -> BTreeMap<RaftId, Place> {
+    let others = controllers.iter().filter(|(raft_id, ..)| *raft_id != own);
+    let place = |(raft_id, node, address): &Controller| {
+        (*raft_id, Place { address: address.clone(), name: node_name(*node) })
+    };
+    others.map(place).collect()
 }
 
 fn pieces(messages: mpsc::Receiver<Vec<u8>>) -> impl Stream<Item = wire::RaftMessages> {

@@ -1,5 +1,6 @@
 //! Reads: linearizable by default, or at once from this controller's own state and marked so.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_proto::id::{NodeId, RaftId, TaskId, Timestamp};
@@ -28,7 +29,7 @@ const SECRET: i32 = wire::ContentKind::Secret as i32;
 
 impl Controller {
     /// A view that shows every write acknowledged before now, or the local one when it may be stale.
-    pub async fn read(&self, stale: bool) -> Result<View, Status> {
+    pub async fn read(&self, stale: bool) -> Result<Arc<View>, Status> {
         if stale {
             return Ok(self.hub.view());
         }
@@ -37,14 +38,14 @@ impl Controller {
     }
 
     /// As [`Controller::read`], but when nobody leads soon, the local view; true when it may be stale.
-    pub async fn read_soon(&self) -> (View, bool) {
+    pub async fn read_soon(&self) -> (Arc<View>, bool) {
         match self.read_within(SOON).await {
             Some(view) => (view, false),
             None => (self.hub.view(), true),
         }
     }
 
-    async fn read_within(&self, patience: Duration) -> Option<View> {
+    async fn read_within(&self, patience: Duration) -> Option<Arc<View>> {
         let passed = async {
             while !self.core.read_barrier().await {
                 sleep(PAUSE).await;
@@ -58,7 +59,7 @@ impl Controller {
 impl Controller {
     /// The bytes of a named config.
     pub async fn config_bytes(&self, name: &str) -> Result<wire::GetConfigResponse, Status> {
-        let state = self.read(false).await?.state;
+        let state = Arc::clone(&self.read(false).await?.state);
         let absent = || {
             Refusal::not_found(format!("there is no config `{name}`"))
                 .hint("`swarmctl config ls` lists them")

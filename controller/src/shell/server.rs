@@ -180,7 +180,7 @@ pub async fn run(config: &Config, wait: bool) -> Result<(), RunError> {
     let core = Core::new(core_config(config, raft_id, recovered))?;
     let queue = raft_thread::queue();
     let hub = Arc::new(Hub::default());
-    hub.applied(core.state().clone(), Vec::new());
+    hub.applied(Arc::new(core.state().clone()), Vec::new());
     let seeds = identity.controllers.clone();
     let peers = Peers::start(raft_id, &hub, queue.0.clone(), Arc::clone(&tls), seeds);
     let own = (identity.node_id, raft_id, identity.cluster_id.clone());
@@ -251,7 +251,7 @@ fn depart(
     identity: &Identity,
     departure: Departure,
 ) -> RunError {
-    let cluster = controller.hub.view().state.cluster;
+    let cluster = controller.hub.view().state.cluster.clone();
     match (departure, cluster) {
         (Departure::Removed, _) => {
             let state_dir = config.state_dir.clone();

@@ -46,9 +46,9 @@ pub async fn keep_certificate(controller: Arc<Controller>, config: Config, ident
             let (view, stale) = controller.read_soon().await;
             let fits =
                 |cluster: &Cluster| roots_digest(&cluster.roots()).ok() == roots_of(&identity);
-            match view.state.cluster {
-                Some(cluster) if !stale || fits(&cluster) => {
-                    renewed_here(&cluster, &controller, identity)
+            match &view.state.cluster {
+                Some(cluster) if !stale || fits(cluster) => {
+                    renewed_here(cluster, &controller, identity)
                 }
                 _ => transport::renew(identity).await,
             }

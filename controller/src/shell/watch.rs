@@ -53,7 +53,7 @@ async fn tell(
         let events = match next {
             Some(News::Change(change)) => seen(&controller, &request, &change),
             Some(News::Leader(leader)) => {
-                let state = controller.hub.view().state;
+                let state = Arc::clone(&controller.hub.view().state);
                 let leader = Seen::Leader(leader.map_or(0, |leader| leader.0));
                 vec![at(leader, state.applied, state.clock.0)]
             }

@@ -63,10 +63,14 @@ impl Controller {
         loop {
             let tried = match self.leader(deadline).await? {
                 Leader::Here => self.write_here(request.clone()).await,
-                Leader::There { raft_id, address } => tokio::select! {
-                    answer = self.pass_on(&address, &request) => answer,
-                    () = self.leader_lost(raft_id) => Err(lost("the leader changed")),
-                },
+                Leader::There { raft_id, address } => {
+                    // Boxed: it is rare, and larger than all the rest of what each write allocates.
+                    let passed_on = Box::pin(self.pass_on(&address, &request));
+                    tokio::select! {
+                        answer = passed_on => answer,
+                        () = self.leader_lost(raft_id) => Err(lost("the leader changed")),
+                    }
+                }
             };
             match tried {
                 Err(status) if status.code() == Code::Unavailable && Instant::now() < deadline => {

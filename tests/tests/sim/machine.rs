@@ -1,5 +1,7 @@
 //! Machines with their agents and controllers: starting, stopping, losing power.
 
+use std::sync::Arc;
+
 use swarm_controller::core::{Core, CoreConfig, DiskBatch, Input, State};
 use swarm_proto::id::{NodeId, RaftId};
 
@@ -30,7 +32,7 @@ pub(crate) struct Controller {
     /// Counts its processes, so that events of an earlier one are ignored.
     pub(crate) run: u64,
     /// What its shell shows to readers.
-    pub(crate) published: State,
+    pub(crate) published: Arc<State>,
     pub(crate) clock: Clock,
     pub(crate) paused_until: u64,
     /// What it takes in when it wakes.
@@ -62,7 +64,7 @@ impl Controller {
             core: None,
             disk: Disk::default(),
             run: 0,
-            published: State::default(),
+            published: Arc::default(),
             clock,
             paused_until: 0,
             waiting: Vec::new(),
@@ -217,7 +219,7 @@ impl World {
             Ok(core) => core,
             Err(error) => violated("a disk can be read after a crash", format!("{id}: {error}")),
         };
-        controller.published = core.state().clone();
+        controller.published = Arc::new(core.state().clone());
         controller.paused_until = 0;
         controller.syncing = false;
         let status = core.status();
