@@ -89,6 +89,9 @@ impl Controller {
 
     /// Waits until somebody leads; refuses when nobody does by the deadline.
     pub async fn leader(&self, deadline: Instant) -> Result<Leader, Status> {
+        if let Some(leader) = self.leader_of(&self.hub.view()) {
+            return Ok(leader);
+        }
         let mut views = self.hub.follow();
         let wait = async {
             loop {
