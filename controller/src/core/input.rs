@@ -57,12 +57,15 @@ pub enum Input {
         /// Whether it arrived.
         ok: bool,
     },
-    /// This batch and all with smaller numbers are on disk. Elections are not called sooner than voters' disks allow.
+    /// The disk made something durable, which took so long. Elections are not called sooner than voters' disks allow.
+    Synced {
+        /// Microseconds from the beginning of the write to its being durable.
+        micros: u64,
+    },
+    /// This batch and all with smaller numbers are on disk.
     Persisted {
         /// [`super::output::DiskBatch::number`].
         batch: u64,
-        /// Microseconds from the beginning of the last write to its being durable.
-        micros: u64,
     },
     /// The disk has little room left: there is a reserve for what is under way. `None`: it has room again.
     Room(Option<Shortage>),

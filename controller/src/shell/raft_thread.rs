@@ -221,7 +221,8 @@ pub fn start(
         match news {
             News::Persisted(batch, took) => {
                 let micros = publisher.writes.note(took);
-                tell(Input::Persisted { batch, micros });
+                tell(Input::Synced { micros });
+                tell(Input::Persisted { batch });
             }
             News::Room(shortage) => {
                 if let Some(shortage) = &shortage {

@@ -423,7 +423,8 @@ impl World {
             Happening::Persisted { controller, run, batch, micros }
                 if self.runs(controller, run) =>
             {
-                self.input(controller, Input::Persisted { batch, micros });
+                self.input(controller, Input::Synced { micros });
+                self.input(controller, Input::Persisted { batch });
             }
             Happening::AgentStep { machine, run } => self.agent_step(machine, run),
             Happening::ToAgent { session, message } => self.tell_agent(session, message),
