@@ -23,7 +23,6 @@ mod network;
 mod packaging;
 mod rehearsal;
 mod restore;
-mod six_hosts;
 mod snapshot;
 mod tasks;
 mod update;
