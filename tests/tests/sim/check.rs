@@ -24,6 +24,7 @@ pub(crate) struct Check {
     /// Where each task is, and how far it has come.
     tasks: BTreeMap<TaskId, (Option<NodeId>, TaskState)>,
     removed: BTreeSet<TaskId>,
+    lost: BTreeSet<TaskId>,
     /// The run of each time of a schedule, and how many runs each service had.
     times: BTreeMap<(ServiceId, Timestamp), u64>,
     runs: BTreeMap<ServiceId, u64>,
@@ -40,9 +41,9 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    /// How far a task had come when it was heard of last.
-    pub(crate) fn last_state(&self, task: TaskId) -> Option<TaskState> {
-        self.tasks.get(&task).map(|(_, state)| *state)
+    /// Whether a task was ever given up with its node. A cluster that is restored may not know that it was.
+    pub(crate) fn was_lost(&self, task: TaskId) -> bool {
+        self.lost.contains(&task)
     }
 
     /// How many entries were committed.
@@ -156,6 +157,9 @@ impl Check {
             format!("{} moved from {:?} to {:?}", task.id, before.0, now.0)
         });
         *before = now;
+        if now.1 == TaskState::Orphaned {
+            self.lost.insert(task.id);
+        }
         demand(!self.removed.contains(&task.id), "a removed task never comes back", || task.id);
     }
 

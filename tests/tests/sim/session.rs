@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use swarm_controller::core::{FromAgent, Input, ToAgent};
-use swarm_proto::object::TaskState;
 
 use crate::machine::Machine;
 use crate::violation::demand;
@@ -134,10 +133,9 @@ impl World {
                     format!("{} and {} run", other.id, task.id)
                 });
                 let (other, older) = (other.id, older.id);
-                let last = self.check.last_state(older);
-                let lost = last == Some(TaskState::Orphaned);
+                let lost = self.check.was_lost(older);
                 demand(lost, "a slot has two containers only while a node is cut off", || {
-                    format!("{other} and {} run, and {older} is {last:?}, not lost", task.id)
+                    format!("{other} and {} run, and {older} was not lost", task.id)
                 });
             }
             for place in &task.attachments {
