@@ -57,15 +57,12 @@ pub enum Input {
         /// Whether it arrived.
         ok: bool,
     },
-    /// The disk made something durable, which took so long. Elections are not called sooner than voters' disks allow.
-    Synced {
-        /// Microseconds from the beginning of the write to its being durable.
-        micros: u64,
-    },
-    /// This batch and all with smaller numbers are on disk.
+    /// This batch and all with smaller numbers are on disk. Elections are not called sooner than voters' disks allow.
     Persisted {
         /// [`super::output::DiskBatch::number`].
         batch: u64,
+        /// Microseconds from the beginning of the last write to its being durable.
+        micros: u64,
     },
     /// The disk has little room left: there is a reserve for what is under way. `None`: it has room again.
     Room(Option<Shortage>),

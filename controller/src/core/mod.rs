@@ -207,8 +207,10 @@ impl Core {
             Input::PeerUnreachable(peer) => self.member.unreachable(peer),
             Input::SnapshotSent { to, ok } => self.member.snapshot_sent(to, ok),
             Input::Room(shortage) => self.member.set_room(shortage),
-            Input::Synced { micros } => self.member.synced(micros),
-            Input::Persisted { batch } => self.member.on_persisted(batch, out),
+            Input::Persisted { batch, micros } => {
+                self.member.synced(micros);
+                self.member.on_persisted(batch, out);
+            }
             Input::Command { token, request_id, command } => {
                 if let Some(leader) = &mut self.leader {
                     leader.command(token, request_id, command, replies);

@@ -221,8 +221,7 @@ pub fn start(
         match news {
             News::Persisted(batch, took) => {
                 let micros = publisher.writes.note(took);
-                tell(Input::Synced { micros });
-                tell(Input::Persisted { batch });
+                tell(Input::Persisted { batch, micros });
             }
             News::Room(shortage) => {
                 if let Some(shortage) = &shortage {

@@ -14,7 +14,7 @@ use swarm_controller::core::{
 use swarm_proto::id::{NetworkId, NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Availability, Cluster, NodeDescription, Role, Secret};
 
-use crate::spec;
+use crate::{SYNC, spec};
 
 pub(crate) const START: u64 = 1_700_000_000_000;
 
@@ -43,7 +43,7 @@ pub(crate) fn drive(core: &mut Core, input: Input) -> Vec<Output> {
     while let Some(input) = inputs.pop() {
         for output in core.handle(input, Timestamp(START)) {
             if let Output::Persist(batch) = &output {
-                inputs.push(Input::Persisted { batch: batch.number });
+                inputs.push(Input::Persisted { batch: batch.number, micros: SYNC });
             }
             all.push(output);
         }
@@ -134,7 +134,7 @@ fn nothing_is_answered_before_it_is_on_disk() {
         _ => None,
     });
     let batch = batches.max().expect("something to write");
-    let outputs = drive(&mut core, Input::Persisted { batch });
+    let outputs = drive(&mut core, Input::Persisted { batch, micros: SYNC });
     assert!(answer(&outputs).is_some());
 }
 
@@ -179,7 +179,7 @@ fn a_vote_is_given_only_once_it_is_on_disk() {
     let [Output::Persist(batch)] = outputs.as_slice() else { panic!("{outputs:?}") };
     let state = HardState::decode(batch.hard_state.as_deref().unwrap()).unwrap();
     assert_eq!((state.term, state.vote), (5, 1));
-    let input = Input::Persisted { batch: batch.number };
+    let input = Input::Persisted { batch: batch.number, micros: SYNC };
     let outputs = core.handle(input, Timestamp(START));
     assert!(outputs.iter().any(|output| matches!(output, Output::Send { to: RaftId(1), .. })));
 }
@@ -199,7 +199,7 @@ fn the_only_voter_speaks_in_a_term_only_once_it_is_on_disk() {
         outputs.iter().any(|output| matches!(output, Output::Send { .. }))
     };
     assert!((0..60).all(|_| !sends(Input::Tick)), "it spoke before anything was on disk");
-    assert!((1..=9).any(|batch| sends(Input::Persisted { batch })));
+    assert!((1..=9).any(|batch| sends(Input::Persisted { batch, micros: SYNC })));
 }
 
 /// raft-rs lets a leader that is removed lead on, and panics at the next answer.
@@ -431,9 +431,10 @@ fn what_an_agent_says_to_a_new_leader_is_heard() {
         if !core.status().leading {
             for output in std::mem::take(&mut held) {
                 if let Output::Persist(batch) = output {
-                    held.extend(
-                        core.handle(Input::Persisted { batch: batch.number }, Timestamp(now)),
-                    );
+                    held.extend(core.handle(
+                        Input::Persisted { batch: batch.number, micros: SYNC },
+                        Timestamp(now),
+                    ));
                 }
             }
         }
@@ -446,7 +447,7 @@ fn what_an_agent_says_to_a_new_leader_is_heard() {
         Output::Persist(batch) => Some(batch.number),
         _ => None,
     });
-    let input = Input::Persisted { batch: batches.max().unwrap() };
+    let input = Input::Persisted { batch: batches.max().unwrap(), micros: SYNC };
     let outputs = drive(&mut core, input);
     let greeted = |output: &Output| {
         matches!(output, Output::SessionSend { session: 1, message: ToAgent::Welcome { .. } })

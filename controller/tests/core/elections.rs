@@ -148,8 +148,7 @@ impl Group {
                 let Some(disk) = self.disks.get_mut(&member) else { return };
                 disk.busy = false;
                 self.begin_sync(member);
-                self.input(member, Input::Synced { micros });
-                self.input(member, Input::Persisted { batch: last });
+                self.input(member, Input::Persisted { batch: last, micros });
             }
             Event::Write => {
                 let leaders: Vec<u64> =

@@ -13,3 +13,6 @@ mod script;
 mod spec;
 mod updates;
 mod versions;
+
+/// What a write takes where it does not matter, in microseconds.
+const SYNC: u64 = 400;

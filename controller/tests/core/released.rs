@@ -10,6 +10,8 @@ use swarm_controller::shell::disk::DiskStore;
 use swarm_proto::id::{RaftId, Timestamp};
 use swarm_proto::version::ClusterVersion;
 
+use crate::SYNC;
+
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
@@ -70,7 +72,7 @@ fn catch_up(core: &mut Core, end: u64) {
             for output in core.handle(input, Timestamp(0)) {
                 match output {
                     Output::Persist(batch) => {
-                        inputs.push(Input::Persisted { batch: batch.number });
+                        inputs.push(Input::Persisted { batch: batch.number, micros: SYNC });
                     }
                     Output::Fatal(reason) => panic!("{reason}"),
                     _ => {}

@@ -12,6 +12,7 @@ use swarm_proto::object::Role;
 use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
 
+use crate::SYNC;
 use crate::contract::{START, first_disk};
 
 const OLD: ClusterVersion = ClusterVersion::FIRST;
@@ -75,7 +76,7 @@ impl Cluster {
                     Output::Persist(batch) => {
                         let number = batch.number;
                         write(self.disks.get_mut(&to).unwrap(), batch);
-                        queue.push_back((to, Input::Persisted { batch: number }));
+                        queue.push_back((to, Input::Persisted { batch: number, micros: SYNC }));
                     }
                     Output::Fatal(reason) => self.stopped.push((to, reason)),
                     _ => {}

@@ -423,8 +423,7 @@ impl World {
             Happening::Persisted { controller, run, batch, micros }
                 if self.runs(controller, run) =>
             {
-                self.input(controller, Input::Synced { micros });
-                self.input(controller, Input::Persisted { batch });
+                self.input(controller, Input::Persisted { batch, micros });
             }
             Happening::AgentStep { machine, run } => self.agent_step(machine, run),
             Happening::ToAgent { session, message } => self.tell_agent(session, message),

@@ -17,7 +17,7 @@ use swarm_proto::spec::{Protocol, StackSpec};
 use super::agent::{Agent, status};
 use super::service;
 use super::words::{changes, line, reply};
-use crate::spec;
+use crate::{SYNC, spec};
 
 pub(super) const START: u64 = 1_700_000_000_000;
 const TICK: u64 = 25;
@@ -222,7 +222,7 @@ impl Bench {
             for output in self.core.handle(input, Timestamp(self.now)) {
                 match output {
                     Output::Persist(batch) => {
-                        inputs.push(Input::Persisted { batch: batch.number });
+                        inputs.push(Input::Persisted { batch: batch.number, micros: SYNC });
                         self.keep(batch);
                     }
                     Output::Reply { result, .. } => self.said.push_str(&reply(&result)),
