@@ -31,7 +31,8 @@ pub fn plan(state: &State, observed: &Observed, now: Timestamp) -> Plan {
     }
     let down = state.nodes.values().filter(|node| node.status == NodeStatus::Down);
     for node in down.filter(|node| state.index.loads.get(&node.id).is_some_and(|l| l.tasks > 0)) {
-        let loss = Loss { state, observed, cluster, node, at: lost_at(state, node) };
+        let at = lost_at(state, observed, cluster, (node, now));
+        let loss = Loss { state, observed, cluster, node, at };
         for task in tasks_on(state, node.id).filter(|task| !task.status.state.is_terminal()) {
             let at = loss.given_up_at(task);
             if at <= now {
@@ -44,23 +45,50 @@ pub fn plan(state: &State, observed: &Observed, now: Timestamp) -> Plan {
     plan
 }
 
-/// When a down node counts as lost: at once, unless others went down with it, in all more than a third, or no node is
-/// left for its tasks.
-fn lost_at(state: &State, node: &Node) -> Timestamp {
-    let together = |other: &Node| {
-        let apart = other
-            .status_since
-            .since(node.status_since)
-            .max(node.status_since.since(other.status_since));
-        other.status == NodeStatus::Down && apart <= TOGETHER
-    };
-    let vanished = state.nodes.values().filter(|other| together(other)).count();
+/// When a down node counts as lost: at once, unless others vanished with it, in all more than a third, or no node is left
+/// for its tasks. The one that spoke last is noticed last: others whose report is overdue are waited for. Those that have
+/// come back since count, so that hosts after a power cut need not all be back in the same moment.
+fn lost_at(
+    state: &State,
+    observed: &Observed,
+    cluster: &Cluster,
+    (node, now): (&Node, Timestamp),
+) -> Timestamp {
+    let latest = node.status_since.after(TOGETHER);
+    let (mut vanished, mut overdue, mut decided) = (0, 0, node.status_since);
+    for other in state.nodes.values() {
+        let silent = observed.silent_since(other.id);
+        let deadline = silent.after(cluster.node_down_after);
+        match other.status {
+            NodeStatus::Down if went_with(node, other.status_since) => vanished += 1,
+            NodeStatus::Ready if deadline <= now || is_back(node, other) => vanished += 1,
+            NodeStatus::Ready if silent.after(cluster.heartbeat * 3 / 2) <= now => {
+                overdue += 1;
+                decided = decided.max(deadline);
+            }
+            _ => {}
+        }
+    }
+    let are_too_many = |count: usize| count > 1 && count * 3 > state.nodes.len();
     let none_left = state.nodes.values().all(|other| other.status != NodeStatus::Ready);
-    if none_left || (vanished > 1 && vanished * 3 > state.nodes.len()) {
-        node.status_since.after(TOGETHER)
+    if none_left || are_too_many(vanished) {
+        latest
+    } else if are_too_many(vanished + overdue) {
+        decided.min(latest)
     } else {
         node.status_since
     }
+}
+
+/// Whether what went down then vanished together with a node that is down.
+fn went_with(node: &Node, at: Timestamp) -> bool {
+    at.since(node.status_since).max(node.status_since.since(at)) <= TOGETHER
+}
+
+/// Whether another vanished together with a node that is down, and came back after that was missed.
+fn is_back(node: &Node, other: &Node) -> bool {
+    let went = other.recent_downs.last().is_some_and(|at| went_with(node, *at));
+    went && other.status_since >= node.status_since
 }
 
 /// A node that is down.
