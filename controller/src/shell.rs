@@ -28,6 +28,7 @@ pub mod peers;
 pub mod raft_service;
 pub mod raft_thread;
 pub mod read;
+pub mod rebalance;
 pub mod refusal;
 pub mod restore;
 pub mod seal;

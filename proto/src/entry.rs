@@ -293,6 +293,9 @@ pub enum Action {
     },
     /// Counts a task's slot as one where its service's update failed.
     CountUpdateFailure(TaskId),
+    /// Counts a move of this task to where it would be placed now. Where no further move is allowed yet, it does not
+    /// fit: however its leader counted, there are no more within a minute than the cluster's setting says.
+    CountMove(TaskId),
 }
 
 /// What begins a run.
@@ -339,6 +342,7 @@ impl Action {
             Self::SetService(service) => service.needs(),
             Self::SetUpdate { .. }
             | Self::CountUpdateFailure(_)
+            | Self::CountMove(_)
             | Self::StartRun(_)
             | Self::SetRun(_)
             | Self::SkipRuns { .. }

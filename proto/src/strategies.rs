@@ -50,6 +50,7 @@ pub(crate) mod health;
 mod jobs;
 mod nodes;
 mod placement;
+mod rebalance;
 mod resources;
 mod update;
 
@@ -404,6 +405,7 @@ strategy! {
         former_authority: option::of(former_authority()),
         unlock_key: option::of(text().prop_map(Secret::new)),
         incarnation: incarnation(),
+        rebalance: rebalance::rebalance(),
     }
     fn incarnation -> Incarnation {
         number: any::<u64>(),

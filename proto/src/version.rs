@@ -10,7 +10,7 @@
 //! | 1 | everything of release 0.1.0 |
 //! | 2 | the cluster version itself, the certificate authority's replacement, locked clusters, the choice of pools and VNIs, incarnations |
 //! | 3 | stack files in full |
-//! | 4 | services that look after themselves: updates and rollbacks, health, jobs, placement; objects outside of stacks |
+//! | 4 | services that look after themselves: updates and rollbacks, health, jobs, placement, rebalancing; objects outside of stacks |
 //!
 //! `versions.txt` beside the .proto files says the same of each field.
 

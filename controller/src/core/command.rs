@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use swarm_proto::id::{NodeId, RaftId};
-use swarm_proto::object::{Availability, Role, Secret};
+use swarm_proto::object::{Availability, PlannedMove, RebalanceMode, Role, Secret};
 use swarm_proto::spec::{ContentBytes, ContentId, ContentKind, ServiceChange, StackSpec};
 
 /// A wish that changes the state.
@@ -228,6 +228,18 @@ pub enum Command {
         /// In the place of another key.
         rotate: bool,
     },
+    /// Change settings of the cluster as a whole.
+    UpdateCluster {
+        /// Whether it moves tasks by itself; `None` leaves it.
+        rebalance: Option<RebalanceMode>,
+        /// The most moves within a minute; `None` leaves it.
+        moves_per_minute: Option<u32>,
+    },
+    /// Move a task of each of these services to where it would be placed now, as far as is allowed.
+    Rebalance {
+        /// Full names.
+        services: Vec<String>,
+    },
     /// A controller now answers at another address.
     SetControllerAddress {
         /// Which node.
@@ -274,6 +286,8 @@ pub enum CommandDone {
         /// The run's number.
         run: u64,
     },
+    /// Of [`Command::Rebalance`]: what was begun.
+    Moved(Vec<PlannedMove>),
     /// Of every other command.
     Done,
 }

@@ -310,6 +310,27 @@ impl Control for ControlService {
         audit.answer(self.0.set_lock(request.into_inner()).await)
     }
 
+    async fn update_cluster(
+        &self,
+        request: Request<wire::UpdateClusterRequest>,
+    ) -> Result<Response<wire::UpdateClusterResponse>, Status> {
+        self.write(request).await
+    }
+
+    async fn plan_rebalance(
+        &self,
+        _: Request<wire::PlanRebalanceRequest>,
+    ) -> Result<Response<wire::PlanRebalanceResponse>, Status> {
+        self.0.plan_rebalance().await.map(Response::new)
+    }
+
+    async fn rebalance(
+        &self,
+        request: Request<wire::RebalanceRequest>,
+    ) -> Result<Response<wire::RebalanceResponse>, Status> {
+        self.write(request).await
+    }
+
     /// Controllers ask it too, to learn each other's raft ids.
     async fn get_version(
         &self,

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use swarm_proto::convert::prefix;
 use swarm_proto::failure::sentence;
 use swarm_proto::id::{NodeId, RaftId};
-use swarm_proto::object::Cluster;
+use swarm_proto::object::{Cluster, Rebalance};
 use swarm_proto::transport::node_name;
 use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
@@ -54,6 +54,7 @@ impl Controller {
             locked: view.state.cluster.as_ref().is_some_and(|known| known.unlock_key.is_some()),
             root: view.state.cluster.as_deref().map(authority::root).unwrap_or_default(),
             networking: view.state.cluster.as_deref().map(networking),
+            rebalance: view.state.cluster.as_deref().map(rebalance),
         })
     }
 
@@ -166,6 +167,12 @@ fn networking(cluster: &Cluster) -> wire::ClusterNetworking {
         vxlan_port: cluster.vxlan_port.into(),
         vni_base: cluster.vni_base,
     }
+}
+
+/// How tasks are moved.
+fn rebalance(cluster: &Cluster) -> wire::ClusterRebalance {
+    let Rebalance { mode, moves_per_minute, .. } = cluster.rebalance;
+    wire::ClusterRebalance { mode: mode.into(), moves_per_minute }
 }
 
 /// Since the epoch.

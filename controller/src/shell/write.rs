@@ -3,6 +3,7 @@
 
 mod content;
 mod job;
+mod rebalance;
 mod service;
 
 use std::time::Duration;
@@ -105,6 +106,8 @@ impl Controller {
             AddContentRequest
             CreateNamedContentRequest
             RemoveNamedContentRequest
+            UpdateClusterRequest
+            RebalanceRequest
             PromoteWish
             JoinWish
             TokensWish

@@ -116,7 +116,9 @@ fn table() -> Expect {
         Control/ListImages           - - - x x x
         Control/Logs                 - - - x x x
         Control/PauseService         - - - - x x
+        Control/PlanRebalance        - - - x x x
         Control/PromoteService       - - - - x x
+        Control/Rebalance            - - - - x x
         Control/RemoveNamedContent   - - - - x x
         Control/RemoveNetwork        - - - - x x
         Control/RemoveNode           - - - - x x
@@ -131,6 +133,7 @@ fn table() -> Expect {
         Control/ScaleService         - - - - x x
         Control/SetLock              - - - - x x
         Control/StopRuns             - - - - x x
+        Control/UpdateCluster        - - - - x x
         Control/UpdateNode           - - - - x x
         Control/UpdateService        - - - - x x
         Control/Watch                - - - x x x

@@ -3,6 +3,7 @@
 
 mod agent;
 mod bench;
+mod rebalance;
 mod service;
 mod words;
 

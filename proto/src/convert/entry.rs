@@ -269,6 +269,7 @@ impl From<&Action> for wire::Action {
             }),
             Action::SetNodeLost(node) => WireAction::SetNodeLost(node.0),
             Action::CountUpdateFailure(task) => WireAction::CountUpdateFailure(task.to_string()),
+            Action::CountMove(task) => WireAction::CountMove(task.to_string()),
         };
         Self { action: Some(action) }
     }
@@ -390,6 +391,7 @@ impl TryFrom<wire::Action> for Action {
                 update: Box::new(at.required("update", set.update)?),
             },
             WireAction::SetNodeLost(node) => Self::SetNodeLost(NodeId(node)),
+            WireAction::CountMove(task) => Self::CountMove(at.text("count_move", &task)?),
             WireAction::CountUpdateFailure(task) => {
                 Self::CountUpdateFailure(at.text("count_update_failure", &task)?)
             }

@@ -52,6 +52,7 @@ same_names!(spec::Concurrency, wire::Concurrency: Allow Forbid Replace);
 same_names!(object::RunState, wire::RunState: Running Complete Failed Stopped);
 same_names!(object::Role, wire::Role: Controller Agent);
 same_names!(object::Availability, wire::Availability: Active Pause Drain);
+same_names!(object::RebalanceMode, wire::RebalanceMode: Off Auto);
 same_names!(object::NodeStatus, wire::NodeStatus: Unknown Ready Down);
 same_names!(
     object::UpdateState, wire::UpdateState:

@@ -23,6 +23,7 @@ mod job;
 mod node_loss;
 mod object;
 mod placement;
+mod rebalance;
 mod resource;
 mod spec;
 mod task;

@@ -31,6 +31,7 @@ impl From<&Cluster> for wire::Cluster {
             former_authority: cluster.former_authority.as_ref().map(Into::into),
             unlock_key: cluster.unlock_key.as_ref().map(|key| key.reveal().to_owned()),
             incarnation: cluster.incarnation.to_wire(),
+            rebalance: cluster.rebalance.to_wire(),
         }
     }
 }
@@ -63,6 +64,7 @@ impl TryFrom<wire::Cluster> for Cluster {
             former_authority: cluster.former_authority.take().map(Into::into),
             unlock_key: cluster.unlock_key.take().map(Secret::new),
             incarnation: Incarnation::from_wire(cluster.incarnation),
+            rebalance: at.optional("rebalance", cluster.rebalance.take())?.unwrap_or_default(),
         })
     }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::id::Slot;
 use crate::object::{
-    FormerAuthority, GenericResource, Incarnation, Secret, TaskHealth, UpdateState,
+    FormerAuthority, GenericResource, Incarnation, Rebalance, RebalanceMode, Secret, TaskHealth,
+    UpdateState,
 };
 use crate::spec::{
     Affinity, Amount, Canary, CanarySize, Concurrency, ContainerSpec, ContentSpec, CutOffAction,
@@ -373,6 +374,10 @@ fn update_user(field: &str) -> Option<Action> {
 /// An action about lost nodes that makes use of a field.
 fn node_user(field: &str) -> Option<Action> {
     match field.split_once('.')? {
+        ("Action", "count_move") | ("Rebalance" | "Move", _) => {
+            let task = TaskId { service: ServiceId(1), slot: Slot::Replica(1), generation: 1 };
+            Some(Action::CountMove(task))
+        }
         // What a node remembers of its downs follows from its status, once the version is in force.
         ("Action", "set_node_lost") | ("Node", _) => Some(Action::SetNodeLost(NodeId(1))),
         ("ServiceSpec", "node_loss") | ("NodeLossPolicy", _) => {
@@ -420,6 +425,10 @@ fn user_of(field: &str) -> Action {
     };
     let cluster = match field {
         "Action.set_cluster_version" => return Action::SetClusterVersion(ClusterVersion(2)),
+        "Cluster.rebalance" => {
+            let rebalance = Rebalance { mode: RebalanceMode::Auto, ..Rebalance::default() };
+            Cluster { rebalance, ..cluster() }
+        }
         "Cluster.vni_base" => Cluster { vni_base: 5000, ..cluster() },
         "Cluster.incarnation" | "Incarnation.number" | "Incarnation.mark" => {
             Cluster { incarnation: Incarnation::first(7), ..cluster() }

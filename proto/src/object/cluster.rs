@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize as _;
 
-use super::Incarnation;
+use super::{Incarnation, Rebalance};
 use crate::id::{NodeId, Timestamp};
 use crate::version::ClusterVersion;
 
@@ -74,6 +74,9 @@ pub struct Cluster {
     /// Which of the clusters with this `id` it is.
     #[serde(default)]
     pub incarnation: Incarnation,
+    /// How tasks are moved to where they would be placed now.
+    #[serde(default)]
+    pub rebalance: Rebalance,
 }
 
 impl Cluster {
@@ -105,6 +108,7 @@ impl Cluster {
             former_authority: None,
             unlock_key: None,
             incarnation: Incarnation::default(),
+            rebalance: Rebalance::default(),
         }
     }
 
@@ -112,6 +116,9 @@ impl Cluster {
     pub fn needs(&self) -> ClusterVersion {
         let chosen = self.address_pools.len() != 1 || self.vni_base != Self::VNI_BASE;
         let later = self.incarnation != Incarnation::default();
+        if self.rebalance != Rebalance::default() {
+            return ClusterVersion(4);
+        }
         if chosen || later || self.former_authority.is_some() || self.unlock_key.is_some() {
             ClusterVersion(2)
         } else {

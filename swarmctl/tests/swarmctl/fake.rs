@@ -32,6 +32,8 @@ pub(crate) struct Script {
     pub(crate) logs: Mutex<Vec<wire::LogLine>>,
     /// What hosts say of themselves.
     pub(crate) hosts: Mutex<Vec<wire::HostInspection>>,
+    /// What would be moved; the first of it is, when it is asked for.
+    pub(crate) plan: Mutex<wire::PlanRebalanceResponse>,
     /// A backup's bytes.
     pub(crate) backup: Mutex<Vec<u8>>,
     /// Whether nobody leads: then only what may be stale is answered.
@@ -58,6 +60,7 @@ impl Script {
             }),
             logs: Mutex::default(),
             hosts: Mutex::default(),
+            plan: Mutex::default(),
             backup: Mutex::default(),
             leaderless: AtomicBool::new(false),
             contents: Mutex::default(),
@@ -423,6 +426,33 @@ impl Control for Served {
         self.write(format!("lock rotate {} off {}", request.rotate, request.off))?;
         let unlock_key = if request.off { "" } else { "SWKEY-1-ab" };
         Ok(Response::new(wire::SetLockResponse { unlock_key: unlock_key.to_owned() }))
+    }
+
+    async fn update_cluster(
+        &self,
+        request: Request<wire::UpdateClusterRequest>,
+    ) -> Answer<wire::UpdateClusterResponse> {
+        let request = request.into_inner();
+        let (mode, moves) = (request.rebalance().as_str_name(), request.moves_per_minute);
+        self.write(format!("update cluster {mode} {moves:?}"))?;
+        Ok(Response::new(wire::UpdateClusterResponse {}))
+    }
+
+    async fn plan_rebalance(
+        &self,
+        _request: Request<wire::PlanRebalanceRequest>,
+    ) -> Answer<wire::PlanRebalanceResponse> {
+        Ok(Response::new(self.plan.lock().unwrap().clone()))
+    }
+
+    async fn rebalance(
+        &self,
+        request: Request<wire::RebalanceRequest>,
+    ) -> Answer<wire::RebalanceResponse> {
+        let services = request.into_inner().services;
+        self.write(format!("rebalance {}", services.join(" ")))?;
+        let moves = self.plan.lock().unwrap().moves.clone().into_iter();
+        Ok(Response::new(wire::RebalanceResponse { moves: moves.take(1).collect() }))
     }
 
     async fn rotate_authority(

@@ -299,5 +299,9 @@ pub(crate) fn cluster_status(stale: bool) -> wire::ClusterStatus {
             vxlan_port: 4789,
             vni_base: 0x10_0000,
         }),
+        rebalance: Some(wire::ClusterRebalance {
+            mode: wire::RebalanceMode::Auto.into(),
+            moves_per_minute: 6,
+        }),
     }
 }

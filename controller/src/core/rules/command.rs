@@ -4,7 +4,7 @@ use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeDescription, NodeStatus, Role, Secret};
 
-use super::{Plan, authority, content, deploy, jobs, network, node, service, volume};
+use super::{Plan, authority, content, deploy, jobs, network, node, rebalance, service, volume};
 use crate::core::command::{Command, CommandDone, Refusal};
 use crate::core::state::State;
 
@@ -86,6 +86,10 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
         Command::DropFormerAuthority { certificate } => authority::drop_former(state, certificate),
         Command::ReportRoots { node, roots } => authority::report(state, *node, roots),
         Command::SetLock { key, rotate } => set_lock(state, key.as_ref(), *rotate),
+        Command::UpdateCluster { rebalance, moves_per_minute } => {
+            rebalance::set(state, *rebalance, *moves_per_minute)
+        }
+        Command::Rebalance { services } => rebalance::begin(state, services, now),
         Command::SetControllerAddress { node, address } => node::set_address(state, *node, address),
     }
 }

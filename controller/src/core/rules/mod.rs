@@ -12,6 +12,7 @@ pub mod driver;
 pub mod globalize;
 pub mod jobs;
 pub mod liveness;
+mod moves;
 mod name;
 pub mod network;
 pub mod node;
@@ -19,6 +20,7 @@ pub mod observed;
 pub mod prune;
 pub mod quorum;
 pub mod reap;
+pub mod rebalance;
 pub mod replicate;
 pub mod restart;
 pub mod schedule;
@@ -48,9 +50,10 @@ pub struct Plan {
 pub type Rule = fn(&State, &Observed, Timestamp) -> Plan;
 
 /// The rules of a pass, in order.
-pub const RULES: [Rule; 14] = [
+pub const RULES: [Rule; 15] = [
     liveness::plan,
     drain::plan,
+    rebalance::plan,
     teardown::plan,
     jobs::plan,
     globalize::plan,

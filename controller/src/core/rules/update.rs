@@ -18,6 +18,7 @@ use swarm_proto::object::{Availability, Service, Task, TaskState};
 use swarm_proto::spec::{RestartCondition, ServiceMode, UpdateOrder};
 
 use super::dependency::is_updated_later;
+use super::moves::is_left;
 use super::slot::{Next, SlotView, next_task, serves, slots};
 use super::{Observed, Plan};
 use crate::core::state::{State, Stored, is_backend};
@@ -221,13 +222,14 @@ impl<'a> Rollout<'a> {
 }
 
 /// The slot's task that runs the service's spec, though a later one may have been begun: a rollback goes back to it. Where
-/// its node drains, the later one shall take its place.
+/// its node drains, or it is moved, the later one shall take its place.
 fn standing<'a>(state: &State, view: &SlotView<'a>) -> Option<&'a Stored<Task>> {
     let drains = |task: &Task| {
         let node = task.node.and_then(|node| state.nodes.get(&node));
         node.is_some_and(|node| node.availability == Availability::Drain)
     };
-    let stands =
-        |task: &&&Stored<Task>| state.is_current(task) && is_backend(task) && !drains(task);
+    let stands = |task: &&&Stored<Task>| {
+        state.is_current(task) && is_backend(task) && !drains(task) && !is_left(state, view, task)
+    };
     view.tasks.iter().rfind(stands).copied()
 }

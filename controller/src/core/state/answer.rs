@@ -29,6 +29,7 @@ pub(crate) fn encode(done: &CommandDone) -> Vec<u8> {
             Answer::Missing(wire::MissingAnswer { contents: each(&contents) })
         }
         CommandDone::RunStarted { run } => Answer::Run(run),
+        CommandDone::Moved(moves) => Answer::Moves(wire::MovesAnswer { moves: each(&moves) }),
         CommandDone::Done => Answer::Done(wire::Nothing {}),
     };
     wire::CommandAnswer { answer: Some(answer) }.encode_to_vec()
@@ -54,6 +55,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<CommandDone> {
             CommandDone::Missing(contents.collect::<Result<_, _>>().ok()?)
         }
         Answer::Run(run) => CommandDone::RunStarted { run },
+        Answer::Moves(answer) => {
+            let moves = answer.moves.into_iter().map(TryInto::try_into);
+            CommandDone::Moved(moves.collect::<Result<_, _>>().ok()?)
+        }
         Answer::Done(_) => CommandDone::Done,
     })
 }

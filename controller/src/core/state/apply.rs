@@ -83,12 +83,10 @@ impl State {
     fn act(&mut self, action: &Action, events: &mut Vec<Event>) -> Option<()> {
         match action {
             Action::SetCluster(cluster) => {
-                if self.cluster.is_none() {
-                    self.next.vni = cluster.vni_base;
-                }
-                self.cluster = Some(Arc::new(cluster.as_ref().clone()));
+                self.set_cluster(cluster);
                 Some(())
             }
+            Action::CountMove(task) => self.count_move(*task),
             Action::SetClusterVersion(version) => self.raise_version(*version),
             Action::AddNode(_)
             | Action::SetNodeStatus { .. }

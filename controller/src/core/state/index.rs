@@ -25,6 +25,8 @@ pub enum Holder {
 pub struct NodeLoad {
     /// How many.
     pub tasks: u32,
+    /// Of these, tasks of services that go on, which shall not be stopped.
+    pub staying: u32,
 }
 
 /// How far a service is.
@@ -101,6 +103,10 @@ pub struct Index {
     pub removing: OrdSet<TaskId>,
     /// How many tasks, not over and not to be stopped, a service has on a node.
     pub spread: OrdMap<(ServiceId, NodeId), u32>,
+    /// On how many nodes a service has several such tasks.
+    pub crowds: OrdMap<ServiceId, u32>,
+    /// Services that are spread over labels of nodes.
+    pub spread_out: OrdSet<ServiceId>,
     /// Tasks that use a port of their node, each until it is over.
     pub host_ports: OrdMap<(NodeId, Protocol, u16), u32>,
     /// Services by the port that every host answers for them.
@@ -141,6 +147,8 @@ pub struct Index {
     pub unused_contents: OrdSet<ContentId>,
     /// Services whose tasks stay apart from those of another, named by stack and key.
     pub apart: OrdSet<((String, String), ServiceId)>,
+    /// Services whose tasks go together with those of another, named by stack and key.
+    pub near: OrdSet<((String, String), ServiceId)>,
     /// When a node's assignments changed last, as [`super::State::version`].
     pub node_versions: OrdMap<NodeId, u64>,
 }
@@ -293,10 +301,20 @@ impl Index {
             return;
         }
         let mut load = self.loads.get(&node).copied().unwrap_or_default();
+        let stays = task.desired <= TaskState::Running;
         load.tasks = if add { load.tasks.saturating_add(1) } else { load.tasks.saturating_sub(1) };
+        let staying = u32::from(stays && !spec.mode.is_job() && !is_one_off(task));
+        load.staying = if add {
+            load.staying.saturating_add(staying)
+        } else {
+            load.staying.saturating_sub(staying)
+        };
         store(&mut self.loads, node, load);
-        if task.desired <= TaskState::Running {
-            count(&mut self.spread, &(task.id.service, node), add);
+        if stays {
+            let left = count(&mut self.spread, &(task.id.service, node), add);
+            if left == 1 + u32::from(add) {
+                count(&mut self.crowds, &task.id.service, add);
+            }
         }
         let ports = spec.ports.iter().filter(|port| port.mode == PortMode::Host);
         for port in ports.filter(|_| !is_one_off(task)) {
@@ -328,6 +346,12 @@ impl Index {
             let other = (service.stack.clone(), affinity.service.clone());
             member(&mut self.apart, (other, service.id), add);
         }
+        for affinity in &service.spec.placement.near {
+            let other = (service.stack.clone(), affinity.service.clone());
+            member(&mut self.near, (other, service.id), add);
+        }
+        let is_spread = !service.spec.placement.spread.is_empty();
+        member(&mut self.spread_out, service.id, add && is_spread);
         let is_job = service.spec.mode.is_job();
         let is_scheduled = is_job && service.spec.schedule.is_some();
         member(&mut self.scheduled, service.id, add && is_scheduled);

@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 mod apply;
+mod cluster;
 mod content;
 mod event;
 mod external;

@@ -266,7 +266,7 @@ impl State {
         events.push(Event::Task(new.object));
     }
 
-    fn mix_task(&mut self, id: TaskId, content: u64) {
+    pub(super) fn mix_task(&mut self, id: TaskId, content: u64) {
         self.mix(id.service.0);
         self.mix(u64::from(id.generation));
         self.mix(content);

@@ -15,8 +15,8 @@ use swarm_proto::object::{
 use swarm_proto::spec::{Protocol, StackSpec};
 
 use super::agent::{Agent, status};
-use super::service;
 use super::words::{changes, line, reply};
+use super::{rebalance, service};
 use crate::{SYNC, spec};
 
 pub(super) const START: u64 = 1_700_000_000_000;
@@ -104,6 +104,8 @@ impl Bench {
             ["service", verb, service, more @ ..] => {
                 self.ask(service::command(verb, service, more));
             }
+            ["cluster", options @ ..] => self.ask(rebalance::update(options)),
+            ["rebalance", services @ ..] => self.ask(rebalance::begin(services)),
             ["node", node, "lost"] => {
                 self.ask(Command::DeclareNodeLost { node: (*node).to_owned() });
             }
@@ -496,6 +498,7 @@ impl Bench {
                     let _ = writeln!(self.said, "  has network {id} {}", network.name);
                 }
             }
+            ["plan"] => self.said.push_str(&rebalance::plan(self.core.state(), self.now)),
             ["quarantine"] => {
                 let _ = writeln!(self.said, "  {} addresses", self.core.state().quarantine.len());
             }

@@ -6,7 +6,7 @@ use swarm_controller::core::{CommandDone, Refusal, State};
 use swarm_proto::object::{JobRun, Task, TaskState};
 
 use super::bench::START;
-use super::service;
+use super::{rebalance, service};
 
 pub(super) fn reply(result: &Result<CommandDone, Refusal>) -> String {
     let mut text = String::new();
@@ -36,6 +36,7 @@ pub(super) fn reply(result: &Result<CommandDone, Refusal>) -> String {
         Ok(CommandDone::RunStarted { run }) => {
             let _ = writeln!(text, "  run {run} begun");
         }
+        Ok(CommandDone::Moved(moves)) => text.push_str(&rebalance::moves(moves)),
         Ok(CommandDone::Done) => text.push_str("  done\n"),
         Err(refusal) => {
             let _ = writeln!(text, "  refused ({:?}): {}", refusal.kind, refusal.message);

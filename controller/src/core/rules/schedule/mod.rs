@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{NodeId, ServiceId, Slot, TaskId, Timestamp};
-use swarm_proto::object::{Node, Service, Task, TaskState};
+use swarm_proto::object::{GenericResources, Node, Service, Task, TaskState};
 use swarm_proto::spec::ServiceSpec;
 
 use super::allocate::wait;
@@ -29,7 +29,7 @@ const TASKS: usize = 500;
 /// never keeps any, would draw them all. Swarm's numbers; fewer where a shorter history of dead tasks is kept.
 const FAILURES: usize = 5;
 /// How long ago is lately.
-const LATELY: Duration = Duration::from_mins(5);
+pub(super) const LATELY: Duration = Duration::from_mins(5);
 
 /// See the module.
 pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
@@ -184,14 +184,33 @@ impl<'a> Batch<'a> {
 fn flaky_nodes(state: &State, service: ServiceId, now: Timestamp) -> BTreeSet<NodeId> {
     let mut failures: BTreeMap<NodeId, usize> = BTreeMap::new();
     let with_dead = state.index.dead.range(slots_of(service)).map(|((_, slot), _)| *slot);
-    let failed = with_dead.flat_map(|slot| view_of(state, service, slot).tasks).filter(|task| {
-        matches!(task.status.state, TaskState::Failed | TaskState::Rejected)
-            && now.since(task.status.since) <= LATELY
-    });
-    for node in failed.filter_map(|task| task.node) {
+    let tasks = with_dead.flat_map(|slot| view_of(state, service, slot).tasks);
+    for node in tasks.filter_map(|task| failed_on(task, now)) {
         *failures.entry(node).or_default() += 1;
     }
     let kept = state.cluster.as_ref().map_or(FAILURES, |cluster| cluster.task_history as usize);
     let flaky = failures.into_iter().filter(|(_, count)| *count >= FAILURES.min(kept.max(1)));
     flaky.map(|(node, _)| node).collect()
+}
+
+/// The node on which a task failed lately.
+pub(super) fn failed_on(task: &Task, now: Timestamp) -> Option<NodeId> {
+    let failed = matches!(task.status.state, TaskState::Failed | TaskState::Rejected)
+        && now.since(task.status.since) <= LATELY;
+    task.node.filter(|_| failed)
+}
+
+/// Where the next task of a service goes, were it the only one that waits, and what it is given there of the node's
+/// generic resources.
+pub(super) fn next_place<'a>(
+    state: &'a State,
+    service: &'a Service,
+    now: Timestamp,
+) -> Option<(&'a Node, GenericResources)> {
+    let placed = Placed::default();
+    let spec = &service.spec;
+    let question = Question { state, service, spec, is_one_off: false, placed: &placed };
+    let flaky = flaky_nodes(state, service.id, now);
+    let node = Candidates::new(&question, &flaky).best(&question)?;
+    Some((node, given(&question, node).ok()?))
 }

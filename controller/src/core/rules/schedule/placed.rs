@@ -36,7 +36,7 @@ impl Placed {
     pub(super) fn load(&self, state: &State, node: NodeId) -> NodeLoad {
         let placed = self.loads.get(&node).copied().unwrap_or_default();
         let load = state.index.loads.get(&node).copied().unwrap_or_default();
-        NodeLoad { tasks: load.tasks.saturating_add(placed.tasks) }
+        NodeLoad { tasks: load.tasks.saturating_add(placed.tasks), ..load }
     }
 
     /// What is reserved on a node.

@@ -1,0 +1,88 @@
+//! Tasks that leave a node though they could run on: of a node that drains, or to where they would be placed now.
+//!
+//! They move as by an update of their service, under the same promise: nothing is stopped while fewer than the replicas
+//! less the policy's parallelism serve; with start-first, nothing before its successor serves.
+
+use std::collections::BTreeMap;
+
+use swarm_proto::entry::Action;
+use swarm_proto::id::{Slot, Timestamp};
+use swarm_proto::object::{Service, Task, TaskState};
+use swarm_proto::spec::{ServiceMode, UpdateOrder};
+
+use super::slot::{Next, SlotView, next_task, next_version, slots};
+use crate::core::state::{State, Stored, is_backend};
+
+/// What may be set in motion of a service now.
+pub(super) struct Moves<'a> {
+    state: &'a State,
+    service: &'a Stored<Service>,
+    slots: BTreeMap<Slot, SlotView<'a>>,
+    order: UpdateOrder,
+    /// Slots that may stop serving, or whose successors may be begun.
+    spare: usize,
+}
+
+impl<'a> Moves<'a> {
+    pub(super) fn of(state: &'a State, service: &'a Stored<Service>) -> Self {
+        let slots = slots(state, service);
+        let policy = service.update_policy();
+        let wanted = match service.spec.mode {
+            ServiceMode::Replicated { replicas } => replicas as usize,
+            _ => 0,
+        };
+        let own = slots.iter().filter(|(slot, _)| !matches!(slot, Slot::OneOff(_)));
+        let taken = match policy.order {
+            UpdateOrder::StopFirst => {
+                let serves = own.filter(|(_, view)| view.serves(state)).count();
+                wanted.saturating_sub(serves)
+            }
+            UpdateOrder::StartFirst => own.filter(|(_, view)| is_begun(view)).count(),
+        };
+        let spare = match policy.parallelism {
+            0 => usize::MAX,
+            some => (some as usize).saturating_sub(taken),
+        };
+        Self { state, service, slots, order: policy.order, spare }
+    }
+
+    /// Whether a task's successor is there, or on its way: the task stops once that one serves.
+    pub(super) fn has_successor(&self, task: &Task) -> bool {
+        let newest = self.slots.get(&task.id.slot).and_then(SlotView::newest);
+        newest.is_some_and(|newest| newest.id != task.id)
+    }
+
+    /// What sets a task in motion; `None` while the service can spare no further one.
+    pub(super) fn begin(&mut self, task: &Stored<Task>, now: Timestamp) -> Option<Action> {
+        let view = self.slots.get(&task.id.slot)?;
+        self.spare = self.spare.checked_sub(1)?;
+        Some(match self.order {
+            UpdateOrder::StopFirst => stop(task),
+            UpdateOrder::StartFirst => {
+                let next = Next::of_version(next_version(self.state, self.service, Some(view)));
+                next_task(self.state, self.service, task.id.slot, next, now)
+            }
+        })
+    }
+}
+
+/// Stops a task: its slot is filled elsewhere.
+pub(super) fn stop(task: &Task) -> Action {
+    Action::SetTaskDesired { task: task.id, desired: TaskState::Shutdown }
+}
+
+/// Whether a slot's newest task is on its way while another serves.
+fn is_begun(view: &SlotView<'_>) -> bool {
+    view.newest().is_some_and(|newest| !is_backend(newest)) && view.runs()
+}
+
+/// Whether a task was moved, and the one that shall take its place is on its way or there. Where that one has ended, the
+/// move is off.
+pub(super) fn is_left(state: &State, view: &SlotView<'_>, task: &Task) -> bool {
+    let is_moved = || state.cluster.as_ref().is_some_and(|known| known.rebalance.moves(task.id));
+    view.newest().is_some_and(|newest| {
+        newest.id != task.id
+            && newest.spec_version == task.spec_version
+            && !newest.status.state.is_terminal()
+    }) && is_moved()
+}
