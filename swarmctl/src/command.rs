@@ -17,6 +17,7 @@ mod network;
 mod node;
 mod promote;
 mod ps;
+mod rebalance;
 mod run;
 mod service;
 mod stack;
@@ -60,6 +61,7 @@ pub(crate) enum Command {
     Service(service::ServiceCommand),
     /// Lets updates that hold with their canary go on
     Promote(promote::Promote),
+    Rebalance(rebalance::Rebalance),
     /// Services that run until they complete
     #[command(subcommand)]
     Job(job::JobCommand),
@@ -186,6 +188,7 @@ async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
         Command::Stack(command) => stack::run(command, call).await?,
         Command::Service(command) => service::run(command, call).await?,
         Command::Promote(promote) => promote.run(call).await?,
+        Command::Rebalance(rebalance) => rebalance.run(call).await?,
         Command::Job(command) => job::run(command, call).await?,
         Command::Run(run) => return run::run(run, call).await,
         Command::Cluster(command) => cluster::run(command, call).await?,

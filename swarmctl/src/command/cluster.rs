@@ -6,6 +6,7 @@ mod init;
 mod lock;
 mod status;
 mod token;
+mod update;
 
 use super::Call;
 use crate::failure::Failure;
@@ -23,6 +24,7 @@ pub(crate) enum ClusterCommand {
     Lock(lock::Lock),
     /// Opens the locked controller of this host; the unlock key is read from standard input
     Unlock,
+    Update(update::Update),
     /// Shows the controllers: who leads, who lags, who can be lost
     Status,
     /// Writes the cluster's state into a file, while everything runs
@@ -44,6 +46,7 @@ pub(crate) async fn run(command: ClusterCommand, call: &Call) -> Result<(), Fail
     match command {
         ClusterCommand::Status => status::run(call).await,
         ClusterCommand::Backup(backup) => backup::run(&backup, call).await,
+        ClusterCommand::Update(update) => update::run(&update, call).await,
         ClusterCommand::Ca(ca) => ca::run(ca, call).await,
         ClusterCommand::Lock(lock) => lock::lock(&lock, call).await,
         ClusterCommand::Unlock => lock::unlock(call).await,

@@ -1,4 +1,5 @@
 mod networking;
+mod rebalance;
 
 use serde::Serialize;
 use swarm_proto::id::Timestamp;
@@ -7,6 +8,7 @@ use swarm_proto::wire;
 
 use super::{View, age, table, time};
 pub use networking::NetworkingView;
+pub use rebalance::RebalanceSettingView;
 
 /// The controllers, as `cluster status` shows them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,6 +37,8 @@ pub struct ClusterView {
     pub locked: bool,
     /// How networks are made; null when the asked controller does not know it.
     pub networking: Option<NetworkingView>,
+    /// How tasks are moved; null when the asked controller does not know it.
+    pub rebalance: Option<RebalanceSettingView>,
     /// Every controller.
     pub members: Vec<MemberView>,
 }
@@ -140,6 +144,7 @@ impl ClusterView {
             rotation,
             locked: status.locked,
             networking: status.networking.as_ref().map(NetworkingView::of),
+            rebalance: status.rebalance.map(RebalanceSettingView::of),
             members: members.collect(),
             quorum,
         }
@@ -158,6 +163,7 @@ impl ClusterView {
             self.quorum.words()
         );
         text += &self.networking.as_ref().map(NetworkingView::words).unwrap_or_default();
+        text += &self.rebalance.as_ref().map(RebalanceSettingView::words).unwrap_or_default();
         text += &self.rotation.as_ref().map(|rotation| rotation.words(now)).unwrap_or_default();
         text += &self.lock_words();
         text += "\n";

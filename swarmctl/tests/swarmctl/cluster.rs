@@ -18,6 +18,7 @@ fn a_cluster() {
         version   2
         quorum    2 of 3 reachable, 2 needed: none may be lost
         networks  /24 out of 10.0.0.0/8, 172.16.0.0/12, VXLAN on UDP port 4789, VNIs from 1048576
+        rebalance auto, 6 moves per minute at most
 
         ID   HOSTNAME   MEMBER   CONTACT           LAG   SYNC P50/P99   ELECTION   CERTIFICATE
         1    n1         voter    reachable         1     1.2/8.0 ms     250 ms     89d left
@@ -37,6 +38,7 @@ fn a_cluster() {
         version   2
         quorum    2 of 3 reachable, 2 needed: none may be lost
         networks  /24 out of 10.0.0.0/8, 172.16.0.0/12, VXLAN on UDP port 4789, VNIs from 1048576
+        rebalance auto, 6 moves per minute at most
 
         ID   HOSTNAME   MEMBER   CONTACT           LAG   SYNC P50/P99   ELECTION   CERTIFICATE   NODE   ADDRESS         VERSION   ERROR
         1    n1         voter    reachable         1     1.2/8.0 ms     250 ms     89d left      1      10.9.0.1:2377   0.1.0
@@ -73,6 +75,10 @@ fn a_cluster() {
             "subnet_prefix_length": 24,
             "vxlan_port": 4789,
             "vni_base": 1048576
+          },
+          "rebalance": {
+            "mode": "auto",
+            "moves_per_minute": 6
           },
           "members": [
             {
