@@ -32,6 +32,8 @@ mod health;
 mod lease;
 #[path = "sim/machine.rs"]
 mod machine;
+#[path = "sim/moves.rs"]
+mod moves;
 #[path = "sim/mutant.rs"]
 mod mutant;
 #[path = "sim/network.rs"]

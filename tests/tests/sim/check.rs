@@ -11,6 +11,7 @@ use swarm_proto::object::{
 use swarm_proto::spec::{ContentId, ServiceMode};
 
 use crate::canary::Canaries;
+use crate::moves::Moves;
 use crate::stack::GREEDY;
 use crate::violation::{demand, violated};
 
@@ -31,6 +32,7 @@ pub(crate) struct Check {
     /// How many tasks of a run might go on at a time.
     allowed: BTreeMap<(ServiceId, u64), u32>,
     canaries: Canaries,
+    pub(crate) moves: Moves,
     /// The node of each raft id that was ever given out.
     raft_ids: BTreeMap<u64, NodeId>,
     /// Up to where the events were looked at.
@@ -108,6 +110,7 @@ impl Check {
         }
         self.few_at_a_time(state);
         self.canaries.look(state);
+        self.moves.look(state);
     }
 
     /// How many tasks of each run might go on at a time since it began.

@@ -7,6 +7,7 @@ use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::object::{Availability, Role};
 
 use crate::client::Who;
+use crate::moves;
 use crate::violation::demand;
 use crate::world::{Happening, World};
 
@@ -23,6 +24,10 @@ enum Step {
     Promote(u64),
     Demote(u64),
     Address(NodeId),
+    /// Says whether the cluster moves tasks by itself.
+    Moving,
+    /// Has tasks moved now.
+    Move,
     /// Removes a node of a restored cluster whose machine is gone.
     Forget(NodeId),
 }
@@ -100,6 +105,11 @@ impl World {
             Step::Address(node) => {
                 let address = format!("moved{}:2377", self.now);
                 Command::SetControllerAddress { node, address }
+            }
+            Step::Moving => moves::setting(&mut self.random),
+            Step::Move => {
+                let Some(core) = self.leading_core() else { return };
+                moves::begin(core.state())
             }
         };
         self.call(Who::Operator, command);
@@ -194,6 +204,8 @@ impl World {
                 self.operator.steps.extend(node.map(Step::Address));
             }
             10 => self.ask_for_backup(),
+            12 => self.operator.steps.push_back(Step::Moving),
+            13 => self.operator.steps.push_back(Step::Move),
             11 if self.random.chance(12) => self.lose_all_controllers(),
             _ => {}
         }
@@ -252,6 +264,10 @@ impl World {
                 self.did("drain");
             }
             (Some(Step::Address(_)), _) => self.did("change address"),
+            (Some(Step::Moving), _) => self.did("set moves"),
+            (Some(Step::Move), CommandDone::Moved(moves)) if !moves.is_empty() => {
+                self.did("ask for moves");
+            }
             (Some(Step::Forget(_)), _) => self.did("forget node"),
             _ => {}
         }
@@ -283,7 +299,12 @@ impl World {
                 }
                 // The node has left meanwhile.
                 Step::Availability(..) => self.operator.drained = None,
-                Step::Join(..) | Step::Promote(_) | Step::Address(_) | Step::Forget(_) => {}
+                Step::Join(..)
+                | Step::Promote(_)
+                | Step::Address(_)
+                | Step::Forget(_)
+                | Step::Moving
+                | Step::Move => {}
             }
         }
     }

@@ -33,6 +33,7 @@ fn run(seed: u64, mutant: Option<Mutant>) -> Result<Outcome, Violation> {
         let mut world = World::new(seed, mutant);
         world.run_with_faults();
         world.heal_and_settle();
+        world.spread_and_settle();
         world.finish()
     };
     std::panic::catch_unwind(AssertUnwindSafe(world))

@@ -249,7 +249,7 @@ impl World {
         self.planned.push(Planned { time, order: self.order, happening });
     }
 
-    fn run_for(&mut self, milliseconds: u64) {
+    pub(crate) fn run_for(&mut self, milliseconds: u64) {
         let end = self.now + milliseconds;
         while let Some(next) = self.planned.peek() {
             if next.time > end {
@@ -368,6 +368,8 @@ impl World {
         demand(self.running() == known_to_run(&state), "controllers know what runs", || {
             format!("{:?} run, {:?} should", self.running(), known_to_run(&state))
         });
+        let moves = self.check.moves.count();
+        let moved = (moves > 0).then_some(("move task", moves));
         let registers = std::mem::take(&mut self.registers);
         registers.check(self.registers_in(&state));
         Outcome {
@@ -375,7 +377,7 @@ impl World {
             acknowledged: self.acknowledged,
             elections: self.promises.elections(),
             faults: self.faults,
-            operations: self.operations,
+            operations: self.operations.into_iter().chain(moved).collect(),
             checksum: state.checksum,
         }
     }
