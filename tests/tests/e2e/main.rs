@@ -22,6 +22,7 @@ mod linearizability;
 mod network;
 mod packaging;
 mod random_failures;
+mod rebalance;
 mod rehearsal;
 mod resources;
 mod restore;
