@@ -80,11 +80,19 @@ pub(crate) fn step(
 }
 
 impl World {
-    /// A task was stopped because no client is led to it any more: nobody in touch does.
-    pub(crate) fn look_at_withdrawn(&self, task: &TaskAssignment) {
-        for place in &task.attachments {
-            let others = self.machines.values().filter(|machine| machine.on && machine.wanted);
-            for agent in others.map(|machine| &machine.agent) {
+    /// A task was stopped because no client is led to it any more, by the word of its session: nobody does who is in touch
+    /// with the same controller. An agent may hang on to one that was the leader and is paused.
+    pub(crate) fn look_at_withdrawn(&self, task: &TaskAssignment, session: u64) {
+        let speaker = |session: u64| {
+            let session = self.sessions.get(&session)?;
+            Some((session.controller, session.run))
+        };
+        let others = self.machines.values().filter(|machine| machine.on && machine.wanted);
+        let others = others
+            .map(|machine| &machine.agent)
+            .filter(|agent| agent.session.is_some_and(|other| speaker(other) == speaker(session)));
+        for agent in others {
+            for place in &task.attachments {
                 let leads = agent.leads_to(place.network, place.address, self.now);
                 demand(!leads, "a task stops once nobody leads clients to it", || {
                     format!("node {} leads to {} on network {}", agent.node, task.id, place.network)

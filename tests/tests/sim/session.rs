@@ -87,7 +87,7 @@ impl World {
                     self.look_at_containers();
                 }
                 for task in &withdrawn {
-                    self.look_at_withdrawn(task);
+                    self.look_at_withdrawn(task, session);
                 }
                 for report in reports {
                     self.agent_says(session, report);
