@@ -83,7 +83,13 @@ impl Check {
         let mut last = BTreeMap::new();
         for event in events {
             match event {
-                Event::Task(task) => drop(last.insert(task.id, Some(task))),
+                Event::Task(task) => {
+                    // It may be given up and forgotten by the same entry.
+                    if task.status.state == TaskState::Orphaned {
+                        self.lost.insert(task.id);
+                    }
+                    last.insert(task.id, Some(task));
+                }
                 Event::Node(node) => self.node(node),
                 Event::Service(service) => {
                     self.allow(service);
@@ -160,9 +166,6 @@ impl Check {
             format!("{} moved from {:?} to {:?}", task.id, before.0, now.0)
         });
         *before = now;
-        if now.1 == TaskState::Orphaned {
-            self.lost.insert(task.id);
-        }
         demand(!self.removed.contains(&task.id), "a removed task never comes back", || task.id);
     }
 
