@@ -1,8 +1,6 @@
 //! A drained host is empty when `swarmctl` says so, and its services go on meanwhile.
 
-use std::time::Duration;
-
-use crate::lab::{Lab, eventually};
+use crate::lab::{Lab, eventually, meanwhile};
 
 const WEB: &str = r"
 services:
@@ -22,14 +20,10 @@ fn a_drain_waits_until_nothing_is_left_and_never_takes_too_much() {
     lab.deploy("w", WEB);
     let has = |host: &str| lab.running("w_").iter().filter(|task| task.node == host).count();
     assert_eq!(has("n2"), 3, "two of six, and one of its own");
-    let said = std::thread::scope(|scope| {
-        let drain = scope.spawn(|| lab.try_run(&["node", "drain", "n2", "--wait"]));
-        while !drain.is_finished() {
-            let running = lab.running("w_web").len();
-            assert!(running >= 5, "{running} of six run");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        drain.join().unwrap()
+    let drain = || lab.try_run(&["node", "drain", "n2", "--wait"]);
+    let said = meanwhile(drain, || {
+        let running = lab.running("w_web").len();
+        assert!(running >= 5, "{running} of six run");
     });
     assert_eq!(said.code, 0, "{said:#?}");
     assert!(said.stderr.contains("no task is left on `n2`"), "{said:#?}");

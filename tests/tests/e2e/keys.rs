@@ -109,8 +109,7 @@ const PROFILE: &str = r#"{
 /// Runs a script in the only container of a service, or the first.
 #[track_caller]
 fn inside(lab: &Lab, service: &str, script: &str) -> String {
-    let task = format!("k_{service}.1");
-    lab.run(&["exec", &task, "sh", "-c", script]).trim().to_owned()
+    lab.inside(&format!("k_{service}.1"), script)
 }
 
 /// Whether a script in a container succeeds.

@@ -172,6 +172,12 @@ impl Lab {
         said.stdout
     }
 
+    /// What a script says in a task's container, which must succeed.
+    #[track_caller]
+    pub(crate) fn inside(&self, task: &str, script: &str) -> String {
+        self.run(&["exec", task, "sh", "-c", script]).trim().to_owned()
+    }
+
     /// Runs `swarmctl … -o json`.
     #[track_caller]
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
@@ -391,6 +397,27 @@ pub(crate) fn eventually<T>(seconds: u64, what: &str, mut look: impl FnMut() -> 
         assert!(Instant::now() < end, "not within {seconds} s: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Looks for so long, again and again, at what must hold all the time.
+#[track_caller]
+pub(crate) fn throughout(time: Duration, mut look: impl FnMut()) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        look();
+    }
+}
+
+/// Does something, and looks all the while at what must hold.
+pub(crate) fn meanwhile<T: Send>(work: impl FnOnce() -> T + Send, mut look: impl FnMut()) -> T {
+    std::thread::scope(|scope| {
+        let work = scope.spawn(work);
+        while !work.is_finished() {
+            look();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        work.join().unwrap()
+    })
 }
 
 fn read_tasks(text: &str) -> Vec<Task> {

@@ -1,12 +1,11 @@
 //! A host that comes back gets its share of what runs, and no service has too few tasks meanwhile.
 
 use std::collections::BTreeSet;
-use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::lab::{Lab, Task, eventually};
+use crate::lab::{Lab, Task, eventually, meanwhile, throughout};
 
 /// By the order of its updates, `web` may miss one of six, `safe` none of three.
 const STACK: &str = r"
@@ -41,17 +40,12 @@ fn is_even(lab: &Lab) -> bool {
 
 /// Looks all the time while something is done that no service has fewer tasks than its update policy allows.
 fn watched<T: Send>(lab: &Lab, work: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let work = scope.spawn(work);
-        while !work.is_finished() {
-            let running = lab.running("r_");
-            for (service, floor) in FLOORS {
-                let count = running.iter().filter(|task| task.name.starts_with(service)).count();
-                assert!(count >= floor, "{count} of {service} run, {floor} must");
-            }
-            thread::sleep(Duration::from_millis(50));
+    meanwhile(work, || {
+        let running = lab.running("r_");
+        for (service, floor) in FLOORS {
+            let count = running.iter().filter(|task| task.name.starts_with(service)).count();
+            assert!(count >= floor, "{count} of {service} run, {floor} must");
         }
-        work.join().unwrap()
     })
 }
 
@@ -72,18 +66,22 @@ fn a_host_that_comes_back_gets_its_share_and_no_service_has_too_few_tasks() {
     let moves = eventually(90, "all is settled", || plan(&lab));
     assert_eq!(moves.len(), 3, "two of six and one of three: {moves:#?}");
     assert!(moves.iter().all(|one| one["to"] == "n2" && one["from"] != "n2"), "{moves:#?}");
-    thread::sleep(Duration::from_secs(3));
-    assert_eq!(ids(&lab.running("r_")), ids(&first), "neither a plan nor the cluster moves any");
+    throughout(Duration::from_secs(3), || {
+        assert_eq!(
+            ids(&lab.running("r_")),
+            ids(&first),
+            "neither a plan nor the cluster moves any"
+        );
+    });
 
     let begun = watched(&lab, || {
         let begun = lab.json(&["rebalance"]);
         eventually(90, "the rest is moved, too", || {
-            if plan(&lab).is_some_and(|moves| moves.is_empty()) {
-                return Some(());
+            let left = plan(&lab)?;
+            if !left.is_empty() {
+                lab.run(&["rebalance"]);
             }
-            thread::sleep(Duration::from_secs(1));
-            lab.run(&["rebalance"]);
-            None
+            left.is_empty().then_some(())
         });
         begun
     });
@@ -112,6 +110,7 @@ fn with_auto_a_host_that_comes_back_gets_its_share_by_itself() {
     eventually(20, "all is settled", || plan(&lab).filter(Vec::is_empty));
     let second = lab.running("r_");
     assert_eq!(ids(&first).intersection(&ids(&second)).count(), 6, "three were moved: {second:#?}");
-    thread::sleep(Duration::from_secs(5));
-    assert_eq!(ids(&lab.running("r_")), ids(&second), "and nothing more moves");
+    throughout(Duration::from_secs(5), || {
+        assert_eq!(ids(&lab.running("r_")), ids(&second), "and nothing more moves");
+    });
 }

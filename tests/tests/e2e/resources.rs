@@ -22,15 +22,11 @@ services:
   plain: {image: busybox, command: sleep 100000}
 ";
 
-fn inside(lab: &Lab, task: &str, script: &str) -> String {
-    lab.run(&["exec", task, "sh", "-c", script]).trim().to_owned()
-}
-
 /// Which resource each running task has.
 fn given(lab: &Lab) -> BTreeMap<String, String> {
     let tasks = lab.running("g_train").into_iter();
     tasks
-        .map(|task| (task.id.clone(), inside(lab, &task.name, "echo $DOCKER_RESOURCE_GPU")))
+        .map(|task| (task.id.clone(), lab.inside(&task.name, "echo $DOCKER_RESOURCE_GPU")))
         .collect()
 }
 
@@ -66,9 +62,9 @@ fn devices_go_to_one_task_each() {
             "one" => ("/dev/fuse", "/dev/loop-control"),
             _ => ("/dev/loop-control", "/dev/fuse"),
         };
-        inside(&lab, &task.name, &format!("test -c {own} && : <>{own} && ! test -e {other}"));
+        lab.inside(&task.name, &format!("test -c {own} && : <>{own} && ! test -e {other}"));
     }
-    assert_eq!(inside(&lab, "g_plain.1", "ls /dev | grep -c -e fuse -e loop-control || true"), "0");
+    assert_eq!(lab.inside("g_plain.1", "ls /dev | grep -c -e fuse -e loop-control || true"), "0");
 
     // The third waits for one, says so, and gets it once another lets go.
     lab.run(&["service", "scale", "g_train=3", "--detach"]);

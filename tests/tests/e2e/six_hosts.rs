@@ -1,12 +1,12 @@
 //! Six hosts, of which some vanish together, and some leave and join.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::lab::{Lab, Task, eventually};
+use crate::lab::{Lab, Task, eventually, throughout};
 
 const STACK: &str = r"
 services:
@@ -52,10 +52,9 @@ fn hosts_that_vanish_together_make_no_storm() {
     let before = staying(&lab);
     assert_eq!(before.len(), 9, "two of twelve and one of its own on each host: {before:?}");
     lose_three(&lab);
-    let lost = Instant::now();
-    while lost.elapsed() < HELD {
+    throughout(HELD, || {
         assert_eq!(staying(&lab), before, "nothing is moved onto the hosts that are left");
-    }
+    });
     for host in LOST {
         lab.lab("start", &[host]);
     }
