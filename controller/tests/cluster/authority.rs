@@ -129,10 +129,11 @@ async fn an_authority_is_replaced_without_a_session_or_a_write_noticing() {
     let mut joined_session = Agent::connect(&joined, &hosts[1].address).await;
     joined_session.welcomed().await;
     joined_session.describe(&roots_digest(&joined.ca_pem).unwrap()).await;
-    only_a1(&hosts[1]).await;
+    // The leader knows of the machine; another might not have heard of it yet.
+    let first = leader(&hosts).await;
+    only_a1(&hosts[first]).await;
 
     // The leader goes, and the next one carries on where it was.
-    let first = leader(&hosts).await;
     hosts[first].kill();
     let second = leader(&hosts).await;
     only_a1(&hosts[second]).await;
