@@ -79,6 +79,7 @@ fn task(assignment: &TaskAssignment, status: TaskStatus, node: NodeId) -> Task {
         created_at: Timestamp::default(),
         run: None,
         resources: assignment.resources.clone(),
+        preempted_by: None,
     }
 }
 

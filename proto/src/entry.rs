@@ -217,6 +217,15 @@ pub enum Action {
         /// action that does not fit.
         resources: GenericResources,
     },
+    /// Stops tasks of lower priority on a node for one that fits nowhere. All of them, or none.
+    PreemptTasks {
+        /// For which.
+        task: TaskId,
+        /// Where.
+        node: NodeId,
+        /// Which.
+        victims: Vec<TaskId>,
+    },
     /// What the controller wants of a task.
     SetTaskDesired {
         /// Which.
@@ -347,7 +356,8 @@ impl Action {
             | Self::SetRun(_)
             | Self::SkipRuns { .. }
             | Self::SetStackLeaving { .. }
-            | Self::SetNodeLost(_) => ClusterVersion(4),
+            | Self::SetNodeLost(_)
+            | Self::PreemptTasks { .. } => ClusterVersion(4),
             Self::AddNode(node) if node.declared_lost || !node.recent_downs.is_empty() => {
                 ClusterVersion(4)
             }

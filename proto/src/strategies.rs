@@ -375,6 +375,8 @@ strategy! {
         force: any::<u64>(),
         canary: option::of(canary::canary()),
         node_loss: node_loss_policy(),
+        priority: any::<i32>(),
+        never_preempted: any::<bool>(),
     }
     fn volume_spec -> VolumeSpec {
         name: option::of(text()),
@@ -521,6 +523,7 @@ strategy! {
         created_at: time(),
         run: any::<Option<u64>>(),
         resources: generic_resources(),
+        preempted_by: option::of(task_id()),
     }
     fn filled_from -> FilledFrom {
         reference: text(),

@@ -15,6 +15,7 @@ mod job;
 mod logs;
 mod network;
 mod node;
+mod plan;
 mod promote;
 mod ps;
 mod rebalance;
@@ -23,6 +24,7 @@ mod service;
 mod stack;
 mod version;
 mod volume;
+mod why;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -42,6 +44,8 @@ use crate::output::Format;
 pub(crate) enum Command {
     /// Deploys a stack file and waits until it runs
     Deploy(deploy::Deploy),
+    /// Says what a deploy would bring about, and which tasks it would take places from
+    Plan(plan::Plan),
     /// Prints what stack files say, with no cluster; or keeps configs that belong to no stack
     Config(config::Config),
     /// Secrets
@@ -49,6 +53,8 @@ pub(crate) enum Command {
     Secret(content::ContentCommand),
     /// Lists tasks of everything, a stack, a service or a node
     Ps(ps::Ps),
+    /// Says why a task is where it is, waits, or was ended
+    Why(why::Why),
     /// Shows what a service's or task's containers wrote
     Logs(logs::Logs),
     /// Runs a program in the container of a running task
@@ -182,7 +188,9 @@ fn run_here(command: Command, format: Format) -> Result<Option<Command>, Failure
 async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
     match command {
         Command::Deploy(deploy) => deploy::run(deploy, call).await?,
+        Command::Plan(plan) => plan::run(plan, call).await?,
         Command::Ps(ps) => ps::run(&ps, call).await?,
+        Command::Why(why) => why::run(&why, call).await?,
         Command::Logs(logs) => logs::run(&logs, call).await?,
         Command::Exec(exec) => return exec::run(&exec, call).await,
         Command::Stack(command) => stack::run(command, call).await?,

@@ -244,9 +244,14 @@ impl State {
 
     /// A task's name: `<stack>_<service>.<slot>`.
     pub fn task_name(&self, task: &Task) -> String {
-        let service = self.services.get(&task.id.service);
-        let service = service.map_or_else(|| task.id.service.to_string(), Service::name);
-        format!("{service}.{}", task.id.slot)
+        self.name_of_task(task.id)
+    }
+
+    /// The same of a task that may be forgotten.
+    pub fn name_of_task(&self, id: TaskId) -> String {
+        let service = self.services.get(&id.service);
+        let service = service.map_or_else(|| id.service.to_string(), Service::name);
+        format!("{service}.{}", id.slot)
     }
 
     /// A node's host name, or its id when it has not said one.

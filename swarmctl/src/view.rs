@@ -12,6 +12,7 @@ mod job;
 mod key;
 mod network;
 mod node;
+mod plan;
 mod rebalance;
 mod service;
 mod share;
@@ -19,6 +20,7 @@ mod stack;
 mod task;
 mod version;
 mod volume;
+mod why;
 
 pub use cluster::{ClusterView, MemberView, NetworkingView, QuorumView, RebalanceSettingView};
 pub use content::ContentView;
@@ -29,12 +31,15 @@ pub use job::{JobView, RunView, ScheduleView};
 pub use key::KeyView;
 pub use network::NetworkView;
 pub use node::{ControllerView, NodeView};
+pub use plan::{PlanView, PlannedTaskView, PreemptionView};
 pub use rebalance::{MoveView, RebalanceView};
 pub use service::{CompletionsView, PortView, ReplicasView, ServiceView, UpdateView};
+pub use share::{ResourceView, ShareView};
 pub use stack::{DeployView, StackView};
 pub use task::{AddressView, TaskView};
 pub use version::{ServerView, VersionView};
 pub use volume::{FilledFromView, HoldingView, VolumeView};
+pub use why::WhyView;
 
 use std::time::Duration;
 

@@ -15,8 +15,10 @@ use super::exec::{self, Outputs};
 use super::local_service;
 use super::logs::{self, Lines};
 use super::read::state_view;
+use super::refusal::Refusal;
 use super::watch::{self, Events};
 use super::write::Write;
+use crate::core::rules::forecast;
 
 /// Serves operators.
 pub struct ControlService(pub Arc<Controller>);
@@ -42,6 +44,48 @@ impl ControlService {
 }
 
 impl ControlService {
+    async fn resolve_and_foresee(
+        &self,
+        mut request: wire::DeployRequest,
+    ) -> Result<wire::DeployPlan, Status> {
+        let mut warnings = Vec::new();
+        let mut name = String::new();
+        if let Some(stack) = &mut request.stack {
+            warnings = self.0.resolve_images(stack).await?;
+            name.clone_from(&stack.name);
+        }
+        let view = self.0.read(false).await?;
+        let command = request.command()?;
+        // It takes time, and must hold up nobody.
+        let foreseen = tokio::task::spawn_blocking(move || {
+            forecast::forecast(&view.state, &command, &name, super::setup::now())
+        });
+        let foreseen = foreseen.await.map_err(|error| Status::internal(error.to_string()))?;
+        let foreseen = foreseen.map_err(Refusal::from)?;
+        warnings.extend(foreseen.warnings);
+        let task = |foreseen: forecast::ForeseenTask| {
+            let (node, reason) = match foreseen.node {
+                Ok(node) => (node, String::new()),
+                Err(reason) => (String::new(), reason),
+            };
+            wire::PlannedTask { task: foreseen.task, node, reason }
+        };
+        let preemption = |foreseen: forecast::ForeseenPreemption| wire::PlannedPreemption {
+            task: foreseen.task,
+            node: foreseen.node,
+            priority: foreseen.priority,
+            for_task: foreseen.for_task,
+            for_priority: foreseen.for_priority,
+        };
+        Ok(wire::DeployPlan {
+            changes: foreseen.changes,
+            warnings,
+            tasks: foreseen.tasks.into_iter().map(task).collect(),
+            preempted: foreseen.preempted.into_iter().map(preemption).collect(),
+            cut: foreseen.is_cut,
+        })
+    }
+
     async fn resolve_and_change(
         &self,
         mut request: wire::UpdateServiceRequest,
@@ -71,6 +115,13 @@ impl Control for ControlService {
     ) -> Result<Response<wire::DeployResponse>, Status> {
         let audit = Audit::of(&request, wire::DeployRequest::METHOD, request.get_ref().object())?;
         audit.answer(self.resolve_and_deploy(request.into_inner()).await)
+    }
+
+    async fn plan_deploy(
+        &self,
+        request: Request<wire::DeployRequest>,
+    ) -> Result<Response<wire::DeployPlan>, Status> {
+        Ok(Response::new(self.resolve_and_foresee(request.into_inner()).await?))
     }
 
     async fn remove_stack(

@@ -116,6 +116,7 @@ fn table() -> Expect {
         Control/ListImages           - - - x x x
         Control/Logs                 - - - x x x
         Control/PauseService         - - - - x x
+        Control/PlanDeploy           - - - - x x
         Control/PlanRebalance        - - - x x x
         Control/PromoteService       - - - - x x
         Control/Rebalance            - - - - x x

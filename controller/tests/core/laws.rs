@@ -16,7 +16,7 @@ use swarm_proto::object::{
 use swarm_proto::spec::ServiceMode;
 use swarm_proto::version::ClusterVersion;
 
-use crate::{reservations, spec};
+use crate::{preemption, reservations, spec};
 
 /// What the jobs below ask for at most; a redeploy may ask for less while tasks run.
 const MOST_AT_ONCE: usize = 3;
@@ -73,6 +73,11 @@ fn services() -> impl Strategy<Value = Vec<String>> {
         Just("replicas=4,need=gpu*1".to_owned()),
         Just("replicas=2,need=gpu*2,image=2".to_owned()),
         Just("need=gpu:a".to_owned()),
+        Just("need=gpu:a,priority=2,replicas=2".to_owned()),
+        Just("replicas=2,need=slots*3,priority=1".to_owned()),
+        Just("replicas=4,cpus=1800,priority=-1,keeps".to_owned()),
+        Just("global,memory=700,priority=-2".to_owned()),
+        Just("job=4/3,cpus=1500,priority=-3,delay=1s".to_owned()),
         Just("need=gpu*all,start-first".to_owned()),
         Just("replicas=5,need=slots*2,pids=40".to_owned()),
         Just("global,need=slots*1,cpus=700".to_owned()),
@@ -277,6 +282,7 @@ impl History {
             if pass.groups.is_empty() {
                 return;
             }
+            preemption::law(&self.state, &self.observed, &pass.groups, self.now);
             self.apply(pass.groups);
             // What was planned is exactly what comes of it.
             assert_eq!(pass.state.tasks, self.state.tasks);

@@ -7,6 +7,7 @@ mod contract;
 mod elections;
 mod external;
 mod laws;
+mod preemption;
 mod rebalance;
 mod released;
 mod reservations;

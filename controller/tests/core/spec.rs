@@ -69,9 +69,7 @@ fn set(spec: &mut ServiceSpec, name: &str, value: &str) {
             spec.container.image.reference = format!("docker.io/library/{name}");
             spec.container.image.digest = Some(digest(value).parse().unwrap());
         }
-        "net" => {
-            spec.networks.push(NetworkAttachmentSpec::new(value));
-        }
+        "net" => spec.networks.push(NetworkAttachmentSpec::new(value)),
         "alias" => spec.networks.last_mut().unwrap().aliases.push(value.to_owned()),
         "nonet" => spec.networks.clear(),
         "port" | "hostport" => {
@@ -107,6 +105,8 @@ fn set(spec: &mut ServiceSpec, name: &str, value: &str) {
             spec.container.resources.reserve_memory = value.parse::<u64>().unwrap() << 20;
         }
         "pids" => spec.container.resources.reserve_pids = value.parse().unwrap(),
+        "priority" => spec.priority = value.parse().unwrap(),
+        "keeps" => spec.never_preempted = true,
         "need" => spec.container.resources.requests.push(request(value)),
         "restart" => {
             spec.restart.condition = match value {

@@ -70,6 +70,8 @@ pub(super) fn service(
         force: 0,
         canary: own.canary,
         node_loss: own.node_loss.policy,
+        priority: own.priority,
+        never_preempted: own.never_preempted,
         volume_node_lost: own.volume_node_lost,
         placement: deploy.placement,
         labels: deploy.labels,
@@ -162,6 +164,8 @@ struct XSwarm {
     canary: Option<Canary>,
     node_loss: NodeLoss,
     reserve_pids: u64,
+    priority: i32,
+    never_preempted: bool,
 }
 
 fn x_swarm(
@@ -183,7 +187,14 @@ fn x_swarm(
     let volume_node_lost = fields.get(LOST).and_then(|node| d.word(node, LOST, &words));
     let job = fields.get("job").and_then(|node| job::job(d, node, deploy.mode));
     let reserved = fields.get("reservations").and_then(|node| reservations::x_swarm(d, node));
+    let priorities =
+        i64::from(ServiceSpec::LEAST_PRIORITY)..=i64::from(ServiceSpec::HIGHEST_PRIORITY);
+    let priority = fields.get("priority").and_then(|node| d.integer(node, "priority", priorities));
+    let words = [("allow", false), ("never", true)];
+    let never = fields.get("preemption").and_then(|node| d.word(node, "preemption", &words));
     Some(XSwarm {
+        priority: priority.and_then(|number| i32::try_from(number).ok()).unwrap_or(0),
+        never_preempted: never.unwrap_or(false),
         reserve_pids: reserved.unwrap_or(0),
         volume_node_lost: volume_node_lost.unwrap_or_default(),
         update: deadline("update"),

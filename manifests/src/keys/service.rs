@@ -351,6 +351,11 @@ pub(crate) static X_SWARM_SERVICE: Level = Level {
         node_loss::UNREACHABLE_AFTER,
         node_loss::ON_CUT_OFF,
         honoured("placement", "swarm", Shape::Mapping(&X_SWARM_PLACEMENT), &[]),
+        honoured("priority", "swarm", Shape::Integer, &["10", "-1"]).meaning(
+            "-1000 to 1000, 0 where nothing is said. A task that fits nowhere takes the place of the fewest tasks of any lower priority, as in Kubernetes (Nomad wants a difference of ten), whatever their services' updates promise; these end as any task that is stopped, and go elsewhere or wait.",
+        ),
+        honoured("preemption", "swarm", Shape::Words(&["allow", "never"]), &["never"])
+            .meaning("`never`: the service's tasks are not stopped for others."),
         honoured("reservations", "swarm", Shape::Mapping(&X_SWARM_RESERVATIONS), &[]),
         honoured("update", "swarm", Shape::Mapping(&X_SWARM_POLICY), &[]),
         honoured("rollback", "swarm", Shape::Mapping(&X_SWARM_POLICY), &[]),

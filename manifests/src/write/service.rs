@@ -33,6 +33,8 @@ pub(super) fn service(spec: &ServiceSpec) -> Value {
         force: _,
         canary: _,
         node_loss: _,
+        priority: _,
+        never_preempted: _,
     } = spec;
     let mut pairs = container::container(container);
     pairs.put("ports", &self::ports(ports));
@@ -250,6 +252,9 @@ fn x_swarm(spec: &ServiceSpec) -> Option<Value> {
     own.put("near", &some_list(placement.near.iter().map(affinity)));
     own.put("apart", &some_list(placement.apart.iter().map(affinity)));
     pairs.put("placement", &own.into_some());
+    let priority = i128::from(spec.priority);
+    pairs.put("priority", &(priority != 0).then_some(Value::Integer(priority)));
+    pairs.put("preemption", &spec.never_preempted.then(|| Value::text("never")));
     let pids = spec.container.resources.reserve_pids;
     let mut own = Pairs::default();
     own.put("pids", &(pids > 0).then_some(pids));

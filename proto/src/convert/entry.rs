@@ -206,6 +206,13 @@ impl From<&Action> for wire::Action {
                     attachments: each(attachments),
                 })
             }
+            Action::PreemptTasks { task, node, victims } => {
+                WireAction::PreemptTasks(wire::PreemptTasks {
+                    task: task.to_string(),
+                    node: node.0,
+                    victims: victims.iter().map(ToString::to_string).collect(),
+                })
+            }
             Action::AssignTask { task, node, resources } => {
                 WireAction::AssignTask(wire::AssignTask {
                     task: task.to_string(),
@@ -339,6 +346,11 @@ impl TryFrom<wire::Action> for Action {
             WireAction::SetTaskAddresses(set) => Self::SetTaskAddresses {
                 task: at.text("task", &set.task)?,
                 attachments: at.list("attachments", set.attachments)?,
+            },
+            WireAction::PreemptTasks(set) => Self::PreemptTasks {
+                task: at.text("task", &set.task)?,
+                node: NodeId(set.node),
+                victims: at.texts("victims", &set.victims)?,
             },
             WireAction::AssignTask(set) => Self::AssignTask {
                 task: at.text("task", &set.task)?,

@@ -170,6 +170,8 @@ impl From<&ServiceSpec> for wire::ServiceSpec {
             canary: service.canary.as_ref().map(Into::into),
             node_loss: (service.node_loss != NodeLossPolicy::default())
                 .then(|| (&service.node_loss).into()),
+            priority: service.priority,
+            never_preempted: service.never_preempted,
         }
     }
 }
@@ -206,6 +208,8 @@ impl TryFrom<wire::ServiceSpec> for ServiceSpec {
             force: service.force,
             canary: at.optional("canary", service.canary)?,
             node_loss: at.optional("node_loss", service.node_loss)?.unwrap_or_default(),
+            priority: service.priority,
+            never_preempted: service.never_preempted,
         })
     }
 }

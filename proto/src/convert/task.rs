@@ -89,6 +89,7 @@ impl From<&Task> for wire::Task {
             created_at: task.created_at.0,
             run: task.run,
             resources: resources(&task.resources),
+            preempted_by: task.preempted_by.map(|by| by.to_string()).unwrap_or_default(),
         }
     }
 }
@@ -109,6 +110,10 @@ impl TryFrom<wire::Task> for Task {
             created_at: Timestamp(task.created_at),
             run: task.run,
             resources: at.resources("resources", task.resources)?,
+            preempted_by: match task.preempted_by.as_str() {
+                "" => None,
+                by => Some(at.text("preempted_by", by)?),
+            },
         })
     }
 }

@@ -199,6 +199,8 @@ fn service_with(field: &str) -> Option<ServiceSpec> {
             "rollback" => service.rollback.parallelism = 2,
             "force" => service.force = 1,
             "canary" => service.canary = Some(canary()),
+            "priority" => service.priority = 1,
+            "never_preempted" => service.never_preempted = true,
             other => panic!("write here what makes use of ServiceSpec.{other}"),
         },
         "Canary" => service.canary = Some(canary()),
@@ -288,6 +290,7 @@ fn run_user(field: &str) -> Option<Action> {
             created_at: Timestamp(1),
             run: Some(1),
             resources: GenericResources::new(),
+            preempted_by: None,
         })),
         _ => return None,
     })
@@ -303,6 +306,10 @@ fn resource_user(field: &str) -> Option<Action> {
         ("AssignTask" | "Task", "resources") => {
             let task = "1.1.1".parse().unwrap();
             return Some(Action::AssignTask { task, node, resources: one() });
+        }
+        ("Action", "preempt_tasks") | ("PreemptTasks", _) | ("Task", "preempted_by") => {
+            let task = "1.1.1".parse().unwrap();
+            return Some(Action::PreemptTasks { task, node, victims: vec![task] });
         }
         ("NodeDescription", "pids") => description.pids = 1,
         ("NodeDescription", "reserve") | ("HostShare", _) => description.reserve.memory = 1,

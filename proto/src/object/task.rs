@@ -168,4 +168,7 @@ pub struct Task {
     /// What it was given of its node's generic resources: its own until it has surely ended.
     #[serde(default, skip_serializing_if = "GenericResources::is_empty")]
     pub resources: GenericResources,
+    /// The task of a service of higher priority for which it was stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preempted_by: Option<TaskId>,
 }

@@ -145,9 +145,22 @@ pub struct ServiceSpec {
     /// What happens to its tasks when their node is lost or cut off.
     #[serde(default, skip_serializing_if = "is_default")]
     pub node_loss: NodeLossPolicy,
+    /// Against other services, where there is no room for both: from [`ServiceSpec::LEAST_PRIORITY`] to
+    /// [`ServiceSpec::HIGHEST_PRIORITY`]. A task that fits nowhere may take the place of tasks of any lower one, as in
+    /// Kubernetes; Nomad wants a difference of ten.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub priority: i32,
+    /// Its tasks are not stopped for others of higher priority.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub never_preempted: bool,
 }
 
 impl ServiceSpec {
+    /// The lowest priority.
+    pub const LEAST_PRIORITY: i32 = -1_000;
+    /// The highest priority.
+    pub const HIGHEST_PRIORITY: i32 = 1_000;
+
     /// One task of a container, on no network, with nothing else said.
     pub fn new(container: ContainerSpec) -> Self {
         Self {
@@ -167,6 +180,8 @@ impl ServiceSpec {
             force: 0,
             canary: None,
             node_loss: NodeLossPolicy::default(),
+            priority: 0,
+            never_preempted: false,
             schedule: None,
             run_history: None,
         }
@@ -190,11 +205,12 @@ impl ServiceSpec {
             all if all.iter().any(Dependency::is_later) => ClusterVersion(4),
             _ => ClusterVersion(3),
         };
+        let preemption = self.priority != 0 || self.never_preempted;
         let external = self.networks.iter().any(|network| network.external.is_some());
         let is_job = self.mode.is_job() || self.schedule.is_some() || self.run_history.is_some();
         let updates =
             self.force > 0 || self.rollback != UpdatePolicy::default() || self.canary.is_some();
-        let own = if external || is_job || updates { ClusterVersion(4) } else { own };
+        let own = if external || is_job || updates || preemption { ClusterVersion(4) } else { own };
         let parts = [
             self.container.needs(),
             self.placement.needs(),

@@ -66,6 +66,8 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Control/ListImages", READERS),
     ("Control/Logs", READERS),
     ("Control/PauseService", WRITERS),
+    // It asks agents what images' names stand for.
+    ("Control/PlanDeploy", WRITERS),
     ("Control/PlanRebalance", READERS),
     ("Control/PromoteService", WRITERS),
     ("Control/Rebalance", WRITERS),

@@ -56,6 +56,8 @@ pub struct TaskView {
     pub addresses: Vec<AddressView>,
     /// What it was given of its node's generic resources, by kind: a number, or names.
     pub resources: BTreeMap<String, String>,
+    /// The name of the task of a service of higher priority for which it was stopped.
+    pub preempted_by: Option<String>,
     /// When it was created.
     pub created_at: String,
     #[serde(skip)]
@@ -132,6 +134,7 @@ impl TaskView {
                 .iter()
                 .map(|(kind, resource)| (kind.clone(), resource.to_string()))
                 .collect(),
+            preempted_by: task.preempted_by.map(|by| state.name_of_task(by)),
             created_at: time(task.created_at),
             since_time: task.status.since,
         }
@@ -178,6 +181,9 @@ impl View for TaskView {
 
     fn cells(&self, now: Timestamp) -> Vec<String> {
         let message = match (self.message.as_str(), self.exit_code) {
+            ("", _) if self.preempted_by.is_some() => {
+                format!("made place for {}", self.preempted_by.as_deref().unwrap_or_default())
+            }
             ("", Some(code)) if code != 0 => format!("exit code {code}"),
             (message, _) => message.to_owned(),
         };

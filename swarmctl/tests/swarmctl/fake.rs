@@ -124,6 +124,31 @@ impl Control for Served {
         Ok(Response::new(self.deploy.lock().unwrap().clone()))
     }
 
+    async fn plan_deploy(&self, request: Request<wire::DeployRequest>) -> Answer<wire::DeployPlan> {
+        let stack = request.into_inner().stack.unwrap();
+        let task = |task: &str, node: &str, reason: &str| wire::PlannedTask {
+            task: task.to_owned(),
+            node: node.to_owned(),
+            reason: reason.to_owned(),
+        };
+        Ok(Response::new(wire::DeployPlan {
+            changes: vec![format!("service {}_web created", stack.name)],
+            warnings: Vec::new(),
+            tasks: vec![
+                task("shop_web.1", "n1", ""),
+                task("shop_web.2", "", "waits until `batch_work.3` made place on n2"),
+            ],
+            preempted: vec![wire::PlannedPreemption {
+                task: "batch_work.3".to_owned(),
+                node: "n2".to_owned(),
+                priority: -1,
+                for_task: "shop_web.2".to_owned(),
+                for_priority: 10,
+            }],
+            cut: true,
+        }))
+    }
+
     async fn remove_stack(
         &self,
         request: Request<wire::RemoveStackRequest>,

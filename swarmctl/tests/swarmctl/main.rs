@@ -18,6 +18,7 @@ mod job_views;
 mod lock;
 mod members;
 mod objects;
+mod priorities;
 mod rebalance;
 mod remote;
 mod terminal;

@@ -87,6 +87,7 @@ pub(crate) fn task(service: u64, slot: u32, generation: u32, state: TaskState) -
         created_at: ago(70),
         run: None,
         resources: BTreeMap::new(),
+        preempted_by: None,
     }
 }
 

@@ -89,6 +89,7 @@ fn tasks() {
                   }
                 ],
                 "resources": {},
+                "preempted_by": null,
                 "created_at": "2023-11-14T22:12:10.000Z"
               }
             ]
@@ -123,6 +124,7 @@ fn tasks() {
               - network: counter_default
                 address: 10.0.1.11
               resources: {}
+              preempted_by: null
               created_at: 2023-11-14T22:12:10.000Z
         "#]],
     );

@@ -90,6 +90,7 @@ pub(crate) fn make(name: &str, number: u64, failing: u64, random: &mut Random) -
         web.depends_on = vec![Dependency { service: "data".to_owned(), condition, restart }];
     }
     reserve(&mut web, random);
+    web.priority = i32::try_from(random.between(0, 3)).unwrap_or(0);
     services.insert("web".to_owned(), web);
     let mut data = service(ServiceMode::Replicated { replicas: 1 }, 0);
     let source = MountSource::Volume { volume: "data".to_owned(), no_copy: false, external: None };
@@ -146,6 +147,8 @@ fn greedy(random: &mut Random) -> ServiceSpec {
         // Only devices are asked for otherwise.
         amount => request("gpu", amount),
     }];
+    greedy.priority = -i32::try_from(random.between(0, 4)).unwrap_or(0);
+    greedy.never_preempted = random.chance(10);
     greedy
 }
 

@@ -176,6 +176,7 @@ mod tests {
             created_at: Timestamp(0),
             run: None,
             resources: [].into(),
+            preempted_by: None,
         };
         let task = Stored { object: Arc::new(task), versions: Versions::default() };
         let mut state = State::default();

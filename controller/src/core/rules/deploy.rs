@@ -6,6 +6,7 @@ mod external;
 mod hidden;
 mod job;
 mod node_loss;
+mod priority;
 mod prune;
 
 use std::collections::BTreeSet;

@@ -1,9 +1,9 @@
-//! A pass: all rules in turn on a clone of the state, again and again until none wants anything.
+//! A pass: all rules in turn on a clone of the state, again and again until none wants anything, nor the last ones.
 
 use swarm_proto::entry::Group;
 use swarm_proto::id::Timestamp;
 
-use super::{Observed, RULES};
+use super::{LAST_RULES, Observed, RULES, Rule};
 use crate::core::state::State;
 
 /// Rounds in one pass; what is left then comes with the next pass.
@@ -26,40 +26,49 @@ pub struct Pass {
 
 /// Runs a pass.
 pub fn pass(state: &State, observed: &Observed, now: Timestamp) -> Pass {
-    let mut clone = state.clone();
-    clone.version += 1;
-    clone.clock = clone.clock.max(now);
-    let now = clone.clock;
-    let mut pass = Pass::default();
-    let mut actions = 0;
+    let mut pass = Pass { state: state.clone(), ..Pass::default() };
+    pass.state.version += 1;
+    pass.state.clock = pass.state.clock.max(now);
     for _ in 0..ROUNDS {
-        let mut planned = false;
         pass.wake_at = None;
-        for rule in RULES {
-            let plan = rule(&clone, observed, now);
-            pass.wake_at = pass.wake_at.into_iter().chain(plan.wake_at).min();
+        let mut last = LAST_RULES.iter();
+        if !pass.follow(&RULES, observed) && !last.any(|rule| pass.follow(&[*rule], observed)) {
+            pass.complete = true;
+            break;
+        }
+        if pass.actions() >= ACTIONS {
+            break;
+        }
+    }
+    pass
+}
+
+impl Pass {
+    /// Does what rules want, one after the other, and says whether that was anything.
+    fn follow(&mut self, rules: &[Rule], observed: &Observed) -> bool {
+        let mut planned = false;
+        let mut actions = self.actions();
+        for rule in rules {
+            let plan = rule(&self.state, observed, self.state.clock);
+            self.wake_at = self.wake_at.into_iter().chain(plan.wake_at).min();
             for group in plan.groups {
                 if actions >= ACTIONS {
                     break;
                 }
                 // What a new release plans waits until all controllers understand it.
-                if group.needs() <= clone.cluster_version
-                    && clone.apply_group(&group, &mut Vec::new())
+                if group.needs() <= self.state.cluster_version
+                    && self.state.apply_group(&group, &mut Vec::new())
                 {
                     planned = true;
                     actions += group.actions.len();
-                    pass.groups.push(group);
+                    self.groups.push(group);
                 }
             }
         }
-        if !planned {
-            pass.complete = true;
-            break;
-        }
-        if actions >= ACTIONS {
-            break;
-        }
+        planned
     }
-    pass.state = clone;
-    pass
+
+    fn actions(&self) -> usize {
+        self.groups.iter().map(|group| group.actions.len()).sum()
+    }
 }

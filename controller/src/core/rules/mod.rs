@@ -9,6 +9,7 @@ mod dependency;
 pub mod deploy;
 pub mod drain;
 pub mod driver;
+pub mod forecast;
 pub mod globalize;
 pub mod jobs;
 pub mod liveness;
@@ -50,10 +51,9 @@ pub struct Plan {
 pub type Rule = fn(&State, &Observed, Timestamp) -> Plan;
 
 /// The rules of a pass, in order.
-pub const RULES: [Rule; 15] = [
+pub const RULES: [Rule; 14] = [
     liveness::plan,
     drain::plan,
-    rebalance::plan,
     teardown::plan,
     jobs::plan,
     globalize::plan,
@@ -67,6 +67,10 @@ pub const RULES: [Rule; 15] = [
     content::plan,
     authority::plan,
 ];
+
+/// What is done only once all rules before it are content: who takes another's place must need it, and what moves must not
+/// go where others are about to go.
+pub const LAST_RULES: [Rule; 2] = [schedule::preempt::plan, rebalance::plan];
 
 impl Plan {
     /// Adds actions that belong together, on the condition that these objects' counters still show what was read.

@@ -175,6 +175,7 @@ pub(super) fn next_task(
         created_at: now,
         run,
         resources: GenericResources::new(),
+        preempted_by: None,
     }))
 }
 

@@ -120,6 +120,7 @@ impl State {
             Action::AddTask(_)
             | Action::SetTaskAddresses { .. }
             | Action::AssignTask { .. }
+            | Action::PreemptTasks { .. }
             | Action::SetTaskDesired { .. }
             | Action::SetTaskStatus { .. }
             | Action::SetTaskMessage { .. }

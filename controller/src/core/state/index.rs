@@ -9,6 +9,18 @@ use swarm_proto::spec::{ContainerSpec, ContentId, PortMode, Protocol, ServiceMod
 
 use super::reservation::{Reserved, holds_resources};
 
+/// Instead of the priority of tasks that end anyway: below all others.
+pub(super) const ENDING: i32 = i32::MIN;
+
+/// How a task stands to its service as that is now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Standing {
+    /// Whether it is as the service's spec says, on a node that it allows.
+    pub(super) current: bool,
+    /// The service's priority.
+    pub(super) priority: i32,
+}
+
 /// Who has an address of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
@@ -95,6 +107,13 @@ pub struct Index {
     pub loads: OrdMap<NodeId, NodeLoad>,
     /// What the tasks of each node have reserved there.
     pub reserved: OrdMap<NodeId, Reserved>,
+    /// Tasks that were stopped to make place, also those that are over: each behind the task for which.
+    pub preempted: OrdSet<(TaskId, TaskId)>,
+    /// How many services have each priority.
+    pub priorities: OrdMap<i32, u32>,
+    /// Of what the tasks of a node have reserved, what is of services of each priority but 0; that of tasks that shall not
+    /// run any more is below all priorities.
+    pub by_priority: OrdMap<(NodeId, i32), Reserved>,
     /// Tasks that wait for addresses.
     pub unaddressed: OrdSet<TaskId>,
     /// Tasks that wait for a node.
@@ -224,8 +243,9 @@ pub(super) fn holds_addresses(task: &Task) -> bool {
 
 impl Index {
     /// Adds or takes away all that a task contributes.
-    pub(super) fn task(&mut self, task: &Task, spec: &ServiceSpec, current: bool, add: bool) {
-        self.task_place(task, spec, add);
+    pub(super) fn task(&mut self, task: &Task, spec: &ServiceSpec, standing: Standing, add: bool) {
+        self.task_place(task, spec, standing.priority, add);
+        let current = standing.current;
         let open = !task.status.state.is_terminal();
         if open {
             self.contents_of(&spec.container, add);
@@ -280,9 +300,12 @@ impl Index {
         }
     }
 
-    fn task_place(&mut self, task: &Task, spec: &ServiceSpec, add: bool) {
+    fn task_place(&mut self, task: &Task, spec: &ServiceSpec, priority: i32, add: bool) {
         let Some(node) = task.node else { return };
         member(&mut self.node_tasks, (node, task.id), add);
+        if let Some(by) = task.preempted_by {
+            member(&mut self.preempted, (by, task.id), add);
+        }
         if needs_networks(task) {
             for attachment in &task.attachments {
                 let left = count(&mut self.network_nodes, &(attachment.network, node), add);
@@ -299,6 +322,13 @@ impl Index {
         }
         if task.status.state.is_terminal() {
             return;
+        }
+        let priority = if task.desired > TaskState::Running { ENDING } else { priority };
+        if priority != 0 && !resources.reserves_nothing() {
+            let key = (node, priority);
+            let mut reserved = self.by_priority.get(&key).cloned().unwrap_or_default();
+            reserved.note(resources, &task.resources, add);
+            store(&mut self.by_priority, key, reserved);
         }
         let mut load = self.loads.get(&node).copied().unwrap_or_default();
         let stays = task.desired <= TaskState::Running;
@@ -341,6 +371,7 @@ impl Index {
         if let Some(previous) = &service.previous {
             self.contents_of(&previous.container, add);
         }
+        count(&mut self.priorities, &service.spec.priority, add);
         member(&mut self.global, service.id, add && service.spec.mode == ServiceMode::Global);
         for affinity in &service.spec.placement.apart {
             let other = (service.stack.clone(), affinity.service.clone());

@@ -10,6 +10,7 @@ mod index;
 mod job;
 mod network;
 mod node;
+mod preemption;
 mod reservation;
 mod restore;
 mod roster;

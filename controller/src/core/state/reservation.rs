@@ -204,13 +204,26 @@ impl Reserved {
 
     /// Notes what a task has, or that it has it no more.
     pub(crate) fn note(&mut self, wanted: &Resources, given: &GenericResources, add: bool) {
+        self.note_share(wanted.reserved(), given, add);
+    }
+
+    /// Notes what several tasks have together.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.note_share(other.share, &other.resources(), true);
+    }
+
+    /// Notes that these have it no more.
+    pub(super) fn sub(&mut self, other: &Self) {
+        self.note_share(other.share, &other.resources(), false);
+    }
+
+    fn note_share(&mut self, share: HostShare, given: &GenericResources, add: bool) {
         let step = |value: &mut u64, by: u64| {
             *value = if add { value.saturating_add(by) } else { value.saturating_sub(by) };
         };
-        let reserved = wanted.reserved();
-        step(&mut self.share.millicpus, reserved.millicpus);
-        step(&mut self.share.memory, reserved.memory);
-        step(&mut self.share.pids, reserved.pids);
+        step(&mut self.share.millicpus, share.millicpus);
+        step(&mut self.share.memory, share.memory);
+        step(&mut self.share.pids, share.pids);
         for (kind, resource) in given {
             match resource {
                 GenericResource::Count(count) => {

@@ -10,7 +10,7 @@ use swarm_proto::object::{
 use swarm_proto::spec::ServiceSpec;
 use swarm_proto::version::ClusterVersion;
 
-use super::index::{self, Holder, address_key};
+use super::index::{self, Holder, Standing, address_key};
 use super::{Event, Reserved, State, Stored, Versions};
 
 /// Ends of a slot's runs that are remembered with their times.
@@ -27,6 +27,9 @@ impl State {
             }
             Action::AssignTask { task, node, resources } => {
                 self.assign_task(*task, *node, resources, events)
+            }
+            Action::PreemptTasks { task, node, victims } => {
+                self.preempt_tasks(*task, *node, victims, events)
             }
             Action::SetTaskDesired { task, desired } => {
                 self.set_task_desired(*task, *desired, events)
@@ -251,7 +254,7 @@ impl State {
     }
 
     /// Puts a task in place of the one before, with all that follows.
-    fn put_task(&mut self, new: Stored<Task>, events: &mut Vec<Event>) {
+    pub(super) fn put_task(&mut self, new: Stored<Task>, events: &mut Vec<Event>) {
         let old = self.tasks.get(&new.id).cloned();
         if let Some(old) = &old {
             self.forget_contribution(old);
@@ -274,8 +277,8 @@ impl State {
 
     pub(super) fn add_contribution(&mut self, task: &Task) {
         if let Some(spec) = self.spec_of(task) {
-            let current = self.is_current(task);
-            self.index.task(task, &spec, current, true);
+            let standing = self.standing(task);
+            self.index.task(task, &spec, standing, true);
         }
         if index::holds_addresses(task) {
             for attachment in &task.attachments {
@@ -289,17 +292,24 @@ impl State {
 
     pub(super) fn forget_contribution(&mut self, task: &Task) {
         if let Some(spec) = self.spec_of(task) {
-            let current = self.is_current(task);
-            self.index.task(task, &spec, current, false);
+            let standing = self.standing(task);
+            self.index.task(task, &spec, standing, false);
         }
     }
 
     /// Whether a task is as its service's spec says, on a node that it allows.
     pub(crate) fn is_current(&self, task: &Task) -> bool {
-        let Some(service) = self.services.get(&task.id.service) else { return false };
+        self.standing(task).current
+    }
+
+    fn standing(&self, task: &Task) -> Standing {
+        let Some(service) = self.services.get(&task.id.service) else {
+            return Standing { current: false, priority: 0 };
+        };
         let node = task.node.and_then(|node| self.nodes.get(&node));
-        service.spec_version == task.spec_version
-            && node.is_none_or(|node| service.spec.placement.allows(node))
+        let current = service.spec_version == task.spec_version
+            && node.is_none_or(|node| service.spec.placement.allows(node));
+        Standing { current, priority: service.spec.priority }
     }
 
     fn spec_of(&self, task: &Task) -> Option<Arc<ServiceSpec>> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use swarm_controller::core::rules::forecast;
 use swarm_controller::core::{
     Command, Core, CoreConfig, DiskBatch, FromAgent, Input, Output, Recovered, bootstrap,
 };
@@ -21,6 +22,8 @@ use crate::{SYNC, spec};
 
 pub(super) const START: u64 = 1_700_000_000_000;
 const TICK: u64 = 25;
+/// Tasks of a plan that are shown.
+const SHOWN: usize = 8;
 
 pub(super) struct Bench {
     core: Core,
@@ -94,6 +97,7 @@ impl Bench {
             ["has", node, words @ ..] => self.has(node, words),
             ["deploy", stack, services @ ..] => self.deploy(stack, services, false),
             ["deploy-prune", stack, services @ ..] => self.deploy(stack, services, true),
+            ["plan", stack, services @ ..] => self.plan(stack, services),
             ["rm", stack] => self.ask(Command::RemoveStack { stack: (*stack).to_owned() }),
             ["scale", service, replicas] => self.ask(Command::Scale {
                 service: (*service).to_owned(),
@@ -292,6 +296,37 @@ impl Bench {
         let message = agent.hello();
         self.input(Input::SessionOpened { session, node: NodeId(number) });
         self.input(Input::SessionMessage { session, message });
+    }
+
+    /// What a deploy would bring about.
+    fn plan(&mut self, stack: &str, services: &[&str]) {
+        let spec = spec::stack(stack, services);
+        let command = Command::Deploy { spec, prune: false, warnings: Vec::new() };
+        let now = Timestamp(self.now);
+        let foreseen = forecast::forecast(self.core.state(), &command, stack, now).unwrap();
+        for change in foreseen.changes {
+            let _ = writeln!(self.said, "  - {change}");
+        }
+        for task in foreseen.tasks.iter().take(SHOWN) {
+            let _ = match &task.node {
+                Ok(node) => writeln!(self.said, "  {} on {node}", task.task),
+                Err(reason) => writeln!(self.said, "  {} \"{reason}\"", task.task),
+            };
+        }
+        if foreseen.tasks.len() > SHOWN {
+            let _ = writeln!(self.said, "  {} tasks", foreseen.tasks.len());
+        }
+        for gone in foreseen.preempted {
+            let (from, to) = (gone.priority, gone.for_priority);
+            let _ = writeln!(
+                self.said,
+                "  {} ({from}) on {} would make place for {} ({to})",
+                gone.task, gone.node, gone.for_task
+            );
+        }
+        if foreseen.is_cut {
+            self.said.push_str("  more would follow at once\n");
+        }
     }
 
     /// What a node has from now on: `cpus=4000 memory=512 pids=100 reserve-cpus=500 gpu=a;b slots=4`.

@@ -63,6 +63,9 @@ pub(super) fn line(state: &State, task: &Task) -> String {
     if task.spec_version != 1 {
         let _ = write!(text, " v{}", task.spec_version);
     }
+    if let Some(by) = task.preempted_by {
+        let _ = write!(text, " for {}", state.task_name(by));
+    }
     for (kind, resource) in &task.resources {
         let _ = write!(text, " {kind}={resource}");
     }

@@ -74,6 +74,7 @@ fn run(state: &mut State, id: TaskId, node: NodeId) -> Outcome<()> {
         created_at: now,
         run: None,
         resources: [].into(),
+        preempted_by: None,
     };
     let actions = vec![
         Action::AddTask(Box::new(task)),

@@ -12,7 +12,7 @@ use swarm_proto::spec::{
 use super::super::allocate::overlap;
 use super::super::network::owner;
 use super::prune::{goes, meets};
-use super::{container, external, job, node_loss};
+use super::{container, external, job, node_loss, priority};
 use crate::core::command::Refusal;
 use crate::core::state::State;
 
@@ -114,6 +114,7 @@ fn check_service(
         check_replicas(key, replicas)?;
     }
     node_loss::check(key, service)?;
+    priority::check(key, service)?;
     job::check(key, service)?;
     container::check(key, service)?;
     if service.container.image.digest.is_none() {

@@ -26,12 +26,16 @@ pub(super) struct Question<'a, 'p> {
 
 /// All filters in order; the first refusal is the reason.
 pub(super) fn refusal(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
+    possible(question, node).or_else(|| crowded(question, node))
+}
+
+/// Filters whose answer does not depend on the tasks that a node has.
+pub(super) fn possible(question: &Question<'_, '_>, node: &Node) -> Option<Reason> {
     ready(node)
         .or_else(|| unsteady(question, node))
         .or_else(|| constraints(question, node))
         .or_else(|| platform(node))
         .or_else(|| volumes(question, node))
-        .or_else(|| crowded(question, node))
 }
 
 /// Filters whose answer depends on the tasks that a node has.

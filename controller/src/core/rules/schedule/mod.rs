@@ -3,9 +3,14 @@
 mod affinity;
 mod candidates;
 mod filter;
+mod making;
 mod placed;
+pub mod preempt;
+mod victims;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
@@ -17,11 +22,13 @@ use super::allocate::wait;
 use super::dependency::awaited;
 use super::slot::view_of;
 use super::{Observed, Plan};
-use crate::core::state::{State, Stored, is_one_off, slots_of};
+use crate::core::state::{State, Stored, ids_of, is_one_off, slots_of};
 use candidates::Candidates;
 pub(in crate::core) use filter::mounted;
 use filter::{Question, explain, given, refusal};
+use making::Place;
 use placed::Placed;
+use victims::Making;
 
 /// Tasks that get nodes in one pass.
 const TASKS: usize = 500;
@@ -36,11 +43,14 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let mut placed = Placed::default();
     let mut left = TASKS;
-    // Services one after the other: what comes after the last that has room in this pass is not looked at.
-    let mut waiting = state.index.unplaced.iter().peekable();
-    while let Some(service) = waiting.peek().map(|id| id.service).filter(|_| left > 0) {
+    // Services one after the other, first those of higher priority: what comes after the last that has room in this pass
+    // is not looked at.
+    for service in waiting(state) {
+        if left == 0 {
+            break;
+        }
         let mut batches: BTreeMap<(u64, bool), Vec<&Stored<Task>>> = BTreeMap::new();
-        while let Some(id) = waiting.next_if(|id| id.service == service) {
+        for id in state.index.unplaced.range(ids_of(service)) {
             let Some(task) = state.tasks.get(id) else { continue };
             batches.entry((task.spec_version, is_one_off(task))).or_default().push(task);
         }
@@ -56,6 +66,30 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
         steady.filter(|at| *at > now).for_each(|at| plan.wake(at));
     }
     plan
+}
+
+/// Services with tasks that wait for nodes, those of higher priority first; among equals, those for which others make
+/// place or have made it.
+fn waiting(state: &State) -> Box<dyn Iterator<Item = ServiceId> + '_> {
+    let unplaced = &state.index.unplaced;
+    let mut next = unplaced.iter().next().map(|id| id.service);
+    let services = std::iter::from_fn(move || {
+        let service = next?;
+        let later = (Bound::Excluded(*ids_of(service).end()), Bound::Unbounded);
+        next = unplaced.range(later).next().map(|id| id.service);
+        Some(service)
+    });
+    if state.lowest_priority().is_none() {
+        return Box::new(services);
+    }
+    let mut services: Vec<ServiceId> = services.collect();
+    services.sort_by_cached_key(|service| {
+        let (first, last) = ids_of(*service).into_inner();
+        let is_made = state.index.preempted.range((first, first)..).next();
+        let is_made = is_made.is_some_and(|(task, _)| *task <= last);
+        (Reverse(state.priority(*service)), !is_made, *service)
+    });
+    Box::new(services.into_iter())
 }
 
 /// Tasks of one spec, the service's own or those beside them.
@@ -124,7 +158,8 @@ impl<'a> Batch<'a> {
                     count += 1;
                 }
                 Err(reason) => {
-                    wait(self.state, task, reason.clone(), plan);
+                    let kept = self.keep_place(task, placed);
+                    wait(self.state, task, kept.unwrap_or_else(|| reason.clone()), plan);
                     if !matches!(task.id.slot, Slot::Node(_)) {
                         hopeless = Some(reason);
                     }
@@ -132,6 +167,14 @@ impl<'a> Batch<'a> {
             }
         }
         count
+    }
+
+    /// Keeps the place that others make for a task, and says what it waits for; `None` where nobody makes one.
+    fn keep_place(&self, task: &Task, placed: &mut Placed) -> Option<String> {
+        let parts = (self.service, self.spec);
+        let place = Place::of(self.state, parts, task)?;
+        place.hold(self.state, self.state, parts, task, placed);
+        Some(place.reason(self.state))
     }
 
     fn question<'p>(&self, placed: &'p Placed) -> Question<'a, 'p> {
@@ -200,14 +243,15 @@ pub(super) fn failed_on(task: &Task, now: Timestamp) -> Option<NodeId> {
     task.node.filter(|_| failed)
 }
 
-/// Where the next task of a service goes, were it the only one that waits, and what it is given there of the node's
-/// generic resources.
+/// Where the next task of a service goes, were none waiting before it but those for which others make place, and what it
+/// is given there of the node's generic resources.
 pub(super) fn next_place<'a>(
     state: &'a State,
     service: &'a Service,
     now: Timestamp,
 ) -> Option<(&'a Node, GenericResources)> {
-    let placed = Placed::default();
+    let mut placed = Placed::default();
+    Making::of(state).hold(state, service, &mut placed);
     let spec = &service.spec;
     let question = Question { state, service, spec, is_one_off: false, placed: &placed };
     let flaky = flaky_nodes(state, service.id, now);

@@ -1,0 +1,61 @@
+//! `plan`: what a deploy would bring about, and whom it would take places from.
+
+use swarm_proto::wire;
+
+use super::files::StackFiles;
+use super::{Call, now};
+use crate::connect::request_id;
+use crate::contents;
+use crate::failure::Failure;
+use crate::output::{self, Format};
+use crate::view::{self, PlanView, PlannedTaskView};
+
+/// Says what a deploy would change, where its first tasks would go, and which tasks of lower priority would make place
+///
+/// Nothing is changed, but the stack's secrets and configs are sent, and forgotten an hour later.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    files: StackFiles,
+    /// The stack's name; by default the file's `name`, else its folder's
+    #[arg(long)]
+    name: Option<String>,
+    /// Also remove services of the stack that the file no longer has
+    #[arg(long)]
+    prune: bool,
+}
+
+pub(crate) async fn run(plan: Plan, call: &Call) -> Result<(), Failure> {
+    let stack = plan.files.open(plan.name.as_deref())?.read()?;
+    contents::send(&call.cluster, &stack.contents).await?;
+    let request = wire::DeployRequest {
+        request_id: request_id()?,
+        stack: Some((&stack.spec).into()),
+        prune: plan.prune,
+    };
+    let answer =
+        call.cluster.call(async |mut client| client.plan_deploy(request.clone()).await).await?;
+    let view = PlanView::of(&stack.spec.name, answer);
+    match call.format {
+        Format::Json => output::data(&view::json(&view)?),
+        Format::Yaml => output::data(&view::yaml(&view)?),
+        Format::Name => output::data(&view.stack),
+        Format::Table | Format::Wide => {
+            for change in &view.changes {
+                output::talk(change);
+            }
+            for warning in &view.warnings {
+                output::warn(warning);
+            }
+            if view.changes.is_empty() {
+                output::talk(&format!("stack `{}` would be unchanged", view.stack));
+            }
+            let rows: Vec<PlannedTaskView> = view.rows();
+            if view.cut {
+                output::warn("the plan is cut: more tasks would be made or stopped than are shown");
+            }
+            output::data(&view::list(&rows, call.format, now(swarm_proto::id::Timestamp(0)))?);
+        }
+    }
+    Ok(())
+}
