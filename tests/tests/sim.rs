@@ -40,6 +40,8 @@ mod mutant;
 mod network;
 #[path = "sim/operator.rs"]
 mod operator;
+#[path = "sim/preemption.rs"]
+mod preemption;
 #[path = "sim/promise.rs"]
 mod promise;
 #[path = "sim/register.rs"]

@@ -32,6 +32,8 @@ enum Step {
     Resume,
     RollBack,
     Promote,
+    /// Another service of higher priority wants so many places.
+    Rush(u32),
     Drain(u64, bool),
     Lose(u64),
     Return(u64),
@@ -63,7 +65,7 @@ fn options() -> impl Strategy<Value = String> {
     (image, rest).prop_map(|(image, rest)| {
         let (action, ratio, order, delay, parallelism, replicas, canary) = rest;
         format!(
-            "web:image={image},replicas={replicas},failure={action},ratio={ratio}{order}{canary},\
+            "web:image={image},replicas={replicas},cpus=1000,failure={action},ratio={ratio}{order}{canary},\
              update-delay={delay},parallelism={parallelism},deadline=60,\
              rollback-ratio={ratio},rollback-parallelism={parallelism},rollback-deadline=60"
         )
@@ -78,6 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Resume),
         1 => Just(Step::RollBack),
         1 => Just(Step::Promote),
+        1 => (0_u32..5).prop_map(Step::Rush),
         1 => (1_u64..5, any::<bool>()).prop_map(|(node, drain)| Step::Drain(node, drain)),
         1 => (1_u64..5).prop_map(Step::Lose),
         1 => (1_u64..5).prop_map(Step::Return),
@@ -172,6 +175,11 @@ impl History {
             Step::Promote => {
                 self.ask(&Command::PromoteService { service });
             }
+            Step::Rush(replicas) => {
+                let rush = format!("rush:replicas={replicas},cpus=3000,priority=1");
+                let spec = spec::stack("other", &[&rush]);
+                self.ask(&Command::Deploy { spec, prune: true, warnings: Vec::new() });
+            }
             Step::Drain(node, drain) => self.drain(*node, *drain),
             Step::Lose(node) => self.set_status(*node, NodeStatus::Down),
             Step::Return(node) => self.set_status(*node, NodeStatus::Ready),
@@ -249,8 +257,13 @@ impl History {
             }
             for group in pass.groups {
                 let before = self.state.clone();
+                // Who takes another's place does not ask what that one's service promises.
+                let takes = |action: &Action| matches!(action, Action::PreemptTasks { .. });
+                let keeps = !group.actions.iter().any(takes);
                 self.apply(vec![group]);
-                promise(&before, &self.state);
+                if keeps {
+                    promise(&before, &self.state);
+                }
                 keep_canary(&before, &self.state);
             }
         }
@@ -339,8 +352,8 @@ fn keep_canary(before: &State, after: &State) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whatever fails: no update takes more away than its policy allows, each ends, and one that ended well left only
-    /// tasks of the spec in force. A restored snapshot is the same state.
+    /// Whatever fails, and whoever takes places: no update takes more away than its policy allows, each ends, and one
+    /// that ended well left only tasks of the spec in force. A restored snapshot is the same state.
     #[test]
     fn updates_keep_their_promise_and_end(steps in prop::collection::vec(step(), 1..60)) {
         let mut history = History::new();
@@ -352,6 +365,7 @@ proptest! {
         prop_assert_eq!(restored.to_bytes(), history.state.to_bytes());
         prop_assert_eq!(&restored.index.unsettled, &history.state.index.unsettled);
         prop_assert_eq!(&restored.index.counts, &history.state.index.counts);
+        history.step(&Step::Rush(0));
         for node in 1..=4 {
             history.step(&Step::Return(node));
             history.step(&Step::Drain(node, false));

@@ -12,6 +12,7 @@ use swarm_proto::spec::{ContentId, ServiceMode};
 
 use crate::canary::Canaries;
 use crate::moves::Moves;
+use crate::preemption::Preemptions;
 use crate::stack::GREEDY;
 use crate::violation::{demand, violated};
 
@@ -33,6 +34,7 @@ pub(crate) struct Check {
     allowed: BTreeMap<(ServiceId, u64), u32>,
     canaries: Canaries,
     pub(crate) moves: Moves,
+    preemptions: Preemptions,
     /// The node of each raft id that was ever given out.
     raft_ids: BTreeMap<u64, NodeId>,
     /// Up to where the events were looked at.
@@ -62,6 +64,7 @@ impl Check {
         self.times.clear();
         self.runs.clear();
         self.canaries = Canaries::default();
+        self.preemptions = Preemptions::default();
         self.removed.extend(self.tasks.keys());
         self.removed.retain(|task| !state.tasks.contains_key(task));
         let tasks = state.tasks.values();
@@ -117,6 +120,7 @@ impl Check {
         self.few_at_a_time(state);
         self.canaries.look(state);
         self.moves.look(state);
+        self.preemptions.look(events);
     }
 
     /// How many tasks of each run might go on at a time since it began.
@@ -203,6 +207,7 @@ impl Check {
             let clock = state.clock;
             violated("services converge", format!("at {clock:?} {services} did not: {tasks}"));
         }
+        Preemptions::at_rest(state);
         let leaving = leaving(state);
         demand(leaving.is_empty(), "what leaves a stack goes in the end", || {
             format!("{leaving:?} still have something to lose")
