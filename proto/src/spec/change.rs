@@ -35,6 +35,18 @@ pub enum ChangedField {
     RestartWindow,
     /// `--stop-grace-period`
     StopGracePeriod,
+    /// `--priority`
+    Priority,
+    /// `--preemption`
+    Preemption,
+    /// `--unreachable-after`
+    UnreachableAfter,
+    /// `--on-cut-off`
+    OnCutOff,
+    /// `--canary`: how many, and for how long
+    Canary,
+    /// `--canary-hold`: only for how long, where there is a canary already
+    CanaryHold,
     /// `--update-…`
     Update(PolicyField),
     /// `--rollback-…`
@@ -90,7 +102,7 @@ impl PolicyField {
 }
 
 impl ChangedField {
-    const PLAIN: [(Self, &'static str); 14] = [
+    const PLAIN: [(Self, &'static str); 20] = [
         (Self::Image, "image"),
         (Self::Args, "args"),
         (Self::Replicas, "replicas"),
@@ -105,6 +117,12 @@ impl ChangedField {
         (Self::RestartMaxAttempts, "restart-max-attempts"),
         (Self::RestartWindow, "restart-window"),
         (Self::StopGracePeriod, "stop-grace-period"),
+        (Self::Priority, "priority"),
+        (Self::Preemption, "preemption"),
+        (Self::UnreachableAfter, "unreachable-after"),
+        (Self::OnCutOff, "on-cut-off"),
+        (Self::Canary, "canary"),
+        (Self::CanaryHold, "canary-hold"),
     ];
 }
 
@@ -176,6 +194,9 @@ pub enum ChangeError {
     /// Replicas for a job.
     #[error("it is a job: it has completions, not a number of replicas")]
     IsJob,
+    /// A time to hold for where nothing holds.
+    #[error("it has no canary that could hold: say also with `--canary` how many tasks that is")]
+    NoCanary,
     /// What is to be taken away is not there.
     #[error("it has no {0} `{1}`")]
     Absent(&'static str, String),
@@ -284,6 +305,18 @@ impl ServiceChange {
             ChangedField::StopGracePeriod => {
                 into.stop_grace_period = from.container.stop_grace_period;
             }
+            ChangedField::Priority => spec.priority = from.priority,
+            ChangedField::Preemption => spec.never_preempted = from.never_preempted,
+            ChangedField::UnreachableAfter => {
+                spec.node_loss.unreachable_after = from.node_loss.unreachable_after;
+            }
+            ChangedField::OnCutOff => spec.node_loss.on_cut_off = from.node_loss.on_cut_off,
+            ChangedField::Canary => spec.canary = from.canary,
+            ChangedField::CanaryHold => {
+                let hold = from.canary.and_then(|canary| canary.hold);
+                let canary = spec.canary.as_mut().ok_or(ChangeError::NoCanary)?;
+                canary.hold = hold;
+            }
             ChangedField::Update(field) => field.take(&mut spec.update, &from.update),
             ChangedField::Rollback(field) => field.take(&mut spec.rollback, &from.rollback),
         }
@@ -316,7 +349,7 @@ fn remove_where<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{Amount, ContainerSpec, ImageSpec, ResourceRequest};
+    use crate::spec::{Amount, Canary, CanarySize, ContainerSpec, ImageSpec, ResourceRequest};
 
     fn spec(image: &str) -> ServiceSpec {
         ServiceSpec::new(ContainerSpec::new(ImageSpec::new(image)))
@@ -374,6 +407,30 @@ mod tests {
         assert_eq!(new.container.resources.reserve_pids, 7);
         let absent = change.apply(&mut new).unwrap_err();
         assert_eq!(absent.to_string(), "it has no generic resource `slots`");
+    }
+
+    #[test]
+    fn a_canary_is_taken_over_whole_or_only_how_long_it_holds() {
+        let (one, two) = (CanarySize::Replicas(1), CanarySize::Percent(20));
+        let canary = |size, seconds: Option<u64>| Canary {
+            size,
+            hold: seconds.map(std::time::Duration::from_secs),
+        };
+        let mut change = ServiceChange::new(spec("a"));
+        change.fields.insert(ChangedField::CanaryHold);
+        change.values.canary = Some(canary(two, Some(5)));
+        let mut new = spec("a");
+        assert_eq!(change.apply(&mut new), Err(ChangeError::NoCanary));
+        new.canary = Some(canary(one, None));
+        change.apply(&mut new).unwrap();
+        assert_eq!(new.canary, Some(canary(one, Some(5))));
+        change.fields.insert(ChangedField::Canary);
+        change.apply(&mut new).unwrap();
+        assert_eq!(new.canary, Some(canary(two, Some(5))));
+        change.fields.remove(&ChangedField::CanaryHold);
+        change.values.canary = None;
+        change.apply(&mut new).unwrap();
+        assert_eq!(new.canary, None);
     }
 
     #[test]

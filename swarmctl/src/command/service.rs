@@ -1,6 +1,7 @@
 //! `service`: one service of a stack.
 
 mod change;
+mod extensions;
 mod flags;
 
 pub(crate) use change::converge;

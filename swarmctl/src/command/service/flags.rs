@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use swarm_manifests::{Environment, ManifestErrors, Source};
 use swarm_proto::spec::{ChangedField, ServiceSpec, StackSpec};
 
+use super::extensions::Extensions;
 use crate::failure::Failure;
 
 /// The key of the service while it is read.
@@ -77,6 +78,8 @@ pub(crate) struct Flags {
     stop_grace_period: Option<String>,
     #[command(flatten)]
     policies: Policies,
+    #[command(flatten)]
+    extensions: Extensions,
     #[command(flatten)]
     refused: Refused,
 }
@@ -212,7 +215,7 @@ impl Refused {
 }
 
 /// A flag with one value: its name, its place in a stack file, and what was given.
-type Scalar<'a> = (&'static str, &'static str, &'a Option<String>);
+pub(super) type Scalar<'a> = (&'static str, &'static str, &'a Option<String>);
 
 impl Policies {
     /// As [`Flags::scalars`].
@@ -295,10 +298,14 @@ impl Flags {
     /// The stack file's piece that they stand for, and the fields that they name.
     fn piece(&self) -> Result<(Map<String, Value>, Vec<ChangedField>), Failure> {
         self.refused.check()?;
+        self.extensions.check()?;
         let (mut service, mut fields) = (Map::new(), Vec::new());
-        for (name, place, value) in self.scalars().into_iter().chain(self.policies.scalars()) {
+        let scalars = self.scalars().into_iter().chain(self.policies.scalars());
+        for (name, place, value) in scalars.chain(self.extensions.scalars()) {
             let Some(value) = value else { continue };
-            put(&mut service, place, scalar(value));
+            if name != "canary" || value != Extensions::NO_CANARY {
+                put(&mut service, place, scalar(value));
+            }
             fields.push(name.parse().map_err(|error| Failure::usage(format!("{error}")))?);
         }
         let lists = [
@@ -461,7 +468,9 @@ fn mount(words: &str) -> Result<Value, Failure> {
 mod tests {
     use super::*;
     use clap::Parser;
-    use swarm_proto::spec::{Amount, Ratio, UpdateFailureAction, UpdateOrder};
+    use swarm_proto::spec::{
+        Amount, Canary, CanarySize, CutOffAction, Ratio, UpdateFailureAction, UpdateOrder,
+    };
 
     #[derive(Debug, clap::Parser)]
     struct Line {
@@ -482,7 +491,9 @@ mod tests {
         let (spec, fields) = read(
             "--replicas 3 --env A=$x --label-add b=c --limit-cpu 0.5 --limit-memory 64m \
              --restart-delay 2s --update-failure-action rollback --update-max-failure-ratio 0.25 \
-             --reserve-pids 9 --generic-resource-add GPU=2 --update-progress-deadline 1m --rollback-order start-first --stop-grace-period 3s",
+             --reserve-pids 9 --generic-resource-add GPU=2 --update-progress-deadline 1m \
+             --rollback-order start-first --stop-grace-period 3s \
+             --priority -5 --preemption never --unreachable-after 20s --canary 20% --canary-hold 5m",
         )
         .unwrap();
         assert_eq!(spec.container.environment["A"].as_deref(), Some("$x"));
@@ -497,6 +508,10 @@ mod tests {
         assert_eq!(spec.update.progress_deadline.as_secs(), 60);
         assert_eq!(spec.rollback.order, UpdateOrder::StartFirst);
         assert_eq!(spec.restart.delay.as_secs(), 2);
+        assert_eq!((spec.priority, spec.never_preempted), (-5, true));
+        assert_eq!(spec.node_loss.unreachable_after.as_secs(), 20);
+        let hold = Some(std::time::Duration::from_mins(5));
+        assert_eq!(spec.canary, Some(Canary { size: CanarySize::Percent(20), hold }));
         let named = [
             "replicas",
             "limit-cpu",
@@ -508,6 +523,11 @@ mod tests {
             "update-max-failure-ratio",
             "update-progress-deadline",
             "rollback-order",
+            "priority",
+            "preemption",
+            "unreachable-after",
+            "canary",
+            "canary-hold",
         ];
         assert_eq!(fields, named);
     }
@@ -529,6 +549,14 @@ mod tests {
     }
 
     #[test]
+    fn a_canary_can_be_taken_away_and_a_cut_off_task_stopped() {
+        let (spec, fields) = read("--canary none --on-cut-off stop").unwrap();
+        assert_eq!((spec.canary, spec.node_loss.on_cut_off), (None, CutOffAction::Stop));
+        // Their order is that of the parts, not that of the words.
+        assert_eq!(fields, ["on-cut-off", "canary"]);
+    }
+
+    #[test]
     fn what_is_wrong_is_said_without_a_place_in_a_file() {
         let text = |line: &str| read(line).unwrap_err().to_string();
         assert!(
@@ -542,5 +570,11 @@ mod tests {
         assert!(text("--generic-resource-add gpu=a").contains("`value` must be"));
         assert!(text("--isolation hyperv").contains("Windows"));
         assert!(text("--secret-add key").contains("part of its stack"));
+        assert!(text("--priority high").contains("`priority` must be"));
+        assert!(text("--priority 1001").contains("1000"), "{}", text("--priority 1001"));
+        assert!(text("--canary 100%").contains("a number of tasks or a percentage"));
+        assert!(text("--canary none --canary-hold 3s").contains("`--canary none`"));
+        let twice = text("--on-cut-off stop --update-order start-first");
+        assert!(twice.contains("lets no task run twice"), "{twice}");
     }
 }

@@ -35,6 +35,12 @@ pub(super) fn check(key: &str, service: &ServiceSpec) -> Result<(), Refusal> {
             "a changed job is run anew; remove `update_config`",
         );
     }
+    if service.canary.is_some() {
+        return wrong(
+            format!("job `{key}` cannot have a canary"),
+            "a changed job is run anew; remove `canary`",
+        );
+    }
     if service.run_history.is_some_and(|kept| !(1..=LONGEST_HISTORY).contains(&kept)) {
         return wrong(
             format!("job `{key}` cannot keep so many finished runs"),
