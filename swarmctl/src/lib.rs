@@ -17,6 +17,7 @@ mod local;
 pub mod output;
 mod progress;
 pub mod state;
+pub mod swarm_flags;
 pub mod view;
 mod wait;
 mod watch;

@@ -21,6 +21,7 @@ mod objects;
 mod priorities;
 mod rebalance;
 mod remote;
+mod swarm_flags;
 mod terminal;
 mod token;
 mod views;
