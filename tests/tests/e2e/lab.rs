@@ -185,11 +185,22 @@ impl Lab {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in {text}"))
     }
 
-    /// Deploys a stack file given as text.
-    pub(crate) fn try_deploy(&self, stack: &str, text: &str) -> Said {
+    fn write(&self, stack: &str, text: &str) -> String {
         let file = self.settings.path().join(format!("{stack}.yml"));
         fs::write(&file, text).unwrap();
-        self.try_run(&["deploy", "-f", file.to_str().unwrap(), "--name", stack, "--timeout", "90s"])
+        file.into_os_string().into_string().unwrap()
+    }
+
+    /// What a deploy of a stack file given as text would bring about.
+    #[track_caller]
+    pub(crate) fn plan(&self, stack: &str, text: &str) -> Value {
+        self.json(&["plan", "-f", &self.write(stack, text), "--name", stack])
+    }
+
+    /// Deploys a stack file given as text.
+    pub(crate) fn try_deploy(&self, stack: &str, text: &str) -> Said {
+        let file = self.write(stack, text);
+        self.try_run(&["deploy", "-f", &file, "--name", stack, "--timeout", "90s"])
     }
 
     /// Deploys a stack file given as text, which must converge.

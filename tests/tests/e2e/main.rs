@@ -21,6 +21,7 @@ mod leftovers;
 mod linearizability;
 mod network;
 mod packaging;
+mod priorities;
 mod random_failures;
 mod rebalance;
 mod rehearsal;
