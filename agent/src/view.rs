@@ -80,6 +80,7 @@ fn task(assignment: &TaskAssignment, status: TaskStatus, node: NodeId) -> Task {
         run: None,
         resources: assignment.resources.clone(),
         preempted_by: None,
+        standby: false,
     }
 }
 

@@ -14,6 +14,7 @@ mod job;
 mod node_loss;
 mod object;
 mod page;
+mod policy;
 mod schema;
 mod service;
 mod stack;
@@ -36,9 +37,9 @@ pub(crate) use object::{
     CONFIG, EXTERNAL_CONTENT_NAME, EXTERNAL_NAME, IPAM, IPAM_CONFIG, NETWORK, SECRET, VOLUME,
     X_SWARM_NETWORK, X_SWARM_VOLUME,
 };
+pub(crate) use policy::{X_SWARM_POLICY, X_SWARM_UPDATE};
 pub(crate) use service::{
-    AFFINITY, DEPENDENCY, ENV_FILE, HOOK, SERVICE, X_SWARM_PLACEMENT, X_SWARM_POLICY,
-    X_SWARM_SERVICE,
+    AFFINITY, DEPENDENCY, ENV_FILE, HOOK, SERVICE, X_SWARM_PLACEMENT, X_SWARM_SERVICE,
 };
 pub(crate) use stack::{STACK, X_SWARM_STACK};
 

@@ -362,7 +362,7 @@ impl Action {
                 ClusterVersion(4)
             }
             Self::SetTaskStatus { status, .. } if status.health.is_some() => ClusterVersion(4),
-            Self::AddTask(task) if task.run.is_some() => ClusterVersion(4),
+            Self::AddTask(task) if task.run.is_some() || task.standby => ClusterVersion(4),
             Self::AddTask(task) if !task.resources.is_empty() => ClusterVersion(4),
             Self::AssignTask { resources, .. } if !resources.is_empty() => ClusterVersion(4),
             Self::AddNode(node) if node.description.is_later() => ClusterVersion(4),

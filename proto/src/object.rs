@@ -27,5 +27,5 @@ pub use resource::{GenericResource, GenericResources, HostShare};
 pub use service::{AllocatedPort, Service, Vip};
 pub use stack::{Leaving, Stack};
 pub use task::{Task, TaskState, TaskStatus};
-pub use update::{UpdateState, UpdateStatus};
+pub use update::{Switch, UpdateState, UpdateStatus};
 pub use volume::{FilledFrom, Volume, VolumeHolding};

@@ -524,6 +524,7 @@ strategy! {
         run: any::<Option<u64>>(),
         resources: generic_resources(),
         preempted_by: option::of(task_id()),
+        standby: any::<bool>(),
     }
     fn filled_from -> FilledFrom {
         reference: text(),

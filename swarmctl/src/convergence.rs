@@ -6,7 +6,9 @@ mod node;
 use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_proto::id::Slot;
-use swarm_proto::object::{Availability, Node, NodeStatus, Service, Task, TaskState, UpdateState};
+use swarm_proto::object::{
+    Availability, Node, NodeStatus, Service, Switch, Task, TaskState, UpdateState,
+};
 use swarm_proto::spec::{RestartCondition, ServiceMode};
 
 use crate::state::State;
@@ -165,6 +167,9 @@ pub fn holds(state: &State, service: &Service) -> Option<String> {
     if !is_in(service, UpdateState::Held) {
         return None;
     }
+    if service.update.as_ref().is_some_and(|update| update.switch != Switch::None) {
+        return Some(format!("old tasks stand by until `swarmctl promote {}`", service.name()));
+    }
     let wanted = |task: &&Task| {
         task.desired <= TaskState::Running && !matches!(task.id.slot, Slot::OneOff(_))
     };
@@ -200,7 +205,8 @@ pub fn of_service(state: &State, service: &Service) -> ServiceProgress {
     for (slot, tasks) in &by_slot {
         let is_wanted = slots.contains(slot);
         let leaves = |task: &&&Task| {
-            let is_old = !is_wanted || !counts(service, task) || task.desired > TaskState::Running;
+            let stays = counts(service, task) || switches(service);
+            let is_old = !is_wanted || !stays || task.desired > TaskState::Running;
             is_old && is_alive(state, task)
         };
         progress.leaving += tasks.iter().filter(leaves).count();
@@ -213,6 +219,12 @@ pub fn of_service(state: &State, service: &Service) -> ServiceProgress {
         }
     }
     progress
+}
+
+/// Whether a service's update leads clients over at once: its old tasks stay until it says so.
+fn switches(service: &Service) -> bool {
+    let update = service.update.as_ref().filter(|update| update.state.is_under_way());
+    update.is_some_and(|update| update.switch != Switch::None)
 }
 
 /// Where a service's update stands, unless it ended.
@@ -233,6 +245,7 @@ fn failed(service: &Service) -> Option<String> {
 fn is_done(state: &State, service: &Service, task: &Task) -> bool {
     let runs = task.status.state == TaskState::Running
         && task.desired == TaskState::Running
+        && !task.standby
         && !task.status.is_unhealthy();
     let is_complete = task.status.state == TaskState::Complete
         && service.spec.restart.condition != RestartCondition::Any;

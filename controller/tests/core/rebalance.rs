@@ -289,7 +289,7 @@ fn promise(before: &State, after: &State) {
         let (ran, runs) = (serving(before, *id), serving(after, *id));
         let policy = service.update_policy();
         let spare = match (policy.order, policy.parallelism) {
-            (UpdateOrder::StartFirst, _) => 0,
+            (UpdateOrder::StartFirst | UpdateOrder::BlueGreen, _) => 0,
             (UpdateOrder::StopFirst, 0) => u32::MAX,
             (UpdateOrder::StopFirst, some) => some,
         };

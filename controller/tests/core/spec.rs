@@ -219,6 +219,8 @@ fn set_policy(spec: &mut ServiceSpec, name: &str, value: &str) {
         "parallelism" => policy.parallelism = value.parse().unwrap(),
         "delay" => policy.delay = seconds(value),
         "start-first" => policy.order = UpdateOrder::StartFirst,
+        "blue-green" => policy.order = UpdateOrder::BlueGreen,
+        "hold" => policy.hold = seconds(value),
         "failure" => {
             policy.failure_action = match value {
                 "pause" => UpdateFailureAction::Pause,

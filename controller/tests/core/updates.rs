@@ -9,8 +9,8 @@ use swarm_controller::core::state::{State, apply};
 use swarm_proto::entry::{Action, Entry, Group};
 use swarm_proto::id::{NodeId, ServiceId, Slot, TaskId, Timestamp};
 use swarm_proto::object::{
-    Availability, Cluster, NodeDescription, NodeStatus, Role, Secret, Service, Task, TaskState,
-    TaskStatus, UpdateState,
+    Availability, Cluster, NodeDescription, NodeStatus, Role, Secret, Service, Switch, Task,
+    TaskState, TaskStatus, UpdateState,
 };
 use swarm_proto::spec::{ServiceMode, UpdateOrder};
 use swarm_proto::version::ClusterVersion;
@@ -53,7 +53,12 @@ fn options() -> impl Strategy<Value = String> {
     ];
     let action = prop_oneof![Just("pause"), Just("continue"), Just("rollback")];
     let ratio = prop_oneof![Just("0"), Just("0.3"), Just("0.5"), Just("1")];
-    let order = prop_oneof![Just(""), Just(",start-first")];
+    let order = prop_oneof![
+        Just(""),
+        Just(",start-first"),
+        Just(",blue-green"),
+        Just(",blue-green,hold=20s")
+    ];
     let delay = prop_oneof![Just("0"), Just("3")];
     let canary = prop_oneof![
         3 => Just(""),
@@ -64,6 +69,7 @@ fn options() -> impl Strategy<Value = String> {
     let rest = (action, ratio, order, delay, 0_u32..4, 1_u32..7, canary);
     (image, rest).prop_map(|(image, rest)| {
         let (action, ratio, order, delay, parallelism, replicas, canary) = rest;
+        let canary = if order.starts_with(",blue-green") { "" } else { canary };
         format!(
             "web:image={image},replicas={replicas},cpus=1000,failure={action},ratio={ratio}{order}{canary},\
              update-delay={delay},parallelism={parallelism},deadline=60,\
@@ -265,6 +271,7 @@ impl History {
                     promise(&before, &self.state);
                 }
                 keep_canary(&before, &self.state);
+                switch_at_once(&before, &self.state);
             }
         }
         panic!("the rules find no rest");
@@ -272,7 +279,7 @@ impl History {
 }
 
 fn is_running(task: &Task) -> bool {
-    task.status.state == TaskState::Running && task.desired == TaskState::Running
+    task.status.state == TaskState::Running && task.desired == TaskState::Running && !task.standby
 }
 
 /// Slots in which a task serves, on a node that is there; also on one that drains.
@@ -298,7 +305,8 @@ fn promise(before: &State, after: &State) {
         let bound = |service: &Service| {
             let policy = service.update_policy();
             match (policy.order, policy.parallelism) {
-                (UpdateOrder::StartFirst, _) => 0,
+                _ if switches(service) => 0,
+                (UpdateOrder::StartFirst | UpdateOrder::BlueGreen, _) => 0,
                 (UpdateOrder::StopFirst, 0) => usize::MAX / 2,
                 (UpdateOrder::StopFirst, some) => some as usize,
             }
@@ -317,6 +325,30 @@ fn promise(before: &State, after: &State) {
             "{replicas} replicas, {ran:?} ran, {runs:?} are left, {failed} failed: {:?}",
             service.update
         );
+    }
+}
+
+fn switches(service: &Service) -> bool {
+    service
+        .update
+        .as_ref()
+        .is_some_and(|update| update.state.is_open() && update.switch != Switch::None)
+}
+
+/// Before a blue-green update switches, clients meet no more of the new spec than they did; after it, nothing else.
+fn switch_at_once(before: &State, after: &State) {
+    for (id, service) in after.services.iter().filter(|(_, service)| switches(service)) {
+        let update = service.update.as_ref().unwrap();
+        let met = |state: &State, new: bool| {
+            let tasks = state.tasks.values().filter(|task| task.id.service == *id);
+            let met = tasks.filter(|task| is_running(task));
+            met.filter(|task| (task.spec_version == service.spec_version) == new).count()
+        };
+        match update.switch {
+            Switch::None => {}
+            Switch::Due => assert!(met(after, true) <= met(before, true), "{update:?}"),
+            Switch::Done(_) => assert_eq!(met(after, false), 0, "{update:?}"),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `x-swarm: unreachable_after` and `on_cut_off`: what becomes of tasks whose node is lost or cut off.
 
-use swarm_proto::spec::{CutOffAction, NodeLossPolicy, UpdateOrder, UpdatePolicy};
+use swarm_proto::spec::{CutOffAction, NodeLossPolicy, UpdatePolicy};
 
 use super::{Decoder, Fields};
 use crate::tree::At;
@@ -37,9 +37,10 @@ pub(super) fn node_loss(d: &Decoder<'_>, fields: &Fields<'_>) -> NodeLoss {
 
 /// What an update runs twice breaks the promise that nothing runs twice.
 pub(super) fn refuse_overlap(d: &Decoder<'_>, loss: &NodeLoss, policies: [&UpdatePolicy; 2]) {
-    let overlaps = policies.iter().any(|policy| policy.order == UpdateOrder::StartFirst);
-    if let Some(at) = loss.stop.filter(|_| overlaps) {
-        let message = "`on_cut_off: stop` lets no task run twice, but `order: start-first` does";
+    let overlapping = policies.iter().map(|policy| policy.order).find(|order| order.overlaps());
+    if let Some((at, order)) = loss.stop.zip(overlapping) {
+        let message =
+            format!("`on_cut_off: stop` lets no task run twice, but `order: {order}` does");
         d.problems.error_hint(at, message, "use `order: stop-first`");
     }
 }

@@ -1,10 +1,8 @@
 //! One service.
 
-use std::time::Duration;
-
 use swarm_proto::spec::{
     Canary, EndpointMode, NetworkMode, PortMode, RestartCondition, RestartPolicy, ServiceMode,
-    ServiceSpec, UpdatePolicy, VolumeNodeLost,
+    ServiceSpec, VolumeNodeLost,
 };
 
 use super::deploy::{self, Deploy, MOST_REPLICAS, Mode};
@@ -49,8 +47,8 @@ pub(super) fn service(
     let own = fields.get("x-swarm");
     let own = own.and_then(|node| x_swarm(d, node, declared, &mut deploy)).unwrap_or_default();
     job::refuse_update(d, &deploy);
-    let update = policy(deploy.update, own.update);
-    let rollback = policy(deploy.rollback, own.rollback);
+    let update = own.update.complete(deploy.update);
+    let rollback = own.rollback.complete(deploy.rollback);
     node_loss::refuse_overlap(d, &own.node_loss, [&update, &rollback]);
     if let Some(container) = &mut container {
         container.resources.reserve_pids = own.reserve_pids;
@@ -158,8 +156,8 @@ fn restart(d: &Decoder<'_>, fields: &Fields<'_>, deploy: &Deploy) -> RestartPoli
 #[derive(Default)]
 struct XSwarm {
     volume_node_lost: VolumeNodeLost,
-    update: Option<Duration>,
-    rollback: Option<Duration>,
+    update: update::Own,
+    rollback: update::Own,
     job: Job,
     canary: Option<Canary>,
     node_loss: NodeLoss,
@@ -180,11 +178,10 @@ fn x_swarm(
         placement::x_swarm(d, node, &declared.services, &mut deploy.placement);
     }
     let words = [("wait", VolumeNodeLost::Wait), ("start-empty", VolumeNodeLost::StartEmpty)];
-    let deadline = |key: &str| {
-        let name = format!("`x-swarm.{key}`");
-        fields.get(key).and_then(|node| update::progress_deadline(d, node, &name))
-    };
     let volume_node_lost = fields.get(LOST).and_then(|node| d.word(node, LOST, &words));
+    let own = |key: &str, read: fn(&Decoder<'_>, &Node) -> Option<update::Own>| {
+        fields.get(key).and_then(|node| read(d, node)).unwrap_or_default()
+    };
     let job = fields.get("job").and_then(|node| job::job(d, node, deploy.mode));
     let reserved = fields.get("reservations").and_then(|node| reservations::x_swarm(d, node));
     let priorities =
@@ -197,19 +194,12 @@ fn x_swarm(
         never_preempted: never.unwrap_or(false),
         reserve_pids: reserved.unwrap_or(0),
         volume_node_lost: volume_node_lost.unwrap_or_default(),
-        update: deadline("update"),
-        rollback: deadline("rollback"),
+        update: own("update", update::own_update),
+        rollback: own("rollback", update::own_rollback),
         job: job.unwrap_or_default(),
         canary: fields.get("canary").and_then(|node| canary::canary(d, node, deploy.mode)),
         node_loss: node_loss::node_loss(d, &fields),
     })
-}
-
-/// A policy with what only `x-swarm` can say of it.
-fn policy(policy: Option<UpdatePolicy>, progress_deadline: Option<Duration>) -> UpdatePolicy {
-    let policy = policy.unwrap_or_default();
-    let progress_deadline = progress_deadline.unwrap_or(policy.progress_deadline);
-    UpdatePolicy { progress_deadline, ..policy }
 }
 
 /// Says which word of a closed set was probably meant.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use swarm_proto::spec::{Ratio, UpdateFailureAction, UpdateOrder, UpdatePolicy};
 
 use super::Decoder;
-use crate::keys::{Level, ROLLBACK_CONFIG, UPDATE_CONFIG, X_SWARM_POLICY};
+use crate::keys::{Level, ROLLBACK_CONFIG, UPDATE_CONFIG, X_SWARM_POLICY, X_SWARM_UPDATE};
 use crate::tree::{Data, Node};
 
 pub(super) fn update_config(d: &Decoder<'_>, node: &Node) -> Option<UpdatePolicy> {
@@ -67,9 +67,44 @@ fn ratio(d: &Decoder<'_>, node: &Node) -> Option<Ratio> {
     found
 }
 
-/// `x-swarm: update` and `x-swarm: rollback`: what compose cannot say of the policy.
-pub(super) fn progress_deadline(d: &Decoder<'_>, node: &Node, name: &str) -> Option<Duration> {
+/// What `x-swarm` says of a policy.
+#[derive(Default)]
+pub(super) struct Own {
+    progress_deadline: Option<Duration>,
+    order: Option<UpdateOrder>,
+    hold: Option<Duration>,
+}
+
+impl Own {
+    /// A policy with what only `x-swarm` can say of it.
+    pub(super) fn complete(self, policy: Option<UpdatePolicy>) -> UpdatePolicy {
+        let policy = policy.unwrap_or_default();
+        UpdatePolicy {
+            progress_deadline: self.progress_deadline.unwrap_or(policy.progress_deadline),
+            order: self.order.unwrap_or(policy.order),
+            hold: self.hold.unwrap_or(policy.hold),
+            ..policy
+        }
+    }
+}
+
+/// `x-swarm: update`.
+pub(super) fn own_update(d: &Decoder<'_>, node: &Node) -> Option<Own> {
+    let fields = d.fields(node, "`x-swarm.update`", &X_SWARM_UPDATE)?;
+    let duration = |key: &str| fields.get(key).and_then(|node| d.duration(node, key));
+    let orders = [("blue-green", UpdateOrder::BlueGreen)];
+    let order = fields.get("order").and_then(|node| d.word(node, "order", &orders));
+    if fields.get("hold").is_some() && fields.get("order").is_none() {
+        let message = "`hold` is for blue-green updates";
+        d.problems.error_hint(fields.key_at("hold"), message, "add `order: blue-green`");
+    }
+    Some(Own { progress_deadline: duration("progress_deadline"), order, hold: duration("hold") })
+}
+
+/// `x-swarm: rollback`.
+pub(super) fn own_rollback(d: &Decoder<'_>, node: &Node) -> Option<Own> {
     const KEY: &str = "progress_deadline";
-    let fields = d.fields(node, name, &X_SWARM_POLICY)?;
-    d.duration(fields.get(KEY)?, KEY)
+    let fields = d.fields(node, "`x-swarm.rollback`", &X_SWARM_POLICY)?;
+    let progress_deadline = fields.get(KEY).and_then(|node| d.duration(node, KEY));
+    Some(Own { progress_deadline, ..Own::default() })
 }

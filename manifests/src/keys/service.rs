@@ -5,6 +5,7 @@ use super::canary;
 use super::deploy::{DEPLOY, DEVICE_REQUEST, GPUS, WATCH, X_SWARM_RESERVATIONS};
 use super::health::{HEALTHCHECK, X_SWARM_HEALTH};
 use super::job::X_SWARM_JOB;
+use super::policy::{X_SWARM_POLICY, X_SWARM_UPDATE};
 use super::{
     Level, ONE_OR_MORE, Shape, TEXT_MAP, TEXTS, adapted, hint, honoured, inner, later, never,
     node_loss,
@@ -357,7 +358,7 @@ pub(crate) static X_SWARM_SERVICE: Level = Level {
         honoured("preemption", "swarm", Shape::Words(&["allow", "never"]), &["never"])
             .meaning("`never`: the service's tasks are not stopped for others."),
         honoured("reservations", "swarm", Shape::Mapping(&X_SWARM_RESERVATIONS), &[]),
-        honoured("update", "swarm", Shape::Mapping(&X_SWARM_POLICY), &[]),
+        honoured("update", "swarm", Shape::Mapping(&X_SWARM_UPDATE), &[]),
         honoured("rollback", "swarm", Shape::Mapping(&X_SWARM_POLICY), &[]),
         canary::CANARY,
         honoured("job", "swarm", Shape::Mapping(&X_SWARM_JOB), &[]),
@@ -389,13 +390,6 @@ pub(crate) static AFFINITY: Level = Level {
         honoured("within", "swarm", Shape::Text, &["node.labels.zone"])
             .meaning("`node`, or a label: nodes with one value of it are one place."),
     ],
-};
-
-/// What compose cannot say of `update_config` and `rollback_config`.
-pub(crate) static X_SWARM_POLICY: Level = Level {
-    keys: &[honoured("progress_deadline", "swarm", Shape::Duration, &["2m"]).meaning(
-        "A slot whose new task does not run within this time has failed; ten minutes where nothing is said.",
-    )],
 };
 
 pub(crate) static DEPENDENCY: Level = Level {

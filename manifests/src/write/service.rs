@@ -1,5 +1,7 @@
 //! A service, with what `deploy` says.
 
+use std::time::Duration;
+
 use swarm_proto::spec::{
     Affinity, Amount, Canary, Concurrency, EndpointMode, JobSchedule, MissedRuns,
     NetworkAttachmentSpec, Placement, PortMode, PortSpec, Protocol, Ratio, ResourceRequest,
@@ -206,11 +208,12 @@ fn policy(policy: UpdatePolicy) -> Option<Value> {
         monitor,
         max_failure_ratio,
         progress_deadline: _,
+        hold: _,
     } = policy;
-    let order = match order {
-        UpdateOrder::StopFirst => "stop-first",
-        UpdateOrder::StartFirst => "start-first",
-    };
+    // What `x-swarm` says is no part of it.
+    let order = if order == UpdateOrder::BlueGreen { UpdateOrder::default() } else { order };
+    let progress_deadline = UpdatePolicy::PROGRESS_DEADLINE;
+    let rest = UpdatePolicy { order, progress_deadline, hold: Duration::ZERO, ..policy };
     let action = match failure_action {
         UpdateFailureAction::Pause => None,
         UpdateFailureAction::Continue => Some(Value::text("continue")),
@@ -221,24 +224,25 @@ fn policy(policy: UpdatePolicy) -> Option<Value> {
     let mut pairs = Pairs::default();
     pairs.put("parallelism", &parallelism);
     pairs.put("delay", &(!delay.is_zero()).then_some(delay));
-    pairs.put("order", &Value::text(order));
+    pairs.put("order", &Value::text(order.as_str()));
     pairs.put("failure_action", &action);
     pairs.put("monitor", &(monitor != UpdatePolicy::MONITOR).then_some(monitor));
     pairs.put("max_failure_ratio", &ratio);
-    // What `x-swarm` says is no part of it.
-    let progress_deadline = UpdatePolicy::PROGRESS_DEADLINE;
-    let rest = UpdatePolicy { progress_deadline, ..policy };
     if rest == UpdatePolicy::default() { None } else { pairs.into_some() }
 }
 
 /// What compose has no key for.
 fn x_swarm(spec: &ServiceSpec) -> Option<Value> {
     let ServiceSpec { volume_node_lost, update, rollback, placement, .. } = spec;
-    let deadline = |policy: &UpdatePolicy| {
+    let own_policy = |policy: &UpdatePolicy| {
         let deadline = policy.progress_deadline;
         let mut pairs = Pairs::default();
         let said = deadline != UpdatePolicy::PROGRESS_DEADLINE;
         pairs.put("progress_deadline", &said.then_some(deadline));
+        if policy.order == UpdateOrder::BlueGreen {
+            pairs.put("order", &Value::text(policy.order.as_str()));
+            pairs.put("hold", &(!policy.hold.is_zero()).then_some(policy.hold));
+        }
         pairs.into_some()
     };
     let lost = match volume_node_lost {
@@ -259,8 +263,8 @@ fn x_swarm(spec: &ServiceSpec) -> Option<Value> {
     let mut own = Pairs::default();
     own.put("pids", &(pids > 0).then_some(pids));
     pairs.put("reservations", &own.into_some());
-    pairs.put("update", &deadline(update));
-    pairs.put("rollback", &deadline(rollback));
+    pairs.put("update", &own_policy(update));
+    pairs.put("rollback", &own_policy(rollback));
     pairs.put("health", &health::by_agent(spec.container.health.as_ref()));
     pairs.put("canary", &spec.canary.map(canary));
     pairs.put("job", &job(spec.mode, spec.schedule.as_ref(), spec.run_history));

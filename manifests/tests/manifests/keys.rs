@@ -54,6 +54,7 @@ fn beside(above: &str, path: &str) -> Vec<(&'static str, &'static str)> {
         {
             vec![("schedule", "\"@daily\"")]
         }
+        "services.*.x-swarm.update" if path.ends_with("hold") => vec![("order", "blue-green")],
         "services.*" => vec![("image", "web")],
         "services.*.x-swarm.health.http" => vec![("port", "80")],
         "services.*.deploy.resources.reservations.generic_resources[].discrete_resource_spec" => {

@@ -253,7 +253,7 @@ const PARTS: [&str; 27] = [
     "ports: [\"127.0.0.1:5000-5002:5000-5002/udp\", {target: 80, mode: host}], ",
     "networks: {front: {aliases: [www]}, default: }, ",
     "pull_policy: never, ",
-    "x-swarm: {volume-node-lost: start-empty, priority: -5, preemption: never, canary: {replicas: 20%, hold: 1m}, rollback: {progress_deadline: 1m}, health: {http: {port: 80, status: 204}}, placement: {near: [db], apart: [{service: db, within: node.labels.Zone}, {service: db, within: engine.labels.x}]}}, ",
+    "x-swarm: {volume-node-lost: start-empty, priority: -5, preemption: never, canary: {replicas: 20%, hold: 1m}, update: {progress_deadline: 2m, order: blue-green, hold: 90s}, rollback: {progress_deadline: 1m}, health: {http: {port: 80, status: 204}}, placement: {near: [db], apart: [{service: db, within: node.labels.Zone}, {service: db, within: engine.labels.x}]}}, ",
     "depends_on: {db: {condition: service_completed_successfully, restart: true}}, ",
     "healthcheck: {interval: 10s, start_period: 1m, retries: 2, timeout: 1.5s}, ",
     "pre_stop: [{command: \"a b\", user: u, environment: [A=$$x]}, {command: [c], working_dir: /d}], ",

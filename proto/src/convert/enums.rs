@@ -35,7 +35,7 @@ same_names!(spec::Protocol, wire::Protocol: Tcp Udp);
 same_names!(spec::PortMode, wire::PortMode: Ingress Host);
 same_names!(spec::EndpointMode, wire::EndpointMode: Vip Dnsrr);
 same_names!(spec::RestartCondition, wire::RestartCondition: None OnFailure Any);
-same_names!(spec::UpdateOrder, wire::UpdateOrder: StopFirst StartFirst);
+same_names!(spec::UpdateOrder, wire::UpdateOrder: StopFirst StartFirst BlueGreen);
 same_names!(spec::UpdateFailureAction, wire::UpdateFailureAction: Pause Continue Rollback);
 same_names!(spec::VolumeNodeLost, wire::VolumeNodeLost: Wait StartEmpty);
 same_names!(spec::CutOffAction, wire::CutOffAction: Keep Stop);

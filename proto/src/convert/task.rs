@@ -90,6 +90,7 @@ impl From<&Task> for wire::Task {
             run: task.run,
             resources: resources(&task.resources),
             preempted_by: task.preempted_by.map(|by| by.to_string()).unwrap_or_default(),
+            standby: task.standby,
         }
     }
 }
@@ -114,6 +115,7 @@ impl TryFrom<wire::Task> for Task {
                 "" => None,
                 by => Some(at.text("preempted_by", by)?),
             },
+            standby: task.standby,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fields::{ConvertError, Fields, milliseconds};
 use crate::id::Timestamp;
-use crate::object::UpdateStatus;
+use crate::object::{Switch, UpdateStatus};
 use crate::spec::{Ratio, UpdateFailureAction, UpdatePolicy};
 use crate::wire;
 
@@ -25,6 +25,7 @@ impl From<&UpdatePolicy> for wire::UpdatePolicy {
             max_failure_ratio: update.max_failure_ratio.millionths(),
             progress_deadline: other(update.progress_deadline, UpdatePolicy::PROGRESS_DEADLINE)
                 .map(milliseconds),
+            hold: milliseconds(update.hold),
         }
     }
 }
@@ -49,6 +50,7 @@ impl TryFrom<wire::UpdatePolicy> for UpdatePolicy {
             max_failure_ratio: ratio
                 .ok_or_else(|| at.refuse("max_failure_ratio", "is more than the whole"))?,
             progress_deadline: duration(update.progress_deadline, Self::PROGRESS_DEADLINE),
+            hold: Duration::from_millis(update.hold),
         })
     }
 }
@@ -66,6 +68,11 @@ impl From<&UpdateStatus> for wire::UpdateStatus {
             ran_at: update.ran_at.map_or(0, |time| time.0),
             failed: update.failed.map(|task| task.to_string()).unwrap_or_default(),
             promoted: update.promoted,
+            switched_at: match update.switch {
+                Switch::None => None,
+                Switch::Due => Some(0),
+                Switch::Done(at) => Some(at.0),
+            },
         }
     }
 }
@@ -87,6 +94,11 @@ impl TryFrom<wire::UpdateStatus> for UpdateStatus {
             failures: update.failures,
             ran_at: Some(update.ran_at).filter(|time| *time > 0).map(Timestamp),
             promoted: update.promoted,
+            switch: match update.switched_at {
+                None => Switch::None,
+                Some(0) => Switch::Due,
+                Some(at) => Switch::Done(Timestamp(at)),
+            },
         })
     }
 }

@@ -14,7 +14,7 @@ use crate::spec::{
     Dependency, Device, DeviceAccess, DeviceKind, DeviceRule, Domain, FileMount, HealthCheck, Hook,
     ImageSpec, JobSchedule, LogDriver, MissedRuns, Mount, MountSource, NetworkAttachmentSpec,
     NetworkSpec, Placement, Ratio, ResourceRequest, Resources, ServiceMode, ServiceSpec, StackSpec,
-    Tmpfs, UpdateFailureAction, UpdatePolicy, VolumeSpec,
+    Tmpfs, UpdateFailureAction, UpdateOrder, UpdatePolicy, VolumeSpec,
 };
 use crate::version::replicated_fields;
 
@@ -169,6 +169,7 @@ fn policy_with(field: &str) -> UpdatePolicy {
         "monitor" => policy.monitor = Duration::ZERO,
         "max_failure_ratio" => policy.max_failure_ratio = Ratio::from_millionths(1).unwrap(),
         "progress_deadline" => policy.progress_deadline = Duration::ZERO,
+        "hold" => policy.hold = Duration::from_secs(1),
         other => panic!("write here what makes use of UpdatePolicy.{other}"),
     }
     policy
@@ -279,7 +280,7 @@ fn run_user(field: &str) -> Option<Action> {
             Action::StartRun(Box::new(start))
         }
         ("StartRun" | "JobRun" | "JobRuns", _) => Action::StartRun(Box::new(start)),
-        ("Task", "run") => Action::AddTask(Box::new(Task {
+        ("Task", name @ ("run" | "standby")) => Action::AddTask(Box::new(Task {
             id: "1.1.1".parse().unwrap(),
             spec_version: 1,
             node: None,
@@ -288,7 +289,8 @@ fn run_user(field: &str) -> Option<Action> {
             status: TaskStatus::new(TaskState::New, Timestamp(1)),
             attachments: Vec::new(),
             created_at: Timestamp(1),
-            run: Some(1),
+            run: (name == "run").then_some(1),
+            standby: name == "standby",
             resources: GenericResources::new(),
             preempted_by: None,
         })),
@@ -469,5 +471,8 @@ fn only_what_is_used_needs_a_later_version() {
     assert_eq!(needs(Cluster { address_pools: one, ..cluster() }), ClusterVersion::FIRST);
     assert_eq!(needs(Cluster { address_pools: two, ..cluster() }), ClusterVersion(2));
     let plain = ServiceSpec::new(ContainerSpec::new(ImageSpec::new("a")));
-    assert_eq!(action_with(plain).needs(), ClusterVersion::FIRST);
+    assert_eq!(action_with(plain.clone()).needs(), ClusterVersion::FIRST);
+    let mut blue_green = plain;
+    blue_green.update.order = UpdateOrder::BlueGreen;
+    assert_eq!(action_with(blue_green).needs(), ClusterVersion(4));
 }

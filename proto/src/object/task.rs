@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Attachment, GenericResources, HealthState, TaskHealth};
 use crate::id::{Attempt, NodeId, ParseIdError, TaskId, Timestamp};
+use crate::spec::is_default;
 
 /// A task's life, in order. A state only rises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -171,4 +172,7 @@ pub struct Task {
     /// The task of a service of higher priority for which it was stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preempted_by: Option<TaskId>,
+    /// No client is led to it: its service's update has not switched to its spec, or has switched to another.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub standby: bool,
 }

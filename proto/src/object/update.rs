@@ -3,6 +3,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{TaskId, Timestamp};
+use crate::spec::is_default;
 
 /// Where a service's update stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -10,7 +11,8 @@ use crate::id::{TaskId, Timestamp};
 pub enum UpdateState {
     /// Tasks are being exchanged for those of the new spec.
     Updating,
-    /// Its canary runs; the rest is exchanged once somebody promotes it.
+    /// Its canary runs, or clients were led to its tasks and the old ones stand by: it ends once somebody promotes it, or
+    /// after its time.
     Held,
     /// It failed, or somebody stopped it: it goes no further by itself.
     Paused,
@@ -65,6 +67,19 @@ impl fmt::Display for UpdateState {
     }
 }
 
+/// Whether an update leads clients from all old tasks to all new ones at once, and when it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Switch {
+    /// It leads them over one by one.
+    #[default]
+    None,
+    /// The new ones stand by.
+    Due,
+    /// It did at this time, and the old ones stand by.
+    Done(Timestamp),
+}
+
 /// How far a service's update is. Times are cluster time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpdateStatus {
@@ -89,6 +104,9 @@ pub struct UpdateStatus {
     /// It goes on beyond the canary.
     #[serde(default)]
     pub promoted: bool,
+    /// Whether it is blue-green, and how far.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub switch: Switch,
 }
 
 impl UpdateStatus {
@@ -105,7 +123,15 @@ impl UpdateStatus {
             ran_at: None,
             failed: None,
             promoted: false,
+            switch: Switch::None,
         }
+    }
+
+    /// The same update as it goes on now: what failed before is not counted any more.
+    #[must_use]
+    pub fn again(&self, state: UpdateState, slots: u32, now: Timestamp) -> Self {
+        let Self { promoted, switch, .. } = *self;
+        Self { promoted, switch, ..Self::begin(self.number + 1, state, slots, now) }
     }
 
     /// The same update, at its end or stopped.

@@ -16,6 +16,30 @@ pub enum UpdateOrder {
     StopFirst,
     /// The new one runs, then the old one stops.
     StartFirst,
+    /// All new ones run, then clients are led to them at once, then the old ones stop.
+    BlueGreen,
+}
+
+impl UpdateOrder {
+    /// Whether old and new tasks run beside each other.
+    pub fn overlaps(self) -> bool {
+        self != Self::StopFirst
+    }
+
+    /// The word for it in stack files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::StopFirst => "stop-first",
+            Self::StartFirst => "start-first",
+            Self::BlueGreen => "blue-green",
+        }
+    }
+}
+
+impl fmt::Display for UpdateOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// What becomes of an update when more of its tasks failed than may.
@@ -113,6 +137,9 @@ pub struct UpdatePolicy {
     /// A slot whose new task does not run within this time has failed.
     #[serde(default = "progress_deadline", skip_serializing_if = "is_progress_deadline")]
     pub progress_deadline: Duration,
+    /// For so long the old tasks of a blue-green update stand by after the switch, at least as long as `monitor`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hold: Duration,
 }
 
 impl UpdatePolicy {
@@ -125,7 +152,8 @@ impl UpdatePolicy {
     pub fn needs(&self) -> ClusterVersion {
         let Self { parallelism, delay, order, .. } = *self;
         let first = Self { parallelism, delay, order, ..Self::default() };
-        if *self == first { ClusterVersion::FIRST } else { ClusterVersion(4) }
+        let is_first = *self == first && order != UpdateOrder::BlueGreen;
+        if is_first { ClusterVersion::FIRST } else { ClusterVersion(4) }
     }
 }
 
@@ -139,6 +167,7 @@ impl Default for UpdatePolicy {
             monitor: Self::MONITOR,
             max_failure_ratio: Ratio::default(),
             progress_deadline: Self::PROGRESS_DEADLINE,
+            hold: Duration::ZERO,
         }
     }
 }

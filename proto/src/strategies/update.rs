@@ -8,7 +8,7 @@ use proptest::sample::select;
 use super::jobs::job_runs;
 use super::{allocated_port, duration, service_spec, task_id, text, time, vip};
 use crate::id::{ServiceId, Timestamp};
-use crate::object::{Service, UpdateState, UpdateStatus};
+use crate::object::{Service, Switch, UpdateState, UpdateStatus};
 use crate::spec::{Ratio, UpdateFailureAction, UpdateOrder, UpdatePolicy};
 
 fn ratio() -> BoxedStrategy<Ratio> {
@@ -29,7 +29,11 @@ strategy! {
     fn update_policy -> UpdatePolicy {
         parallelism: any::<u32>(),
         delay: duration(),
-        order: select(vec![UpdateOrder::StopFirst, UpdateOrder::StartFirst]),
+        order: select(vec![
+            UpdateOrder::StopFirst,
+            UpdateOrder::StartFirst,
+            UpdateOrder::BlueGreen,
+        ]),
         failure_action: select(vec![
             UpdateFailureAction::Pause,
             UpdateFailureAction::Continue,
@@ -38,6 +42,7 @@ strategy! {
         monitor: duration(),
         max_failure_ratio: ratio(),
         progress_deadline: duration(),
+        hold: duration(),
     }
     fn update_status -> UpdateStatus {
         number: any::<u64>(),
@@ -58,6 +63,11 @@ strategy! {
         ran_at: option::of((1..=u64::MAX).prop_map(Timestamp)),
         failed: option::of(task_id()),
         promoted: any::<bool>(),
+        switch: prop_oneof![
+            Just(Switch::None),
+            Just(Switch::Due),
+            (1..=u64::MAX).prop_map(|at| Switch::Done(Timestamp(at))),
+        ],
     }
     fn any_service -> Service {
         id: any::<u64>().prop_map(ServiceId),

@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use swarm_proto::id::{Slot, Timestamp};
-use swarm_proto::object::{AllocatedPort, Service, Task, TaskState, UpdateState, UpdateStatus};
+use swarm_proto::object::{
+    AllocatedPort, Service, Switch, Task, TaskState, UpdateState, UpdateStatus,
+};
 use swarm_proto::spec::{
     EndpointMode, Mount, MountSource, PortMode, RestartCondition, ServiceMode,
 };
@@ -83,7 +85,7 @@ pub struct CompletionsView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UpdateView {
     /// As Swarm calls it: `updating`, `paused`, `completed`, `rollback_started`, `rollback_paused` or
-    /// `rollback_completed`; also `held`, with its canary.
+    /// `rollback_completed`; also `held`, with its canary, or while the old tasks of a blue-green one stand by.
     pub state: String,
     /// When it began, or went on.
     pub started_at: String,
@@ -95,6 +97,8 @@ pub struct UpdateView {
     pub slots: u32,
     /// Slots whose new task failed.
     pub failures: u32,
+    /// Of a blue-green update, the tasks to which clients are led: `old` until it switches, then `new`. Null for others.
+    pub serving: Option<&'static str>,
     /// What stands beside the number of tasks.
     #[serde(skip)]
     word: &'static str,
@@ -109,7 +113,15 @@ impl UpdateView {
             message: update.message.clone(),
             slots: update.slots,
             failures: update.failures,
-            word: Self::word(update.state),
+            serving: match update.switch {
+                Switch::None => None,
+                Switch::Due => Some("old"),
+                Switch::Done(_) => Some("new"),
+            },
+            word: match update.state {
+                UpdateState::Held if update.switch != Switch::None => " (old tasks stand by)",
+                state => Self::word(state),
+            },
         }
     }
 

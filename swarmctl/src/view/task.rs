@@ -52,6 +52,8 @@ pub struct TaskView {
     pub spec_version: u64,
     /// Whether that is the service's current one.
     pub current: bool,
+    /// Whether it stands by, and clients are led to others: an update has not switched to it, or has switched away.
+    pub standby: bool,
     /// Its addresses.
     pub addresses: Vec<AddressView>,
     /// What it was given of its node's generic resources, by kind: a number, or names.
@@ -128,6 +130,7 @@ impl TaskView {
             attempt: task.status.attempt,
             spec_version: task.spec_version,
             current: service.is_some_and(|service| service.spec_version == task.spec_version),
+            standby: task.standby,
             addresses: task.attachments.iter().map(address).collect(),
             resources: task
                 .resources
@@ -192,11 +195,12 @@ impl View for TaskView {
             short_image(&self.image).to_owned(),
             self.node.clone().unwrap_or_default(),
             self.desired.clone(),
-            match self.health.as_ref().filter(|_| self.pid.is_some()) {
-                Some(health) => {
-                    format!("{} {} ({})", self.state, age(self.since_time, now), health.state)
-                }
-                None => format!("{} {}", self.state, age(self.since_time, now)),
+            {
+                let health = self.health.as_ref().filter(|_| self.pid.is_some());
+                let health = health.map(|health| format!(" ({})", health.state));
+                let standby = if self.standby { " (standby)" } else { "" };
+                let age = age(self.since_time, now);
+                format!("{} {age}{}{standby}", self.state, health.unwrap_or_default())
             },
             message,
         ]

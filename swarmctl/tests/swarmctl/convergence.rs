@@ -2,7 +2,7 @@
 
 use swarm_proto::id::{ServiceId, Timestamp};
 use swarm_proto::object::{
-    Availability, JobRun, NodeStatus, RunState, TaskState, UpdateState, UpdateStatus,
+    Availability, JobRun, NodeStatus, RunState, Switch, TaskState, UpdateState, UpdateStatus,
 };
 use swarm_proto::spec::{
     Concurrency, Dependency, JobSchedule, MissedRuns, RestartCondition, ServiceMode,
@@ -274,6 +274,32 @@ fn an_update_that_holds_with_its_canary_is_not_waited_for() {
     let api = of_stack(&state, &stack).into_iter().find(|one| one.key == "api").unwrap();
     assert!(api.is_converged(), "{api:#?}");
     assert!(api.words().ends_with("waits for an update that holds"), "{}", api.words());
+}
+
+#[test]
+fn a_blue_green_update_is_waited_for_until_it_holds_after_its_switch() {
+    let mut state = updated(UpdateState::Updating);
+    let web_service = state.services.values_mut().next().unwrap();
+    web_service.spec_version = 2;
+    web_service.update.as_mut().unwrap().switch = Switch::Due;
+    let (id, name) = (web_service.id, web_service.name());
+    for slot in 1..=3 {
+        let mut new = task(1, slot, 2, TaskState::Running);
+        (new.spec_version, new.standby) = (2, true);
+        state.tasks.insert(new.id, new);
+    }
+    let progress = web(&state);
+    assert_eq!((progress.done, progress.leaving), (0, 0), "the old ones serve, and nobody else");
+    assert!(!progress.is_converged());
+    let update = state.services.get_mut(&id).unwrap().update.as_mut().unwrap();
+    (update.state, update.switch) = (UpdateState::Held, Switch::Done(Timestamp(3)));
+    for task in state.tasks.values_mut().filter(|task| task.id.service == id) {
+        task.standby = task.spec_version == 1;
+    }
+    let progress = web(&state);
+    assert!(progress.is_converged(), "{progress:#?}");
+    let holds = format!("3 of 3 running, old tasks stand by until `swarmctl promote {name}`");
+    assert_eq!(progress.words(), holds);
 }
 
 #[test]

@@ -88,6 +88,7 @@ pub(crate) fn task(service: u64, slot: u32, generation: u32, state: TaskState) -
         run: None,
         resources: BTreeMap::new(),
         preempted_by: None,
+        standby: false,
     }
 }
 

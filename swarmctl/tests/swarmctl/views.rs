@@ -82,6 +82,7 @@ fn tasks() {
                 "attempt": 1,
                 "spec_version": 1,
                 "current": true,
+                "standby": false,
                 "addresses": [
                   {
                     "network": "counter_default",
@@ -120,6 +121,7 @@ fn tasks() {
               attempt: 1
               spec_version: 1
               current: true
+              standby: false
               addresses:
               - network: counter_default
                 address: 10.0.1.11

@@ -36,6 +36,7 @@ fn policy(random: &mut Random) -> UpdatePolicy {
         delay: Duration::from_millis(random.between(0, 2) * 700),
         // With start-first a slot has two containers by design; the simulation looks for those that have by mistake.
         order: UpdateOrder::StopFirst,
+        hold: Duration::ZERO,
         failure_action: random.one_of(&actions).copied().unwrap_or_default(),
         monitor: Duration::from_millis(random.between(100, 3_000)),
         max_failure_ratio: Ratio::from_millionths(ratio).unwrap_or_default(),

@@ -177,6 +177,7 @@ mod tests {
             run: None,
             resources: [].into(),
             preempted_by: None,
+            standby: false,
         };
         let task = Stored { object: Arc::new(task), versions: Versions::default() };
         let mut state = State::default();

@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 
 use swarm_proto::id::Slot;
-use swarm_proto::object::{RunState, Service, Task, TaskState};
+use swarm_proto::object::{RunState, Service, Switch, Task, TaskState};
 use swarm_proto::spec::{Dependency, DependencyCondition, ServiceMode, ServiceSpec};
 
 use super::slot::{SlotView, slots};
+use super::update::switch::switching;
 use crate::core::state::{State, Stored, is_backend, tasks_of};
 
 /// What a service still waits for before its first start; `None` once nothing holds it. One that is gone or has no
@@ -40,14 +41,22 @@ pub(super) fn is_updated_later(state: &State, service: &Service) -> bool {
     })
 }
 
-/// Whether some slot of a service still has the older spec, or none of the new one is as far as it must be.
+/// Whether some slot of a service still has the older spec, or none of the new one is as far as it must be. What stands
+/// by after a switch counts for nobody.
 fn is_updating(state: &State, dependency: &Dependency, other: &Service) -> bool {
     let is_new = |task: &&Stored<Task>| task.spec_version == other.spec_version;
-    let slots = slots(state, other);
-    let mut newest = slots.values().filter(|view| view.is_active()).filter_map(SlotView::newest);
-    let is_old = |task: &Stored<Task>| task.spec_version != other.spec_version;
-    newest.any(is_old)
-        || !is_met(other, dependency.condition, tasks_of(state, other.id).filter(is_new))
+    let has_old = || {
+        let slots = slots(state, other);
+        let mut newest =
+            slots.values().filter(|view| view.is_active()).filter_map(SlotView::newest);
+        newest.any(|task| task.spec_version != other.spec_version)
+    };
+    let is_left = match switching(other).map(|update| update.switch) {
+        Some(Switch::Due) => true,
+        Some(Switch::Done(_)) => false,
+        Some(Switch::None) | None => has_old(),
+    };
+    is_left || !is_met(other, dependency.condition, tasks_of(state, other.id).filter(is_new))
 }
 
 /// Whether a service that shall go must wait for one that needs it and goes, too.

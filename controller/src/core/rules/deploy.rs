@@ -1,5 +1,6 @@
 //! The command that makes a stack be as a spec says: checks it whole against the cluster, then writes what differs.
 
+mod blue_green;
 mod check;
 mod container;
 mod external;
@@ -81,6 +82,7 @@ pub(super) fn decide(
     let mut all_warnings = warnings.to_vec();
     all_warnings.append(&mut left.warnings);
     all_warnings.extend(hidden::warnings(state, spec));
+    all_warnings.extend(blue_green::warnings(state, spec));
     Ok(draft.finish(left, all_warnings))
 }
 

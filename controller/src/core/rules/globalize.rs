@@ -4,7 +4,7 @@ use swarm_proto::entry::{Counter, ObjectId};
 use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeStatus, Service};
 
-use super::slot::{Next, active, next_task, stop, view_of};
+use super::slot::{active, first_of, next_task, stop, view_of};
 use super::update::canary::Shares;
 use super::{Observed, Plan};
 use crate::core::state::{State, Stored};
@@ -50,7 +50,7 @@ fn globalize(state: &State, service: &Service, now: Timestamp, plan: &mut Plan) 
     for node in missing.iter().filter(takes_new).take(NEW_TASKS) {
         let slot = Slot::Node(node.id);
         let view = view_of(state, service.id, slot);
-        let next = Next { held: view.is_alive(), ..Next::of_version(shares.next(&view)) };
+        let next = first_of(service, &view, shares.next(&view));
         plan.add(state, &read, vec![next_task(state, service, slot, next, now)]);
     }
 }

@@ -1,49 +1,54 @@
 //! Tasks that leave a node though they could run on: of a node that drains, or to where they would be placed now.
 //!
 //! They move as by an update of their service, under the same promise: nothing is stopped while fewer than the replicas
-//! less the policy's parallelism serve; with start-first, nothing before its successor serves.
+//! less the policy's parallelism serve; with start-first, and while clients are to be led over at once, nothing before its
+//! successor serves.
 
 use std::collections::BTreeMap;
 
 use swarm_proto::entry::Action;
 use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{Service, Task, TaskState};
-use swarm_proto::spec::{ServiceMode, UpdateOrder};
+use swarm_proto::spec::ServiceMode;
 
-use super::slot::{Next, SlotView, next_task, next_version, slots};
+use super::slot::{Next, SlotView, next_task, slots, successor_version};
+use super::update::switch::switching;
 use crate::core::state::{State, Stored, is_backend};
 
 /// What may be set in motion of a service now.
 pub(super) struct Moves<'a> {
     state: &'a State,
     service: &'a Stored<Service>,
+    /// Without what stands by.
     slots: BTreeMap<Slot, SlotView<'a>>,
-    order: UpdateOrder,
+    /// Whether a successor serves before anything is stopped.
+    overlaps: bool,
     /// Slots that may stop serving, or whose successors may be begun.
     spare: usize,
 }
 
 impl<'a> Moves<'a> {
     pub(super) fn of(state: &'a State, service: &'a Stored<Service>) -> Self {
-        let slots = slots(state, service);
+        let slots = slots(state, service).into_iter();
+        let slots: BTreeMap<_, _> =
+            slots.map(|(slot, view)| (slot, view.without_standby())).collect();
         let policy = service.update_policy();
+        let overlaps = policy.order.overlaps() || switching(service).is_some();
         let wanted = match service.spec.mode {
             ServiceMode::Replicated { replicas } => replicas as usize,
             _ => 0,
         };
         let own = slots.iter().filter(|(slot, _)| !matches!(slot, Slot::OneOff(_)));
-        let taken = match policy.order {
-            UpdateOrder::StopFirst => {
-                let serves = own.filter(|(_, view)| view.serves(state)).count();
-                wanted.saturating_sub(serves)
-            }
-            UpdateOrder::StartFirst => own.filter(|(_, view)| is_begun(view)).count(),
+        let taken = if overlaps {
+            own.filter(|(_, view)| is_begun(view)).count()
+        } else {
+            wanted.saturating_sub(own.filter(|(_, view)| view.serves(state)).count())
         };
         let spare = match policy.parallelism {
             0 => usize::MAX,
             some => (some as usize).saturating_sub(taken),
         };
-        Self { state, service, slots, order: policy.order, spare }
+        Self { state, service, slots, overlaps, spare }
     }
 
     /// Whether a task's successor is there, or on its way: the task stops once that one serves.
@@ -55,13 +60,17 @@ impl<'a> Moves<'a> {
     /// What sets a task in motion; `None` while the service can spare no further one.
     pub(super) fn begin(&mut self, task: &Stored<Task>, now: Timestamp) -> Option<Action> {
         let view = self.slots.get(&task.id.slot)?;
+        let version = successor_version(self.state, self.service, view);
+        if self.overlaps && version != task.spec_version && switching(self.service).is_some() {
+            // The switch leads away from it.
+            return None;
+        }
         self.spare = self.spare.checked_sub(1)?;
-        Some(match self.order {
-            UpdateOrder::StopFirst => stop(task),
-            UpdateOrder::StartFirst => {
-                let next = Next::of_version(next_version(self.state, self.service, Some(view)));
-                next_task(self.state, self.service, task.id.slot, next, now)
-            }
+        Some(if self.overlaps {
+            let next = Next::of_version(version);
+            next_task(self.state, self.service, task.id.slot, next, now)
+        } else {
+            stop(task)
         })
     }
 }

@@ -7,7 +7,7 @@ use swarm_proto::id::{NodeId, Slot, Timestamp};
 use swarm_proto::object::Service;
 use swarm_proto::spec::ServiceMode;
 
-use super::slot::{Next, SlotView, active, next_task, stop, view_of};
+use super::slot::{SlotView, active, first_of, next_task, stop, view_of};
 use super::update::canary::{self, Shares};
 use super::{Observed, Plan};
 use crate::core::state::State;
@@ -51,7 +51,7 @@ fn replicate(state: &State, service: &Service, replicas: u32, now: Timestamp, pl
         let missing = (wanted - used.len()).min(NEW_TASKS);
         for slot in free(&used).take(missing).map(Slot::Replica) {
             let view = view_of(state, service.id, slot);
-            let next = Next { held: view.is_alive(), ..Next::of_version(shares.next(&view)) };
+            let next = first_of(service, &view, shares.next(&view));
             plan.add(state, &read, vec![next_task(state, service, slot, next, now)]);
         }
     } else if used.len() > wanted {

@@ -8,7 +8,8 @@ use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{Service, Task, TaskState};
 use swarm_proto::spec::{RestartCondition, RestartPolicy};
 
-use super::slot::{Next, SlotView, next_task, next_version, view_of};
+use super::slot::{Next, SlotView, next_task, successor_version, view_of};
+use super::update::switch::switching;
 use super::{Observed, Plan, update};
 use crate::core::state::{SlotHistory, State, Stored, ids_of};
 
@@ -31,12 +32,13 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
         let due = state.index.due.range(ids_of(*id)).map(|task| task.slot);
         let due: BTreeSet<Slot> = due.collect();
         for slot in due {
-            let view = view_of(state, *id, slot);
-            let Some(newest) = view.newest().filter(|_| view.is_active()) else { continue };
-            if newest.status.state.is_terminal() {
-                replace(state, service, slot, newest, &view, now, &mut plan);
-            } else if newest.desired == TaskState::Ready {
-                release(state, newest, &view, now, &mut plan);
+            for view in view_of(state, *id, slot).sides() {
+                let Some(newest) = view.newest().filter(|_| view.is_active()) else { continue };
+                if newest.status.state.is_terminal() {
+                    replace(state, service, slot, newest, &view, now, &mut plan);
+                } else if newest.desired == TaskState::Ready {
+                    release(state, newest, &view, now, &mut plan);
+                }
             }
         }
     }
@@ -56,8 +58,9 @@ fn replace(
     let history = state.history((service.id, slot));
     let policy = &service.spec.restart;
     // What the update exchanges anyway is left to it.
-    let version = next_version(state, service, Some(view));
-    let is_exchanged = version != ended.spec_version && !update::leaves_slots(service);
+    let version = successor_version(state, service, view);
+    let leaves = update::leaves_slots(service) && switching(service).is_none();
+    let is_exchanged = version != ended.spec_version && !leaves;
     if is_exchanged || !may_restart(policy, ended, &history, now) {
         return;
     }
@@ -68,7 +71,7 @@ fn replace(
         (ObjectId::Service(service.id), Counter::Spec),
         (ObjectId::Task(ended.id), Counter::Desired),
     ];
-    let next = Next { start_after, held, ..Next::of_version(version) };
+    let next = Next { start_after, held, standby: ended.standby, ..Next::of_version(version) };
     let next = next_task(state, service, slot, next, now);
     let old = Action::SetTaskDesired { task: ended.id, desired: TaskState::Shutdown };
     plan.add(state, &read, vec![old, next]);

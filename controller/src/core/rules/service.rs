@@ -154,17 +154,18 @@ pub(super) fn resume(state: &State, name: &str, now: Timestamp) -> Result<Decisi
         UpdateState::RollbackPaused => UpdateState::RollbackStarted,
         _ => UpdateState::Updating,
     };
-    let begun = UpdateStatus::begin(update.number + 1, state, update.slots, now);
-    Ok(set(service, UpdateStatus { promoted: update.promoted, ..begun }))
+    Ok(set(service, update.again(state, update.slots, now)))
 }
 
-/// Lets an update that holds with its canary go on.
+/// Lets an update that holds go on: beyond its canary, or without the old tasks that stand by.
 pub(super) fn promote(state: &State, name: &str, now: Timestamp) -> Result<Decision, Refusal> {
     let service = find(state, name)?;
     let held = service.update.as_ref().filter(|update| update.state == UpdateState::Held);
     let Some(update) = held else {
         let hint = match service.update.as_ref().map(|update| update.state) {
-            Some(UpdateState::Updating) => "its canary does not run yet, or it has none",
+            Some(UpdateState::Updating) => {
+                "its canary does not run yet, or it has none; a blue-green one holds only after its switch"
+            }
             Some(UpdateState::Paused) => "`swarmctl service resume` lets its update go on",
             _ => "`swarmctl service inspect` shows how its last update ended",
         };

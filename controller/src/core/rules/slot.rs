@@ -9,6 +9,7 @@ use swarm_proto::object::{
 };
 
 use super::update::leaves_slots;
+use super::update::switch::{stands_by, switching};
 use crate::core::state::{State, Stored, is_backend, slots_of, tasks_of};
 
 /// The tasks of one slot, oldest first.
@@ -54,6 +55,22 @@ impl<'a> SlotView<'a> {
     /// Whether a task of a spec version shall run, over or not.
     pub(super) fn has_version(&self, version: u64) -> bool {
         self.wanted().any(|task| task.spec_version == version)
+    }
+
+    /// The slot without the tasks that stand by.
+    pub(super) fn without_standby(mut self) -> Self {
+        self.tasks.retain(|task| !task.standby);
+        self
+    }
+
+    /// The tasks that stand by and the others apart, where some of either shall run: each side has its own successors.
+    pub(super) fn sides(self) -> Vec<Self> {
+        let stands_by = self.wanted().any(|task| task.standby);
+        if !stands_by || self.wanted().all(|task| task.standby) {
+            return vec![self];
+        }
+        let (standby, others) = self.tasks.into_iter().partition(|task| task.standby);
+        vec![Self { tasks: standby }, Self { tasks: others }]
     }
 
     /// Tasks that shall run, over or not.
@@ -131,7 +148,21 @@ pub(super) fn is_kept(state: &State, service: &Service, version: u64) -> bool {
     let update = service.update.as_ref().map(|update| update.state);
     matches!(update, Some(UpdateState::Updating | UpdateState::Held | UpdateState::Paused))
         && version != service.spec_version
-        && state.specs.get(&(service.id, version)).is_some_and(|spec| state.has_externals_of(spec))
+        && can_run(state, service, version)
+}
+
+/// The spec version of the task that takes the place of a slot's newest. Where an update leads clients over at once, the old
+/// and the new tasks of a slot have each their own successors.
+pub(super) fn successor_version(state: &State, service: &Service, view: &SlotView<'_>) -> u64 {
+    let newest = view.newest().filter(|_| switching(service).is_some());
+    let own = newest.map(|task| task.spec_version);
+    let own = own.filter(|version| can_run(state, service, *version));
+    own.unwrap_or_else(|| next_version(state, service, Some(view)))
+}
+
+/// Whether tasks of a spec version could be made: it is known, and what it refers to is there.
+pub(super) fn can_run(state: &State, service: &Service, version: u64) -> bool {
+    state.specs.get(&(service.id, version)).is_some_and(|spec| state.has_externals_of(spec))
 }
 
 /// What the next task of a slot shall be like.
@@ -144,13 +175,21 @@ pub(super) struct Next {
     pub(super) start_after: Option<Timestamp>,
     /// Not to be started before its predecessor's end.
     pub(super) held: bool,
+    /// Kept from clients.
+    pub(super) standby: bool,
 }
 
 impl Next {
     /// A task that may start at once.
     pub(super) fn of_version(spec_version: u64) -> Self {
-        Self { spec_version, run: None, start_after: None, held: false }
+        Self { spec_version, run: None, start_after: None, held: false, standby: false }
     }
+}
+
+/// What the first task shall be like of a slot that is not in use.
+pub(super) fn first_of(service: &Service, view: &SlotView<'_>, spec_version: u64) -> Next {
+    let standby = stands_by(service, spec_version);
+    Next { held: view.is_alive(), standby, ..Next::of_version(spec_version) }
 }
 
 /// The next task of a slot. It is kept ready while it has to wait for something.
@@ -161,7 +200,7 @@ pub(super) fn next_task(
     next: Next,
     now: Timestamp,
 ) -> Action {
-    let Next { spec_version, run, start_after, held } = next;
+    let Next { spec_version, run, start_after, held, standby } = next;
     let generation = state.history((service.id, slot)).generation + 1;
     let desired = if held || start_after.is_some() { TaskState::Ready } else { TaskState::Running };
     Action::AddTask(Box::new(Task {
@@ -176,6 +215,7 @@ pub(super) fn next_task(
         run,
         resources: GenericResources::new(),
         preempted_by: None,
+        standby,
     }))
 }
 

@@ -9,13 +9,14 @@
 pub(super) mod canary;
 mod progress;
 mod spec;
+pub(super) mod switch;
 
 use std::collections::BTreeMap;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{Availability, Service, Task, TaskState};
-use swarm_proto::spec::{RestartCondition, ServiceMode, UpdateOrder};
+use swarm_proto::spec::{RestartCondition, ServiceMode};
 
 use super::dependency::is_updated_later;
 use super::moves::is_left;
@@ -23,6 +24,7 @@ use super::slot::{Next, SlotView, next_task, serves, slots};
 use super::{Observed, Plan};
 use crate::core::state::{State, Stored, is_backend};
 pub(super) use spec::{needs_new_tasks, roll_back_by_hand, supersede, version_of};
+use switch::switching;
 
 /// See the module.
 pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
@@ -37,6 +39,11 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
         let mut slots = slots(state, service);
         slots.retain(|slot, _| !matches!(slot, Slot::OneOff(_)));
         let rollout = Rollout::of(state, service, &slots);
+        if let Some(update) = switching(service) {
+            rollout.plan_switch(update, now, &mut plan);
+            continue;
+        }
+        rollout.drop_standby(&mut plan);
         rollout.finish_overlaps(&mut plan);
         if rollout.follow(now, &mut plan) && !is_updated_later(state, service) {
             rollout.exchange(now, &mut plan);
@@ -109,6 +116,11 @@ impl<'a> Rollout<'a> {
         }
     }
 
+    /// Nothing stands by where no switch is to come.
+    fn drop_standby(&self, plan: &mut Plan) {
+        self.stop_all(plan, &[Counter::Spec], |task| task.standby);
+    }
+
     /// With start-first, the old task stops once the new one runs, on a node that is there.
     fn finish_overlaps(&self, plan: &mut Plan) {
         for (_, view, task) in self.active.iter().filter(|(.., task)| serves(self.state, task)) {
@@ -147,7 +159,7 @@ impl<'a> Rollout<'a> {
         let (mut room, mut left) = (bound.unwrap_or(usize::MAX), at_once);
         for (slot, view, task) in old {
             let is_free = self.is_come_to(view);
-            let costs = policy.order == UpdateOrder::StopFirst && view.runs();
+            let costs = !policy.order.overlaps() && view.runs();
             if left == 0 || room == 0 && !is_free || costs && spare == 0 {
                 continue;
             }
@@ -203,7 +215,7 @@ impl<'a> Rollout<'a> {
             (ObjectId::Service(service.id), Counter::Desired),
             (ObjectId::Task(old.id), Counter::Desired),
         ];
-        let overlap = service.update_policy().order == UpdateOrder::StartFirst && view.runs();
+        let overlap = service.update_policy().order.overlaps() && view.runs();
         let mut actions = Vec::new();
         for task in view.wanted().filter(|task| !overlap || !is_backend(task)) {
             let desired = TaskState::Shutdown;

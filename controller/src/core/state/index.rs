@@ -223,6 +223,7 @@ pub(crate) fn is_backend(task: &Task) -> bool {
     task.status.state == TaskState::Running
         && task.desired == TaskState::Running
         && !task.status.is_unhealthy()
+        && !task.standby
         && !is_one_off(task)
 }
 

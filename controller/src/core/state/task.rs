@@ -263,8 +263,11 @@ impl State {
         self.tasks.insert(new.id, new.clone());
         self.after_task_write(old.as_ref(), Some(&new));
         let sick = u64::from(new.status.is_unhealthy());
-        let state =
-            sick << 16 | u64::from(new.status.state as u8) << 8 | u64::from(new.desired as u8);
+        let standby = u64::from(new.standby);
+        let state = standby << 17
+            | sick << 16
+            | u64::from(new.status.state as u8) << 8
+            | u64::from(new.desired as u8);
         self.mix_task(new.id, state << 32 | new.node.map_or(0, |node| node.0 & 0xffff_ffff));
         events.push(Event::Task(new.object));
     }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use swarm_proto::entry::Action;
 use swarm_proto::id::{ServiceId, TaskId};
-use swarm_proto::object::{Task, TaskState, TaskStatus, UpdateStatus};
+use swarm_proto::object::{Switch, Task, TaskState, TaskStatus, UpdateStatus};
 use swarm_proto::spec::RestartCondition;
 
-use super::{Event, State};
+use super::{Event, State, Stored, is_one_off, tasks_of};
 
 impl State {
     pub(super) fn act_update(&mut self, action: &Action, events: &mut Vec<Event>) -> Option<()> {
@@ -63,7 +63,11 @@ impl State {
             _ => end.started_at.or(task.status.started_at),
         };
         let monitor = service.update_policy().monitor;
-        if ran_since.is_none_or(|since| end.since.since(since) <= monitor) {
+        // Tasks that clients are led to at once are watched until the old ones are not there to go back to.
+        let is_watched =
+            |update: &UpdateStatus| update.switch != Switch::None && !update.state.is_rollback();
+        let is_watched = service.update.as_ref().is_some_and(is_watched);
+        if is_watched || ran_since.is_none_or(|since| end.since.since(since) <= monitor) {
             self.count_failure(task.id, events);
         }
     }
@@ -83,6 +87,8 @@ impl State {
     /// Puts an update in place of the one before. Nodes need not hear of it.
     fn write_update(&mut self, id: ServiceId, update: UpdateStatus, events: &mut Vec<Event>) {
         let Some(service) = self.services.get_mut(&id) else { return };
+        let before = service.update.as_ref().map(|update| update.switch);
+        let switches = before == Some(Switch::Due) && matches!(update.switch, Switch::Done(_));
         Arc::make_mut(&mut service.object).update = Some(update);
         service.versions.desired += 1;
         let (object, desired) = (service.object.clone(), service.versions.desired);
@@ -90,5 +96,27 @@ impl State {
         self.mix(id.0);
         self.mix(desired);
         events.push(Event::Service(object));
+        if switches {
+            self.switch_tasks(id, events);
+        }
+    }
+
+    /// Leads clients to all tasks of the spec in force and to no other, at once.
+    fn switch_tasks(&mut self, id: ServiceId, events: &mut Vec<Event>) {
+        let Some(version) = self.services.get(&id).map(|service| service.spec_version) else {
+            return;
+        };
+        let stands_by = |task: &Task| task.spec_version != version;
+        let is_other = |task: &&Stored<Task>| {
+            let is_wanted = task.desired <= TaskState::Running;
+            is_wanted && !is_one_off(task) && task.standby != stands_by(task)
+        };
+        let others: Vec<Stored<Task>> = tasks_of(self, id).filter(is_other).cloned().collect();
+        for mut task in others {
+            let standby = stands_by(&task);
+            Arc::make_mut(&mut task.object).standby = standby;
+            task.versions.desired += 1;
+            self.put_task(task, events);
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use swarm_controller::core::{Command, State};
-use swarm_proto::object::UpdateStatus;
+use swarm_proto::object::{Switch, UpdateStatus};
 use swarm_proto::spec::{ChangedField, ServiceChange, ServiceMode};
 
 use crate::spec;
@@ -50,10 +50,15 @@ fn change(options: &[&str]) -> ServiceChange {
     change
 }
 
+fn is_switched(update: &UpdateStatus) -> bool {
+    matches!(update.switch, Switch::Done(_))
+}
+
 /// The updates that stand elsewhere than before.
 pub(super) fn updates(before: &State, after: &State) -> String {
     let mut text = String::new();
-    let shown = |update: &UpdateStatus| (update.number, update.state, update.failures);
+    let shown =
+        |update: &UpdateStatus| (update.number, update.state, update.failures, is_switched(update));
     for (id, service) in &after.services {
         let old = before.services.get(id).and_then(|service| service.update.as_ref()).map(shown);
         let Some(update) = service.update.as_ref().filter(|new| Some(shown(new)) != old) else {
@@ -62,6 +67,9 @@ pub(super) fn updates(before: &State, after: &State) -> String {
         let _ = write!(text, "  service {} {}", service.name(), update.state);
         if update.state.is_under_way() {
             let _ = write!(text, ", {} of {} failed", update.failures, update.slots);
+        }
+        if is_switched(update) {
+            text.push_str(", switched");
         }
         if !update.message.is_empty() {
             let _ = write!(text, ": {}", update.message);

@@ -69,6 +69,9 @@ pub(super) fn line(state: &State, task: &Task) -> String {
     for (kind, resource) in &task.resources {
         let _ = write!(text, " {kind}={resource}");
     }
+    if task.standby {
+        text.push_str(" standby");
+    }
     if !task.status.message.is_empty() {
         let _ = write!(text, " \"{}\"", task.status.message);
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 use swarm_manifests::{Environment, ManifestErrors, Source};
-use swarm_proto::spec::{ChangedField, ServiceSpec, StackSpec};
+use swarm_proto::spec::{ChangedField, ServiceSpec, StackSpec, UpdateOrder};
 
 use super::extensions::Extensions;
 use crate::failure::Failure;
@@ -94,7 +94,7 @@ struct Policies {
     /// Time between batches
     #[arg(long, value_name = "DURATION")]
     update_delay: Option<String>,
-    /// `stop-first` or `start-first`
+    /// `stop-first`, `start-first` or `blue-green`
     #[arg(long, value_name = "ORDER")]
     update_order: Option<String>,
     /// What becomes of one that fails: `pause`, `continue` or `rollback`
@@ -218,12 +218,18 @@ impl Refused {
 pub(super) type Scalar<'a> = (&'static str, &'static str, &'a Option<String>);
 
 impl Policies {
+    /// Where a stack file says the order of updates: compose has no word for blue-green ones.
+    fn place_of_order(&self) -> &'static str {
+        let is_blue_green = self.update_order.as_deref() == Some(UpdateOrder::BlueGreen.as_str());
+        if is_blue_green { "/x-swarm/update/order" } else { "/deploy/update_config/order" }
+    }
+
     /// As [`Flags::scalars`].
     fn scalars(&self) -> Vec<Scalar<'_>> {
         vec![
             ("update-parallelism", "/deploy/update_config/parallelism", &self.update_parallelism),
             ("update-delay", "/deploy/update_config/delay", &self.update_delay),
-            ("update-order", "/deploy/update_config/order", &self.update_order),
+            ("update-order", self.place_of_order(), &self.update_order),
             (
                 "update-failure-action",
                 "/deploy/update_config/failure_action",
@@ -468,9 +474,7 @@ fn mount(words: &str) -> Result<Value, Failure> {
 mod tests {
     use super::*;
     use clap::Parser;
-    use swarm_proto::spec::{
-        Amount, Canary, CanarySize, CutOffAction, Ratio, UpdateFailureAction, UpdateOrder,
-    };
+    use swarm_proto::spec::{Amount, Canary, CanarySize, CutOffAction, Ratio, UpdateFailureAction};
 
     #[derive(Debug, clap::Parser)]
     struct Line {
@@ -492,7 +496,7 @@ mod tests {
             "--replicas 3 --env A=$x --label-add b=c --limit-cpu 0.5 --limit-memory 64m \
              --restart-delay 2s --update-failure-action rollback --update-max-failure-ratio 0.25 \
              --reserve-pids 9 --generic-resource-add GPU=2 --update-progress-deadline 1m \
-             --rollback-order start-first --stop-grace-period 3s \
+             --update-order blue-green --rollback-order start-first --stop-grace-period 3s \
              --priority -5 --preemption never --unreachable-after 20s --canary 20% --canary-hold 5m",
         )
         .unwrap();
@@ -506,6 +510,7 @@ mod tests {
         assert_eq!(spec.update.failure_action, UpdateFailureAction::Rollback);
         assert_eq!(spec.update.max_failure_ratio, Ratio::from_millionths(250_000).unwrap());
         assert_eq!(spec.update.progress_deadline.as_secs(), 60);
+        assert_eq!(spec.update.order, UpdateOrder::BlueGreen);
         assert_eq!(spec.rollback.order, UpdateOrder::StartFirst);
         assert_eq!(spec.restart.delay.as_secs(), 2);
         assert_eq!((spec.priority, spec.never_preempted), (-5, true));
@@ -519,6 +524,7 @@ mod tests {
             "reserve-pids",
             "restart-delay",
             "stop-grace-period",
+            "update-order",
             "update-failure-action",
             "update-max-failure-ratio",
             "update-progress-deadline",

@@ -75,6 +75,7 @@ fn run(state: &mut State, id: TaskId, node: NodeId) -> Outcome<()> {
         run: None,
         resources: [].into(),
         preempted_by: None,
+        standby: false,
     };
     let actions = vec![
         Action::AddTask(Box::new(task)),

@@ -1,6 +1,6 @@
 //! Whether what a service says of lost nodes can be kept.
 
-use swarm_proto::spec::{CutOffAction, NodeLossPolicy, ServiceMode, ServiceSpec, UpdateOrder};
+use swarm_proto::spec::{CutOffAction, NodeLossPolicy, ServiceMode, ServiceSpec};
 
 use crate::core::command::Refusal;
 
@@ -12,13 +12,14 @@ pub(super) fn check(key: &str, service: &ServiceSpec) -> Result<(), Refusal> {
             "a week at most",
         ));
     }
-    let overlaps = |order| order == UpdateOrder::StartFirst;
-    if on_cut_off == CutOffAction::Stop
+    let orders = [service.update.order, service.rollback.order];
+    let overlapping = orders.into_iter().find(|order| order.overlaps());
+    if let Some(order) = overlapping
+        && on_cut_off == CutOffAction::Stop
         && matches!(service.mode, ServiceMode::Replicated { .. })
-        && (overlaps(service.update.order) || overlaps(service.rollback.order))
     {
         return Err(Refusal::invalid(
-            format!("service `{key}` would run a task twice by `order: start-first`"),
+            format!("service `{key}` would run a task twice by `order: {order}`"),
             "`on_cut_off: stop` promises that none does: use `order: stop-first`",
         ));
     }

@@ -12,7 +12,7 @@ use swarm_proto::id::{NodeId, ServiceId, TaskId, Timestamp};
 use swarm_proto::object::{
     Availability, GenericResources, Move, Node, NodeStatus, PlannedMove, Service, Task, TaskState,
 };
-use swarm_proto::spec::{MountSource, ServiceMode, UpdateOrder};
+use swarm_proto::spec::{MountSource, ServiceMode};
 
 use crate::core::rules::moves::{is_left, stop};
 use crate::core::rules::name_of;
@@ -203,7 +203,7 @@ impl<'a> Shape<'a> {
             let (node, resources) = next_place(state, self.service, now)?;
             Some((node.id, resources))
         };
-        if self.service.update_policy().order == UpdateOrder::StartFirst {
+        if self.service.update_policy().order.overlaps() {
             return place(self.state);
         }
         let mut without = self.state.clone();

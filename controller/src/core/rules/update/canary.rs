@@ -39,8 +39,8 @@ pub(in crate::core::rules) fn promoted(
     let is_left = |task: &&Stored<Task>| task.spec_version != service.spec_version;
     let left = active(state, service.id).filter_map(newest).filter(is_left).count();
     let left = u32::try_from(left).unwrap_or(u32::MAX);
-    let begun = UpdateStatus::begin(held.number + 1, UpdateState::Updating, left, now);
-    UpdateStatus { promoted: true, message: why.to_owned(), ..begun }
+    let again = held.again(UpdateState::Updating, left, now);
+    UpdateStatus { promoted: true, message: why.to_owned(), ..again }
 }
 
 /// Gives slots that have no task their spec versions, one after the other.

@@ -151,7 +151,7 @@ impl Rollout<'_> {
         true
     }
 
-    fn end(&self, update: &UpdateStatus, now: Timestamp, plan: &mut Plan) {
+    pub(super) fn end(&self, update: &UpdateStatus, now: Timestamp, plan: &mut Plan) {
         let state = match update.state {
             UpdateState::RollbackStarted => UpdateState::RollbackCompleted,
             _ => UpdateState::Completed,
@@ -173,7 +173,6 @@ impl Rollout<'_> {
         now: Timestamp,
         plan: &mut Plan,
     ) -> bool {
-        let deadline = self.service.update_policy().progress_deadline;
         let mut found = false;
         for (slot, _, task) in &self.active {
             if self.is_old(task) || self.is_satisfied(task) || self.has_failed(*slot) {
@@ -183,18 +182,30 @@ impl Rollout<'_> {
             if update.state == UpdateState::Held && task.status.state.is_terminal() {
                 continue;
             }
-            let at = task.created_at.max(update.started_at).after(deadline);
-            if at > now {
-                plan.wake(at);
-                continue;
-            }
-            found = true;
-            let read = [
-                (ObjectId::Task(task.id), Counter::Status),
-                (ObjectId::Service(self.service.id), Counter::Spec),
-            ];
-            plan.add(self.state, &read, vec![Action::CountUpdateFailure(task.id)]);
+            found |= self.count_late_task(task, update, now, plan);
         }
         found
+    }
+
+    /// Counts a slot whose new task does not run, if its time is over.
+    pub(super) fn count_late_task(
+        &self,
+        task: &Stored<Task>,
+        update: &UpdateStatus,
+        now: Timestamp,
+        plan: &mut Plan,
+    ) -> bool {
+        let deadline = self.service.update_policy().progress_deadline;
+        let at = task.created_at.max(update.started_at).after(deadline);
+        if at > now {
+            plan.wake(at);
+            return false;
+        }
+        let read = [
+            (ObjectId::Task(task.id), Counter::Status),
+            (ObjectId::Service(self.service.id), Counter::Spec),
+        ];
+        plan.add(self.state, &read, vec![Action::CountUpdateFailure(task.id)]);
+        true
     }
 }

@@ -1,10 +1,13 @@
 //! What a service becomes when its spec changes: its spec version, what it would go back to, and its update.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use swarm_proto::id::Timestamp;
-use swarm_proto::object::{Service, UpdateState, UpdateStatus};
-use swarm_proto::spec::{EndpointMode, NetworkAttachmentSpec, PortMode, ServiceMode, ServiceSpec};
+use swarm_proto::id::{Slot, Timestamp};
+use swarm_proto::object::{Service, Switch, Task, UpdateState, UpdateStatus};
+use swarm_proto::spec::{
+    EndpointMode, NetworkAttachmentSpec, PortMode, ServiceMode, ServiceSpec, UpdateOrder,
+};
 use swarm_proto::version::ClusterVersion;
 
 use super::canary;
@@ -72,9 +75,12 @@ pub(in crate::core::rules) fn supersede(
     if state.cluster_version < ClusterVersion(4) {
         return;
     }
-    // What an update that is not over would go back to is still the last that was good.
+    // What an update that is not over would go back to is still the last that was good. Where clients were led over and
+    // all went well, only the hold is left of it.
     let goes_on = old.update.as_ref().is_some_and(|update| {
+        let is_held_after = update.state == UpdateState::Held && update.switch != Switch::None;
         old.previous.is_some()
+            && !is_held_after
             && (update.state == UpdateState::Paused
                 || update.state.is_open() && !update.state.is_rollback())
     });
@@ -101,6 +107,11 @@ fn begin(state: &State, service: &mut Service, update: UpdateState, now: Timesta
     let old = u32::try_from(old).unwrap_or(u32::MAX);
     service.update = Some(UpdateStatus::begin(number, update, old, now));
     service.updated_at = now;
+    if switches(service, &slots, update, old > 0)
+        && let Some(update) = &mut service.update
+    {
+        update.switch = Switch::Due;
+    }
     let all = match service.spec.mode {
         ServiceMode::Replicated { replicas } => replicas as usize,
         _ => slots.values().filter(|view| view.is_active()).count(),
@@ -108,6 +119,31 @@ fn begin(state: &State, service: &mut Service, update: UpdateState, now: Timesta
     if let (Some(bound), Some(update)) = (canary::bound(service, all), &mut service.update) {
         update.slots = old.min(u32::try_from(bound).unwrap_or(u32::MAX));
     }
+}
+
+/// Whether an update that begins leads clients over at once: because its policy says so, or because tasks of its spec stand
+/// by already.
+fn switches(
+    service: &Service,
+    slots: &BTreeMap<Slot, SlotView<'_>>,
+    update: UpdateState,
+    has_old: bool,
+) -> bool {
+    // Slots of another mode are not those of the new tasks.
+    let is_of_mode = |slot: &Slot| match slot {
+        Slot::Replica(_) => matches!(service.spec.mode, ServiceMode::Replicated { .. }),
+        Slot::Node(_) => service.spec.mode == ServiceMode::Global,
+        Slot::OneOff(_) => true,
+    };
+    let mut active = slots.iter().filter(|(_, view)| view.is_active());
+    let is_current = |task: &Task| task.spec_version == service.spec_version;
+    let stands_by =
+        |view: &SlotView<'_>| view.wanted().any(|task| task.standby && is_current(task));
+    let is_blue_green =
+        update == UpdateState::Updating && service.spec.update.order == UpdateOrder::BlueGreen;
+    // A canary takes the place of what stands by.
+    let goes_on = canary::of(service).is_none() && slots.values().any(stands_by);
+    (is_blue_green && has_old || goes_on) && active.all(|(slot, _)| is_of_mode(slot))
 }
 
 /// The service with its previous spec, or why it cannot have it.
