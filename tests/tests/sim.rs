@@ -52,6 +52,8 @@ mod run;
 mod session;
 #[path = "sim/stack.rs"]
 mod stack;
+#[path = "sim/switch.rs"]
+mod switch;
 #[path = "sim/traffic.rs"]
 mod traffic;
 #[path = "sim/violation.rs"]

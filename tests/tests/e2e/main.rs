@@ -4,6 +4,7 @@
 
 mod authority;
 mod bad_input;
+mod blue_green;
 mod canary;
 mod contents;
 mod counter;

@@ -14,6 +14,7 @@ use crate::canary::Canaries;
 use crate::moves::Moves;
 use crate::preemption::Preemptions;
 use crate::stack::GREEDY;
+use crate::switch::Switches;
 use crate::violation::{demand, violated};
 
 /// See the module.
@@ -35,6 +36,7 @@ pub(crate) struct Check {
     canaries: Canaries,
     pub(crate) moves: Moves,
     preemptions: Preemptions,
+    switches: Switches,
     /// The node of each raft id that was ever given out.
     raft_ids: BTreeMap<u64, NodeId>,
     /// Up to where the events were looked at.
@@ -48,6 +50,11 @@ impl Check {
     /// Whether a task was ever given up with its node. A cluster that is restored may not know that it was.
     pub(crate) fn was_lost(&self, task: TaskId) -> bool {
         self.lost.contains(&task)
+    }
+
+    /// Whether a task may run beside another of its slot: clients are to be led from one of them to the other.
+    pub(crate) fn may_overlap(&self, task: TaskId) -> bool {
+        self.switches.may_overlap(task)
     }
 
     /// How many entries were committed.
@@ -65,6 +72,7 @@ impl Check {
         self.runs.clear();
         self.canaries = Canaries::default();
         self.preemptions = Preemptions::default();
+        self.switches.begin_anew();
         self.removed.extend(self.tasks.keys());
         self.removed.retain(|task| !state.tasks.contains_key(task));
         let tasks = state.tasks.values();
@@ -91,12 +99,14 @@ impl Check {
                     if task.status.state == TaskState::Orphaned {
                         self.lost.insert(task.id);
                     }
+                    self.switches.note_task(task);
                     last.insert(task.id, Some(task));
                 }
                 Event::Node(node) => self.node(node),
                 Event::Service(service) => {
                     self.allow(service);
                     self.canaries.allow(service);
+                    self.switches.note_service(service);
                 }
                 Event::Removed { object: ObjectId::Task(task), .. } => {
                     last.insert(*task, None);
@@ -121,6 +131,7 @@ impl Check {
         self.canaries.look(state);
         self.moves.look(state);
         self.preemptions.look(events);
+        self.switches.look(state);
     }
 
     /// How many tasks of each run might go on at a time since it began.

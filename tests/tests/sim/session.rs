@@ -126,7 +126,10 @@ impl World {
         let wanted = self.machines.values().filter(told);
         let now = self.now;
         for task in wanted.clone().flat_map(|machine| machine.agent.containers(now)) {
-            if let Some(other) = slots.insert((task.id.service, task.id.slot), task) {
+            let place = (task.id.service, task.id.slot);
+            let other = slots.insert(place, task);
+            let may_overlap = |id| self.check.may_overlap(id);
+            if let Some(other) = other.filter(|one| !may_overlap(one.id) && !may_overlap(task.id)) {
                 let is_older = other.id.generation < task.id.generation;
                 let older = if is_older { other } else { task };
                 demand(older.lease.is_none(), "what stops when cut off never runs twice", || {

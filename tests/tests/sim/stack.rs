@@ -71,9 +71,16 @@ pub(crate) fn make(name: &str, number: u64, failing: u64, random: &mut Random) -
     let mut web = service(ServiceMode::Replicated { replicas }, version);
     web.update = policy(random);
     web.rollback = UpdatePolicy { failure_action: UpdateFailureAction::Pause, ..policy(random) };
-    web.canary = random.chance(30).then(|| canary(random));
-    web.labels.insert("number".to_owned(), number.to_string());
     web.node_loss = node_loss(random);
+    if random.chance(30) {
+        web.update.order = UpdateOrder::BlueGreen;
+        web.update.hold = Duration::from_millis(random.between(0, 2) * 4_000);
+        // What runs twice cannot promise not to.
+        web.node_loss.on_cut_off = CutOffAction::Keep;
+    } else {
+        web.canary = random.chance(40).then(|| canary(random));
+    }
+    web.labels.insert("number".to_owned(), number.to_string());
     web.ports.push(PortSpec {
         target: 80,
         published: None,
@@ -187,7 +194,8 @@ pub(crate) fn share(spec: &mut StackSpec, random: &mut Random) {
         let external = VolumeSpec { external: true, ..VolumeSpec::default() };
         spec.volumes.insert(volume.clone(), external);
         let source = MountSource::Volume { volume, no_copy: false, external: None };
-        web.container.mounts.push(Mount { target: "/shared".to_owned(), source, read_only: false });
+        let read_only = web.update.order == UpdateOrder::BlueGreen;
+        web.container.mounts.push(Mount { target: "/shared".to_owned(), source, read_only });
     }
 }
 

@@ -1,0 +1,142 @@
+//! That a blue-green update leads clients from one spec to another at once, and to no fewer tasks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use swarm_controller::core::State;
+use swarm_proto::id::{ServiceId, Slot, TaskId};
+use swarm_proto::object::{NodeStatus, Service, Switch, Task, TaskState};
+
+use crate::violation::demand;
+
+/// What was seen of an update that leads clients over at once.
+struct Seen {
+    number: u64,
+    switch: Switch,
+    /// Whether clients have met one spec alone since it began.
+    is_pure: bool,
+    /// The slots that served before the switch.
+    served: BTreeSet<Slot>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Switches {
+    seen: BTreeMap<ServiceId, Seen>,
+    switching: BTreeSet<ServiceId>,
+    /// Tasks that were written while their service's update led clients over.
+    beside: BTreeSet<TaskId>,
+}
+
+impl Switches {
+    /// A backup was restored: what was seen of updates is gone.
+    pub(crate) fn begin_anew(&mut self) {
+        self.seen.clear();
+        self.switching.clear();
+    }
+
+    /// A service was written.
+    pub(crate) fn note_service(&mut self, service: &Service) {
+        if switch(service).is_some() {
+            self.switching.insert(service.id);
+        } else {
+            self.switching.remove(&service.id);
+        }
+    }
+
+    /// A task was written.
+    pub(crate) fn note_task(&mut self, task: &Task) {
+        if task.standby || self.switching.contains(&task.id.service) {
+            self.beside.insert(task.id);
+        }
+    }
+
+    /// Whether a task may run beside another of its slot.
+    pub(crate) fn may_overlap(&self, task: TaskId) -> bool {
+        self.beside.contains(&task)
+    }
+
+    /// The state after an entry.
+    pub(crate) fn look(&mut self, state: &State) {
+        let mut seen = BTreeMap::new();
+        for service in state.services.values() {
+            let Some((number, switch)) = switch(service) else { continue };
+            let (new, old) = served(state, service);
+            let before = self.seen.get(&service.id).filter(|before| before.number == number);
+            let was_pure = before.is_none_or(|before| before.is_pure);
+            let is_pure = was_pure && (new.is_empty() || old.is_empty());
+            if before.is_some() && was_pure {
+                demand(is_pure, "clients meet one spec at a time", || {
+                    format!("{} is met in {new:?} and of old in {old:?}", service.name())
+                });
+            }
+            if let Switch::Done(_) = switch {
+                demand(old.is_empty(), "clients meet one spec after a switch", || {
+                    format!("{} is met of old in {old:?}", service.name())
+                });
+                if let Some(before) = before.filter(|before| before.switch == Switch::Due) {
+                    keeps_serving(state, service, &before.served, &new);
+                }
+            }
+            let served = new.union(&old).copied().collect();
+            seen.insert(service.id, Seen { number, switch, is_pure, served });
+        }
+        self.seen = seen;
+    }
+}
+
+/// A switch leaves as many slots serving as before it. What came to run and fell ill or was lost meanwhile is nobody's
+/// fault, nor is a slot in which the update has failed and may.
+fn keeps_serving(
+    state: &State,
+    service: &Service,
+    before: &BTreeSet<Slot>,
+    after: &BTreeSet<Slot>,
+) {
+    let number = service.update.as_ref().map_or(0, |update| update.number);
+    let is_unready = |slot: &&Slot| {
+        let history = state.slots.get(&(service.id, **slot));
+        let has_failed = history.is_some_and(|history| history.failed_update == number);
+        let of_slot = || own(state, service.id).filter(|task| task.id.slot == **slot);
+        let is_wanted = of_slot().any(|task| task.desired <= TaskState::Running);
+        let ran = |task: &Task| {
+            task.spec_version == service.spec_version && task.status.state >= TaskState::Running
+        };
+        is_wanted && !has_failed && !of_slot().any(ran)
+    };
+    let unready = before.difference(after).filter(is_unready).count();
+    let gained = after.difference(before).count();
+    demand(unready <= gained, "a switch leaves no fewer tasks for clients", || {
+        format!("{}: {before:?} served, {after:?} do", service.name())
+    });
+}
+
+/// The number of a service's update that leads clients over at once, and how far it is.
+fn switch(service: &Service) -> Option<(u64, Switch)> {
+    let update = service.update.as_ref()?;
+    let goes_on = update.state.is_open() || update.state.is_paused();
+    (goes_on && update.switch != Switch::None).then_some((update.number, update.switch))
+}
+
+fn own(state: &State, service: ServiceId) -> impl Iterator<Item = &Task> {
+    let first = TaskId { service, slot: Slot::Replica(0), generation: 0 };
+    let tasks = state.tasks.range(first..).map(|(_, task)| &**task);
+    tasks.take_while(move |task| task.id.service == service)
+}
+
+/// The slots in which clients are led to tasks of the spec in force, and to others; on nodes that are there.
+fn served(state: &State, service: &Service) -> (BTreeSet<Slot>, BTreeSet<Slot>) {
+    let is_there = |task: &Task| {
+        let node = task.node.and_then(|node| state.nodes.get(&node));
+        node.is_some_and(|node| node.status != NodeStatus::Down)
+    };
+    let is_met = |task: &&Task| {
+        let runs = task.status.state == TaskState::Running && task.desired == TaskState::Running;
+        let is_own = !matches!(task.id.slot, Slot::OneOff(_));
+        runs && is_own && !task.standby && !task.status.is_unhealthy() && is_there(task)
+    };
+    let (new, old): (Vec<&Task>, Vec<&Task>) = own(state, service.id)
+        .filter(is_met)
+        .partition(|task| task.spec_version == service.spec_version);
+    let slots = |tasks: Vec<&Task>| tasks.iter().map(|task| task.id.slot).collect();
+    (slots(new), slots(old))
+}
