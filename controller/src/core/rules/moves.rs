@@ -2,16 +2,16 @@
 //!
 //! They move as by an update of their service, under the same promise: nothing is stopped while fewer than the replicas
 //! less the policy's parallelism serve; with start-first, and while clients are to be led over at once, nothing before its
-//! successor serves.
+//! successor serves, unless its own spec promises that it never runs twice.
 
 use std::collections::BTreeMap;
 
 use swarm_proto::entry::Action;
 use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{Service, Task, TaskState};
-use swarm_proto::spec::ServiceMode;
+use swarm_proto::spec::{CutOffAction, ServiceMode};
 
-use super::slot::{Next, SlotView, next_task, slots, successor_version};
+use super::slot::{Next, SlotView, next_task, slots, successor_version, view_of};
 use super::update::switch::switching;
 use crate::core::state::{State, Stored, is_backend};
 
@@ -33,7 +33,9 @@ impl<'a> Moves<'a> {
         let slots: BTreeMap<_, _> =
             slots.map(|(slot, view)| (slot, view.without_standby())).collect();
         let policy = service.update_policy();
-        let overlaps = policy.order.overlaps() || switching(service).is_some();
+        let may_overlap = policy.order.overlaps() || switching(service).is_some();
+        let has_such = |view: &SlotView<'_>| view.wanted().any(|task| runs_once(state, task));
+        let overlaps = may_overlap && !slots.values().any(has_such);
         let wanted = match service.spec.mode {
             ServiceMode::Replicated { replicas } => replicas as usize,
             _ => 0,
@@ -67,12 +69,20 @@ impl<'a> Moves<'a> {
         }
         self.spare = self.spare.checked_sub(1)?;
         Some(if self.overlaps {
-            let next = Next::of_version(version);
+            let whole = view_of(self.state, self.service.id, task.id.slot);
+            let held = whole.is_taken(self.service, task.standby, version);
+            let next = Next { held, ..Next::of_version(version) };
             next_task(self.state, self.service, task.id.slot, next, now)
         } else {
             stop(task)
         })
     }
+}
+
+/// Whether a task's own spec promises that it never runs twice. That of its service may be another by now.
+fn runs_once(state: &State, task: &Task) -> bool {
+    let spec = state.task_spec(task);
+    spec.is_some_and(|spec| spec.node_loss.on_cut_off == CutOffAction::Stop)
 }
 
 /// Stops a task: its slot is filled elsewhere.

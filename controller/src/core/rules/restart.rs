@@ -32,12 +32,17 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
         let due = state.index.due.range(ids_of(*id)).map(|task| task.slot);
         let due: BTreeSet<Slot> = due.collect();
         for slot in due {
-            for view in view_of(state, *id, slot).sides() {
-                let Some(newest) = view.newest().filter(|_| view.is_active()) else { continue };
+            let view = view_of(state, *id, slot);
+            for side in view.sides() {
+                let Some(newest) = side.newest().filter(|_| side.is_active()) else { continue };
+                if newest.standby && switching(service).is_none() {
+                    // It is dropped.
+                    continue;
+                }
                 if newest.status.state.is_terminal() {
-                    replace(state, service, slot, newest, &view, now, &mut plan);
+                    replace(state, service, newest, (&view, &side), now, &mut plan);
                 } else if newest.desired == TaskState::Ready {
-                    release(state, newest, &view, now, &mut plan);
+                    release(state, service, newest, &view, now, &mut plan);
                 }
             }
         }
@@ -45,27 +50,30 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
     plan
 }
 
-/// Makes the next task of a slot whose task ended by itself, unless the policy says that it was the last.
+/// Makes the next task of a slot, or of a side of it, whose task ended by itself, unless the policy says that it was the
+/// last.
 fn replace(
     state: &State,
     service: &Service,
-    slot: Slot,
     ended: &Stored<Task>,
-    view: &SlotView<'_>,
+    (view, side): (&SlotView<'_>, &SlotView<'_>),
     now: Timestamp,
     plan: &mut Plan,
 ) {
+    let slot = ended.id.slot;
     let history = state.history((service.id, slot));
     let policy = &service.spec.restart;
     // What the update exchanges anyway is left to it.
-    let version = successor_version(state, service, view);
-    let leaves = update::leaves_slots(service) && switching(service).is_none();
+    let version = successor_version(state, service, side);
+    let is_apart = switching(service).is_some();
+    let leaves = update::leaves_slots(service) && !is_apart;
     let is_exchanged = version != ended.spec_version && !leaves;
     if is_exchanged || !may_restart(policy, ended, &history, now) {
         return;
     }
     let start_after = ended_at(ended, &history).after(delay(policy, history.failures));
-    let held = view.predecessors().next().is_some();
+    let left = if is_apart { side } else { view };
+    let held = view.is_taken(service, ended.standby, version) || left.is_alive();
     let start_after = (start_after > now).then_some(start_after);
     let read = [
         (ObjectId::Service(service.id), Counter::Spec),
@@ -112,13 +120,14 @@ pub(super) fn delay(policy: &RestartPolicy, failures: u32) -> Duration {
 /// Lets a held task start once its time has come and its predecessor is over.
 pub(super) fn release(
     state: &State,
+    service: &Service,
     held: &Stored<Task>,
     view: &SlotView<'_>,
     now: Timestamp,
     plan: &mut Plan,
 ) {
     // One that shall run is left of an overlap, and stops once this one runs.
-    if view.predecessors().any(|old| old.desired > TaskState::Running) {
+    if view.is_taken(service, held.standby, held.spec_version) {
         return;
     }
     if let Some(at) = held.start_after.filter(|at| *at > now) {

@@ -34,14 +34,6 @@ impl<'a> SlotView<'a> {
         self.tasks.iter().any(|task| !task.status.state.is_terminal())
     }
 
-    /// Tasks beside the newest that are not over.
-    pub(super) fn predecessors(&self) -> impl Iterator<Item = &'a Stored<Task>> + '_ {
-        let newest = self.newest().map(|task| task.id);
-        let open =
-            move |task: &&Stored<Task>| Some(task.id) != newest && !task.status.state.is_terminal();
-        self.tasks.iter().copied().filter(open)
-    }
-
     /// Whether a task of the slot runs on a node that is there, as far as is known.
     pub(super) fn serves(&self, state: &State) -> bool {
         self.tasks.iter().any(|task| serves(state, task))
@@ -58,19 +50,30 @@ impl<'a> SlotView<'a> {
     }
 
     /// The slot without the tasks that stand by.
-    pub(super) fn without_standby(mut self) -> Self {
-        self.tasks.retain(|task| !task.standby);
-        self
+    pub(super) fn without_standby(&self) -> Self {
+        Self { tasks: self.tasks.iter().copied().filter(|task| !task.standby).collect() }
     }
 
     /// The tasks that stand by and the others apart, where some of either shall run: each side has its own successors.
-    pub(super) fn sides(self) -> Vec<Self> {
+    pub(super) fn sides(&self) -> Vec<Self> {
         let stands_by = self.wanted().any(|task| task.standby);
         if !stands_by || self.wanted().all(|task| task.standby) {
-            return vec![self];
+            return vec![Self { tasks: self.tasks.clone() }];
         }
-        let (standby, others) = self.tasks.into_iter().partition(|task| task.standby);
+        let (standby, others) = self.tasks.iter().partition(|task| task.standby);
         vec![Self { tasks: standby }, Self { tasks: others }]
+    }
+
+    /// Whether a task must wait for others of its slot that are to end. While an update leads clients over at once, what
+    /// stands by does not wait for what serves, nor that for it; but no spec has two containers.
+    pub(super) fn is_taken(&self, service: &Service, standby: bool, version: u64) -> bool {
+        let is_apart = switching(service).is_some();
+        // The update rule drops what stands by and should not.
+        let is_given_up = |task: &Task| task.standby && !stands_by(service, task.spec_version);
+        let ends = |task: &Task| task.desired > TaskState::Running || is_given_up(task);
+        let is_own = |task: &Task| task.standby == standby || task.spec_version == version;
+        let open = self.tasks.iter().filter(|task| !task.status.state.is_terminal());
+        open.filter(|task| ends(task)).any(|task| !is_apart || is_own(task))
     }
 
     /// Tasks that shall run, over or not.
@@ -113,7 +116,8 @@ pub(super) fn slots<'a>(state: &'a State, service: &Service) -> BTreeMap<Slot, S
 /// keeps the spec that it has: only the update itself brings the new one in, so that its bounds hold. Where the slot's own
 /// cannot run any more, and the update leaves slots as they are, it is another older one.
 pub(super) fn next_version(state: &State, service: &Service, view: Option<&SlotView<'_>>) -> u64 {
-    let newest = view.and_then(SlotView::newest);
+    // What only stood by is not what the slot has.
+    let newest = view.and_then(|view| view.without_standby().newest());
     // What was stopped long ago is not what the slot has.
     let is_recent = |task: &Task| {
         task.desired <= TaskState::Running || task.spec_version >= service.previous_version

@@ -7,7 +7,7 @@ use swarm_proto::id::{ServiceId, TaskId};
 use swarm_proto::object::{Switch, Task, TaskState, TaskStatus, UpdateStatus};
 use swarm_proto::spec::RestartCondition;
 
-use super::{Event, State, Stored, is_one_off, tasks_of};
+use super::{Event, State, Stored, is_one_off, is_unfinished, tasks_of};
 
 impl State {
     pub(super) fn act_update(&mut self, action: &Action, events: &mut Vec<Event>) -> Option<()> {
@@ -107,9 +107,9 @@ impl State {
             return;
         };
         let stands_by = |task: &Task| task.spec_version != version;
+        // Also those that are to end: their successors wait for them by this.
         let is_other = |task: &&Stored<Task>| {
-            let is_wanted = task.desired <= TaskState::Running;
-            is_wanted && !is_one_off(task) && task.standby != stands_by(task)
+            is_unfinished(task) && !is_one_off(task) && task.standby != stands_by(task)
         };
         let others: Vec<Stored<Task>> = tasks_of(self, id).filter(is_other).cloned().collect();
         for mut task in others {

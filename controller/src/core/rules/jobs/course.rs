@@ -191,7 +191,7 @@ impl Course<'_> {
                 }
                 Place::Busy(task) => {
                     if let Some(view) = view.filter(|_| task.desired == TaskState::Ready) {
-                        release(self.state, task, view, self.now, plan);
+                        release(self.state, self.service, task, view, self.now, plan);
                     }
                     continue;
                 }

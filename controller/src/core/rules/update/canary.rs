@@ -2,10 +2,11 @@
 //! happens to tasks meanwhile leaves both specs their share.
 
 use swarm_proto::id::{Slot, Timestamp};
-use swarm_proto::object::{Service, Task, UpdateState, UpdateStatus};
+use swarm_proto::object::{Service, Switch, Task, UpdateState, UpdateStatus};
 use swarm_proto::spec::Canary;
 
 use super::Rollout;
+use super::switch::{Met, switching};
 use crate::core::rules::Plan;
 use crate::core::rules::slot::{
     SlotView, active, first_version, kept_version, next_version, view_of,
@@ -49,6 +50,8 @@ pub(in crate::core::rules) struct Shares<'a> {
     service: &'a Service,
     /// How many more may run the new spec, where an update is bound.
     room: Option<usize>,
+    /// What clients meet, where they are to be led over at once.
+    met: Option<Met<'a>>,
 }
 
 impl<'a> Shares<'a> {
@@ -63,12 +66,19 @@ impl<'a> Shares<'a> {
         let views = || active(state, service.id).map(|slot| view_of(state, service.id, slot));
         let new = || views().filter(|view| view.has_version(service.spec_version)).count();
         let room = bound.map(|bound| bound.saturating_sub(new()));
-        Self { state, service, room }
+        let is_due = switching(service).is_some_and(|update| update.switch == Switch::Due);
+        let met = is_due.then(|| Met::of(state, service));
+        Self { state, service, room, met }
     }
 
     /// The version of the next task in a slot, of which there may have been tasks before.
     pub(in crate::core::rules) fn next(&mut self, view: &SlotView<'_>) -> u64 {
         let (state, service) = (self.state, self.service);
+        if switching(service).is_some() {
+            // Clients come first; what stands by follows.
+            let met = self.met.as_ref().and_then(|met| met.version_for(view));
+            return met.unwrap_or(service.spec_version);
+        }
         let version = match (view.tasks.is_empty(), &self.room) {
             (true, None) => return first_version(state, service),
             (true, Some(_)) => service.spec_version,

@@ -5,6 +5,8 @@
 //! The promise: no switch leaves fewer slots serving than before it, those not counted in which the update has failed and
 //! may.
 
+use std::collections::BTreeSet;
+
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{
@@ -15,7 +17,7 @@ use super::Rollout;
 use crate::core::rules::Plan;
 use crate::core::rules::dependency::is_updated_later;
 use crate::core::rules::slot::{Next, SlotView, can_run, next_task};
-use crate::core::state::{State, Stored};
+use crate::core::state::{State, Stored, is_one_off, tasks_of};
 
 /// New tasks in one pass: more come with the next.
 const NEW_TASKS: usize = 500;
@@ -61,6 +63,42 @@ fn is_sound(state: &State, task: &Task) -> bool {
     task.status.state == TaskState::Running
         && !task.status.is_unhealthy()
         && node.is_some_and(|node| node.status != NodeStatus::Down)
+}
+
+/// Whether a version is not that of the spec in force, and tasks of it could be made.
+fn is_older(state: &State, service: &Service, version: u64) -> bool {
+    version != service.spec_version && can_run(state, service, version)
+}
+
+/// What clients meet until they are led over.
+pub(in crate::core::rules) struct Met<'a> {
+    state: &'a State,
+    service: &'a Service,
+    /// Spec versions of what serves, or shall once it runs.
+    versions: BTreeSet<u64>,
+}
+
+impl<'a> Met<'a> {
+    pub(in crate::core::rules) fn of(state: &'a State, service: &'a Service) -> Self {
+        let serves = |task: &&Stored<Task>| {
+            task.desired <= TaskState::Running && !task.standby && !is_one_off(task)
+        };
+        let serving = tasks_of(state, service.id).filter(serves);
+        Self { state, service, versions: serving.map(|task| task.spec_version).collect() }
+    }
+
+    /// The older spec version for a slot in which nothing serves: what clients meet in others, if there is such, for what
+    /// was in this one may only have stood by; else the last good one, or the newest that can run.
+    pub(in crate::core::rules) fn version_for(&self, view: &SlotView<'_>) -> Option<u64> {
+        let id = self.service.id;
+        let own = view.tasks.iter().rev().map(|task| task.spec_version);
+        let met = own.filter(|own| self.versions.contains(own));
+        let met = met.chain(self.versions.iter().rev().copied());
+        let all = self.state.specs.range((id, 0)..=(id, u64::MAX)).rev();
+        let all = all.map(|((_, version), _)| *version);
+        let mut older = met.chain([self.service.previous_version]).chain(all);
+        older.find(|version| is_older(self.state, self.service, *version))
+    }
 }
 
 impl<'a> Rollout<'a> {
@@ -238,10 +276,9 @@ impl<'a> Rollout<'a> {
 
     /// Where nothing shall serve in a slot, because its node is gone or drains, a task of an old spec does again.
     fn keep_serving(&self, sides: &[Sides<'a>], now: Timestamp, plan: &mut Plan) {
+        let met = Met::of(self.state, self.service);
         for one in sides.iter().filter(|one| !one.is_served()).take(NEW_TASKS) {
-            let older = one.view.tasks.iter().rev().map(|task| task.spec_version);
-            let mut older = older.chain([self.service.previous_version]);
-            if let Some(version) = older.find(|version| self.is_older(*version)) {
+            if let Some(version) = met.version_for(one.view) {
                 self.start(one, version, now, plan);
             }
         }
@@ -250,17 +287,12 @@ impl<'a> Rollout<'a> {
     /// While a rollback would switch back, there is a task for each slot to switch back to.
     fn keep_standby(&self, sides: &[Sides<'a>], now: Timestamp, plan: &mut Plan) {
         let version = self.service.previous_version;
-        if self.service.previous.is_none() || !self.is_older(version) {
+        if self.service.previous.is_none() || !is_older(self.state, self.service, version) {
             return;
         }
         for one in sides.iter().filter(|one| one.old.is_none()).take(NEW_TASKS) {
             self.start(one, version, now, plan);
         }
-    }
-
-    /// Whether a version is not that of the spec in force, and tasks of it could be made.
-    fn is_older(&self, version: u64) -> bool {
-        version != self.service.spec_version && can_run(self.state, self.service, version)
     }
 
     fn start_new(&self, sides: &[Sides<'a>], now: Timestamp, plan: &mut Plan) {
@@ -276,11 +308,8 @@ impl<'a> Rollout<'a> {
             (ObjectId::Service(service.id), Counter::Spec),
             (ObjectId::Service(service.id), Counter::Desired),
         ];
-        let is_left = |task: &&Stored<Task>| {
-            task.spec_version == version && !task.status.state.is_terminal() && task.node.is_some()
-        };
-        let held = sides.view.tasks.iter().any(is_left);
         let standby = stands_by(service, version);
+        let held = sides.view.is_taken(service, standby, version);
         let next = Next { held, standby, ..Next::of_version(version) };
         plan.add(self.state, &read, vec![next_task(self.state, service, sides.slot, next, now)]);
     }
