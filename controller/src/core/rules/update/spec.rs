@@ -75,12 +75,13 @@ pub(in crate::core::rules) fn supersede(
     if state.cluster_version < ClusterVersion(4) {
         return;
     }
+    let is_same = old.spec_version == service.spec_version;
     // What an update that is not over would go back to is still the last that was good. Where clients were led over and
     // all went well, only the hold is left of it.
     let goes_on = old.update.as_ref().is_some_and(|update| {
         let is_held_after = update.state == UpdateState::Held && update.switch != Switch::None;
         old.previous.is_some()
-            && !is_held_after
+            && (is_same || !is_held_after)
             && (update.state == UpdateState::Paused
                 || update.state.is_open() && !update.state.is_rollback())
     });
@@ -89,10 +90,18 @@ pub(in crate::core::rules) fn supersede(
         service.previous_version = old.spec_version;
     }
     begin(state, service, UpdateState::Updating, now);
-    // What was promoted stays so: nothing of it would be taken back.
-    if goes_on && old.spec_version == service.spec_version {
-        let was_promoted = old.update.as_ref().is_some_and(|update| update.promoted);
-        service.update.iter_mut().for_each(|update| update.promoted = was_promoted);
+    if let Some((before, update)) = old.update.as_ref().zip(service.update.as_mut())
+        && goes_on
+        && is_same
+    {
+        // What was promoted stays so: nothing of it would be taken back.
+        update.promoted = before.promoted;
+        // Clients meet its tasks already, and those that they met before stand by for as long as the policy says now.
+        if matches!(before.switch, Switch::Done(_))
+            && service.spec.update.order == UpdateOrder::BlueGreen
+        {
+            update.switch = before.switch;
+        }
     }
 }
 
@@ -107,7 +116,7 @@ fn begin(state: &State, service: &mut Service, update: UpdateState, now: Timesta
     let old = u32::try_from(old).unwrap_or(u32::MAX);
     service.update = Some(UpdateStatus::begin(number, update, old, now));
     service.updated_at = now;
-    if switches(service, &slots, update, old > 0)
+    if switches(service, &slots, update)
         && let Some(update) = &mut service.update
     {
         update.switch = Switch::Due;
@@ -123,27 +132,29 @@ fn begin(state: &State, service: &mut Service, update: UpdateState, now: Timesta
 
 /// Whether an update that begins leads clients over at once: because its policy says so, or because tasks of its spec stand
 /// by already.
-fn switches(
-    service: &Service,
-    slots: &BTreeMap<Slot, SlotView<'_>>,
-    update: UpdateState,
-    has_old: bool,
-) -> bool {
+fn switches(service: &Service, slots: &BTreeMap<Slot, SlotView<'_>>, update: UpdateState) -> bool {
     // Slots of another mode are not those of the new tasks.
     let is_of_mode = |slot: &Slot| match slot {
         Slot::Replica(_) => matches!(service.spec.mode, ServiceMode::Replicated { .. }),
         Slot::Node(_) => service.spec.mode == ServiceMode::Global,
-        Slot::OneOff(_) => true,
+        Slot::OneOff(_) => false,
     };
-    let mut active = slots.iter().filter(|(_, view)| view.is_active());
+    let is_own = |slot: &Slot| !matches!(slot, Slot::OneOff(_));
+    let mut active = slots.iter().filter(|(slot, view)| is_own(slot) && view.is_active());
     let is_current = |task: &Task| task.spec_version == service.spec_version;
     let stands_by =
         |view: &SlotView<'_>| view.wanted().any(|task| task.standby && is_current(task));
+    // Where clients meet its tasks alone already, nobody is to be led over.
+    let wanted = || active.clone().flat_map(|(_, view)| view.wanted());
+    let mut serving = wanted().filter(|task| !task.standby).peekable();
+    let is_met_alone = serving.peek().is_some() && serving.all(|task| is_current(task));
+    let has_old = wanted().any(|task| !is_current(task));
     let is_blue_green =
         update == UpdateState::Updating && service.spec.update.order == UpdateOrder::BlueGreen;
     // A canary takes the place of what stands by.
     let goes_on = canary::of(service).is_none() && slots.values().any(stands_by);
-    (is_blue_green && has_old || goes_on) && active.all(|(slot, _)| is_of_mode(slot))
+    (is_blue_green && has_old && !is_met_alone || goes_on)
+        && active.all(|(slot, _)| is_of_mode(slot))
 }
 
 /// The service with its previous spec, or why it cannot have it.
