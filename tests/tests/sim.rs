@@ -40,6 +40,8 @@ mod mutant;
 mod network;
 #[path = "sim/operator.rs"]
 mod operator;
+#[path = "sim/overlap.rs"]
+mod overlap;
 #[path = "sim/preemption.rs"]
 mod preemption;
 #[path = "sim/promise.rs"]
@@ -54,6 +56,8 @@ mod session;
 mod stack;
 #[path = "sim/switch.rs"]
 mod switch;
+#[path = "sim/tell.rs"]
+mod tell;
 #[path = "sim/traffic.rs"]
 mod traffic;
 #[path = "sim/violation.rs"]

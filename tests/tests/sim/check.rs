@@ -12,6 +12,7 @@ use swarm_proto::spec::{ContentId, ServiceMode};
 
 use crate::canary::Canaries;
 use crate::moves::Moves;
+use crate::overlap::Overlaps;
 use crate::preemption::Preemptions;
 use crate::stack::GREEDY;
 use crate::switch::Switches;
@@ -37,6 +38,7 @@ pub(crate) struct Check {
     pub(crate) moves: Moves,
     preemptions: Preemptions,
     switches: Switches,
+    overlaps: Overlaps,
     /// The node of each raft id that was ever given out.
     raft_ids: BTreeMap<u64, NodeId>,
     /// Up to where the events were looked at.
@@ -52,9 +54,9 @@ impl Check {
         self.lost.contains(&task)
     }
 
-    /// Whether a task may run beside another of its slot: clients are to be led from one of them to the other.
-    pub(crate) fn may_overlap(&self, task: TaskId) -> bool {
-        self.switches.may_overlap(task)
+    /// Whether a task may run beside an older one of its slot that was not lost.
+    pub(crate) fn may_overlap(&self, older: TaskId, newer: TaskId) -> bool {
+        self.overlaps.may_overlap(older, newer)
     }
 
     /// How many entries were committed.
@@ -73,10 +75,16 @@ impl Check {
         self.canaries = Canaries::default();
         self.preemptions = Preemptions::default();
         self.switches.begin_anew();
+        self.overlaps.begin_anew(state);
         self.removed.extend(self.tasks.keys());
         self.removed.retain(|task| !state.tasks.contains_key(task));
         let tasks = state.tasks.values();
         self.tasks = tasks.map(|task| (task.id, (task.node, task.status.state))).collect();
+    }
+
+    /// Whether another controller came as far before: one that lags tells again what others have told.
+    pub(crate) fn has_seen(&self, state: &State) -> bool {
+        state.applied <= self.seen
     }
 
     /// A controller's state moved on.
@@ -85,8 +93,7 @@ impl Check {
         demand(first == state.checksum, "the same entries make the same state", || {
             format!("states differ after entry {}", state.applied)
         });
-        // A controller that lags tells again what others have told.
-        if state.applied <= self.seen {
+        if self.has_seen(state) {
             return;
         }
         self.seen = state.applied;
@@ -99,14 +106,17 @@ impl Check {
                     if task.status.state == TaskState::Orphaned {
                         self.lost.insert(task.id);
                     }
-                    self.switches.note_task(task);
+                    self.overlaps.note_task(task, state);
                     last.insert(task.id, Some(task));
                 }
-                Event::Node(node) => self.node(node),
+                Event::Node(node) => {
+                    self.node(node);
+                    self.overlaps.note_node(node);
+                }
                 Event::Service(service) => {
                     self.allow(service);
                     self.canaries.allow(service);
-                    self.switches.note_service(service);
+                    self.overlaps.note_service(service);
                 }
                 Event::Removed { object: ObjectId::Task(task), .. } => {
                     last.insert(*task, None);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use swarm_controller::core::{FromAgent, Input, ToAgent};
+use swarm_proto::assignment::TaskAssignment;
 
 use crate::machine::Machine;
 use crate::violation::demand;
@@ -117,6 +118,23 @@ impl World {
         self.agent_says(id, hello);
     }
 
+    /// Two containers of one slot: the older one was lost with its node, or the newer one may run beside it.
+    fn look_at_pair(&self, one: &TaskAssignment, other: &TaskAssignment) {
+        let is_older = one.id.generation < other.id.generation;
+        let (older, newer) = if is_older { (one, other) } else { (other, one) };
+        if self.check.may_overlap(older.id, newer.id) {
+            return;
+        }
+        let (first, second) = (older.id, newer.id);
+        demand(older.lease.is_none(), "what stops when cut off never runs twice", || {
+            format!("{first} and {second} run")
+        });
+        let lost = self.check.was_lost(first);
+        demand(lost, "a slot has two containers only while a node is cut off", || {
+            format!("{first} and {second} run, and {first} was not lost")
+        });
+    }
+
     /// What containers hold in truth, whatever the state says.
     fn look_at_containers(&self) {
         let mut slots = BTreeMap::new();
@@ -126,21 +144,12 @@ impl World {
         let wanted = self.machines.values().filter(told);
         let now = self.now;
         for task in wanted.clone().flat_map(|machine| machine.agent.containers(now)) {
-            let place = (task.id.service, task.id.slot);
-            let other = slots.insert(place, task);
-            let may_overlap = |id| self.check.may_overlap(id);
-            if let Some(other) = other.filter(|one| !may_overlap(one.id) && !may_overlap(task.id)) {
-                let is_older = other.id.generation < task.id.generation;
-                let older = if is_older { other } else { task };
-                demand(older.lease.is_none(), "what stops when cut off never runs twice", || {
-                    format!("{} and {} run", other.id, task.id)
-                });
-                let (other, older) = (other.id, older.id);
-                let lost = self.check.was_lost(older);
-                demand(lost, "a slot has two containers only while a node is cut off", || {
-                    format!("{other} and {} run, and {older} was not lost", task.id)
-                });
+            let others: &mut Vec<&TaskAssignment> =
+                slots.entry((task.id.service, task.id.slot)).or_default();
+            for other in others.iter() {
+                self.look_at_pair(other, task);
             }
+            others.push(task);
             for place in &task.attachments {
                 let key = (place.network, place.address);
                 let other = places.insert(key, (task.id, place.mac));

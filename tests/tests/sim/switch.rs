@@ -22,37 +22,12 @@ struct Seen {
 #[derive(Default)]
 pub(crate) struct Switches {
     seen: BTreeMap<ServiceId, Seen>,
-    switching: BTreeSet<ServiceId>,
-    /// Tasks that were written while their service's update led clients over.
-    beside: BTreeSet<TaskId>,
 }
 
 impl Switches {
     /// A backup was restored: what was seen of updates is gone.
     pub(crate) fn begin_anew(&mut self) {
         self.seen.clear();
-        self.switching.clear();
-    }
-
-    /// A service was written.
-    pub(crate) fn note_service(&mut self, service: &Service) {
-        if switch(service).is_some() {
-            self.switching.insert(service.id);
-        } else {
-            self.switching.remove(&service.id);
-        }
-    }
-
-    /// A task was written.
-    pub(crate) fn note_task(&mut self, task: &Task) {
-        if task.standby || self.switching.contains(&task.id.service) {
-            self.beside.insert(task.id);
-        }
-    }
-
-    /// Whether a task may run beside another of its slot.
-    pub(crate) fn may_overlap(&self, task: TaskId) -> bool {
-        self.beside.contains(&task)
     }
 
     /// The state after an entry.
@@ -62,13 +37,21 @@ impl Switches {
             let Some((number, switch)) = switch(service) else { continue };
             let (new, old) = served(state, service);
             let before = self.seen.get(&service.id).filter(|before| before.number == number);
-            let was_pure = before.is_none_or(|before| before.is_pure);
-            let is_pure = was_pure && (new.is_empty() || old.is_empty());
-            if before.is_some() && was_pure {
-                demand(is_pure, "clients meet one spec at a time", || {
-                    format!("{} is met in {new:?} and of old in {old:?}", service.name())
-                });
-            }
+            // One that begins amid another which exchanges slot by slot cannot be so.
+            let is_pure = before.map_or_else(|| !is_mixed(state, service), |before| before.is_pure);
+            demand(
+                !is_pure || new.is_empty() || old.is_empty(),
+                "clients meet one spec at a time",
+                || format!("{} is met in {new:?} and of old in {old:?}", service.name()),
+            );
+            let versions = versions(state, service);
+            let is_forced = versions.iter().any(|version| !can_run(state, service, *version));
+            demand(
+                !is_pure || versions.len() <= 1 || is_forced,
+                "clients meet one spec at a time",
+                || format!("{} is met in the versions {versions:?}", service.name()),
+            );
+            let is_pure = is_pure && versions.len() <= 1;
             if let Switch::Done(_) = switch {
                 demand(old.is_empty(), "clients meet one spec after a switch", || {
                     format!("{} is met of old in {old:?}", service.name())
@@ -111,7 +94,7 @@ fn keeps_serving(
 }
 
 /// The number of a service's update that leads clients over at once, and how far it is.
-fn switch(service: &Service) -> Option<(u64, Switch)> {
+pub(crate) fn switch(service: &Service) -> Option<(u64, Switch)> {
     let update = service.update.as_ref()?;
     let goes_on = update.state.is_open() || update.state.is_paused();
     (goes_on && update.switch != Switch::None).then_some((update.number, update.switch))
@@ -123,20 +106,46 @@ fn own(state: &State, service: ServiceId) -> impl Iterator<Item = &Task> {
     tasks.take_while(move |task| task.id.service == service)
 }
 
-/// The slots in which clients are led to tasks of the spec in force, and to others; on nodes that are there.
+/// Whether tasks of several specs serve, or shall once they run.
+fn is_mixed(state: &State, service: &Service) -> bool {
+    let serves = |task: &&Task| {
+        let is_own = !matches!(task.id.slot, Slot::OneOff(_));
+        is_own && !task.standby && task.desired <= TaskState::Running
+    };
+    let mut serving = own(state, service.id).filter(serves).map(|task| task.spec_version);
+    let first = serving.next();
+    serving.any(|version| Some(version) != first)
+}
+
+/// Whether tasks of a spec version could be made: what it refers to is there.
+fn can_run(state: &State, service: &Service, version: u64) -> bool {
+    let spec = state.specs.get(&(service.id, version));
+    spec.is_some_and(|spec| state.has_externals_of(spec))
+}
+
+/// The spec versions of all tasks to which clients are led.
+fn versions(state: &State, service: &Service) -> BTreeSet<u64> {
+    met(state, service).map(|task| task.spec_version).collect()
+}
+
+/// The slots in which clients are led to tasks of the spec in force, and to others.
 fn served(state: &State, service: &Service) -> (BTreeSet<Slot>, BTreeSet<Slot>) {
+    let (new, old): (Vec<&Task>, Vec<&Task>) =
+        met(state, service).partition(|task| task.spec_version == service.spec_version);
+    let slots = |tasks: Vec<&Task>| tasks.iter().map(|task| task.id.slot).collect();
+    (slots(new), slots(old))
+}
+
+/// The tasks to which clients are led, on nodes that are there.
+fn met<'a>(state: &'a State, service: &Service) -> impl Iterator<Item = &'a Task> {
     let is_there = |task: &Task| {
         let node = task.node.and_then(|node| state.nodes.get(&node));
         node.is_some_and(|node| node.status != NodeStatus::Down)
     };
-    let is_met = |task: &&Task| {
+    let is_met = move |task: &&Task| {
         let runs = task.status.state == TaskState::Running && task.desired == TaskState::Running;
         let is_own = !matches!(task.id.slot, Slot::OneOff(_));
         runs && is_own && !task.standby && !task.status.is_unhealthy() && is_there(task)
     };
-    let (new, old): (Vec<&Task>, Vec<&Task>) = own(state, service.id)
-        .filter(is_met)
-        .partition(|task| task.spec_version == service.spec_version);
-    let slots = |tasks: Vec<&Task>| tasks.iter().map(|task| task.id.slot).collect();
-    (slots(new), slots(old))
+    own(state, service.id).filter(is_met)
 }

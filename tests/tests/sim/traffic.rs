@@ -1,6 +1,8 @@
 //! What goes into the cores and comes out of them.
 
-use swarm_controller::core::{DiskBatch, FromAgent, Input, Output, SnapshotMessage, State};
+use std::sync::Arc;
+
+use swarm_controller::core::{DiskBatch, Event, FromAgent, Input, Output, SnapshotMessage, State};
 use swarm_proto::id::RaftId;
 
 use crate::client::Answer;
@@ -114,12 +116,7 @@ impl World {
                     self.at_time(at, Happening::SessionEnded { session });
                 }
             }
-            Output::Applied { state, events } => {
-                self.check.look(&state, &events);
-                if let Some(controller) = self.controllers.get_mut(&id) {
-                    controller.published = state;
-                }
-            }
+            Output::Applied { state, events } => self.publish(id, state, &events),
             Output::Fatal(reason) => {
                 violated("a controller never has to stop", format!("{id}: {reason}"))
             }
@@ -136,6 +133,16 @@ impl World {
                 let term = self.controllers[&id].core.as_ref().map(|c| c.status().term);
                 self.tell(|| format!("{id} in term {term:?} follows {leader:?}"));
             }
+        }
+    }
+
+    fn publish(&mut self, id: u64, state: Arc<State>, events: &[Event]) {
+        if !self.check.has_seen(&state) {
+            self.tell_of_changes(state.applied, events);
+        }
+        self.check.look(&state, events);
+        if let Some(controller) = self.controllers.get_mut(&id) {
+            controller.published = state;
         }
     }
 
