@@ -12,6 +12,7 @@ mod freezer;
 mod layout;
 mod memory;
 mod pids;
+mod usage;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -26,6 +27,7 @@ use crate::sys;
 
 pub use devices::DeviceRule;
 pub use layout::{Controller, Hierarchy, Layout};
+pub use usage::Usage;
 
 /// Where a container's control group lies and what it may use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

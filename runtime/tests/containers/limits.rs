@@ -59,6 +59,19 @@ fn processor_time_is_limited() {
 }
 
 #[test]
+fn what_is_used_is_counted() {
+    let mut fixture = Fixture::script("while true; do :; done");
+    let container = fixture.start();
+    let used = || container.cgroup().usage().unwrap();
+    let first = used().cpu_time.unwrap();
+    eventually("processor time is counted", || {
+        used().cpu_time.unwrap() > first + Duration::from_millis(20)
+    });
+    let memory = used().memory.unwrap();
+    assert!((4_096..64 << 20).contains(&memory), "{memory}");
+}
+
+#[test]
 fn only_listed_devices_can_be_opened() {
     let mut fixture = Fixture::script(
         "exec 2>&1; mknod /tmp/mem c 1 1; head -c 1 /tmp/mem && echo open; \
