@@ -19,6 +19,7 @@ mod logging;
 mod merge;
 mod resource;
 mod seccomp;
+mod usage;
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
@@ -26,7 +27,9 @@ use std::sync::Arc;
 
 use swarm_proto::assignment::{TaskAssignment, VolumeReport};
 use swarm_proto::id::{Attempt, TaskId, VolumeId};
+use swarm_proto::spec::{Decimal, Scrape};
 use swarm_runtime::ExitRecord;
+use swarm_runtime::cgroup::Usage;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
@@ -172,6 +175,12 @@ pub trait Executor: Send + Sync {
 
     /// Looks at a running task's health once. Nothing is left of the check when this returns or is dropped.
     async fn check(&self, task: &TaskAssignment, check: &Check) -> Outcome;
+
+    /// What a container uses, as far as it is counted; nothing where there is none.
+    async fn usage(&self, task: TaskId, attempt: Attempt) -> Result<Usage, TaskError>;
+
+    /// Reads a number that a running task tells, or says why it cannot be read.
+    async fn scrape(&self, task: &TaskAssignment, scrape: &Scrape) -> Result<Decimal, String>;
 
     /// Does what shall be done in a container before it is asked to stop. May be given up at any time.
     async fn pre_stop(&self, task: &TaskAssignment);

@@ -30,6 +30,7 @@ mod sys;
 #[cfg(test)]
 mod testing;
 mod tree;
+pub mod usage;
 pub mod view;
 pub mod volume;
 pub mod worker;

@@ -29,6 +29,7 @@ use crate::lease::{self, Lease};
 use crate::network::{NetworkConfig, NetworkError, Networks};
 use crate::server::AgentService;
 use crate::session::Sessions;
+use crate::usage;
 use crate::volume::{VolumeError, Volumes};
 use crate::worker::{Reach, Worker};
 
@@ -174,6 +175,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         tls: Arc::clone(&tls),
     };
     let describer = Describer::new(fixed);
+    let usages = usage::start(Arc::clone(&worker), Arc::clone(&means));
     let sessions = Sessions {
         identity,
         state_dir: config.state_dir,
@@ -186,6 +188,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         latest,
         cut_off,
         lease,
+        usages,
     };
     sessions.run().await;
     Ok(())

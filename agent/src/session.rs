@@ -36,6 +36,7 @@ use crate::incarnation::{IncarnationError, Latest};
 use crate::journal::JournalError;
 use crate::lease::{self, Lease};
 use crate::sys;
+use crate::usage::Usages;
 use crate::worker::Worker;
 
 /// A controller that does not answer so long is passed over.
@@ -122,6 +123,8 @@ pub struct Sessions {
     pub cut_off: watch::Sender<bool>,
     /// Told when a leader has spoken.
     pub lease: Arc<Lease>,
+    /// What tasks use that are measured.
+    pub usages: watch::Receiver<Usages>,
 }
 
 /// Which controllers are tried first, as `host:port`.
@@ -338,6 +341,7 @@ impl Open<'_> {
         let mut describe =
             tokio::time::interval_at(Instant::now() + DESCRIBE_EVERY, DESCRIBE_EVERY);
         let (board, tls) = (Arc::clone(&self.sessions.board), Arc::clone(&self.sessions.tls));
+        let mut usages = self.sessions.usages.clone();
         let mut roots = tls.roots();
         let mut report_at: Option<Instant> = None;
         let mut may_report = Instant::now();
@@ -368,6 +372,10 @@ impl Open<'_> {
                     let sent = (self.sequence > 0).then(lease::now);
                     self.unanswered.push_back(sent);
                     self.say(Say::Heartbeat(wire::Heartbeat {})).await?;
+                }
+                measured = next_usages(&mut usages) => {
+                    let tasks = measured.iter().map(|(id, usage)| (id, usage).into()).collect();
+                    self.say(Say::Usage(wire::UsageReport { tasks })).await?;
                 }
                 () = tls.roots_changed(&roots) => {
                     roots = tls.roots();
@@ -476,6 +484,15 @@ async fn next(stream: &mut Streaming<wire::ControllerMessage>) -> Result<Heard, 
             return Ok(content);
         }
     }
+}
+
+/// What tasks use, once it was measured anew.
+async fn next_usages(usages: &mut watch::Receiver<Usages>) -> Usages {
+    if usages.changed().await.is_err() {
+        // Nothing is measured any more: the program ends.
+        std::future::pending::<()>().await;
+    }
+    usages.borrow_and_update().clone()
 }
 
 async fn at(time: Option<Instant>) {

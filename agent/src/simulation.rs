@@ -19,8 +19,9 @@ use swarm_proto::assignment::{TaskAssignment, VolumeReport};
 use swarm_proto::id::{Attempt, Digest, TaskId, VolumeId};
 use swarm_proto::object::TaskState;
 use swarm_proto::rehearsal::SimulatedNode;
-use swarm_proto::spec::{ImageSpec, MountSource};
+use swarm_proto::spec::{Decimal, ImageSpec, MountSource, Scrape};
 use swarm_runtime::ExitRecord;
+use swarm_runtime::cgroup::Usage;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
@@ -276,6 +277,15 @@ impl Executor for Simulation {
 
     async fn check(&self, _: &TaskAssignment, _: &Check) -> Outcome {
         Outcome { passed: true, output: String::new() }
+    }
+
+    // Nothing is known of what is only pretended, so no service is scaled by it.
+    async fn usage(&self, _: TaskId, _: Attempt) -> Result<Usage, TaskError> {
+        Ok(Usage::default())
+    }
+
+    async fn scrape(&self, task: &TaskAssignment, _: &Scrape) -> Result<Decimal, String> {
+        Err(format!("{} is simulated", task.name))
     }
 
     async fn pre_stop(&self, _: &TaskAssignment) {}

@@ -36,6 +36,7 @@ pub(crate) fn task(id: &str) -> TaskAssignment {
         withdrawal: None,
         lease: None,
         resources: BTreeMap::new(),
+        measure: None,
     }
 }
 

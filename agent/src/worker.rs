@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use swarm_proto::assignment::{AssignmentDiff, NetworkAssignment, TaskAssignment, VolumeReport};
 use swarm_proto::failure::sentence;
-use swarm_proto::id::{NetworkId, TaskId};
+use swarm_proto::id::{Attempt, NetworkId, TaskId};
 use swarm_proto::object::TaskState;
 use tokio::sync::{Semaphore, watch};
 
@@ -134,6 +134,19 @@ impl Worker {
     /// What this host was told, and how far it is.
     pub fn contents(&self) -> Contents {
         self.shared.journal().contents().clone()
+    }
+
+    /// The running tasks that shall be measured, each with its attempt.
+    pub fn measured(&self) -> Vec<(Arc<TaskAssignment>, Attempt)> {
+        let journal = self.shared.journal();
+        let contents = journal.contents();
+        let tasks = contents.tasks.values().filter(|task| task.measure.is_some());
+        let runs = tasks.filter_map(|task| {
+            let status = &contents.progress.get(&task.id)?.status;
+            let runs = status.state == TaskState::Running && task.desired <= TaskState::Running;
+            runs.then(|| (Arc::clone(task), status.attempt))
+        });
+        runs.collect()
     }
 
     /// All named volumes that are on this host.

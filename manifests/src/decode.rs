@@ -1,5 +1,6 @@
 //! The typed decode: a tree becomes a [`Stack`], each wrong value an error at its place.
 
+mod autoscale;
 mod canary;
 mod container;
 mod contents;

@@ -7,6 +7,7 @@
 //! no effect, and `inner(…)` shares the answer of the key above it.
 
 mod attachment;
+mod autoscale;
 mod canary;
 mod deploy;
 mod health;
@@ -26,6 +27,7 @@ pub(crate) use attachment::{
     BIND, DEVICE, GRANT, LOGGING, MOUNT, MOUNT_TMPFS, MOUNT_VOLUME, NETWORK_ATTACHMENT, PORT,
     ULIMIT,
 };
+pub(crate) use autoscale::{SCRAPE, X_SWARM_AUTOSCALE};
 pub(crate) use canary::X_SWARM_CANARY;
 pub(crate) use deploy::{
     DEPLOY, DEVICE_REQUEST, DISCRETE_RESOURCE, GENERIC_RESOURCE, LIMITS, PLACEMENT, PREFERENCE,

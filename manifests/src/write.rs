@@ -4,6 +4,7 @@
 //! Each struct of the specification is taken apart field by field, so that a new field does not compile before it is
 //! written here. A key is one line: `pairs.put("user", user)`; what is `None`, `false` or empty is left out.
 
+mod autoscale;
 mod container;
 mod contents;
 mod health;

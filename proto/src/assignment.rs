@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, NetworkId, TaskId, Timestamp, VolumeId};
 use crate::object::{AllocatedPort, Attachment, GenericResources, TaskState};
-use crate::spec::{ContainerSpec, RestartPolicy};
+use crate::spec::{ContainerSpec, RestartPolicy, Scrape};
 
 /// A task that this node runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,17 @@ pub struct TaskAssignment {
     /// What it was given of the node's generic resources.
     #[serde(default, skip_serializing_if = "GenericResources::is_empty")]
     pub resources: GenericResources,
+    /// What of it is measured while it runs; `None` where nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measure: Option<Measure>,
+}
+
+/// That a task's use of CPUs and memory is measured, and perhaps a number that it tells.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Measure {
+    /// Where it tells a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scrape: Option<Scrape>,
 }
 
 /// How far a task is out of virtual addresses, names and published ports.

@@ -1,5 +1,6 @@
 //! What a user asks for. A spec is whole and resolved: no defaults are left to fill in, no names to look up elsewhere.
 
+mod autoscale;
 mod canary;
 mod change;
 mod constraint;
@@ -21,6 +22,7 @@ mod stack;
 mod update;
 mod volume;
 
+pub use autoscale::{Autoscale, AutoscaleError, Decimal, ParseDecimalError, Scrape, ScrapeTarget};
 pub use canary::{Canary, CanarySize, ParseCanarySizeError};
 pub use change::{ChangeError, ChangedField, ParseFieldError, PolicyField, ServiceChange};
 pub use constraint::{Comparison, Constraint, ConstraintError, ConstraintKey};

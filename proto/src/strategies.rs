@@ -45,6 +45,7 @@ macro_rules! strategy {
 }
 
 mod assignment;
+pub(crate) mod autoscale;
 mod canary;
 pub(crate) mod health;
 mod jobs;
@@ -377,6 +378,7 @@ strategy! {
         node_loss: node_loss_policy(),
         priority: any::<i32>(),
         never_preempted: any::<bool>(),
+        autoscale: option::of(autoscale::autoscale()),
     }
     fn volume_spec -> VolumeSpec {
         name: option::of(text()),

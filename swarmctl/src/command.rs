@@ -1,5 +1,6 @@
 //! The commands, one file for each noun.
 
+mod autoscale;
 mod cluster;
 mod config;
 mod content;
@@ -68,6 +69,8 @@ pub(crate) enum Command {
     /// Lets updates that hold with their canary go on
     Promote(promote::Promote),
     Rebalance(rebalance::Rebalance),
+    /// Shows services whose number of tasks follows what is measured
+    Autoscale(autoscale::Autoscale),
     /// Services that run until they complete
     #[command(subcommand)]
     Job(job::JobCommand),
@@ -197,6 +200,7 @@ async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
         Command::Service(command) => service::run(command, call).await?,
         Command::Promote(promote) => promote.run(call).await?,
         Command::Rebalance(rebalance) => rebalance.run(call).await?,
+        Command::Autoscale(autoscale) => autoscale.run(call).await?,
         Command::Job(command) => job::run(command, call).await?,
         Command::Run(run) => return run::run(run, call).await,
         Command::Cluster(command) => cluster::run(command, call).await?,

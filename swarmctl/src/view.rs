@@ -3,6 +3,7 @@
 //! The shapes are a contract that scripts rely on: fields are added, never renamed or taken away. Times are RFC 3339 in
 //! UTC; what is not there is `null`; sizes are bytes.
 
+mod autoscale;
 mod cluster;
 mod content;
 mod doctor;
@@ -22,6 +23,7 @@ mod version;
 mod volume;
 mod why;
 
+pub use autoscale::{AutoscaleView, ScaledByView, ScalingView, ScrapeView, TargetView};
 pub use cluster::{ClusterView, MemberView, NetworkingView, QuorumView, RebalanceSettingView};
 pub use content::ContentView;
 pub use doctor::{DifferenceView, DoctorView};

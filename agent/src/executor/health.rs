@@ -82,6 +82,6 @@ impl HostExecutor {
 }
 
 /// Where the task answers.
-fn address(task: &TaskAssignment, port: u16) -> std::net::SocketAddr {
+pub(super) fn address(task: &TaskAssignment, port: u16) -> std::net::SocketAddr {
     probe::address(task.attachments.first().map(|attachment| attachment.address), port)
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use swarm_proto::assignment::{TaskAssignment, VolumeReport};
 use swarm_proto::id::{Attempt, TaskId, VolumeId};
-use swarm_proto::spec::{Mount, MountSource, Resources, Seccomp};
+use swarm_proto::spec::{Decimal, Mount, MountSource, Resources, Scrape, Seccomp};
+use swarm_runtime::cgroup::Usage;
 use swarm_runtime::{
     CgroupSpec, Container, ContainerError, CreateOptions, Exec, ExecOptions, ExecStreams, Fence,
     Limits, RootfsSpec, SeccompChoice, ShimProgram,
@@ -97,7 +98,7 @@ impl HostExecutor {
         self.config.containers.join(task.to_string())
     }
 
-    fn folder(&self, task: TaskId, attempt: Attempt) -> PathBuf {
+    pub(super) fn folder(&self, task: TaskId, attempt: Attempt) -> PathBuf {
         self.task_folder(task).join(attempt.to_string())
     }
 
@@ -282,6 +283,14 @@ impl Executor for HostExecutor {
 
     async fn check(&self, task: &TaskAssignment, check: &Check) -> Outcome {
         self.look_at_health(task, check).await
+    }
+
+    async fn usage(&self, task: TaskId, attempt: Attempt) -> Result<Usage, TaskError> {
+        self.read_usage(task, attempt).await
+    }
+
+    async fn scrape(&self, task: &TaskAssignment, scrape: &Scrape) -> Result<Decimal, String> {
+        self.read_metric(task, scrape).await
     }
 
     async fn pre_stop(&self, task: &TaskAssignment) {

@@ -184,7 +184,7 @@ async fn ask(mut stream: TcpStream, to: SocketAddr, path: &str) -> io::Result<Ve
 }
 
 /// The number in `HTTP/1.1 204 No Content`.
-fn status(head: &[u8]) -> Option<u16> {
+pub(crate) fn status(head: &[u8]) -> Option<u16> {
     let line = head.split(|byte| *byte == b'\n').next()?;
     let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace();
     words.next().filter(|version| version.starts_with("HTTP/"))?;

@@ -25,6 +25,7 @@ use crate::run::{
     wait_for_identity,
 };
 use crate::session::Sessions;
+use crate::usage;
 use crate::worker::{Reach, Worker};
 
 /// The further nodes of a host, each in a state folder of its own.
@@ -97,6 +98,7 @@ async fn play(config: &Config, state_dir: PathBuf, port: u16) -> Result<(), RunE
     let fixed = Fixed { address, port, labels, resources, reserve, tls: Arc::clone(&tls) };
     let describer = Describer::simulated(fixed, node.description);
     let latest = Latest::open(&agent, &identity.cluster_id)?;
+    let usages = usage::start(Arc::clone(&worker), Arc::clone(&executor));
     let sessions = Sessions {
         identity,
         state_dir,
@@ -109,6 +111,7 @@ async fn play(config: &Config, state_dir: PathBuf, port: u16) -> Result<(), RunE
         latest,
         cut_off,
         lease,
+        usages,
     };
     sessions.run().await;
     Ok(())

@@ -33,6 +33,7 @@ pub(crate) struct Seen {
     pub(crate) networks: BTreeMap<u64, u64>,
     pub(crate) removed_tasks: Vec<String>,
     pub(crate) removed_networks: Vec<u64>,
+    pub(crate) usages: Vec<wire::TaskUsage>,
     session: Option<Outgoing>,
     sequence: u64,
 }
@@ -245,6 +246,7 @@ impl Script {
                 }
                 Heard::Statuses(report) => self.take(report.statuses),
                 Heard::Description(_) => {}
+                Heard::Usage(report) => self.seen.lock().unwrap().usages.extend(report.tasks),
                 Heard::Volumes(report) => self.seen.lock().unwrap().volumes = report.volumes,
                 Heard::Confirmation(confirmation) => {
                     let mut seen = self.seen.lock().unwrap();

@@ -173,6 +173,7 @@ impl Host {
             },
             withdrawal: None,
             lease: None,
+            measure: None,
             resources: std::collections::BTreeMap::new(),
         }
     }

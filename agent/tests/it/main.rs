@@ -10,3 +10,4 @@ mod image;
 mod pull;
 mod registry;
 mod task;
+mod usage;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use swarm_proto::id::{NodeId, RaftId};
-use swarm_proto::object::{Availability, PlannedMove, RebalanceMode, Role, Secret};
+use swarm_proto::object::{
+    Availability, PlannedMove, RebalanceMode, Role, ScalingReport, Secret,
+};
 use swarm_proto::spec::{ContentBytes, ContentId, ContentKind, ServiceChange, StackSpec};
 
 /// A wish that changes the state.
@@ -31,6 +33,8 @@ pub enum Command {
         /// How many.
         replicas: u32,
     },
+    /// Say how the services are that are scaled by what is measured. It changes nothing.
+    ListScaling,
     /// Begin a run of a job now.
     RunJob {
         /// Full name: `<stack>_<key>`.
@@ -281,6 +285,8 @@ pub enum CommandDone {
     },
     /// Of [`Command::AnnounceContents`].
     Missing(Vec<ContentId>),
+    /// Of [`Command::ListScaling`].
+    Scaling(Vec<ScalingReport>),
     /// Of [`Command::RunJob`] and [`Command::RunOneOff`].
     RunStarted {
         /// The run's number.

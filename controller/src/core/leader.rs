@@ -238,7 +238,8 @@ impl Leader {
                 return self.answer_after_all(member, token, done);
             }
         }
-        let decided = rules::command::decide(head, command, now).and_then(|decision| {
+        let decided = rules::command::decide_by(head, &self.observed, command, now);
+        let decided = decided.and_then(|decision| {
             programs.allow(head, &decision.actions)?;
             self.check_quorum(head, member, command)?;
             Ok(decision)
@@ -325,6 +326,7 @@ impl Leader {
         if (self.content == Some(head.version) && !due) || self.in_flight.len() >= IN_FLIGHT {
             return;
         }
+        rules::autoscale::remember(head, &mut self.observed.usage, now);
         let pass = driver::pass(head, &self.observed, now);
         self.passed = true;
         self.wake_at = pass.wake_at;
@@ -372,6 +374,7 @@ impl Leader {
         self.dispatched = Some(state.version);
         let head = self.head.as_ref().unwrap_or(state);
         self.observed.gone_tasks.retain(|task| head.tasks.contains_key(task));
+        self.observed.usage.forget(head);
         let known = |network: &NetworkId, node: NodeId| {
             let network = head.networks.get(network);
             network.is_some_and(|network| network.gateways.iter().any(|gate| gate.node == node))

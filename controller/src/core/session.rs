@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use swarm_proto::assignment::{AssignmentDiff, VolumeReport};
 use swarm_proto::id::{NetworkId, NodeId, TaskId};
-use swarm_proto::object::{NodeDescription, TaskStatus};
+use swarm_proto::object::{NodeDescription, TaskStatus, TaskUsage};
 use swarm_proto::spec::ContentId;
 
 use super::state::Content;
@@ -28,6 +28,8 @@ pub enum FromAgent {
     Heartbeat,
     /// Tasks' states changed.
     Statuses(Vec<(TaskId, TaskStatus)>),
+    /// What running tasks that shall be measured use now.
+    Usage(Vec<(TaskId, TaskUsage)>),
     /// What is on the host changed.
     Description(NodeDescription),
     /// All volumes that the host holds.

@@ -138,6 +138,14 @@ impl Control for ControlService {
         self.write(request).await
     }
 
+    /// The leader alone measures: asked as a write is, but nothing changes.
+    async fn list_scaling(
+        &self,
+        request: Request<wire::ListScalingRequest>,
+    ) -> Result<Response<wire::ListScalingResponse>, Status> {
+        self.0.write(request.into_inner()).await.map(Response::new)
+    }
+
     async fn run_job(
         &self,
         request: Request<wire::RunJobRequest>,

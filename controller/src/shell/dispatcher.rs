@@ -265,6 +265,9 @@ fn from_wire(message: Spoken) -> Result<FromAgent, ConvertError> {
         },
         Spoken::Heartbeat(_) => FromAgent::Heartbeat,
         Spoken::Statuses(report) => FromAgent::Statuses(statuses("StatusReport", report.statuses)?),
+        Spoken::Usage(report) => {
+            FromAgent::Usage(Fields("UsageReport").list("tasks", report.tasks)?)
+        }
         Spoken::Description(description) => FromAgent::Description(description.try_into()?),
         Spoken::Volumes(report) => FromAgent::Volumes(volumes("VolumesReport", report.volumes)?),
         Spoken::Confirmation(confirmation) => FromAgent::Confirmation {

@@ -88,6 +88,7 @@ impl Controller {
             DeployRequest
             RemoveStackRequest
             ScaleServiceRequest
+            ListScalingRequest
             RunJobRequest
             RunOneOffRequest
             StopRunsRequest

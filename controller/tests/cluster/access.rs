@@ -114,6 +114,7 @@ fn table() -> Expect {
         Control/GetVersion           - - x x x x
         Control/InspectHosts         - - - x x x
         Control/ListImages           - - - x x x
+        Control/ListScaling          - - - x x x
         Control/Logs                 - - - x x x
         Control/PauseService         - - - - x x
         Control/PlanDeploy           - - - - x x

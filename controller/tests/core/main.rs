@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where something is not as it must be")]
 
+mod autoscale;
 mod contents;
 mod contract;
 mod elections;

@@ -2,6 +2,7 @@
 //! `UPDATE=1` writes what came in place of what stands there.
 
 mod agent;
+mod autoscale;
 mod bench;
 mod rebalance;
 mod service;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use swarm_proto::spec::{
-    Affinity, Amount, Canary, Concurrency, ContainerSpec, CutOffAction, Dependency,
+    Affinity, Amount, Autoscale, Canary, Concurrency, ContainerSpec, CutOffAction, Dependency,
     DependencyCondition, Domain, EndpointMode, HealthCheck, HealthTest, ImageSpec, JobSchedule,
     MissedRuns, Mount, MountSource, NetworkAttachmentSpec, NetworkMode, NetworkSpec, PortMode,
-    PortSpec, Protocol, ResourceRequest, RestartCondition, ServiceMode, ServiceSpec, StackSpec,
-    UpdateFailureAction, UpdateOrder, VolumeNodeLost, VolumeSpec,
+    PortSpec, Protocol, ResourceRequest, RestartCondition, Scrape, ScrapeTarget, ServiceMode,
+    ServiceSpec, StackSpec, UpdateFailureAction, UpdateOrder, VolumeNodeLost, VolumeSpec,
 };
 
 /// A digest that is easy to tell from others.
@@ -193,17 +193,51 @@ fn set_more(spec: &mut ServiceSpec, name: &str, value: &str) {
         "tag" => spec.container.logging.tag = Some(value.to_owned()),
         "hostname" => spec.container.hostname = Some(value.to_owned()),
         "force" => spec.force = value.parse().unwrap(),
-        // `1`, `20%`, `1+60s`
-        "canary" => {
-            let (size, hold) = value.split_once('+').unwrap_or((value, ""));
-            let hold = (!hold.is_empty()).then(|| seconds(hold));
-            spec.canary = Some(Canary { size: size.parse().unwrap(), hold });
-        }
+        "canary" => spec.canary = Some(canary(value)),
+        // `2-8;cpu:50;stab:60s;cool:10s`
+        "auto" => spec.autoscale = Some(autoscale(value)),
         "label" => {
             spec.labels.insert("label".to_owned(), value.to_owned());
         }
         other => set_policy(spec, other, value),
     }
+}
+
+/// `1`, `20%`, `1+60s`
+fn canary(text: &str) -> Canary {
+    let (size, hold) = text.split_once('+').unwrap_or((text, ""));
+    let hold = (!hold.is_empty()).then(|| seconds(hold));
+    Canary { size: size.parse().unwrap(), hold }
+}
+
+/// `2-8;cpu:50;memory:80;scrape:12.5;stab:60s;cool:10s`
+fn autoscale(text: &str) -> Autoscale {
+    let mut words = text.split(';');
+    let (min, max) = words.next().unwrap().split_once('-').unwrap();
+    let mut autoscale = Autoscale {
+        min: min.parse().unwrap(),
+        max: max.parse().unwrap(),
+        cpu: None,
+        memory: None,
+        scrape: None,
+        stabilisation: Duration::from_mins(1),
+        cool_down: Duration::from_secs(10),
+    };
+    for (name, value) in words.map(|word| word.split_once(':').unwrap()) {
+        match name {
+            "cpu" => autoscale.cpu = Some(value.parse().unwrap()),
+            "memory" => autoscale.memory = Some(value.parse().unwrap()),
+            "scrape" => {
+                let (path, metric) = (Scrape::PATH.to_owned(), "queue".to_owned());
+                let (scrape, target) = (Scrape { port: 80, path, metric }, value.parse().unwrap());
+                autoscale.scrape = Some(ScrapeTarget { scrape, target });
+            }
+            "stab" => autoscale.stabilisation = seconds(value),
+            "cool" => autoscale.cool_down = seconds(value),
+            other => panic!("unknown part of autoscale {other}"),
+        }
+    }
+    autoscale
 }
 
 /// `monitor=1s` is of updates, `rollback-monitor=1s` of rollbacks.

@@ -1,17 +1,18 @@
 //! One service.
 
 use swarm_proto::spec::{
-    Canary, EndpointMode, NetworkMode, PortMode, RestartCondition, RestartPolicy, ServiceMode,
-    ServiceSpec, VolumeNodeLost,
+    Canary, EndpointMode, NetworkMode, PortMode, PortSpec, RestartCondition, RestartPolicy,
+    ServiceMode, ServiceSpec, VolumeNodeLost,
 };
 
+use super::autoscale::Scaled;
 use super::deploy::{self, Deploy, MOST_REPLICAS, Mode};
 use super::job::{self, Job};
 use super::node_loss::NodeLoss;
 use super::stack::Declared;
 use super::{
-    Decoder, Fields, canary, container, dependencies, legacy, limits, networks, node_loss,
-    placement, ports, reservations, update,
+    Decoder, Fields, autoscale, canary, container, dependencies, legacy, limits, networks,
+    node_loss, placement, ports, reservations, update,
 };
 use crate::keys::{SERVICE, X_SWARM_SERVICE};
 use crate::tree::{Key, Node, shorten};
@@ -37,13 +38,7 @@ pub(super) fn service(
     let of_host = container.as_ref().map(|container| container.sharing.network);
     let ports = fields.get("ports").map(|node| ports::ports(d, node)).unwrap_or_default();
     let endpoint_mode = deploy.endpoint_mode.unwrap_or_default();
-    if endpoint_mode == EndpointMode::Dnsrr
-        && ports.iter().any(|port| port.mode == PortMode::Ingress)
-    {
-        let message = "a port of mode `ingress` cannot be published with `endpoint_mode: dnsrr`";
-        let hint = "write the port in the long form with `mode: host`, or use `endpoint_mode: vip`";
-        d.problems.error_hint(fields.key_at("ports"), message, hint);
-    }
+    refuse_ingress(d, &fields, endpoint_mode, &ports);
     let own = fields.get("x-swarm");
     let own = own.and_then(|node| x_swarm(d, node, declared, &mut deploy)).unwrap_or_default();
     job::refuse_update(d, &deploy);
@@ -54,8 +49,13 @@ pub(super) fn service(
         container.resources.reserve_pids = own.reserve_pids;
         limits::check_pids(d, fields.key_at("x-swarm"), &container.resources);
     }
+    let least = own.scaled.as_ref().map_or(1, |scaled| scaled.autoscale.min);
+    let mode = mode(d, &fields, &deploy, &own.job, least);
+    if let Some(container) = &container {
+        autoscale::check(d, own.scaled.as_ref(), mode, &container.resources);
+    }
     Some(ServiceSpec {
-        mode: mode(d, &fields, &deploy, &own.job),
+        mode,
         networks: match of_host {
             Some(NetworkMode::Host | NetworkMode::None) => Vec::new(),
             Some(NetworkMode::Own) | None => networks::attachments(d, &fields, declared),
@@ -70,6 +70,7 @@ pub(super) fn service(
         node_loss: own.node_loss.policy,
         priority: own.priority,
         never_preempted: own.never_preempted,
+        autoscale: own.scaled.map(|scaled| scaled.autoscale),
         volume_node_lost: own.volume_node_lost,
         placement: deploy.placement,
         labels: deploy.labels,
@@ -84,6 +85,22 @@ pub(super) fn service(
     })
 }
 
+/// What every host answers needs a virtual address.
+fn refuse_ingress(
+    d: &Decoder<'_>,
+    fields: &Fields<'_>,
+    endpoint_mode: EndpointMode,
+    ports: &[PortSpec],
+) {
+    if endpoint_mode == EndpointMode::Dnsrr
+        && ports.iter().any(|port| port.mode == PortMode::Ingress)
+    {
+        let message = "a port of mode `ingress` cannot be published with `endpoint_mode: dnsrr`";
+        let hint = "write the port in the long form with `mode: host`, or use `endpoint_mode: vip`";
+        d.problems.error_hint(fields.key_at("ports"), message, hint);
+    }
+}
+
 /// Swarm passes `build` over; without an `image` beside it there is nothing to run.
 fn warn_of_build(d: &Decoder<'_>, fields: &Fields<'_>) {
     if fields.get("build").is_some() && fields.get("image").is_some() {
@@ -92,7 +109,14 @@ fn warn_of_build(d: &Decoder<'_>, fields: &Fields<'_>) {
     }
 }
 
-fn mode(d: &Decoder<'_>, fields: &Fields<'_>, deploy: &Deploy, job: &Job) -> ServiceMode {
+/// How many tasks; `least` is where a replicated service begins of which nothing is said.
+fn mode(
+    d: &Decoder<'_>,
+    fields: &Fields<'_>,
+    deploy: &Deploy,
+    job: &Job,
+    least: u32,
+) -> ServiceMode {
     let scale =
         fields.get("scale").and_then(|node| Some((node, d.count(node, "scale", MOST_REPLICAS)?)));
     let replicas = match (deploy.replicas, scale) {
@@ -114,7 +138,7 @@ fn mode(d: &Decoder<'_>, fields: &Fields<'_>, deploy: &Deploy, job: &Job) -> Ser
         }
         (Mode::Global, None) => ServiceMode::Global,
         (Mode::Replicated, replicas) => {
-            ServiceMode::Replicated { replicas: replicas.map_or(1, |(_, replicas)| replicas) }
+            ServiceMode::Replicated { replicas: replicas.map_or(least, |(_, replicas)| replicas) }
         }
         (mode, replicas) => job::mode(d, mode, replicas, job),
     }
@@ -161,6 +185,7 @@ struct XSwarm {
     job: Job,
     canary: Option<Canary>,
     node_loss: NodeLoss,
+    scaled: Option<Scaled>,
     reserve_pids: u64,
     priority: i32,
     never_preempted: bool,
@@ -199,6 +224,7 @@ fn x_swarm(
         job: job.unwrap_or_default(),
         canary: fields.get("canary").and_then(|node| canary::canary(d, node, deploy.mode)),
         node_loss: node_loss::node_loss(d, &fields),
+        scaled: fields.get("autoscale").and_then(|node| autoscale::autoscale(d, node, deploy.mode)),
     })
 }
 

@@ -1,6 +1,7 @@
 //! A service.
 
 use super::attachment::{DEVICE, GRANT, LOGGING, MOUNT, NETWORK_ATTACHMENT, PORT, ULIMIT};
+use super::autoscale;
 use super::canary;
 use super::deploy::{DEPLOY, DEVICE_REQUEST, GPUS, WATCH, X_SWARM_RESERVATIONS};
 use super::health::{HEALTHCHECK, X_SWARM_HEALTH};
@@ -361,6 +362,7 @@ pub(crate) static X_SWARM_SERVICE: Level = Level {
         honoured("update", "swarm", Shape::Mapping(&X_SWARM_UPDATE), &[]),
         honoured("rollback", "swarm", Shape::Mapping(&X_SWARM_POLICY), &[]),
         canary::CANARY,
+        autoscale::AUTOSCALE,
         honoured("job", "swarm", Shape::Mapping(&X_SWARM_JOB), &[]),
         honoured("health", "swarm", Shape::Mapping(&X_SWARM_HEALTH), &[])
             .meaning("A check that the agent makes; its times stand in `healthcheck`."),

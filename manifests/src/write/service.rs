@@ -9,7 +9,7 @@ use swarm_proto::spec::{
     UpdateOrder, UpdatePolicy, VolumeNodeLost,
 };
 
-use super::{Pairs, container, health, node_loss, text};
+use super::{Pairs, autoscale, container, health, node_loss, text};
 use crate::units::write_millicpus;
 use crate::value::Value;
 
@@ -34,6 +34,7 @@ pub(super) fn service(spec: &ServiceSpec) -> Value {
         // It counts what a file cannot ask for.
         force: _,
         canary: _,
+        autoscale: _,
         node_loss: _,
         priority: _,
         never_preempted: _,
@@ -267,6 +268,7 @@ fn x_swarm(spec: &ServiceSpec) -> Option<Value> {
     pairs.put("rollback", &own_policy(rollback));
     pairs.put("health", &health::by_agent(spec.container.health.as_ref()));
     pairs.put("canary", &spec.canary.map(canary));
+    pairs.put("autoscale", &spec.autoscale.as_ref().map(autoscale::autoscale));
     pairs.put("job", &job(spec.mode, spec.schedule.as_ref(), spec.run_history));
     pairs.into_some()
 }

@@ -55,6 +55,13 @@ fn beside(above: &str, path: &str) -> Vec<(&'static str, &'static str)> {
             vec![("schedule", "\"@daily\"")]
         }
         "services.*.x-swarm.update" if path.ends_with("hold") => vec![("order", "blue-green")],
+        "services.*" if path.contains(".autoscale") => {
+            vec![("image", "web"), ("deploy", "{resources: {limits: {cpus: 1, memory: 64m}}}")]
+        }
+        "services.*.x-swarm.autoscale" => vec![("max", "10"), ("cpu", "50%")],
+        "services.*.x-swarm.autoscale.scrape" => {
+            vec![("port", "80"), ("metric", "up"), ("target", "1")]
+        }
         "services.*" => vec![("image", "web")],
         "services.*.x-swarm.health.http" => vec![("port", "80")],
         "services.*.deploy.resources.reservations.generic_resources[].discrete_resource_spec" => {

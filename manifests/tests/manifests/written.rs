@@ -179,6 +179,20 @@ proptest! {
     }
 }
 
+#[test]
+fn each_way_to_scale() {
+    let ways = [
+        "{min: 2, max: 9, cpu: 70%, memory: 80, stabilisation: 1m, cool_down: 0s}",
+        "{max: 3, scrape: {port: 9090, path: /m, metric: queue, target: 0.5}}",
+        "{max: 3, cpu: 50, scrape: {port: 80, metric: up, target: 100}}",
+    ];
+    for way in ways {
+        assert_read_again(&read_text(&format!(
+            "name: a\nservices: {{web: {{image: a, deploy: {{resources: {{limits: {{cpus: 1, memory: 64m}}}}}}, x-swarm: {{autoscale: {way}}}}}}}"
+        )));
+    }
+}
+
 const CONTAINER: [&str; 21] = [
     "healthcheck: {test: [CMD, \"a$$b\"], start_interval: 2s}, ",
     "stdin_open: true, ",

@@ -28,6 +28,7 @@ impl From<&TaskAssignment> for wire::TaskAssignment {
             withdrawal: task.withdrawal.map_or(0, i32::from),
             lease: task.lease.map(milliseconds),
             resources: resources(&task.resources),
+            measure: task.measure.as_ref().map(Into::into),
         }
     }
 }
@@ -53,6 +54,7 @@ impl TryFrom<wire::TaskAssignment> for TaskAssignment {
             withdrawal: wire::Withdrawal::try_from(task.withdrawal).unwrap_or_default().into(),
             lease: task.lease.map(Duration::from_millis),
             resources: at.resources("resources", task.resources)?,
+            measure: at.optional("measure", task.measure)?,
         })
     }
 }

@@ -10,6 +10,7 @@
 //! ```
 
 mod assignment;
+mod autoscale;
 mod canary;
 mod change;
 mod container;

@@ -346,6 +346,7 @@ impl From<&Service> for wire::Service {
                 latest if latest > service.spec_version => latest,
                 _ => 0,
             },
+            scaling: service.scaling.as_ref().map(Into::into),
         }
     }
 }
@@ -371,6 +372,7 @@ impl TryFrom<wire::Service> for Service {
             previous: at.optional("previous", service.previous)?.map(Box::new),
             previous_version: service.previous_version,
             latest_version: service.latest_version.max(service.spec_version),
+            scaling: at.optional("scaling", service.scaling)?,
         })
     }
 }

@@ -172,6 +172,7 @@ impl From<&ServiceSpec> for wire::ServiceSpec {
                 .then(|| (&service.node_loss).into()),
             priority: service.priority,
             never_preempted: service.never_preempted,
+            autoscale: service.autoscale.as_ref().map(Into::into),
         }
     }
 }
@@ -210,6 +211,7 @@ impl TryFrom<wire::ServiceSpec> for ServiceSpec {
             node_loss: at.optional("node_loss", service.node_loss)?.unwrap_or_default(),
             priority: service.priority,
             never_preempted: service.never_preempted,
+            autoscale: at.optional("autoscale", service.autoscale)?,
         })
     }
 }

@@ -10,7 +10,8 @@ use crate::assignment::{AssignmentDiff, AssignmentSet, VolumeReport};
 use crate::entry::Action;
 use crate::id::TaskId;
 use crate::object::{
-    Cluster, NamedContent, Network, Node, Service, Stack, Task, TaskStatus, Volume,
+    Cluster, NamedContent, Network, Node, ScalingReport, Service, Stack, Task, TaskStatus,
+    TaskUsage, Volume,
 };
 use crate::spec::{ContentBytes, ContentKind};
 use crate::{object, strategies, wire};
@@ -41,6 +42,20 @@ proptest! {
     #[test]
     fn service(value in strategies::service()) {
         prop_assert_eq!(travel::<Service, wire::Service>(&value), value);
+    }
+
+    #[test]
+    fn scaling_report(value in strategies::autoscale::scaling_report()) {
+        prop_assert_eq!(travel::<ScalingReport, wire::ScalingReport>(&value), value);
+    }
+
+    #[test]
+    fn task_usage(
+        task in strategies::task_id(),
+        usage in strategies::autoscale::task_usage(),
+    ) {
+        let message = wire::TaskUsage::from((&task, &usage));
+        prop_assert_eq!(<(TaskId, TaskUsage)>::try_from(message), Ok((task, usage)));
     }
 
     #[test]

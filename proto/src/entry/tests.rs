@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use crate::id::Slot;
 use crate::object::{
-    FormerAuthority, GenericResource, Incarnation, Rebalance, RebalanceMode, Secret, TaskHealth,
-    UpdateState,
+    FormerAuthority, GenericResource, Incarnation, Rebalance, RebalanceMode, Scaling, Secret,
+    TaskHealth, UpdateState,
 };
 use crate::spec::{
-    Affinity, Amount, Canary, CanarySize, Concurrency, ContainerSpec, ContentSpec, CutOffAction,
-    Dependency, Device, DeviceAccess, DeviceKind, DeviceRule, Domain, FileMount, HealthCheck, Hook,
-    ImageSpec, JobSchedule, LogDriver, MissedRuns, Mount, MountSource, NetworkAttachmentSpec,
-    NetworkSpec, Placement, Ratio, ResourceRequest, Resources, ServiceMode, ServiceSpec, StackSpec,
-    Tmpfs, UpdateFailureAction, UpdateOrder, UpdatePolicy, VolumeSpec,
+    Affinity, Amount, Autoscale, Canary, CanarySize, Concurrency, ContainerSpec, ContentSpec,
+    CutOffAction, Dependency, Device, DeviceAccess, DeviceKind, DeviceRule, Domain, FileMount,
+    HealthCheck, Hook, ImageSpec, JobSchedule, LogDriver, MissedRuns, Mount, MountSource,
+    NetworkAttachmentSpec, NetworkSpec, Placement, Ratio, ResourceRequest, Resources, ServiceMode,
+    ServiceSpec, StackSpec, Tmpfs, UpdateFailureAction, UpdateOrder, UpdatePolicy, VolumeSpec,
 };
 use crate::version::replicated_fields;
 
@@ -175,6 +175,12 @@ fn policy_with(field: &str) -> UpdatePolicy {
     policy
 }
 
+fn autoscale() -> Autoscale {
+    let (stabilisation, cool_down) = (Duration::ZERO, Duration::ZERO);
+    let (cpu, memory, scrape) = (Some(50), None, None);
+    Autoscale { min: 1, max: 2, cpu, memory, scrape, stabilisation, cool_down }
+}
+
 fn canary() -> Canary {
     Canary { size: CanarySize::Replicas(1), hold: None }
 }
@@ -184,8 +190,7 @@ fn service_with(field: &str) -> Option<ServiceSpec> {
     let mut service = ServiceSpec::new(ContainerSpec::new(ImageSpec::new("a")));
     let (message, name) = field.split_once('.')?;
     match message {
-        "ServiceSpec" if name == "run_history" => service.run_history = Some(1),
-        "ServiceSpec" if name == "schedule" => service.schedule = Some(schedule()),
+        "ServiceSpec" => use_own_field(&mut service, name),
         "JobSchedule" => service.schedule = Some(schedule()),
         "ServiceMode" | "ReplicatedJob" if name == "global_job" => {
             service.mode = ServiceMode::GlobalJob;
@@ -193,18 +198,8 @@ fn service_with(field: &str) -> Option<ServiceSpec> {
         "ServiceMode" | "ReplicatedJob" => {
             service.mode = ServiceMode::ReplicatedJob { total: 1, max_concurrent: 1 };
         }
-        "ServiceSpec" => match name {
-            "depends_on" => service.depends_on = vec![Dependency::started("db")],
-            "dependencies" => service.depends_on = vec![later_dependency()],
-            "dependency_restarts" => service.dependency_restarts = 1,
-            "rollback" => service.rollback.parallelism = 2,
-            "force" => service.force = 1,
-            "canary" => service.canary = Some(canary()),
-            "priority" => service.priority = 1,
-            "never_preempted" => service.never_preempted = true,
-            other => panic!("write here what makes use of ServiceSpec.{other}"),
-        },
         "Canary" => service.canary = Some(canary()),
+        "Autoscale" | "Scrape" | "ScrapeTarget" => service.autoscale = Some(autoscale()),
         "Dependency" => service.depends_on = vec![later_dependency()],
         "Placement" | "Domain" | "Affinity" => service.placement = placement_with(name),
         "Constraint" | "Comparison" => {
@@ -242,6 +237,23 @@ fn service_with(field: &str) -> Option<ServiceSpec> {
         _ => return None,
     }
     Some(service)
+}
+
+fn use_own_field(service: &mut ServiceSpec, name: &str) {
+    match name {
+        "run_history" => service.run_history = Some(1),
+        "schedule" => service.schedule = Some(schedule()),
+        "depends_on" => service.depends_on = vec![Dependency::started("db")],
+        "dependencies" => service.depends_on = vec![later_dependency()],
+        "dependency_restarts" => service.dependency_restarts = 1,
+        "rollback" => service.rollback.parallelism = 2,
+        "force" => service.force = 1,
+        "canary" => service.canary = Some(canary()),
+        "priority" => service.priority = 1,
+        "never_preempted" => service.never_preempted = true,
+        "autoscale" => service.autoscale = Some(autoscale()),
+        other => panic!("write here what makes use of ServiceSpec.{other}"),
+    }
 }
 
 fn later_dependency() -> Dependency {
@@ -364,6 +376,10 @@ fn update_user(field: &str) -> Option<Action> {
         "Service.previous" => service.previous = Some(Box::new(service.spec.clone())),
         "Service.previous_version" => service.previous_version = 1,
         "Service.latest_version" => service.latest_version = 2,
+        "Service.scaling" | "Scaling.at" | "Scaling.from" | "Scaling.to" | "Scaling.reason" => {
+            let reason = String::new();
+            service.scaling = Some(Scaling { at: Timestamp(1), from: 1, to: 2, reason });
+        }
         // A slot's history follows from this action, and from tasks of a service with an update.
         "Action.count_update_failure" | "SlotHistory.failed_update" => {
             let task = TaskId { service: id, slot: Slot::Replica(1), generation: 1 };

@@ -2,7 +2,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobRuns, UpdateStatus};
+use super::{JobRuns, Scaling, UpdateStatus};
 use crate::id::{NetworkId, ServiceId, Timestamp};
 use crate::spec::{PortMode, Protocol, ServiceSpec, UpdatePolicy, is_default};
 use crate::version::ClusterVersion;
@@ -69,6 +69,9 @@ pub struct Service {
     /// The highest spec version that was given: above `spec_version` after a rollback.
     #[serde(default)]
     pub latest_version: u64,
+    /// When its number of tasks changed last, where that is scaled by what is measured; `None` before the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<Scaling>,
 }
 
 impl Service {
@@ -95,6 +98,7 @@ impl Service {
             previous: None,
             previous_version: 0,
             latest_version: 1,
+            scaling: None,
             runs: JobRuns::default(),
         }
     }
@@ -117,6 +121,7 @@ impl Service {
         let followed = self.update.is_some()
             || self.previous.is_some()
             || self.previous_version > 0
+            || self.scaling.is_some()
             || self.latest_version > self.spec_version;
         let own = if followed { ClusterVersion(4) } else { ClusterVersion::FIRST };
         own.max(self.spec.needs())

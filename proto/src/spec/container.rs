@@ -178,6 +178,18 @@ impl Resources {
         }
     }
 
+    /// What a task's use of CPUs is measured by, in thousandths of one: its reservation, or else its limit.
+    pub fn cpu_share(&self) -> Option<u64> {
+        let reserved = Some(self.reserve_millicpus).filter(|reserved| *reserved > 0);
+        reserved.or(self.limit_millicpus).filter(|share| *share > 0)
+    }
+
+    /// The same of memory, in bytes.
+    pub fn memory_share(&self) -> Option<u64> {
+        let reserved = Some(self.reserve_memory).filter(|reserved| *reserved > 0);
+        reserved.or(self.limit_memory).filter(|share| *share > 0)
+    }
+
     /// Whether the scheduler sets nothing aside.
     pub fn reserves_nothing(&self) -> bool {
         self.reserved() == HostShare::default() && self.requests.is_empty()

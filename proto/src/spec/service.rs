@@ -4,8 +4,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Canary, ContainerSpec, Dependency, JobSchedule, NetworkAttachmentSpec, NodeLossPolicy,
-    Placement, PortSpec, UpdatePolicy, is_default,
+    Autoscale, Canary, ContainerSpec, Dependency, JobSchedule, NetworkAttachmentSpec,
+    NodeLossPolicy, Placement, PortSpec, UpdatePolicy, is_default,
 };
 use crate::version::ClusterVersion;
 
@@ -153,6 +153,9 @@ pub struct ServiceSpec {
     /// Its tasks are not stopped for others of higher priority.
     #[serde(default, skip_serializing_if = "is_default")]
     pub never_preempted: bool,
+    /// By what its number of tasks is scaled; `None` leaves it as somebody said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<Autoscale>,
 }
 
 impl ServiceSpec {
@@ -182,6 +185,7 @@ impl ServiceSpec {
             node_loss: NodeLossPolicy::default(),
             priority: 0,
             never_preempted: false,
+            autoscale: None,
             schedule: None,
             run_history: None,
         }
@@ -197,6 +201,23 @@ impl ServiceSpec {
         }
     }
 
+    /// Its number of tasks, if it is replicated.
+    pub fn replicas(&self) -> Option<u32> {
+        match self.mode {
+            ServiceMode::Replicated { replicas } => Some(replicas),
+            _ => None,
+        }
+    }
+
+    /// Brings its number of tasks into the bounds of its scaling, where it has some.
+    pub fn bound_replicas(&mut self) {
+        if let (Some(autoscale), ServiceMode::Replicated { replicas }) =
+            (&self.autoscale, &mut self.mode)
+        {
+            *replicas = autoscale.bound(*replicas);
+        }
+    }
+
     /// The cluster version that brought what it makes use of.
     pub fn needs(&self) -> ClusterVersion {
         let own = match self.depends_on.as_slice() {
@@ -208,8 +229,10 @@ impl ServiceSpec {
         let preemption = self.priority != 0 || self.never_preempted;
         let external = self.networks.iter().any(|network| network.external.is_some());
         let is_job = self.mode.is_job() || self.schedule.is_some() || self.run_history.is_some();
-        let updates =
-            self.force > 0 || self.rollback != UpdatePolicy::default() || self.canary.is_some();
+        let updates = self.force > 0
+            || self.rollback != UpdatePolicy::default()
+            || self.canary.is_some()
+            || self.autoscale.is_some();
         let own = if external || is_job || updates || preemption { ClusterVersion(4) } else { own };
         let parts = [
             self.container.needs(),

@@ -5,7 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::{
-    address, addresses, allocated_port, attachment, container_spec, digest, duration,
+    address, addresses, allocated_port, attachment, autoscale, container_spec, digest, duration,
     generic_resources, health, mac, restart_policy, task_id, task_state, text, time,
 };
 use crate::assignment::{
@@ -30,6 +30,7 @@ strategy! {
         withdrawal: health::withdrawal(),
         lease: option::of(duration()),
         resources: generic_resources(),
+        measure: option::of(autoscale::measure()),
     }
     fn volume_assignment -> VolumeAssignment {
         id: any::<u64>().prop_map(VolumeId),

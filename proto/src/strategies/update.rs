@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::jobs::job_runs;
-use super::{allocated_port, duration, service_spec, task_id, text, time, vip};
+use super::{allocated_port, autoscale, duration, service_spec, task_id, text, time, vip};
 use crate::id::{ServiceId, Timestamp};
 use crate::object::{Service, Switch, UpdateState, UpdateStatus};
 use crate::spec::{Ratio, UpdateFailureAction, UpdateOrder, UpdatePolicy};
@@ -84,6 +84,7 @@ strategy! {
         previous: option::of(service_spec().prop_map(Box::new)),
         previous_version: any::<u64>(),
         latest_version: any::<u64>(),
+        scaling: option::of(autoscale::scaling()),
         runs: job_runs(),
     }
 }

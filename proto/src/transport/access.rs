@@ -64,6 +64,7 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Control/GetVersion", READERS_AND_CONTROLLERS),
     ("Control/InspectHosts", READERS),
     ("Control/ListImages", READERS),
+    ("Control/ListScaling", READERS),
     ("Control/Logs", READERS),
     ("Control/PauseService", WRITERS),
     // It asks agents what images' names stand for.

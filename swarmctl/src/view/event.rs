@@ -90,6 +90,13 @@ impl EventView {
     }
 
     fn of_service(service: &Service, at: Timestamp) -> Self {
+        // What was scaled last was not changed otherwise since.
+        let scaling = service.scaling.as_ref().filter(|one| one.at == service.updated_at);
+        if let Some(scaling) = scaling.filter(|_| !service.removing) {
+            let action = "scaled".to_owned();
+            let message = format!("from {} to {}: {}", scaling.from, scaling.to, scaling.reason);
+            return Self::new(at, "service", service.name(), action, message);
+        }
         let action = match (service.removing, service.spec_version) {
             (true, _) => "removing",
             (false, 1) => "created",

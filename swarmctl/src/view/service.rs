@@ -9,6 +9,7 @@ use swarm_proto::spec::{
     EndpointMode, Mount, MountSource, PortMode, RestartCondition, ServiceMode,
 };
 
+use super::autoscale::ScaledByView;
 use super::job::mode_words;
 use super::task::{AddressView, short_digest};
 use super::{View, short_image, time};
@@ -70,6 +71,8 @@ pub struct ServiceView {
     pub update: Option<UpdateView>,
     /// Whether `service rollback` has something to bring back.
     pub has_previous: bool,
+    /// By what its number of tasks is scaled; null where it stays as somebody said it.
+    pub autoscale: Option<ScaledByView>,
 }
 
 /// How far the last run of a job is.
@@ -254,6 +257,11 @@ impl ServiceView {
             completions,
             update: service.update.as_ref().map(UpdateView::of),
             has_previous: service.previous.is_some(),
+            autoscale: service
+                .spec
+                .autoscale
+                .as_ref()
+                .map(|autoscale| ScaledByView::of(autoscale, service.scaling.as_ref())),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use swarm_proto::object::ScalingReport;
 use swarm_proto::transport::{accept_unix, server};
 use swarm_proto::wire::control_server::{Control, ControlServer};
 use swarm_proto::wire::watch_event::Event;
@@ -34,6 +35,8 @@ pub(crate) struct Script {
     pub(crate) hosts: Mutex<Vec<wire::HostInspection>>,
     /// What would be moved; the first of it is, when it is asked for.
     pub(crate) plan: Mutex<wire::PlanRebalanceResponse>,
+    /// Services that are scaled by what is measured.
+    pub(crate) scaling: Mutex<Vec<ScalingReport>>,
     /// A backup's bytes.
     pub(crate) backup: Mutex<Vec<u8>>,
     /// Whether nobody leads: then only what may be stale is answered.
@@ -61,6 +64,7 @@ impl Script {
             logs: Mutex::default(),
             hosts: Mutex::default(),
             plan: Mutex::default(),
+            scaling: Mutex::default(),
             backup: Mutex::default(),
             leaderless: AtomicBool::new(false),
             contents: Mutex::default(),
@@ -164,6 +168,14 @@ impl Control for Served {
         let request = request.into_inner();
         self.write(format!("scale {} {}", request.service, request.replicas))?;
         Ok(Response::new(wire::ScaleServiceResponse { previous: 1 }))
+    }
+
+    async fn list_scaling(
+        &self,
+        _: Request<wire::ListScalingRequest>,
+    ) -> Answer<wire::ListScalingResponse> {
+        let services = self.scaling.lock().unwrap().iter().map(Into::into).collect();
+        Ok(Response::new(wire::ListScalingResponse { services }))
     }
 
     async fn run_job(&self, request: Request<wire::RunJobRequest>) -> Answer<wire::RunJobResponse> {

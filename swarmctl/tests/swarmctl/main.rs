@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests may panic")]
 #![expect(clippy::needless_raw_string_hashes, reason = "as expect-test writes them")]
 
+mod autoscale;
 mod backup;
 mod ca;
 mod cluster;

@@ -224,7 +224,8 @@ fn services() {
           "removing": false,
           "completions": null,
           "update": null,
-          "has_previous": false
+          "has_previous": false,
+          "autoscale": null
         }
     "#]]
     .assert_eq(&view::whole(&views[0], Format::Json).unwrap());

@@ -417,6 +417,7 @@ pub(super) fn task(service: u64, attachments: Vec<Attachment>) -> TaskAssignment
         restart: RestartPolicy::default(),
         withdrawal: None,
         lease: None,
+        measure: None,
         resources: BTreeMap::new(),
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use swarm_proto::assignment::{AssignmentDiff, TaskAssignment, VolumeAssignment, Withdrawal};
+use swarm_proto::assignment::{
+    AssignmentDiff, Measure, TaskAssignment, VolumeAssignment, Withdrawal,
+};
 use swarm_proto::id::{NetworkId, NodeId, TaskId, VolumeId};
 use swarm_proto::object::{Task, TaskState};
-use swarm_proto::spec::{ContentId, MountSource, PortMode, RestartCondition};
+use swarm_proto::spec::{Autoscale, ContentId, MountSource, PortMode, RestartCondition};
 
 use super::Print;
 use super::network::NetworkCache;
@@ -82,7 +84,13 @@ fn task_assignment(
             .as_ref()
             .and_then(|cluster| spec.node_loss.lease(cluster.node_down_after)),
         resources: task.resources.clone(),
+        measure: service.spec.autoscale.as_ref().filter(|_| !is_one_off(task)).map(measure),
     })
+}
+
+/// What an agent measures of the tasks of a service that is scaled so.
+fn measure(autoscale: &Autoscale) -> Measure {
+    Measure { scrape: autoscale.scrape.as_ref().map(|target| target.scrape.clone()) }
 }
 
 /// Secrets and configs by what is in them.

@@ -4,7 +4,10 @@ use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeDescription, NodeStatus, Role, Secret};
 
-use super::{Plan, authority, content, deploy, jobs, network, node, rebalance, service, volume};
+use super::{
+    Observed, Plan, authority, autoscale, content, deploy, jobs, network, node, rebalance, service,
+    volume,
+};
 use crate::core::command::{Command, CommandDone, Refusal};
 use crate::core::state::State;
 
@@ -32,8 +35,18 @@ impl Decision {
     }
 }
 
-/// Decides about a command.
+/// Decides about a command by the state alone.
 pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decision, Refusal> {
+    decide_by(state, &Observed::default(), command, now)
+}
+
+/// Decides about a command.
+pub fn decide_by(
+    state: &State,
+    observed: &Observed,
+    command: &Command,
+    now: Timestamp,
+) -> Result<Decision, Refusal> {
     match command {
         Command::Deploy { spec, prune, warnings } => {
             let spec = deploy::with_force(state, spec);
@@ -41,6 +54,7 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
         }
         Command::RemoveStack { stack } => remove_stack(state, stack),
         Command::Scale { service, replicas } => service::scale(state, service, *replicas, now),
+        Command::ListScaling => Ok(autoscale::list(state, observed, now)),
         Command::ChangeService { service, change } => service::change(state, service, change, now),
         Command::RollBackService { service } => service::roll_back(state, service, now),
         Command::PauseService { service } => service::pause(state, service, now),

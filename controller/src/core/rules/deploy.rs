@@ -1,5 +1,6 @@
 //! The command that makes a stack be as a spec says: checks it whole against the cluster, then writes what differs.
 
+mod autoscale;
 mod blue_green;
 mod check;
 mod container;
@@ -15,7 +16,7 @@ use std::net::Ipv4Addr;
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::{ServiceId, Timestamp};
-use swarm_proto::object::{Leaving, Service, Stack};
+use swarm_proto::object::{Leaving, Scaling, Service, Stack};
 use swarm_proto::spec::{
     ContentKind, Dependency, NetworkSpec, ServiceMode, ServiceSpec, StackSpec, VolumeSpec,
 };
@@ -25,6 +26,7 @@ use super::network::{self, Wanted};
 use super::{content, update, volume};
 use crate::core::command::{CommandDone, Refusal};
 use crate::core::state::State;
+pub(super) use autoscale::within;
 pub(super) use check::{check_replicas, check_subnet};
 use prune::Left;
 
@@ -164,15 +166,23 @@ impl Draft<'_> {
             self.actions.push(Action::SetService(Box::new(service)));
             return;
         };
-        let mut spec = spec.clone();
+        let (mut spec, wished) = (spec.clone(), spec.mode);
         spec.dependency_restarts = old.spec.dependency_restarts;
         if self.restarts(&spec) {
             spec.dependency_restarts += 1;
         }
+        let said = self.state.stacks.get(&self.spec.name);
+        let said = said.and_then(|stack| stack.spec.services.get(key));
+        spec.mode = autoscale::number(said, &old.spec, &spec);
         if old.spec == spec {
+            // What it says now is what the next deploy is compared with.
+            if spec.autoscale.is_some() && said.is_some_and(|said| said.mode != wished) {
+                self.changes.push(format!("service {key} keeps its number of tasks"));
+            }
             return;
         }
         let mut service = old.object.as_ref().clone();
+        self.note_scaling(&mut service, &spec);
         service.spec = spec.clone();
         service.updated_at = self.now;
         service.spec_version = update::version_of(self.state, old, &spec);
@@ -184,6 +194,18 @@ impl Draft<'_> {
         }
         self.changes.push(difference(key, &old.spec, &spec));
         self.actions.push(Action::SetService(Box::new(service)));
+    }
+
+    /// A deploy that changes the number of tasks of a service that is scaled by itself counts as a scaling.
+    fn note_scaling(&self, service: &mut Service, new: &ServiceSpec) {
+        if new.autoscale.is_none() {
+            service.scaling = None;
+        } else if let (Some(from), Some(to)) = (service.spec.replicas(), new.replicas())
+            && from != to
+        {
+            let reason = "by a deploy".to_owned();
+            service.scaling = Some(Scaling { at: self.now, from, to, reason });
+        }
     }
 
     /// Whether a service shall restart with one that is updated.

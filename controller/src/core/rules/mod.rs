@@ -3,6 +3,7 @@
 
 pub mod allocate;
 pub mod authority;
+pub mod autoscale;
 pub mod command;
 pub mod content;
 mod dependency;
@@ -51,12 +52,13 @@ pub struct Plan {
 pub type Rule = fn(&State, &Observed, Timestamp) -> Plan;
 
 /// The rules of a pass, in order.
-pub const RULES: [Rule; 14] = [
+pub const RULES: [Rule; 15] = [
     liveness::plan,
     drain::plan,
     teardown::plan,
     jobs::plan,
     globalize::plan,
+    autoscale::plan,
     replicate::plan,
     update::plan,
     restart::plan,

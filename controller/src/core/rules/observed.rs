@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp};
 
+use super::autoscale::Usage;
 use crate::core::planted::Planted;
 
 /// See the module.
@@ -21,6 +22,8 @@ pub struct Observed {
     pub gone_networks: BTreeSet<(NetworkId, NodeId)>,
     /// Tasks that are gone from their nodes.
     pub gone_tasks: BTreeSet<TaskId>,
+    /// What was measured of tasks of services that are scaled by it.
+    pub usage: Usage,
 }
 
 impl Observed {

@@ -2,8 +2,8 @@
 
 use swarm_proto::entry::{Action, Counter, ObjectId};
 use swarm_proto::id::Timestamp;
-use swarm_proto::object::{Service, UpdateState, UpdateStatus};
-use swarm_proto::spec::{MountSource, ServiceChange, ServiceMode, StackSpec};
+use swarm_proto::object::{Scaling, Service, UpdateState, UpdateStatus};
+use swarm_proto::spec::{MountSource, ServiceChange, ServiceMode, ServiceSpec, StackSpec};
 
 use super::command::Decision;
 use super::{command, deploy, update};
@@ -30,9 +30,34 @@ fn stack_now(state: &State, service: &Service) -> Result<StackSpec, Refusal> {
     let stays =
         |other: &&&Stored<Service>| !other.removing && !stack.leaving.services.contains(&other.key);
     for other in state.services_of(&service.stack).iter().filter(stays) {
-        spec.services.insert(other.key.clone(), other.spec.clone());
+        let other_spec = as_said(&stack.spec, &other.key, &other.spec);
+        spec.services.insert(other.key.clone(), other_spec);
     }
     Ok(spec)
+}
+
+/// A service's spec with the number of tasks that somebody said, where it is scaled by itself.
+fn as_said(stack: &StackSpec, key: &str, spec: &ServiceSpec) -> ServiceSpec {
+    let mut spec = spec.clone();
+    let said = stack.services.get(key).filter(|said| said.replicas().is_some());
+    if let Some(said) = said.filter(|_| spec.autoscale.is_some()) {
+        spec.mode = said.mode;
+        spec.bound_replicas();
+    }
+    spec
+}
+
+/// A service with another number of tasks.
+pub(super) fn scaled(service: &Service, replicas: u32, reason: &str, now: Timestamp) -> Action {
+    let mut scaled = service.clone();
+    let from = service.spec.replicas().unwrap_or_default();
+    scaled.spec.mode = ServiceMode::Replicated { replicas };
+    scaled.updated_at = now;
+    let reason = reason.to_owned();
+    scaled.scaling = Some(Scaling { at: now, from, to: replicas, reason })
+        .filter(|_| scaled.spec.autoscale.is_some());
+    deploy::keep_scale(&mut scaled);
+    Action::SetService(Box::new(scaled))
 }
 
 /// Changes the number of a replicated service's tasks.
@@ -54,15 +79,12 @@ pub(super) fn scale(
         ));
     };
     deploy::check_replicas(name, replicas)?;
+    deploy::within(name, &service.spec, replicas)?;
     let read = vec![(ObjectId::Service(service.id), Counter::Spec)];
     let mut decision = Decision::new(Vec::new(), read);
     decision.done = CommandDone::Scaled { previous };
     if previous != replicas {
-        let mut scaled = service.object.as_ref().clone();
-        scaled.spec.mode = ServiceMode::Replicated { replicas };
-        scaled.updated_at = now;
-        deploy::keep_scale(&mut scaled);
-        decision.actions.push(Action::SetService(Box::new(scaled)));
+        decision.actions.push(scaled(service, replicas, "by hand", now));
     }
     Ok(decision)
 }
@@ -76,7 +98,7 @@ pub(super) fn change(
 ) -> Result<Decision, Refusal> {
     let service = find(state, name)?;
     let mut stack = stack_now(state, service)?;
-    let mut spec = service.spec.clone();
+    let mut spec = as_said(&stack, &service.key, &service.spec);
     change.apply(&mut spec).map_err(|error| {
         let hint = format!("`swarmctl service inspect {name}` shows what it has");
         Refusal::invalid(format!("service `{name}` cannot be changed so: {error}"), hint)
@@ -100,7 +122,8 @@ pub(super) fn roll_back(state: &State, name: &str, now: Timestamp) -> Result<Dec
         ));
     };
     let mut stack = stack_now(state, service)?;
-    stack.services.insert(service.key.clone(), previous.as_ref().clone());
+    let previous = as_said(&stack, &service.key, previous);
+    stack.services.insert(service.key.clone(), previous);
     let mut decision = deploy::decide(state, &stack, false, &[], now)?;
     for action in &mut decision.actions {
         if let Action::SetService(new) = action

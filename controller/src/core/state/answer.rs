@@ -30,7 +30,8 @@ pub(crate) fn encode(done: &CommandDone) -> Vec<u8> {
         }
         CommandDone::RunStarted { run } => Answer::Run(run),
         CommandDone::Moved(moves) => Answer::Moves(wire::MovesAnswer { moves: each(&moves) }),
-        CommandDone::Done => Answer::Done(wire::Nothing {}),
+        // A report comes of no entry: it is made anew for each request.
+        CommandDone::Scaling(_) | CommandDone::Done => Answer::Done(wire::Nothing {}),
     };
     wire::CommandAnswer { answer: Some(answer) }.encode_to_vec()
 }

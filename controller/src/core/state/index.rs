@@ -140,6 +140,8 @@ pub struct Index {
     pub unsettled: OrdSet<ServiceId>,
     /// Services with one task on each node.
     pub global: OrdSet<ServiceId>,
+    /// Services whose number of tasks follows what is measured.
+    pub autoscaled: OrdSet<ServiceId>,
     /// Jobs that run by themselves.
     pub scheduled: OrdSet<ServiceId>,
     /// Jobs with one completion on each node.
@@ -374,6 +376,8 @@ impl Index {
         }
         count(&mut self.priorities, &service.spec.priority, add);
         member(&mut self.global, service.id, add && service.spec.mode == ServiceMode::Global);
+        let is_scaled = service.spec.autoscale.is_some();
+        member(&mut self.autoscaled, service.id, add && is_scaled);
         for affinity in &service.spec.placement.apart {
             let other = (service.stack.clone(), affinity.service.clone());
             member(&mut self.apart, (other, service.id), add);

@@ -1,6 +1,6 @@
 //! Requests about one service.
 
-use swarm_proto::convert::Fields;
+use swarm_proto::convert::{Fields, each};
 use swarm_proto::wire;
 use tonic::Status;
 
@@ -62,5 +62,11 @@ self: format!("{} service {}", if self.resume { "resume" } else { "pause" }, sel
 });
 plain_write!(PromoteServiceRequest, "PromoteService", PromoteServiceResponse,
     self: format!("service {}", self.service) => Command::PromoteService { service: self.service });
+plain_write!(ListScalingRequest, "ListScaling", ListScalingResponse,
+self: String::from("scaling") => Command::ListScaling,
+done => match done {
+    CommandDone::Scaling(reports) => Some(Self::Answer { services: each(&reports) }),
+    _ => None,
+});
 plain_write!(RemoveServiceRequest, "RemoveService", RemoveServiceResponse,
     self: format!("service {}", self.service) => Command::RemoveService { service: self.service });

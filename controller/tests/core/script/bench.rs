@@ -11,13 +11,13 @@ use swarm_proto::assignment::VolumeReport;
 use swarm_proto::id::{NodeId, RaftId, TaskId, Timestamp};
 use swarm_proto::object::{
     Availability, Cluster, GenericResource, HealthState, Listener, NodeDescription, Role, Secret,
-    TaskHealth,
+    TaskHealth, TaskUsage,
 };
 use swarm_proto::spec::{Protocol, StackSpec};
 
 use super::agent::{Agent, status};
 use super::words::{changes, line, reply};
-use super::{rebalance, service};
+use super::{autoscale, rebalance, service};
 use crate::{SYNC, spec};
 
 pub(super) const START: u64 = 1_700_000_000_000;
@@ -29,6 +29,8 @@ pub(super) struct Bench {
     core: Core,
     now: u64,
     agents: BTreeMap<u64, Agent>,
+    /// What tasks use from now on, by their ids, or else by their services' names; `None` is not known.
+    usages: BTreeMap<String, Option<TaskUsage>>,
     sessions: u64,
     tokens: u64,
     said: String,
@@ -66,6 +68,7 @@ impl Bench {
             disk: recovered,
             now: START,
             agents: BTreeMap::new(),
+            usages: BTreeMap::new(),
             sessions: 0,
             tokens: 0,
             said: String::new(),
@@ -115,10 +118,8 @@ impl Bench {
             }
             ["node", node, wish] => self.wish(node, wish),
             ["node-rm", node, force @ ..] => {
-                self.ask(Command::RemoveNode {
-                    node: (*node).to_owned(),
-                    force: !force.is_empty(),
-                });
+                let (node, force) = ((*node).to_owned(), !force.is_empty());
+                self.ask(Command::RemoveNode { node, force });
             }
             ["network-create" | "network-rm" | "volume-create" | "volume-rm", ..] => {
                 self.object(words);
@@ -136,6 +137,8 @@ impl Bench {
             ["run"] => self.obey(),
             ["status", task, state, message @ ..] => self.report(task, state, &message.join(" ")),
             ["health", task, health, output @ ..] => self.health(task, health, &output.join(" ")),
+            ["uses", whose, words @ ..] => self.uses(whose, words),
+            ["autoscale"] => self.ask(Command::ListScaling),
             ["confirm", node] => {
                 let agent = self.agent(node);
                 let (session, message) = (agent.session.unwrap(), agent.confirmation());
@@ -267,6 +270,26 @@ impl Bench {
                     self.input(Input::SessionMessage { session, message });
                 }
             }
+            if self.now.is_multiple_of(5_000) {
+                self.measure();
+            }
+        }
+    }
+
+    fn uses(&mut self, whose: &str, words: &[&str]) {
+        self.usages.insert(whose.to_owned(), autoscale::usage(words));
+    }
+
+    /// Each agent tells what its tasks use.
+    fn measure(&mut self) {
+        let agents = self.agents.values().filter(|agent| !agent.silent);
+        let told = agents.filter_map(|agent| {
+            let usages = autoscale::measured(agent, &self.usages);
+            Some((agent.session?, usages)).filter(|(_, usages)| !usages.is_empty())
+        });
+        for (session, usages) in told.collect::<Vec<_>>() {
+            let message = FromAgent::Usage(usages);
+            self.input(Input::SessionMessage { session, message });
         }
     }
 

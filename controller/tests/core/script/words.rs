@@ -6,7 +6,7 @@ use swarm_controller::core::{CommandDone, Refusal, State};
 use swarm_proto::object::{JobRun, Task, TaskState};
 
 use super::bench::START;
-use super::{rebalance, service};
+use super::{autoscale, rebalance, service};
 
 pub(super) fn reply(result: &Result<CommandDone, Refusal>) -> String {
     let mut text = String::new();
@@ -37,6 +37,11 @@ pub(super) fn reply(result: &Result<CommandDone, Refusal>) -> String {
             let _ = writeln!(text, "  run {run} begun");
         }
         Ok(CommandDone::Moved(moves)) => text.push_str(&rebalance::moves(moves)),
+        Ok(CommandDone::Scaling(reports)) => {
+            for report in reports {
+                text.push_str(&autoscale::line(report));
+            }
+        }
         Ok(CommandDone::Done) => text.push_str("  done\n"),
         Err(refusal) => {
             let _ = writeln!(text, "  refused ({:?}): {}", refusal.kind, refusal.message);
@@ -140,6 +145,7 @@ pub(super) fn changes(before: &State, after: &State) -> String {
         }
     }
     text.push_str(&service::updates(before, after));
+    text.push_str(&autoscale::changes(before, after));
     for (id, task) in &after.tasks {
         let old = before.tasks.get(id).map(|old| line(before, old));
         let new = line(after, task);

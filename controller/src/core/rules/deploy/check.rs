@@ -12,7 +12,7 @@ use swarm_proto::spec::{
 use super::super::allocate::overlap;
 use super::super::network::owner;
 use super::prune::{goes, meets};
-use super::{blue_green, container, external, job, node_loss, priority};
+use super::{autoscale, blue_green, container, external, job, node_loss, priority};
 use crate::core::command::Refusal;
 use crate::core::state::State;
 
@@ -115,6 +115,7 @@ fn check_service(
     }
     node_loss::check(key, service)?;
     priority::check(key, service)?;
+    autoscale::check(key, service)?;
     job::check(key, service)?;
     blue_green::check(key, service)?;
     container::check(key, service)?;

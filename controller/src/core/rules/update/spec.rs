@@ -187,6 +187,7 @@ pub(super) fn roll_back(
     }
     let mut back = service.clone();
     back.spec = previous.as_ref().clone();
+    back.spec.bound_replicas();
     back.spec_version = version_of(state, service, previous);
     back.previous = None;
     begin(state, &mut back, UpdateState::RollbackStarted, now);
