@@ -12,6 +12,8 @@
 
 #[path = "sim/agent.rs"]
 mod agent;
+#[path = "sim/autoscale.rs"]
+mod autoscale;
 #[path = "sim/canary.rs"]
 mod canary;
 #[path = "sim/check.rs"]

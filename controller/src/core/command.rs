@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use swarm_proto::id::{NodeId, RaftId};
-use swarm_proto::object::{
-    Availability, PlannedMove, RebalanceMode, Role, ScalingReport, Secret,
-};
+use swarm_proto::object::{Availability, PlannedMove, RebalanceMode, Role, ScalingReport, Secret};
 use swarm_proto::spec::{ContentBytes, ContentId, ContentKind, ServiceChange, StackSpec};
 
 /// A wish that changes the state.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking")]
 
 mod authority;
+mod autoscale;
 mod bad_input;
 mod blue_green;
 mod canary;

@@ -10,6 +10,7 @@ use swarm_proto::object::{HostShare, NodeDescription, TaskState, TaskStatus};
 use swarm_proto::spec::ContentId;
 use swarm_tests::random::Random;
 
+use crate::autoscale;
 use crate::health;
 use crate::lease::{self, Lease, Standing};
 use crate::stack::{self, ENDS};
@@ -267,11 +268,19 @@ impl Agent {
                 removed_tasks: removed,
             });
         }
+        reports.extend(self.measure(now, faulty));
         if now % 1_000 < 100 {
             self.lease.sent(self.complete, now);
             reports.push(FromAgent::Heartbeat);
         }
         reports
+    }
+
+    /// What its tasks use, where that is measured now.
+    fn measure(&self, now: u64, faulty: bool) -> Option<FromAgent> {
+        let running = self.tasks.values().filter(|(_, known)| known.state == TaskState::Running);
+        let usages = autoscale::measured(running.map(|(task, _)| task), now, faulty);
+        (!usages.is_empty()).then_some(FromAgent::Usage(usages))
     }
 
     /// Nobody is there to say anything to: what may not run any longer stops.

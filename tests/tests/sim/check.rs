@@ -10,6 +10,7 @@ use swarm_proto::object::{
 };
 use swarm_proto::spec::{ContentId, ServiceMode};
 
+use crate::autoscale::{Scalings, within_bounds};
 use crate::canary::Canaries;
 use crate::moves::Moves;
 use crate::overlap::Overlaps;
@@ -39,6 +40,7 @@ pub(crate) struct Check {
     preemptions: Preemptions,
     switches: Switches,
     overlaps: Overlaps,
+    scalings: Scalings,
     /// The node of each raft id that was ever given out.
     raft_ids: BTreeMap<u64, NodeId>,
     /// Up to where the events were looked at.
@@ -76,6 +78,7 @@ impl Check {
         self.preemptions = Preemptions::default();
         self.switches.begin_anew();
         self.overlaps.begin_anew(state);
+        self.scalings = Scalings::default();
         self.removed.extend(self.tasks.keys());
         self.removed.retain(|task| !state.tasks.contains_key(task));
         let tasks = state.tasks.values();
@@ -117,6 +120,7 @@ impl Check {
                     self.allow(service);
                     self.canaries.allow(service);
                     self.overlaps.note_service(service);
+                    self.scalings.see(service);
                 }
                 Event::Removed { object: ObjectId::Task(task), .. } => {
                     last.insert(*task, None);
@@ -134,6 +138,7 @@ impl Check {
         externals_stay(state);
         unique_addresses(state);
         no_overcommitment(state);
+        within_bounds(state);
         for service in state.services.values() {
             self.runs(service);
         }

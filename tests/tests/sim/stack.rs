@@ -14,6 +14,8 @@ use swarm_proto::spec::{
 };
 use swarm_tests::random::Random;
 
+use crate::autoscale;
+
 /// None that a service which goes on for ever cannot meet.
 const CONDITIONS: [DependencyCondition; 2] =
     [DependencyCondition::Started, DependencyCondition::Healthy];
@@ -99,6 +101,7 @@ pub(crate) fn make(name: &str, number: u64, failing: u64, random: &mut Random) -
     }
     reserve(&mut web, random);
     web.priority = i32::try_from(random.between(0, 3)).unwrap_or(0);
+    web.autoscale = autoscale::of(name, number, replicas);
     services.insert("web".to_owned(), web);
     let mut data = service(ServiceMode::Replicated { replicas: 1 }, 0);
     let source = MountSource::Volume { volume: "data".to_owned(), no_copy: false, external: None };
