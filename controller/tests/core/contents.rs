@@ -3,18 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use swarm_controller::core::rules::{Observed, command, content, driver};
-use swarm_controller::core::state::{State, apply};
-use swarm_controller::core::{
-    Command, CommandDone, Core, Input, Output, Refusal, RefusalKind, ToAgent,
-};
-use swarm_proto::entry::{Action, Entry, Group};
-use swarm_proto::id::{NodeId, Timestamp};
-use swarm_proto::object::{Cluster, Secret, TaskState};
+use swarm_controller::core::rules::{Observed, content};
+use swarm_controller::core::state::State;
+use swarm_controller::core::{Command, CommandDone, Core, Input, Output, RefusalKind, ToAgent};
+use swarm_proto::entry::Action;
+use swarm_proto::id::NodeId;
+use swarm_proto::object::TaskState;
 use swarm_proto::spec::{ContentBytes, ContentId, ContentKind, ContentSpec, FileMount, StackSpec};
-use swarm_proto::version::ClusterVersion;
 
 use crate::contract::{drive, hello, leader};
+use crate::history::History;
 use crate::spec;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -72,40 +70,7 @@ fn remove() -> Command {
     Command::RemoveNamedContent { kind: ContentKind::Secret, name: "token".to_owned() }
 }
 
-/// A state, with what the rules make of it.
-pub(crate) struct History {
-    pub(crate) state: State,
-    pub(crate) now: Timestamp,
-}
-
 impl History {
-    pub(crate) fn new() -> Self {
-        let mut history = Self { state: State::default(), now: Timestamp(1) };
-        let cluster = Cluster::new("0".repeat(32), String::new(), Secret::default());
-        history.write(Action::SetCluster(Box::new(cluster)));
-        history.write(Action::SetClusterVersion(ClusterVersion::NEWEST));
-        history
-    }
-
-    pub(crate) fn apply(&mut self, groups: Vec<Group>) -> bool {
-        let entry = Entry { time: self.now, checksum: self.state.checksum, groups };
-        apply(&mut self.state, &entry).groups.iter().all(|done| *done)
-    }
-
-    pub(crate) fn write(&mut self, action: Action) -> bool {
-        self.apply(vec![Group { actions: vec![action], ..Group::default() }])
-    }
-
-    pub(crate) fn ask(&mut self, command: &Command) -> Result<CommandDone, Refusal> {
-        let decision = command::decide(&self.state, command, self.now)?;
-        let done = decision.done.clone();
-        if !decision.actions.is_empty() {
-            let group = decision.into_group(&self.state);
-            assert!(self.apply(vec![group]), "what was decided fits");
-        }
-        Ok(done)
-    }
-
     fn add(&mut self, text: &str) -> ContentId {
         let (id, bytes) = bytes(text);
         for part in parts(&id, &bytes) {
@@ -114,15 +79,9 @@ impl History {
         id
     }
 
-    /// Runs passes until the rules are content, and looks that a snapshot says the same.
-    pub(crate) fn settle(&mut self) {
-        loop {
-            let pass = driver::pass(&self.state, &Observed::default(), self.now);
-            if pass.groups.is_empty() {
-                break;
-            }
-            assert!(self.apply(pass.groups));
-        }
+    /// Settles, and looks that a snapshot says the same.
+    fn settle_and_restore(&mut self) {
+        self.settle();
         let again = State::from_bytes(&self.state.to_bytes()).unwrap();
         assert_eq!(again.contents, self.state.contents);
         assert_eq!(again.named_contents, self.state.named_contents);
@@ -132,7 +91,7 @@ impl History {
 
     fn wait(&mut self, time: Duration) {
         self.now = self.now.after(time);
-        self.settle();
+        self.settle_and_restore();
     }
 }
 
@@ -204,15 +163,18 @@ fn what_is_in_use_stays() {
     let refused = history.ask(&create(&first)).unwrap_err();
     assert_eq!(refused.message, "secret `token` exists already");
     history.ask(&deploy(stack(external()))).unwrap();
-    history.settle();
+    history.settle_and_restore();
     let refused = history.ask(&remove()).unwrap_err();
     assert_eq!(refused.message, "secret `token` is in use by service `shop_web`");
     history.wait(HOUR * 3);
     assert!(history.state.contents.contains_key(&first));
-    assert!(!history.write(Action::RemoveContent(first.clone())), "not while it is referred to");
+    assert!(
+        !history.write(vec![Action::RemoveContent(first.clone())]),
+        "not while it is referred to"
+    );
 
     history.ask(&Command::RemoveStack { stack: "shop".to_owned() }).unwrap();
-    history.settle();
+    history.settle_and_restore();
     assert!(history.state.services.is_empty());
     history.wait(HOUR * 3);
     assert!(history.state.contents.contains_key(&first), "its name keeps it");
@@ -233,7 +195,7 @@ fn an_old_task_keeps_its_version() {
     let mut history = History::new();
     let (first, second) = (history.add("one"), history.add("two"));
     history.ask(&deploy(stack(own(&first)))).unwrap();
-    history.settle();
+    history.settle_and_restore();
     // The task waits for a node: it is replaced at once when the spec changes.
     let old = history.state.tasks.values().next().unwrap().id;
     history.ask(&deploy(stack(own(&second)))).unwrap();
@@ -243,13 +205,13 @@ fn an_old_task_keeps_its_version() {
         "the task's, and a rollback's"
     );
     assert_eq!(history.state.index.content_uses.get(&second), Some(&1), "the service's");
-    history.settle();
+    history.settle_and_restore();
     assert!(history.state.tasks[&old].status.state.is_terminal());
     history.wait(HOUR * 3);
     assert_eq!(history.state.index.content_uses.get(&first), Some(&1), "a dead task needs nothing");
     assert!(history.state.contents.contains_key(&first), "a rollback would need it");
     history.ask(&Command::RemoveStack { stack: "shop".to_owned() }).unwrap();
-    history.settle();
+    history.settle_and_restore();
     let plan = content::plan(&history.state, &Observed::default(), history.now);
     assert_eq!(plan.wake_at, Some(history.now.after(HOUR)));
     history.wait(HOUR);

@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use swarm_controller::core::rules::{Observed, driver};
 use swarm_controller::core::state::State;
 use swarm_controller::core::{Command, RefusalKind};
 use swarm_proto::entry::{Action, Entry, Group};
-use swarm_proto::id::NodeId;
-use swarm_proto::object::{NodeDescription, NodeStatus, Role, TaskState, TaskStatus};
+use swarm_proto::object::{NodeDescription, TaskState, TaskStatus};
 use swarm_proto::version::ClusterVersion;
 
-use crate::contents::History;
+use crate::history::History;
 use crate::spec;
 
 fn deploy(stack: &str, services: &[&str], prune: bool) -> Command {
@@ -30,18 +28,13 @@ fn create_volume() -> Command {
 /// A history with one node that takes tasks.
 fn with_node() -> History {
     let mut history = History::new();
-    let (hostname, role) = ("n1".to_owned(), Role::Agent);
-    history.ask(&Command::Join { hostname, role, controller_address: None }).unwrap();
-    let node = NodeId(1);
-    let description = NodeDescription { millicpus: 4_000, ..NodeDescription::default() };
-    history.write(Action::SetNodeDescription { node, description: Box::new(description) });
-    history.write(Action::SetNodeStatus { node, status: NodeStatus::Ready });
+    history.join(NodeDescription { millicpus: 4_000, ..NodeDescription::default() });
     history
 }
 
 /// All tasks that shall run do.
 fn run_all(history: &mut History) {
-    settle(history);
+    history.settle();
     let since = history.now;
     let waits = |state: TaskState| state < TaskState::Running;
     let tasks = history.state.tasks.values().filter(|task| waits(task.status.state));
@@ -52,21 +45,9 @@ fn run_all(history: &mut History) {
             attempt,
             ..TaskStatus::new(TaskState::Running, since)
         };
-        history.write(Action::SetTaskStatus { task, status: Box::new(status) });
+        history.write(vec![Action::SetTaskStatus { task, status: Box::new(status) }]);
     }
-    settle(history);
-}
-
-fn settle(history: &mut History) {
-    for _ in 0..20 {
-        let observed = Observed { heard: [(NodeId(1), history.now)].into(), ..Observed::default() };
-        let pass = driver::pass(&history.state, &observed, history.now);
-        if pass.groups.is_empty() {
-            return;
-        }
-        history.apply(pass.groups);
-    }
-    panic!("the rules find no rest");
+    history.settle();
 }
 
 fn removing(state: &State, key: &str) -> bool {
@@ -79,7 +60,7 @@ fn another_leader_still_knows_what_shall_go_last() {
     history.ask(&deploy("shop", &["web", "db"], false)).unwrap();
     run_all(&mut history);
     history.ask(&deploy("shop", &["web:image=2"], true)).unwrap();
-    settle(&mut history);
+    history.settle();
     assert!(!removing(&history.state, "db"), "web does not run yet");
 
     // All that another leader has is the state.
@@ -89,14 +70,14 @@ fn another_leader_still_knows_what_shall_go_last() {
     let old = old.unwrap().id;
     let status =
         TaskStatus { exit_code: Some(0), ..TaskStatus::new(TaskState::Shutdown, history.now) };
-    history.write(Action::SetTaskStatus { task: old, status: Box::new(status) });
+    history.write(vec![Action::SetTaskStatus { task: old, status: Box::new(status) }]);
     run_all(&mut history);
     assert!(!removing(&history.state, "db"), "web has only just begun to run");
     history.now = history.now.after(Duration::from_secs(3));
-    settle(&mut history);
+    history.settle();
     assert!(!removing(&history.state, "db"), "the update of web is still watched");
     history.now = history.now.after(Duration::from_secs(3));
-    settle(&mut history);
+    history.settle();
     assert!(removing(&history.state, "db"));
 }
 
@@ -108,18 +89,18 @@ fn what_is_in_use_cannot_be_removed_by_any_entry() {
     history.ask(&deploy("a", &["web:extnet=front,extvolume=common"], false)).unwrap();
     let network = *history.state.index.network_names.get("front").unwrap();
     let volume = *history.state.index.volume_names.get("common").unwrap();
-    assert!(!history.write(Action::SetNetworkRemoving(network)));
-    assert!(!history.write(Action::SetVolumeRemoving(volume)));
+    assert!(!history.write(vec![Action::SetNetworkRemoving(network)]));
+    assert!(!history.write(vec![Action::SetVolumeRemoving(volume)]));
 
     // Nor can a service come to use what is going.
     let service = history.state.services.values().next().unwrap().object.as_ref().clone();
     history.ask(&Command::RemoveStack { stack: "a".to_owned() }).unwrap();
-    settle(&mut history);
+    history.settle();
     assert!(history.state.services.is_empty());
-    assert!(history.write(Action::SetNetworkRemoving(network)));
+    assert!(history.write(vec![Action::SetNetworkRemoving(network)]));
     let mut late = service;
     late.id.0 += 1;
-    assert!(!history.write(Action::SetService(Box::new(late))));
+    assert!(!history.write(vec![Action::SetService(Box::new(late))]));
     let refused = history.ask(&deploy("b", &["web:extnet=front"], false)).unwrap_err();
     assert_eq!(refused.kind, RefusalKind::Conflict, "{refused}");
 }

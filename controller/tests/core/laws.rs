@@ -4,18 +4,16 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use swarm_controller::core::Command;
-use swarm_controller::core::rules::{Observed, command, driver};
-use swarm_controller::core::state::{State, apply};
-use swarm_proto::entry::{Action, Entry, Group};
-use swarm_proto::id::{NodeId, TaskId, Timestamp};
+use swarm_controller::core::state::State;
+use swarm_proto::id::{TaskId, Timestamp};
 use swarm_proto::object::{
     Availability, Cluster, GenericResource, GenericResources, HostShare, JobRuns, NodeDescription,
-    NodeStatus, Role, Secret, Service, TaskState, TaskStatus,
+    NodeStatus, Secret, Service, TaskState,
 };
 
 use swarm_proto::spec::ServiceMode;
-use swarm_proto::version::ClusterVersion;
 
+use crate::history::History;
 use crate::{preemption, reservations, spec};
 
 /// What the jobs below ask for at most; a redeploy may ask for less while tasks run.
@@ -146,8 +144,6 @@ fn description(number: u64, whole: bool) -> NodeDescription {
         generic_resources.insert("gpu".to_owned(), gpus);
     }
     NodeDescription {
-        hostname: format!("n{number}"),
-        address: Some([192, 0, 2, u8::try_from(number).unwrap()].into()),
         millicpus: if whole { 4_000 } else { 2_000 },
         memory: 1 << 30,
         pids: 200,
@@ -157,140 +153,95 @@ fn description(number: u64, whole: bool) -> NodeDescription {
     }
 }
 
-struct History {
-    state: State,
-    observed: Observed,
-    now: Timestamp,
+/// Every law is held against each entry of it.
+fn lawful() -> History {
+    let mut history = History::of(cluster(), laws);
+    for number in 1..=4 {
+        history.join(description(number, true));
+    }
+    history
 }
 
-impl History {
-    fn new() -> Self {
-        let mut history =
-            Self { state: State::default(), observed: Observed::default(), now: Timestamp(1) };
-        history.write(vec![Action::SetCluster(Box::new(cluster()))]);
-        history.write(vec![Action::SetClusterVersion(ClusterVersion::NEWEST)]);
-        for number in 1..=4 {
-            let join = Command::Join {
-                hostname: format!("n{number}"),
-                role: Role::Agent,
-                controller_address: None,
-            };
-            history.ask(&join);
-            let node = NodeId(number);
-            let description = Box::new(description(number, true));
-            history.write(vec![Action::SetNodeDescription { node, description }]);
-            history.write(vec![Action::SetNodeStatus { node, status: NodeStatus::Ready }]);
-        }
-        history
-    }
+fn ask(history: &mut History, command: &Command) {
+    // What is refused changes nothing.
+    let _ = history.ask(command);
+}
 
-    fn write(&mut self, actions: Vec<Action>) {
-        let groups = vec![Group { actions, ..Group::default() }];
-        self.apply(groups);
-    }
-
-    /// Applies an entry as a controller would that read it from the log, and holds every law against what comes out.
-    fn apply(&mut self, groups: Vec<Group>) {
-        let entry = Entry { time: self.now, checksum: self.state.checksum, groups };
-        let before = self.state.clone();
-        assert!(apply(&mut self.state, &entry).checksum_matches);
-        laws(&before, &self.state);
-    }
-
-    fn ask(&mut self, command: &Command) {
-        if let Ok(decision) = command::decide(&self.state, command, self.now)
-            && !decision.actions.is_empty()
-        {
-            let group = decision.into_group(&self.state);
-            self.apply(vec![group]);
-        }
-    }
-
-    fn step(&mut self, step: Step) {
-        match step {
-            Step::Deploy(stack, services, prune) => {
+impl Step {
+    fn take(self, history: &mut History) {
+        match self {
+            Self::Deploy(stack, services, prune) => {
                 let services: Vec<&str> = services.iter().map(String::as_str).collect();
                 let spec = spec::stack(&format!("s{stack}"), &services);
-                self.ask(&Command::Deploy { spec, prune, warnings: Vec::new() });
+                ask(history, &Command::Deploy { spec, prune, warnings: Vec::new() });
             }
-            Step::Share(network, make) => self.ask(&shared(network, make)),
-            Step::Remove(stack) => self.ask(&Command::RemoveStack { stack: format!("s{stack}") }),
-            Step::Scale(stack, replicas) => {
-                self.ask(&Command::Scale { service: format!("s{stack}_a"), replicas });
+            Self::Share(network, make) => ask(history, &shared(network, make)),
+            Self::Remove(stack) => {
+                ask(history, &Command::RemoveStack { stack: format!("s{stack}") });
             }
-            Step::RunJob(stack, one_off) => {
+            Self::Scale(stack, replicas) => {
+                ask(history, &Command::Scale { service: format!("s{stack}_a"), replicas });
+            }
+            Self::RunJob(stack, one_off) => {
                 let service = format!("s{stack}_a");
-                self.ask(&if one_off {
-                    Command::RunOneOff { service, command: Some(vec!["x".to_owned()]) }
-                } else {
-                    Command::RunJob { service }
-                });
+                let one_off = one_off.then(|| vec!["x".to_owned()]);
+                ask(
+                    history,
+                    &match one_off {
+                        Some(command) => Command::RunOneOff { service, command: Some(command) },
+                        None => Command::RunJob { service },
+                    },
+                );
             }
-            Step::StopRuns(stack) => {
-                self.ask(&Command::StopRuns { service: format!("s{stack}_a"), run: None });
+            Self::StopRuns(stack) => {
+                ask(history, &Command::StopRuns { service: format!("s{stack}_a"), run: None });
             }
-            Step::Wish(node, availability) => self.ask(&Command::UpdateNode {
-                node: format!("n{node}"),
-                availability: Some(availability),
-                set_labels: std::collections::BTreeMap::new(),
-                remove_labels: Vec::new(),
-            }),
-            Step::Status(node, status) => {
-                self.write(vec![Action::SetNodeStatus { node: NodeId(node), status }]);
-            }
-            Step::Has(node, whole) => {
-                let (node, description) = (NodeId(node), Box::new(description(node, whole)));
-                self.write(vec![Action::SetNodeDescription { node, description }]);
-            }
-            Step::Report(number, state) => self.report(number, state),
-            Step::Confirm => self.confirm(),
-            Step::Wait(milliseconds) => self.now = Timestamp(self.now.0 + milliseconds),
+            Self::Wish(node, availability) => history.set_availability(node, availability),
+            Self::Status(node, status) => history.set_status(node, status),
+            Self::Has(node, whole) => history.describe(node, description(node, whole)),
+            Self::Report(number, state) => report(history, number, state),
+            Self::Confirm => confirm(history),
+            Self::Wait(milliseconds) => history.now = Timestamp(history.now.0 + milliseconds),
         }
-        self.settle();
+        settle(history);
     }
+}
 
-    fn report(&mut self, number: usize, state: TaskState) {
-        let placed = self.state.tasks.values().filter(|task| task.node.is_some());
-        let placed: Vec<TaskId> = placed.map(|task| task.id).collect();
-        let Some(task) = placed.get(number % placed.len().max(1)).copied() else { return };
-        let status = TaskStatus::new(state, self.now);
-        self.write(vec![Action::SetTaskStatus { task, status: Box::new(status) }]);
+fn report(history: &mut History, number: usize, state: TaskState) {
+    let placed = history.state.tasks.values().filter(|task| task.node.is_some());
+    let placed: Vec<TaskId> = placed.map(|task| task.id).collect();
+    if let Some(task) = placed.get(number % placed.len().max(1)) {
+        history.report(*task, state);
     }
+}
 
-    fn confirm(&mut self) {
-        for network in self.state.networks.values() {
-            for gateway in &network.gateways {
-                let key = (network.id, gateway.node);
-                let version = self.state.network_versions.get(&network.id).copied().unwrap_or(0);
-                self.observed.confirmed.insert(key, version);
-                if !self.state.index.needs(network.id, gateway.node) {
-                    self.observed.gone_networks.insert(key);
-                }
+fn confirm(history: &mut History) {
+    let (state, observed) = (&history.state, &mut history.observed);
+    for network in state.networks.values() {
+        for gateway in &network.gateways {
+            let key = (network.id, gateway.node);
+            let version = state.network_versions.get(&network.id).copied().unwrap_or(0);
+            observed.confirmed.insert(key, version);
+            if !state.index.needs(network.id, gateway.node) {
+                observed.gone_networks.insert(key);
             }
         }
-        self.observed.gone_tasks.extend(self.state.index.removing.iter().copied());
     }
+    observed.gone_tasks.extend(state.index.removing.iter().copied());
+}
 
-    /// Passes until the rules are content: they must be, soon.
-    fn settle(&mut self) {
-        let nodes: Vec<NodeId> = self.state.nodes.keys().copied().collect();
-        for node in nodes {
-            self.observed.heard.insert(node, self.now);
-        }
-        for _ in 0..20 {
-            let pass = driver::pass(&self.state, &self.observed, self.now);
-            if pass.groups.is_empty() {
-                return;
-            }
-            preemption::law(&self.state, &self.observed, &pass.groups, self.now);
-            self.apply(pass.groups);
-            // What was planned is exactly what comes of it.
-            assert_eq!(pass.state.tasks, self.state.tasks);
-            assert_eq!(pass.state.services, self.state.services);
-            assert_eq!(pass.state.networks, self.state.networks);
-        }
-        panic!("the rules find no rest");
+/// Passes until the rules are content: they must be, soon.
+fn settle(history: &mut History) {
+    for _ in 0..20 {
+        let Some(pass) = history.pass() else { return };
+        preemption::law(&history.state, &history.observed, &pass.groups, history.now);
+        history.apply(pass.groups);
+        // What was planned is exactly what comes of it.
+        assert_eq!(pass.state.tasks, history.state.tasks);
+        assert_eq!(pass.state.services, history.state.services);
+        assert_eq!(pass.state.networks, history.state.networks);
     }
+    panic!("the rules find no rest");
 }
 
 fn laws(before: &State, after: &State) {
@@ -374,9 +325,9 @@ proptest! {
     /// the rules come to rest, and a restored snapshot is the same state with the same indexes.
     #[test]
     fn laws_hold(steps in prop::collection::vec(step(), 1..40)) {
-        let mut history = History::new();
+        let mut history = lawful();
         for step in steps {
-            history.step(step);
+            step.take(&mut history);
         }
         let restored = State::from_bytes(&history.state.to_bytes()).unwrap();
         let mut index = restored.index.clone();

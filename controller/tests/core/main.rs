@@ -7,6 +7,7 @@ mod contents;
 mod contract;
 mod elections;
 mod external;
+mod history;
 mod laws;
 mod preemption;
 mod rebalance;

@@ -6,17 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use swarm_controller::core::Command;
 use swarm_controller::core::rules::rebalance::foresee;
-use swarm_controller::core::rules::{Observed, command, driver};
-use swarm_controller::core::state::{State, apply};
-use swarm_proto::entry::{Action, Entry, Group};
+use swarm_controller::core::state::State;
+use swarm_proto::entry::{Action, Group};
 use swarm_proto::id::{NodeId, ServiceId, TaskId, Timestamp};
 use swarm_proto::object::{
-    Availability, Cluster, NodeDescription, NodeStatus, Rebalance, RebalanceMode, Role, Secret,
-    Service, Task, TaskState, TaskStatus,
+    Availability, NodeStatus, Rebalance, RebalanceMode, Service, Task, TaskState,
 };
 use swarm_proto::spec::{ServiceMode, UpdateOrder};
-use swarm_proto::version::ClusterVersion;
 
+use crate::history::{History, machine};
 use crate::spec;
 
 /// What happens before the cluster is told to move tasks, and what goes wrong meanwhile.
@@ -77,66 +75,30 @@ fn step() -> impl Strategy<Value = Step> {
 const QUIET: usize = 70;
 const KEYS: [&str; 4] = ["web", "other", "api", "one"];
 
-struct History {
-    state: State,
-    observed: Observed,
-    now: Timestamp,
+struct Moves {
+    history: History,
     services: BTreeMap<usize, String>,
     /// When each move was begun.
     moved_at: Vec<Timestamp>,
 }
 
-impl History {
+impl Moves {
     fn new() -> Self {
-        let mut history = Self {
-            state: State::default(),
-            observed: Observed::default(),
-            now: Timestamp(1),
-            services: BTreeMap::new(),
-            moved_at: Vec::new(),
-        };
-        let cluster = Cluster::new("0".repeat(32), String::new(), Secret::default());
-        history.write(vec![Action::SetCluster(Box::new(cluster))]);
-        history.write(vec![Action::SetClusterVersion(ClusterVersion::NEWEST)]);
-        (0..3).for_each(|zone| history.join(zone));
-        history
-    }
-
-    fn write(&mut self, actions: Vec<Action>) {
-        self.apply(vec![Group { actions, ..Group::default() }]);
-    }
-
-    fn apply(&mut self, groups: Vec<Group>) {
-        let entry = Entry { time: self.now, checksum: self.state.checksum, groups };
-        assert!(apply(&mut self.state, &entry).checksum_matches);
+        let history = History::new();
+        let mut moves = Self { history, services: BTreeMap::new(), moved_at: Vec::new() };
+        (0..3).for_each(|zone| moves.join(zone));
+        moves
     }
 
     fn ask(&mut self, command: &Command) {
-        let Ok(decision) = command::decide(&self.state, command, self.now) else { return };
-        if !decision.actions.is_empty() {
-            let group = decision.into_group(&self.state);
+        // What is refused changes nothing.
+        if let Some(group) = self.history.decide(command) {
             self.carry_out(group);
         }
     }
 
     fn join(&mut self, zone: u8) {
-        let number = self.state.next.node;
-        let hostname = format!("n{number}");
-        self.ask(&Command::Join {
-            hostname: hostname.clone(),
-            role: Role::Agent,
-            controller_address: None,
-        });
-        let node = NodeId(number);
-        let description = Box::new(NodeDescription {
-            hostname,
-            address: Some([192, 0, 2, u8::try_from(number).unwrap()].into()),
-            millicpus: 4_000,
-            memory: 1 << 30,
-            ..NodeDescription::default()
-        });
-        self.write(vec![Action::SetNodeDescription { node, description }]);
-        self.write(vec![Action::SetNodeStatus { node, status: NodeStatus::Ready }]);
+        let number = self.history.join(machine());
         self.label(number, zone);
     }
 
@@ -162,20 +124,24 @@ impl History {
                 let spec = spec::stack("shop", &services);
                 self.ask(&Command::Deploy { spec, prune: false, warnings: Vec::new() });
             }
-            Step::Join(zone) if self.state.nodes.len() < 6 => self.join(*zone),
+            Step::Join(zone) if self.history.state.nodes.len() < 6 => self.join(*zone),
             Step::Join(_) => {}
-            Step::Drain(node, drain) => self.drain(*node, *drain),
+            Step::Drain(node, drain) => {
+                let wish = if *drain { Availability::Drain } else { Availability::Active };
+                self.history.set_availability(*node, wish);
+            }
             Step::Lose(node) => self.set_status(*node, NodeStatus::Down),
             Step::Return(node) => self.set_status(*node, NodeStatus::Ready),
             Step::Label(node, zone) => self.label(*node, *zone),
             Step::Fail(number) => {
                 let open = |task: &&TaskId| {
-                    let task = &self.state.tasks[*task];
+                    let task = &self.history.state.tasks[*task];
                     !task.status.state.is_terminal() && task.node.is_some()
                 };
-                let open: Vec<TaskId> = self.state.tasks.keys().filter(open).copied().collect();
+                let open: Vec<TaskId> =
+                    self.history.state.tasks.keys().filter(open).copied().collect();
                 if let Some(task) = open.get(number % open.len().max(1)) {
-                    self.report(*task, TaskState::Failed);
+                    self.history.report(*task, TaskState::Failed);
                 }
             }
             Step::Rebalance(key) => {
@@ -183,65 +149,47 @@ impl History {
                 self.ask(&Command::Rebalance { services });
             }
             Step::Obey(chance) => self.obey(*chance),
-            Step::Wait(milliseconds) => self.now = Timestamp(self.now.0 + milliseconds),
+            Step::Wait(milliseconds) => {
+                self.history.now = Timestamp(self.history.now.0 + milliseconds);
+            }
         }
         self.settle();
     }
 
-    fn drain(&mut self, node: u64, drain: bool) {
-        self.ask(&Command::UpdateNode {
-            node: format!("n{node}"),
-            availability: Some(if drain { Availability::Drain } else { Availability::Active }),
-            set_labels: BTreeMap::new(),
-            remove_labels: Vec::new(),
-        });
-    }
-
     fn set_status(&mut self, node: u64, status: NodeStatus) {
-        if self.state.nodes.contains_key(&NodeId(node)) {
-            self.write(vec![Action::SetNodeStatus { node: NodeId(node), status }]);
+        if self.history.state.nodes.contains_key(&NodeId(node)) {
+            self.history.set_status(node, status);
         }
-    }
-
-    fn report(&mut self, task: TaskId, state: TaskState) {
-        let status = TaskStatus::new(state, self.now);
-        self.write(vec![Action::SetTaskStatus { task, status: Box::new(status) }]);
     }
 
     /// What each node's agent does next with its tasks; the chance says with which.
     fn obey(&mut self, chance: u8) {
-        let tasks: Vec<Task> = self.state.tasks.values().map(|task| Task::clone(task)).collect();
+        let tasks: Vec<Task> =
+            self.history.state.tasks.values().map(|task| Task::clone(task)).collect();
         for (bit, task) in tasks.into_iter().enumerate() {
-            let node = task.node.and_then(|node| self.state.nodes.get(&node));
+            let node = task.node.and_then(|node| self.history.state.nodes.get(&node));
             let is_ready = node.is_some_and(|node| node.status == NodeStatus::Ready);
             if task.status.state.is_terminal() || !is_ready || chance >> (bit % 8) & 1 == 0 {
                 continue;
             }
             match (task.desired, task.status.state) {
                 (desired, _) if desired > TaskState::Running => {
-                    self.report(task.id, TaskState::Shutdown);
+                    self.history.report(task.id, TaskState::Shutdown);
                 }
                 (TaskState::Running, state) if state < TaskState::Running => {
-                    self.report(task.id, TaskState::Running);
+                    self.history.report(task.id, TaskState::Running);
                 }
                 _ => {}
             }
         }
-        let removing = self.state.index.removing.iter().copied();
-        self.observed.gone_tasks.extend(removing);
+        let removing = self.history.state.index.removing.iter().copied();
+        self.history.observed.gone_tasks.extend(removing);
     }
 
     /// Passes until the rules are content: they must be, soon.
     fn settle(&mut self) {
-        let nodes: Vec<NodeId> = self.state.nodes.keys().copied().collect();
-        for node in nodes {
-            self.observed.heard.insert(node, self.now);
-        }
         for _ in 0..30 {
-            let pass = driver::pass(&self.state, &self.observed, self.now);
-            if pass.groups.is_empty() {
-                return;
-            }
+            let Some(pass) = self.history.pass() else { return };
             pass.groups.into_iter().for_each(|group| self.carry_out(group));
         }
         panic!("the rules find no rest");
@@ -251,11 +199,11 @@ impl History {
     fn carry_out(&mut self, group: Group) {
         let counted = group.actions.iter().filter(|one| matches!(one, Action::CountMove(_)));
         let moves = counted.count();
-        let before = self.state.clone();
-        self.apply(vec![group]);
+        let before = self.history.state.clone();
+        self.history.apply(vec![group]);
         if moves > 0 {
-            self.moved_at.extend(std::iter::repeat_n(self.now, moves));
-            promise(&before, &self.state);
+            self.moved_at.extend(std::iter::repeat_n(self.history.now, moves));
+            promise(&before, &self.history.state);
         }
     }
 
@@ -266,8 +214,9 @@ impl History {
     }
 
     fn is_settled(&self) -> bool {
-        self.state.index.unsettled.is_empty()
+        self.history.state.index.unsettled.is_empty()
             && self
+                .history
                 .state
                 .tasks
                 .values()
@@ -348,55 +297,55 @@ proptest! {
     /// Whatever happened: once it is over, each move makes things more even, and after some there are none.
     #[test]
     fn moves_end_and_are_never_taken_back(steps in prop::collection::vec(step(), 1..50), most in 1_u32..8) {
-        let mut history = History::new();
+        let mut run = Moves::new();
         let set = Command::UpdateCluster {
             rebalance: Some(RebalanceMode::Auto),
             moves_per_minute: Some(most),
         };
-        history.ask(&set);
-        history.step(&Step::Deploy(0, "replicas=4,monitor=2".to_owned()));
+        run.ask(&set);
+        run.step(&Step::Deploy(0, "replicas=4,monitor=2".to_owned()));
         for step in &steps {
-            history.step(step);
+            run.step(step);
         }
-        let restored = State::from_bytes(&history.state.to_bytes()).unwrap();
-        prop_assert_eq!(restored.to_bytes(), history.state.to_bytes());
-        let (index, kept) = (&restored.index, &history.state.index);
+        let restored = State::from_bytes(&run.history.state.to_bytes()).unwrap();
+        prop_assert_eq!(restored.to_bytes(), run.history.state.to_bytes());
+        let (index, kept) = (&restored.index, &run.history.state.index);
         prop_assert_eq!((&index.loads, &index.crowds), (&kept.loads, &kept.crowds));
         prop_assert_eq!((&index.near, &index.spread_out), (&kept.near, &kept.spread_out));
-        let nodes: BTreeSet<u64> = history.state.nodes.keys().map(|node| node.0).collect();
+        let nodes: BTreeSet<u64> = run.history.state.nodes.keys().map(|node| node.0).collect();
         for node in nodes {
-            history.step(&Step::Return(node));
-            history.step(&Step::Drain(node, false));
+            run.step(&Step::Return(node));
+            run.step(&Step::Drain(node, false));
         }
         let mut known: Option<(BTreeMap<ServiceId, Vec<u64>>, u64)> = None;
-        let mut moves = history.moved_at.len();
+        let mut moves = run.moved_at.len();
         let mut quiet = 0;
         for _ in 0..400 {
-            history.rest();
-            if !history.is_settled() {
+            run.rest();
+            if !run.is_settled() {
                 continue;
             }
-            let now = all_unevenness(&history.state);
-            let has_moved = history.moved_at.len() > moves;
+            let now = all_unevenness(&run.history.state);
+            let has_moved = run.moved_at.len() > moves;
             if let Some((services, load)) = known.as_ref().filter(|_| has_moved) {
                 let better = now.0.iter().any(|(id, own)| own < &services[id]);
                 let no_worse = now.0.iter().all(|(id, own)| own <= &services[id]);
                 prop_assert!(
                     no_worse && (better || now.1 < *load),
-                    "{known:?} became {now:?}: {:?}", history.state.cluster
+                    "{known:?} became {now:?}: {:?}", run.history.state.cluster
                 );
             }
-            moves = history.moved_at.len();
+            moves = run.moved_at.len();
             known = Some(now);
             quiet = if has_moved { 0 } else { quiet + 1 };
             if quiet > QUIET {
                 break;
             }
         }
-        assert_bounded(&history.moved_at, most as usize);
+        assert_bounded(&run.moved_at, most as usize);
         if known.is_some() {
             prop_assert!(quiet > QUIET, "the moves find no end");
-            let left = foresee(&history.state, history.now);
+            let left = foresee(&run.history.state, run.history.now);
             prop_assert!(left.moves.is_empty(), "{:?} would still be moved", left.moves);
         }
     }

@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use swarm_controller::core::Command;
-use swarm_controller::core::rules::{Observed, command, driver};
-use swarm_controller::core::state::{State, apply};
-use swarm_proto::entry::{Action, Entry, Group};
-use swarm_proto::id::{NodeId, ServiceId, Slot, TaskId, Timestamp};
+use swarm_controller::core::state::State;
+use swarm_proto::entry::Action;
+use swarm_proto::id::{ServiceId, Slot, TaskId, Timestamp};
 use swarm_proto::object::{
-    Availability, Cluster, NodeDescription, NodeStatus, Role, Secret, Service, Switch, Task,
-    TaskState, TaskStatus, UpdateState,
+    Availability, NodeStatus, Service, Switch, Task, TaskState, UpdateState,
 };
 use swarm_proto::spec::{ServiceMode, UpdateOrder};
-use swarm_proto::version::ClusterVersion;
 
+use crate::history::{History, machine};
 use crate::spec;
 
 /// Fails at once.
@@ -96,67 +94,28 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-struct History {
-    state: State,
-    observed: Observed,
-    now: Timestamp,
+struct Updates {
+    history: History,
     /// When each task came to run.
     ran_at: BTreeMap<TaskId, Timestamp>,
 }
 
-impl History {
+impl Updates {
     fn new() -> Self {
-        let mut history = Self {
-            state: State::default(),
-            observed: Observed::default(),
-            now: Timestamp(1),
-            ran_at: BTreeMap::new(),
-        };
-        let cluster = Cluster::new("0".repeat(32), String::new(), Secret::default());
-        history.write(vec![Action::SetCluster(Box::new(cluster))]);
-        history.write(vec![Action::SetClusterVersion(ClusterVersion::NEWEST)]);
-        for number in 1..=4 {
-            let hostname = format!("n{number}");
-            let join = Command::Join {
-                hostname: hostname.clone(),
-                role: Role::Agent,
-                controller_address: None,
-            };
-            assert!(history.ask(&join));
-            let node = NodeId(number);
-            let description = Box::new(NodeDescription {
-                hostname,
-                address: Some([192, 0, 2, u8::try_from(number).unwrap()].into()),
-                millicpus: 4_000,
-                memory: 1 << 30,
-                ..NodeDescription::default()
-            });
-            history.write(vec![Action::SetNodeDescription { node, description }]);
-            history.write(vec![Action::SetNodeStatus { node, status: NodeStatus::Ready }]);
+        let mut history = History::new();
+        for _ in 1..=4 {
+            history.join(machine());
         }
-        history
+        Self { history, ran_at: BTreeMap::new() }
     }
 
-    fn write(&mut self, actions: Vec<Action>) {
-        self.apply(vec![Group { actions, ..Group::default() }]);
-    }
-
-    fn apply(&mut self, groups: Vec<Group>) {
-        let entry = Entry { time: self.now, checksum: self.state.checksum, groups };
-        assert!(apply(&mut self.state, &entry).checksum_matches);
-    }
-
-    fn ask(&mut self, command: &Command) -> bool {
-        let Ok(decision) = command::decide(&self.state, command, self.now) else { return false };
-        if !decision.actions.is_empty() {
-            let group = decision.into_group(&self.state);
-            self.apply(vec![group]);
-        }
-        true
+    fn ask(&mut self, command: &Command) {
+        // What is refused changes nothing.
+        let _ = self.history.ask(command);
     }
 
     fn service(&self) -> Option<&Service> {
-        self.state.services.values().next().map(|service| &**service)
+        self.history.state.services.values().next().map(|service| &**service)
     }
 
     fn step(&mut self, step: &Step) {
@@ -166,75 +125,59 @@ impl History {
                 let spec = spec::stack("shop", &[options.as_str()]);
                 self.ask(&Command::Deploy { spec, prune: true, warnings: Vec::new() });
             }
-            Step::Scale(replicas) => {
-                self.ask(&Command::Scale { service, replicas: *replicas });
-            }
-            Step::Pause => {
-                self.ask(&Command::PauseService { service });
-            }
-            Step::Resume => {
-                self.ask(&Command::ResumeService { service });
-            }
-            Step::RollBack => {
-                self.ask(&Command::RollBackService { service });
-            }
-            Step::Promote => {
-                self.ask(&Command::PromoteService { service });
-            }
+            Step::Scale(replicas) => self.ask(&Command::Scale { service, replicas: *replicas }),
+            Step::Pause => self.ask(&Command::PauseService { service }),
+            Step::Resume => self.ask(&Command::ResumeService { service }),
+            Step::RollBack => self.ask(&Command::RollBackService { service }),
+            Step::Promote => self.ask(&Command::PromoteService { service }),
             Step::Rush(replicas) => {
                 let rush = format!("rush:replicas={replicas},cpus=3000,priority=1");
                 let spec = spec::stack("other", &[&rush]);
                 self.ask(&Command::Deploy { spec, prune: true, warnings: Vec::new() });
             }
-            Step::Drain(node, drain) => self.drain(*node, *drain),
-            Step::Lose(node) => self.set_status(*node, NodeStatus::Down),
-            Step::Return(node) => self.set_status(*node, NodeStatus::Ready),
+            Step::Drain(node, drain) => {
+                let wish = if *drain { Availability::Drain } else { Availability::Active };
+                self.history.set_availability(*node, wish);
+            }
+            Step::Lose(node) => self.history.set_status(*node, NodeStatus::Down),
+            Step::Return(node) => self.history.set_status(*node, NodeStatus::Ready),
             Step::Fail(number) => {
-                let running = self.state.tasks.values().filter(|task| is_running(task));
+                let running = self.history.state.tasks.values().filter(|task| is_running(task));
                 let running: Vec<TaskId> = running.map(|task| task.id).collect();
                 if let Some(task) = running.get(number % running.len().max(1)) {
                     self.report(*task, TaskState::Failed);
                 }
             }
             Step::Obey(chance) => self.obey(*chance),
-            Step::Wait(milliseconds) => self.now = Timestamp(self.now.0 + milliseconds),
+            Step::Wait(milliseconds) => {
+                self.history.now = Timestamp(self.history.now.0 + milliseconds);
+            }
         }
         self.settle();
     }
 
-    fn drain(&mut self, node: u64, drain: bool) {
-        self.ask(&Command::UpdateNode {
-            node: format!("n{node}"),
-            availability: Some(if drain { Availability::Drain } else { Availability::Active }),
-            set_labels: BTreeMap::new(),
-            remove_labels: Vec::new(),
-        });
-    }
-
-    fn set_status(&mut self, node: u64, status: NodeStatus) {
-        self.write(vec![Action::SetNodeStatus { node: NodeId(node), status }]);
-    }
-
     fn report(&mut self, task: TaskId, state: TaskState) {
         if state == TaskState::Running {
-            self.ran_at.insert(task, self.now);
+            self.ran_at.insert(task, self.history.now);
         }
-        let status = TaskStatus::new(state, self.now);
-        self.write(vec![Action::SetTaskStatus { task, status: Box::new(status) }]);
+        self.history.report(task, state);
     }
 
     /// What each node's agent does next with its tasks; the chance says with which.
     fn obey(&mut self, chance: u8) {
-        let tasks: Vec<Task> = self.state.tasks.values().map(|task| Task::clone(task)).collect();
+        let tasks: Vec<Task> =
+            self.history.state.tasks.values().map(|task| Task::clone(task)).collect();
         for (bit, task) in tasks.into_iter().enumerate() {
-            let node = task.node.and_then(|node| self.state.nodes.get(&node));
+            let node = task.node.and_then(|node| self.history.state.nodes.get(&node));
             let is_ready = node.is_some_and(|node| node.status == NodeStatus::Ready);
             if task.status.state.is_terminal() || !is_ready || chance >> (bit % 8) & 1 == 0 {
                 continue;
             }
-            let image = self.state.task_spec(&task).unwrap().container.image.reference.clone();
+            let image =
+                self.history.state.task_spec(&task).unwrap().container.image.reference.clone();
             let runs = task.status.state == TaskState::Running;
-            let crashes = self.ran_at.get(&task.id).is_some_and(|at| at.0 + 2_000 <= self.now.0);
+            let crashes =
+                self.ran_at.get(&task.id).is_some_and(|at| at.0 + 2_000 <= self.history.now.0);
             let next = match image.rsplit(':').next() {
                 _ if task.desired > TaskState::Running => TaskState::Shutdown,
                 _ if task.desired < TaskState::Running => continue,
@@ -246,32 +189,25 @@ impl History {
             };
             self.report(task.id, next);
         }
-        let removing = self.state.index.removing.iter().copied();
-        self.observed.gone_tasks.extend(removing);
+        let removing = self.history.state.index.removing.iter().copied();
+        self.history.observed.gone_tasks.extend(removing);
     }
 
     /// Passes until the rules are content: they must be, soon. Each is held against the promise.
     fn settle(&mut self) {
-        let nodes: Vec<NodeId> = self.state.nodes.keys().copied().collect();
-        for node in nodes {
-            self.observed.heard.insert(node, self.now);
-        }
         for _ in 0..30 {
-            let pass = driver::pass(&self.state, &self.observed, self.now);
-            if pass.groups.is_empty() {
-                return;
-            }
+            let Some(pass) = self.history.pass() else { return };
             for group in pass.groups {
-                let before = self.state.clone();
+                let before = self.history.state.clone();
                 // Who takes another's place does not ask what that one's service promises.
                 let takes = |action: &Action| matches!(action, Action::PreemptTasks { .. });
                 let keeps = !group.actions.iter().any(takes);
-                self.apply(vec![group]);
+                self.history.apply(vec![group]);
                 if keeps {
-                    promise(&before, &self.state);
+                    promise(&before, &self.history.state);
                 }
-                keep_canary(&before, &self.state);
-                switch_at_once(&before, &self.state);
+                keep_canary(&before, &self.history.state);
+                switch_at_once(&before, &self.history.state);
             }
         }
         panic!("the rules find no rest");
@@ -388,36 +324,36 @@ proptest! {
     /// that ended well left only tasks of the spec in force. A restored snapshot is the same state.
     #[test]
     fn updates_keep_their_promise_and_end(steps in prop::collection::vec(step(), 1..60)) {
-        let mut history = History::new();
-        history.step(&Step::Deploy("web:replicas=4,image=1".to_owned()));
+        let mut updates = Updates::new();
+        updates.step(&Step::Deploy("web:replicas=4,image=1".to_owned()));
         for step in &steps {
-            history.step(step);
+            updates.step(step);
         }
-        let restored = State::from_bytes(&history.state.to_bytes()).unwrap();
-        prop_assert_eq!(restored.to_bytes(), history.state.to_bytes());
-        prop_assert_eq!(&restored.index.unsettled, &history.state.index.unsettled);
-        prop_assert_eq!(&restored.index.counts, &history.state.index.counts);
-        history.step(&Step::Rush(0));
+        let restored = State::from_bytes(&updates.history.state.to_bytes()).unwrap();
+        prop_assert_eq!(restored.to_bytes(), updates.history.state.to_bytes());
+        prop_assert_eq!(&restored.index.unsettled, &updates.history.state.index.unsettled);
+        prop_assert_eq!(&restored.index.counts, &updates.history.state.index.counts);
+        updates.step(&Step::Rush(0));
         for node in 1..=4 {
-            history.step(&Step::Return(node));
-            history.step(&Step::Drain(node, false));
+            updates.step(&Step::Return(node));
+            updates.step(&Step::Drain(node, false));
         }
         for _ in 0..600 {
-            let Some(service) = history.service() else { break };
+            let Some(service) = updates.service() else { break };
             if service.update.as_ref().is_none_or(|update| !update.state.is_open()) {
                 break;
             }
             if service.update.as_ref().is_some_and(|update| update.state == UpdateState::Held) {
-                history.step(&Step::Promote);
+                updates.step(&Step::Promote);
             }
-            history.step(&Step::Obey(u8::MAX));
-            history.step(&Step::Wait(1_500));
+            updates.step(&Step::Obey(u8::MAX));
+            updates.step(&Step::Wait(1_500));
         }
-        let service = history.service().unwrap();
+        let service = updates.service().unwrap();
         if let Some(update) = &service.update {
             prop_assert!(!update.state.is_open(), "it never ends: {:?}", update);
             let current = |task: &Task| task.spec_version == service.spec_version;
-            let mut wanted = history.state.tasks.values().filter(|t| t.desired <= TaskState::Running);
+            let mut wanted = updates.history.state.tasks.values().filter(|t| t.desired <= TaskState::Running);
             let kept = update.state.is_paused() || update.failures > 0;
             prop_assert!(kept || wanted.all(|task| current(task)));
         }
