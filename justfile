@@ -112,6 +112,10 @@ bench-raft: build
 bench-schedule: build
     target/release/bench-schedule
 
+# Very many tasks on 5,000 simulated nodes until all run, then without their leader; single tasks beside 30,000
+bench-scale: build
+    target/release/bench-scale
+
 # How long writes are held up while a snapshot of 500,000 tasks is made, or sent to controllers that join or lag
 bench-snapshot: build
     target/release/bench-snapshot

@@ -1,8 +1,11 @@
 //! What the benches share: programs to run, medians, the table and its file.
 #![expect(clippy::print_stdout, reason = "benches print their table")]
 
+pub mod agents;
 pub mod host;
 pub mod members;
+pub mod nodes;
+pub mod stacks;
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -1,11 +1,9 @@
 //! The cases, as `test/integration/scheduler_perf` of Kubernetes has them.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
-use swarm_manifests::{Environment, Source};
-use swarm_proto::wire;
 use swarm_tests::bench::Outcome;
+use swarm_tests::bench::stacks::SERVICE;
 
 /// What is deployed before, and then measured.
 pub(crate) struct Case {
@@ -55,22 +53,15 @@ const fn case(
     Case { name, nodes, first, then, floor, shape }
 }
 
-const SERVICE: &str = "    image: busybox@sha256:2c0d1a5b4e8a86f5a1f9b9b5ba2d7f50a5cc1a4c6d3c3b7a7b2a4c1d5e6f7a8b\n    command: sleep 100000\n    network_mode: none\n";
-
 impl Case {
-    /// The stack before, or with the tasks that are measured.
-    pub(crate) fn stack(&self, with_measured: bool) -> Outcome<wire::StackSpec> {
+    /// The stack file before, or with the tasks that are measured.
+    pub(crate) fn stack(&self, with_measured: bool) -> Outcome<String> {
         let mut text = String::from("services:\n");
         self.before(&mut text)?;
         if with_measured {
             self.measured(&mut text)?;
         }
-        let environment =
-            Environment { stack_name: Some(String::from("many")), ..Environment::default() };
-        let name = String::from("many.yml");
-        let source = Source { name, folder: PathBuf::from("/"), content: text.into_bytes() };
-        let spec = swarm_manifests::read_sources(&[source], &environment)?.0.spec;
-        Ok((&spec).into())
+        Ok(text)
     }
 
     fn before(&self, text: &mut String) -> Outcome<()> {

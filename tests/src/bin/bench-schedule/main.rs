@@ -6,19 +6,20 @@
 //! `scheduler_perf` there are none. `BENCH_CASES` names the cases to run, with commas, `BENCH_ROUNDS` how often (3).
 #![expect(clippy::print_stderr, reason = "a program that says how far it is")]
 
-mod agents;
 mod cases;
-mod nodes;
 
 use std::time::Instant;
 
-use swarm_proto::wire;
-use swarm_tests::bench::host::{Host, restored};
+use swarm_tests::bench::agents::Agents;
+use swarm_tests::bench::host::restored;
 use swarm_tests::bench::members::{Members, eventually, folders};
-use swarm_tests::bench::{Outcome, Published, report_published, rounds};
+use swarm_tests::bench::stacks::deploy;
+use swarm_tests::bench::{Outcome, Published, nodes, report_published, rounds};
 
-use agents::Agents;
 use cases::{CASES, Case};
+
+/// The stack that all of it is in.
+const NAME: &str = "many";
 
 fn main() -> Outcome<()> {
     let rounds = rounds(3)?;
@@ -46,7 +47,7 @@ fn main() -> Outcome<()> {
 /// Tasks a second in one case.
 async fn measure(case: &Case) -> Outcome<f64> {
     let [first, second, third] =
-        restored(folders("schedule")?, "", |backup| nodes::fill(backup, case.nodes)).await?;
+        restored(folders("schedule")?, "", |backup| nodes::fill(backup, case.nodes, 1)).await?;
     let mut members = Members::default();
     first.run(&mut members)?;
     eventually(async || first.leads().await).await?;
@@ -57,10 +58,10 @@ async fn measure(case: &Case) -> Outcome<f64> {
     }
     first.leads().await?;
     let mut agents = Agents::start(&first, case.nodes).await?;
-    deploy(&first, case.stack(false)?).await?;
+    deploy(&first, NAME, &case.stack(false)?).await?;
     agents.told(u64::from(case.first)).await?;
     let begun = Instant::now();
-    deploy(&first, case.stack(true)?).await?;
+    deploy(&first, NAME, &case.stack(true)?).await?;
     agents.told(u64::from(case.first + case.then)).await?;
     let took = begun.elapsed();
     let rate = f64::from(case.then) / took.as_secs_f64();
@@ -72,14 +73,4 @@ async fn measure(case: &Case) -> Outcome<f64> {
         members.memory_of(0, "VmRSS")?
     );
     Ok(rate)
-}
-
-async fn deploy(host: &Host, stack: wire::StackSpec) -> Outcome<()> {
-    let request = wire::DeployRequest {
-        request_id: swarm_proto::transport::random_hex::<16>()?,
-        stack: Some(stack),
-        prune: false,
-    };
-    host.client().await?.deploy(request).await?;
-    Ok(())
 }

@@ -7,16 +7,17 @@ use swarm_proto::backup;
 use swarm_proto::entry::{Action, Entry, Group};
 use swarm_proto::id::{NodeId, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeDescription, NodeStatus, Role};
-use swarm_tests::bench::Outcome;
+
+use super::Outcome;
 
 /// The first simulated node: before it comes the one on which the backup was made.
-pub(crate) const FIRST: u64 = 2;
+pub(super) const FIRST: u64 = 2;
 /// How often a simulated node speaks: Docker Swarm's default, five times ours, for they all share this machine with the
 /// controllers.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// A backup with so many nodes more.
-pub(crate) fn fill(file: &[u8], nodes: u32) -> Outcome<Vec<u8>> {
+/// A backup with so many nodes more, in turn in zones from `zone1` on (the label `zone`).
+pub fn fill(file: &[u8], nodes: u32, zones: u32) -> Outcome<Vec<u8>> {
     let mut backup = backup::decode(file)?;
     let mut state = State::from_bytes(&backup.state)?;
     let mut cluster = state.cluster.as_deref().ok_or("no cluster in the backup")?.clone();
@@ -24,7 +25,8 @@ pub(crate) fn fill(file: &[u8], nodes: u32) -> Outcome<Vec<u8>> {
     cluster.node_down_after = HEARTBEAT * 4;
     let mut actions = vec![Action::SetCluster(Box::new(cluster))];
     actions.extend((0..nodes).map(|number| {
-        Action::AddNode(Box::new(node(NodeId(FIRST + u64::from(number)), state.clock)))
+        let zone = format!("zone{}", number % zones + 1);
+        Action::AddNode(Box::new(node(NodeId(FIRST + u64::from(number)), zone, state.clock)))
     }));
     let groups = vec![Group { actions, ..Group::default() }];
     let entry = Entry { time: state.clock, checksum: 0, groups };
@@ -37,7 +39,7 @@ pub(crate) fn fill(file: &[u8], nodes: u32) -> Outcome<Vec<u8>> {
 }
 
 /// What a simulated node says of itself.
-pub(crate) fn description(id: NodeId) -> NodeDescription {
+pub(super) fn description(id: NodeId) -> NodeDescription {
     NodeDescription {
         hostname: format!("host{id}"),
         os: String::from("linux"),
@@ -48,12 +50,12 @@ pub(crate) fn description(id: NodeId) -> NodeDescription {
     }
 }
 
-fn node(id: NodeId, now: Timestamp) -> Node {
+fn node(id: NodeId, zone: String, now: Timestamp) -> Node {
     Node {
         id,
         role: Role::Agent,
         availability: Availability::Active,
-        labels: [(String::from("zone"), String::from("zone1"))].into(),
+        labels: [(String::from("zone"), zone)].into(),
         status: NodeStatus::Ready,
         status_since: now,
         description: description(id),
