@@ -17,21 +17,44 @@ const NEW_TASKS: usize = 500;
 /// Slots that are stopped in one pass.
 const STOPPED: usize = 500;
 
+/// What may still be done in a pass, for all services together.
+struct Budget {
+    new: usize,
+    stopped: usize,
+}
+
+impl Budget {
+    /// Whether nothing is left for a service with so many slots: then nobody goes through them.
+    fn is_spent(&self, slots: u32, replicas: u32) -> bool {
+        if slots > replicas { self.stopped == 0 } else { self.new == 0 }
+    }
+}
+
 /// See the module.
 pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
+    let mut budget = Budget { new: NEW_TASKS, stopped: STOPPED };
     for id in &state.index.unsettled {
         let Some(service) = state.services.get(id).filter(|service| !service.removing) else {
             continue;
         };
-        if let ServiceMode::Replicated { replicas } = service.spec.mode {
-            replicate(state, service, replicas, now, &mut plan);
+        let ServiceMode::Replicated { replicas } = service.spec.mode else { continue };
+        let slots = state.index.counts.get(id).map_or(0, |counts| counts.slots);
+        if !budget.is_spent(slots, replicas) {
+            replicate(state, service, replicas, now, &mut budget, &mut plan);
         }
     }
     plan
 }
 
-fn replicate(state: &State, service: &Service, replicas: u32, now: Timestamp, plan: &mut Plan) {
+fn replicate(
+    state: &State,
+    service: &Service,
+    replicas: u32,
+    now: Timestamp,
+    budget: &mut Budget,
+    plan: &mut Plan,
+) {
     let read = [(ObjectId::Service(service.id), Counter::Spec)];
     let (mut used, mut left) = (Vec::new(), Vec::new());
     for slot in active(state, service.id) {
@@ -48,14 +71,16 @@ fn replicate(state: &State, service: &Service, replicas: u32, now: Timestamp, pl
     let wanted = replicas as usize;
     if used.len() < wanted {
         let mut shares = Shares::new(state, service, wanted);
-        let missing = (wanted - used.len()).min(NEW_TASKS);
+        let missing = (wanted - used.len()).min(budget.new);
+        budget.new -= missing;
         for slot in free(&used).take(missing).map(Slot::Replica) {
             let view = view_of(state, service.id, slot);
             let next = first_of(service, &view, shares.next(&view));
             plan.add(state, &read, vec![next_task(state, service, slot, next, now)]);
         }
     } else if used.len() > wanted {
-        let surplus = (used.len() - wanted).min(STOPPED);
+        let surplus = (used.len() - wanted).min(budget.stopped);
+        budget.stopped -= surplus;
         for view in worst(state, service, &used, wanted, surplus) {
             plan.add(state, &read, stop(&view));
         }
