@@ -21,6 +21,9 @@ use super::version::Programs;
 
 /// Proposals that may be under way at once: more wait for the next tick.
 const IN_FLIGHT: usize = 64;
+/// Actions in them. The others take a message only once they have applied what came before it: with too much on its way,
+/// they answer late, and a leader that hears nobody steps down.
+const ACTIONS_IN_FLIGHT: usize = 6_000;
 /// Commands that may wait for the leader to be ready.
 const WAITING: usize = 1_000;
 /// Messages of agents that may wait for the leader to be ready.
@@ -46,7 +49,8 @@ pub(super) struct Leader {
     observed: Observed,
     dispatcher: Dispatcher,
     waiters: BTreeMap<u64, Vec<Waiter>>,
-    in_flight: BTreeSet<u64>,
+    /// Entries that are proposed and not applied, each with the number of its actions.
+    in_flight: BTreeMap<u64, usize>,
     waiting: Vec<(u64, String, Command)>,
     /// What agents said before the leader was ready.
     early: Vec<(u64, FromAgent)>,
@@ -77,7 +81,7 @@ impl Leader {
             observed: Observed { since: now, planted, ..Observed::default() },
             dispatcher: Dispatcher::new(planted),
             waiters: BTreeMap::new(),
-            in_flight: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
             waiting: Vec::new(),
             early: Vec::new(),
             content: None,
@@ -287,7 +291,7 @@ impl Leader {
         if self.in_flight.is_empty() {
             return Some((token, done));
         }
-        let last = self.in_flight.last().copied().unwrap_or(member.last_index());
+        let last = self.in_flight.last_key_value().map_or(member.last_index(), |(index, _)| *index);
         self.waiters.entry(last).or_default().push(Waiter { token, group: None, done });
         None
     }
@@ -299,14 +303,21 @@ impl Leader {
         let index = member.propose(wire::Entry::from(&entry).encode_to_vec())?;
         member.planted().apply(head, &entry);
         head.applied = index;
-        self.in_flight.insert(index);
+        let actions = entry.groups.iter().map(|group| group.actions.len()).sum();
+        self.in_flight.insert(index, actions);
         Some(index)
+    }
+
+    /// Whether so much is under way that nothing is added by itself.
+    fn is_full(&self) -> bool {
+        self.in_flight.len() >= IN_FLIGHT
+            || self.in_flight.values().sum::<usize>() >= ACTIONS_IN_FLIGHT
     }
 
     /// What agents reported goes into the log: at once, then at most once in a tick.
     fn report(&mut self, member: &mut Member, now: Timestamp, out: &mut Vec<Output>) {
         let Some(head) = &self.head else { return };
-        let is_due = !self.reported && self.in_flight.len() < IN_FLIGHT;
+        let is_due = !self.reported && !self.is_full();
         if !is_due || !self.dispatcher.has_reports(head) {
             return;
         }
@@ -323,7 +334,7 @@ impl Leader {
     fn pass(&mut self, member: &mut Member, now: Timestamp) {
         let Some(head) = self.head.as_ref().filter(|_| !self.passed) else { return };
         let due = self.wake_at.is_some_and(|at| at <= now);
-        if (self.content == Some(head.version) && !due) || self.in_flight.len() >= IN_FLIGHT {
+        if (self.content == Some(head.version) && !due) || self.is_full() {
             return;
         }
         rules::autoscale::remember(head, &mut self.observed.usage, now);
