@@ -44,11 +44,16 @@ impl NodeLossPolicy {
     /// of the whole time for clocks that do not go equally fast.
     const MARGIN: Duration = Duration::from_secs(5);
 
+    /// Whether its own host stops a task before another one takes its place: it never runs twice.
+    pub fn runs_once(&self) -> bool {
+        self.on_cut_off == CutOffAction::Stop
+    }
+
     /// How long a host may run such a task without the word of a leader, counted from when it sent what the leader
     /// answered last; `None` is for ever. `node_down_after` is the cluster's.
     pub fn lease(&self, node_down_after: Duration) -> Option<Duration> {
         let lease = node_down_after.saturating_add(self.unreachable_after);
-        (self.on_cut_off == CutOffAction::Stop).then_some(lease)
+        self.runs_once().then_some(lease)
     }
 
     /// How long controllers wait since they heard a node last until its host has surely stopped such a task, which has

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use swarm_controller::core::State;
 use swarm_proto::id::{NodeId, ServiceId, TaskId};
 use swarm_proto::object::{Availability, Node, Service, Task, TaskState};
-use swarm_proto::spec::CutOffAction;
 
 use crate::switch::switch;
 
@@ -85,7 +84,7 @@ impl Overlaps {
             beside.extend(self.beside(task, is_new));
         }
         let spec = state.task_spec(task);
-        let spec = spec.map(|spec| spec.node_loss.on_cut_off == CutOffAction::Stop);
+        let spec = spec.map(|spec| spec.node_loss.runs_once());
         let known = Known {
             version: task.spec_version,
             node: task.node,

@@ -10,7 +10,8 @@ use swarm_proto::id::{NodeId, ServiceId, Timestamp};
 use swarm_proto::object::{Availability, Service, Task, TaskState};
 use swarm_proto::spec::ServiceMode;
 
-use super::moves::{Moves, stop};
+use super::moves::Moves;
+use super::slot::stop_task;
 use super::{Observed, Plan};
 use crate::core::state::{State, Stored, is_backend, tasks_on};
 
@@ -32,7 +33,7 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
                 serving.entry(task.id.service).or_default().push(task);
             } else {
                 let read = [(ObjectId::Node(node.id), Counter::Spec)];
-                plan.add(state, &read, vec![stop(task)]);
+                plan.add(state, &read, vec![stop_task(task)]);
             }
         }
         room.insert(node.id, AT_ONCE.saturating_sub(under_way));

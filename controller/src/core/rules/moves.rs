@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use swarm_proto::entry::Action;
 use swarm_proto::id::{Slot, Timestamp};
-use swarm_proto::object::{Service, Task, TaskState};
-use swarm_proto::spec::{CutOffAction, ServiceMode};
+use swarm_proto::object::{Service, Task};
+use swarm_proto::spec::ServiceMode;
 
-use super::slot::{Next, SlotView, next_task, slots, successor_version, view_of};
+use super::slot::{Next, SlotView, next_task, slots, stop_task, successor_version, view_of};
 use super::update::switch::switching;
 use crate::core::state::{State, Stored, is_backend};
 
@@ -74,7 +74,7 @@ impl<'a> Moves<'a> {
             let next = Next { held, ..Next::of_version(version) };
             next_task(self.state, self.service, task.id.slot, next, now)
         } else {
-            stop(task)
+            stop_task(task)
         })
     }
 }
@@ -82,12 +82,7 @@ impl<'a> Moves<'a> {
 /// Whether a task's own spec promises that it never runs twice. That of its service may be another by now.
 fn runs_once(state: &State, task: &Task) -> bool {
     let spec = state.task_spec(task);
-    spec.is_some_and(|spec| spec.node_loss.on_cut_off == CutOffAction::Stop)
-}
-
-/// Stops a task: its slot is filled elsewhere.
-pub(super) fn stop(task: &Task) -> Action {
-    Action::SetTaskDesired { task: task.id, desired: TaskState::Shutdown }
+    spec.is_some_and(|spec| spec.node_loss.runs_once())
 }
 
 /// Whether a slot's newest task is on its way while another serves.

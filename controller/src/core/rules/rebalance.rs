@@ -18,9 +18,9 @@ use swarm_proto::object::{
 };
 
 use super::command::Decision;
-use super::moves::{Moves, is_left, stop};
+use super::moves::{Moves, is_left};
 use super::schedule::LATELY;
-use super::slot::view_of;
+use super::slot::{stop_task, view_of};
 use super::{Observed, Plan, Rule, allocate, name_of, replicate, schedule, service};
 use crate::core::command::{CommandDone, Refusal};
 use crate::core::state::{State, Stored, is_backend};
@@ -210,7 +210,7 @@ fn call_off(state: &State, rebalance: &Rebalance, now: Timestamp, plan: &mut Pla
             (ObjectId::Task(newest.id), Counter::Status),
             (ObjectId::Task(newest.id), Counter::Desired),
         ];
-        plan.add(state, &read, vec![stop(newest)]);
+        plan.add(state, &read, vec![stop_task(newest)]);
     }
 }
 

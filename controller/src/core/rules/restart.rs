@@ -8,7 +8,7 @@ use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{Service, Task, TaskState};
 use swarm_proto::spec::{RestartCondition, RestartPolicy};
 
-use super::slot::{Next, SlotView, next_task, successor_version, view_of};
+use super::slot::{Next, SlotView, next_task, stop_task, successor_version, view_of};
 use super::update::switch::switching;
 use super::{Observed, Plan, update};
 use crate::core::state::{SlotHistory, State, Stored, ids_of};
@@ -81,8 +81,7 @@ fn replace(
     ];
     let next = Next { start_after, held, standby: ended.standby, ..Next::of_version(version) };
     let next = next_task(state, service, slot, next, now);
-    let old = Action::SetTaskDesired { task: ended.id, desired: TaskState::Shutdown };
-    plan.add(state, &read, vec![old, next]);
+    plan.add(state, &read, vec![stop_task(ended), next]);
 }
 
 /// When the run ended, in cluster time.

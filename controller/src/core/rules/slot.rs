@@ -223,11 +223,12 @@ pub(super) fn next_task(
     }))
 }
 
+/// Stops a task.
+pub(super) fn stop_task(task: &Task) -> Action {
+    Action::SetTaskDesired { task: task.id, desired: TaskState::Shutdown }
+}
+
 /// Stops every task of a slot that shall run.
 pub(super) fn stop(slot: &SlotView<'_>) -> Vec<Action> {
-    let stop = |task: &Stored<Task>| Action::SetTaskDesired {
-        task: task.id,
-        desired: TaskState::Shutdown,
-    };
-    slot.wanted().map(stop).collect()
+    slot.wanted().map(|task| stop_task(task)).collect()
 }

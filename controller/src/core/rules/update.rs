@@ -13,14 +13,14 @@ pub(super) mod switch;
 
 use std::collections::BTreeMap;
 
-use swarm_proto::entry::{Action, Counter, ObjectId};
+use swarm_proto::entry::{Counter, ObjectId};
 use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{Availability, Service, Task, TaskState};
 use swarm_proto::spec::{RestartCondition, ServiceMode};
 
 use super::dependency::is_updated_later;
 use super::moves::is_left;
-use super::slot::{Next, SlotView, next_task, serves, slots};
+use super::slot::{Next, SlotView, next_task, serves, slots, stop_task};
 use super::{Observed, Plan};
 use crate::core::state::{State, Stored, is_backend};
 pub(super) use spec::{needs_new_tasks, roll_back_by_hand, supersede, version_of};
@@ -124,11 +124,20 @@ impl<'a> Rollout<'a> {
     /// With start-first, the old task stops once the new one runs, on a node that is there.
     fn finish_overlaps(&self, plan: &mut Plan) {
         for (_, view, task) in self.active.iter().filter(|(.., task)| serves(self.state, task)) {
-            for old in view.wanted().filter(|old| old.id != task.id) {
-                let read = [(ObjectId::Task(task.id), Counter::Status)];
-                let desired = TaskState::Shutdown;
-                plan.add(self.state, &read, vec![Action::SetTaskDesired { task: old.id, desired }]);
-            }
+            self.stop_beside(task, view.wanted(), plan);
+        }
+    }
+
+    /// Stops tasks of a slot for its newest one, as long as that is as it was seen.
+    fn stop_beside<'t>(
+        &self,
+        newest: &Task,
+        tasks: impl Iterator<Item = &'t Stored<Task>>,
+        plan: &mut Plan,
+    ) {
+        for old in tasks.filter(|old| old.id != newest.id) {
+            let read = [(ObjectId::Task(newest.id), Counter::Status)];
+            plan.add(self.state, &read, vec![stop_task(old)]);
         }
     }
 
@@ -218,8 +227,7 @@ impl<'a> Rollout<'a> {
         let overlap = service.update_policy().order.overlaps() && view.runs();
         let mut actions = Vec::new();
         for task in view.wanted().filter(|task| !overlap || !is_backend(task)) {
-            let desired = TaskState::Shutdown;
-            actions.push(Action::SetTaskDesired { task: task.id, desired });
+            actions.push(stop_task(task));
         }
         let is_left = |task: &Stored<Task>| {
             !task.status.state.is_terminal()

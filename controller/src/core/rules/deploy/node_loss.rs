@@ -1,12 +1,11 @@
 //! Whether what a service says of lost nodes can be kept.
 
-use swarm_proto::spec::{CutOffAction, NodeLossPolicy, ServiceMode, ServiceSpec};
+use swarm_proto::spec::{NodeLossPolicy, ServiceMode, ServiceSpec};
 
 use crate::core::command::Refusal;
 
 pub(super) fn check(key: &str, service: &ServiceSpec) -> Result<(), Refusal> {
-    let NodeLossPolicy { unreachable_after, on_cut_off } = service.node_loss;
-    if unreachable_after > NodeLossPolicy::LONGEST {
+    if service.node_loss.unreachable_after > NodeLossPolicy::LONGEST {
         return Err(Refusal::invalid(
             format!("`unreachable_after` of service `{key}` is too long"),
             "a week at most",
@@ -15,7 +14,7 @@ pub(super) fn check(key: &str, service: &ServiceSpec) -> Result<(), Refusal> {
     let orders = [service.update.order, service.rollback.order];
     let overlapping = orders.into_iter().find(|order| order.overlaps());
     if let Some(order) = overlapping
-        && on_cut_off == CutOffAction::Stop
+        && service.node_loss.runs_once()
         && matches!(service.mode, ServiceMode::Replicated { .. })
     {
         return Err(Refusal::invalid(

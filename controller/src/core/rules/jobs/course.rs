@@ -11,7 +11,7 @@ use swarm_proto::spec::{RestartCondition, RestartPolicy, ServiceMode};
 
 use super::super::Plan;
 use super::super::restart::{delay, ended_at, may_restart, release};
-use super::super::slot::{Next, SlotView, next_task, stop};
+use super::super::slot::{Next, SlotView, next_task, stop, stop_task};
 use super::end;
 use crate::core::state::{State, Stored, is_one_off, stays_open};
 
@@ -212,8 +212,7 @@ impl Course<'_> {
         let wanted = view.into_iter().flat_map(SlotView::wanted);
         for task in wanted.filter(|task| !task.status.state.is_terminal()) {
             let read = [(ObjectId::Task(task.id), Counter::Desired)];
-            let desired = TaskState::Shutdown;
-            plan.add(self.state, &read, vec![Action::SetTaskDesired { task: task.id, desired }]);
+            plan.add(self.state, &read, vec![stop_task(task)]);
         }
     }
 

@@ -14,10 +14,10 @@ use swarm_proto::object::{
 };
 use swarm_proto::spec::{MountSource, ServiceMode};
 
-use crate::core::rules::moves::{is_left, stop};
+use crate::core::rules::moves::is_left;
 use crate::core::rules::name_of;
 use crate::core::rules::schedule::{LATELY, failed_on, next_place};
-use crate::core::rules::slot::view_of;
+use crate::core::rules::slot::{stop_task, view_of};
 use crate::core::state::{State, Stored, ids_of, is_backend, is_one_off, slots_of};
 
 /// Nodes of a service that are looked at, from the fullest on, each in another place that it is spread over.
@@ -207,7 +207,7 @@ impl<'a> Shape<'a> {
             return place(self.state);
         }
         let mut without = self.state.clone();
-        let group = Group { actions: vec![stop(task)], ..Group::default() };
+        let group = Group { actions: vec![stop_task(task)], ..Group::default() };
         without.apply_group(&group, &mut Vec::new()).then_some(())?;
         place(&without)
     }

@@ -9,7 +9,7 @@ use swarm_proto::spec::ServiceMode;
 
 use super::choice::{Choice, choose, may_move};
 use super::{crowded, doubt, overloading};
-use crate::core::rules::moves::stop;
+use crate::core::rules::slot::stop_task;
 use crate::core::rules::slot::{Next, next_task};
 use crate::core::state::{State, Stored};
 
@@ -105,7 +105,7 @@ impl Ahead {
         let resources = choice.resources.clone();
         let Some(known) = self.state.tasks.get(&old) else { return false };
         let actions = vec![
-            stop(known),
+            stop_task(known),
             self.status(old, TaskState::Shutdown),
             next,
             Action::SetTaskAddresses { task, attachments: Vec::new() },

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use swarm_proto::entry::{Action, Counter, ObjectId};
+use swarm_proto::entry::{Counter, ObjectId};
 use swarm_proto::id::{Slot, Timestamp};
 use swarm_proto::object::{
     NodeStatus, Service, Switch, Task, TaskState, UpdateState, UpdateStatus,
@@ -16,7 +16,7 @@ use swarm_proto::object::{
 use super::Rollout;
 use crate::core::rules::Plan;
 use crate::core::rules::dependency::is_updated_later;
-use crate::core::rules::slot::{Next, SlotView, can_run, next_task};
+use crate::core::rules::slot::{Next, SlotView, can_run, next_task, stop_task};
 use crate::core::state::{State, Stored, is_one_off, tasks_of};
 
 /// New tasks in one pass: more come with the next.
@@ -255,8 +255,7 @@ impl<'a> Rollout<'a> {
             let of_service = counters.iter().map(|one| (ObjectId::Service(self.service.id), *one));
             let of_task = (ObjectId::Task(task.id), Counter::Desired);
             let read: Vec<_> = of_service.chain([of_task]).collect();
-            let desired = TaskState::Shutdown;
-            plan.add(self.state, &read, vec![Action::SetTaskDesired { task: task.id, desired }]);
+            plan.add(self.state, &read, vec![stop_task(task)]);
         }
     }
 
@@ -266,11 +265,7 @@ impl<'a> Rollout<'a> {
             let serving = || view.wanted().filter(|task| !task.standby);
             let newest = serving().last().filter(|task| is_sound(self.state, task));
             let Some(newest) = newest else { continue };
-            for old in serving().filter(|old| old.id != newest.id) {
-                let read = [(ObjectId::Task(newest.id), Counter::Status)];
-                let desired = TaskState::Shutdown;
-                plan.add(self.state, &read, vec![Action::SetTaskDesired { task: old.id, desired }]);
-            }
+            self.stop_beside(newest, serving(), plan);
         }
     }
 
