@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use swarm_manifests::Stack;
 use swarm_proto::wire;
 
 use super::files::StackFiles;
@@ -78,14 +79,22 @@ pub(crate) async fn run_stack(deploy: StackDeploy, call: &Call) -> Result<(), Fa
     run(Deploy { files, name: Some(name), prune, waiting, settle }, call).await
 }
 
-pub(crate) async fn run(deploy: Deploy, call: &Call) -> Result<(), Failure> {
-    let stack = deploy.files.open(deploy.name.as_deref())?.read()?;
+/// Reads a stack and sends the bytes of its secrets and configs: what is left is to ask for it.
+pub(super) async fn prepare(
+    files: &StackFiles,
+    name: Option<&str>,
+    prune: bool,
+    call: &Call,
+) -> Result<(Stack, wire::DeployRequest), Failure> {
+    let stack = files.open(name)?.read()?;
     contents::send(&call.cluster, &stack.contents).await?;
-    let request = wire::DeployRequest {
-        request_id: request_id()?,
-        stack: Some((&stack.spec).into()),
-        prune: deploy.prune,
-    };
+    let (request_id, spec) = (request_id()?, Some((&stack.spec).into()));
+    Ok((stack, wire::DeployRequest { request_id, stack: spec, prune }))
+}
+
+pub(crate) async fn run(deploy: Deploy, call: &Call) -> Result<(), Failure> {
+    let (stack, request) =
+        prepare(&deploy.files, deploy.name.as_deref(), deploy.prune, call).await?;
     let answer = call.cluster.call(async |mut client| client.deploy(request.clone()).await).await?;
     let name = &stack.spec.name;
     for change in &answer.changes {

@@ -1,11 +1,8 @@
 //! `plan`: what a deploy would bring about, and whom it would take places from.
 
-use swarm_proto::wire;
-
+use super::deploy::prepare;
 use super::files::StackFiles;
 use super::{Call, now};
-use crate::connect::request_id;
-use crate::contents;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 use crate::view::{self, PlanView, PlannedTaskView};
@@ -26,13 +23,7 @@ pub(crate) struct Plan {
 }
 
 pub(crate) async fn run(plan: Plan, call: &Call) -> Result<(), Failure> {
-    let stack = plan.files.open(plan.name.as_deref())?.read()?;
-    contents::send(&call.cluster, &stack.contents).await?;
-    let request = wire::DeployRequest {
-        request_id: request_id()?,
-        stack: Some((&stack.spec).into()),
-        prune: plan.prune,
-    };
+    let (stack, request) = prepare(&plan.files, plan.name.as_deref(), plan.prune, call).await?;
     let answer =
         call.cluster.call(async |mut client| client.plan_deploy(request.clone()).await).await?;
     let view = PlanView::of(&stack.spec.name, answer);
