@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::lab::{Lab, Task, eventually};
-use crate::update::state;
+use crate::lab::Lab;
+use crate::update::{answers, ids, state};
 
 const HOSTS: [&str; 3] = ["n1", "n2", "n3"];
 
@@ -28,7 +28,7 @@ services:
 }
 
 /// What each host's published port answered while something was done, without repetitions, and what failed.
-fn answers<T>(lab: &Lab, work: impl FnOnce() -> T) -> (T, Vec<Vec<String>>, Vec<String>) {
+fn met_during<T>(lab: &Lab, work: impl FnOnce() -> T) -> (T, Vec<Vec<String>>, Vec<String>) {
     let over = AtomicBool::new(false);
     // Also when a deploy fails, the clients end.
     let latest = Instant::now() + Duration::from_mins(4);
@@ -63,23 +63,15 @@ fn answers<T>(lab: &Lab, work: impl FnOnce() -> T) -> (T, Vec<Vec<String>>, Vec<
     })
 }
 
-fn ids(tasks: &[Task]) -> Vec<&str> {
-    tasks.iter().map(|task| task.id.as_str()).collect()
-}
-
 #[test]
 fn a_blue_green_update_switches_at_once_and_back_and_loses_no_request() {
     let lab = Lab::up("blue-green");
     lab.deploy("shop", &web(1));
-    for host in HOSTS {
-        eventually(20, "each replica answers", || {
-            (0..6).all(|_| lab.get(host, 7001).is_ok()).then_some(())
-        });
-    }
+    answers(&lab, 6);
     let first = lab.running("shop_web");
     assert_eq!(first.len(), 3);
 
-    let (said, met, failures) = answers(&lab, || lab.deploy("shop", &web(2)));
+    let (said, met, failures) = met_during(&lab, || lab.deploy("shop", &web(2)));
     assert!(failures.is_empty(), "{failures:#?}\n{}", lab.describe());
     assert_eq!(met, [["1", "2"], ["1", "2"], ["1", "2"]], "one switch at each host");
     assert!(said.stderr.contains("stand by until `swarmctl promote shop_web`"), "{said:#?}");
@@ -87,12 +79,12 @@ fn a_blue_green_update_switches_at_once_and_back_and_loses_no_request() {
     assert_eq!(lab.running("shop_web").len(), 6, "the old ones stand by");
 
     let back = ["service", "rollback", "shop_web", "--timeout", "60s"];
-    let (_, met, failures) = answers(&lab, || lab.run(&back));
+    let (_, met, failures) = met_during(&lab, || lab.run(&back));
     assert!(failures.is_empty(), "{failures:#?}\n{}", lab.describe());
     assert_eq!(met, [["2", "1"], ["2", "1"], ["2", "1"]], "one switch back at each host");
     assert_eq!(ids(&lab.running("shop_web")), ids(&first), "the old ones went on");
 
-    let ((), met, failures) = answers(&lab, || {
+    let ((), met, failures) = met_during(&lab, || {
         lab.deploy("shop", &web(3));
         lab.run(&["promote", "shop_web", "--timeout", "60s"]);
     });

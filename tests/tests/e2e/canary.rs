@@ -1,7 +1,7 @@
 //! Canaries on real hosts, under requests.
 
-use crate::lab::{Lab, Task, eventually};
-use crate::update::{state, under_requests};
+use crate::lab::{Lab, Task};
+use crate::update::{answers, state, under_requests};
 
 /// Every version answers alike, so that whoever asks need not know which does.
 fn web(version: u32) -> String {
@@ -31,11 +31,7 @@ fn kept(before: &[Task], now: &[Task]) -> usize {
 fn a_canary_holds_and_is_taken_back_or_promoted_and_loses_no_request() {
     let lab = Lab::up("canary");
     lab.deploy("shop", &web(1));
-    for host in ["n1", "n2", "n3"] {
-        eventually(20, "each replica answers", || {
-            (0..8).all(|_| lab.get(host, 7001).is_ok()).then_some(())
-        });
-    }
+    answers(&lab, 8);
     let first = lab.running("shop_web");
     let ((), asked, failures) = under_requests(&lab, || {
         let said = lab.deploy("shop", &web(2));

@@ -1,10 +1,9 @@
 //! A service of higher priority takes the place of others, says before whom, and gives it back.
 
-use std::collections::BTreeSet;
-
 use serde_json::Value;
 
 use crate::lab::{Lab, Task, eventually};
+use crate::rebalance::ids;
 use crate::resources::equip;
 
 /// Three of what `n2` alone has: `web` takes two, and `rock`, of the lowest priority, one that it never gives back.
@@ -29,10 +28,6 @@ services:
     deploy: {resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: seat, value: 1}}]}}}
     x-swarm: {priority: 10}
 ";
-
-fn ids(tasks: &[Task]) -> BTreeSet<&str> {
-    tasks.iter().map(|task| task.id.as_str()).collect()
-}
 
 /// Who would have to make place for a stack.
 fn victims(plan: &Value) -> Vec<(&str, &str)> {

@@ -49,7 +49,7 @@ fn watched<T: Send>(lab: &Lab, work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-fn ids(tasks: &[Task]) -> BTreeSet<&str> {
+pub(crate) fn ids(tasks: &[Task]) -> BTreeSet<&str> {
     tasks.iter().map(|task| task.id.as_str()).collect()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::lab::{Lab, Task, eventually};
+use crate::lab::{Lab, Task, eventually, throughout};
 
 fn web(command: &str, more: &str) -> String {
     format!(
@@ -63,7 +63,16 @@ pub(crate) fn under_requests<T>(lab: &Lab, work: impl FnOnce() -> T) -> (T, u32,
     })
 }
 
-fn ids(tasks: &[Task]) -> Vec<&str> {
+/// Waits until so many requests in turn are answered by each host's published port.
+pub(crate) fn answers(lab: &Lab, requests: u32) {
+    for host in ["n1", "n2", "n3"] {
+        eventually(20, "each replica answers", || {
+            (0..requests).all(|_| lab.get(host, 7001).is_ok()).then_some(())
+        });
+    }
+}
+
+pub(crate) fn ids(tasks: &[Task]) -> Vec<&str> {
     tasks.iter().map(|task| task.id.as_str()).collect()
 }
 
@@ -71,11 +80,7 @@ fn ids(tasks: &[Task]) -> Vec<&str> {
 fn a_bad_update_rolls_back_by_itself_and_loses_no_request() {
     let lab = Lab::up("rollback");
     lab.deploy("shop", &web(GOOD, ""));
-    for host in ["n1", "n2", "n3"] {
-        eventually(20, "each replica answers", || {
-            (0..6).all(|_| lab.get(host, 7001).is_ok()).then_some(())
-        });
-    }
+    answers(&lab, 6);
     let before = lab.running("shop_web");
     assert_eq!(before.len(), 3);
 
@@ -106,9 +111,10 @@ fn an_update_is_paused_resumed_and_rolled_back_by_hand() {
     });
     lab.run(&["service", "pause", "shop_web"]);
     assert_eq!(state(&lab), "paused");
-    thread::sleep(Duration::from_secs(6));
-    let kept = lab.running("shop_web").iter().filter(|task| first.contains(task)).count();
-    assert!(kept >= 1, "nothing goes on while it is paused");
+    throughout(Duration::from_secs(6), || {
+        let kept = lab.running("shop_web").iter().filter(|task| first.contains(task)).count();
+        assert!(kept >= 1, "nothing goes on while it is paused");
+    });
     let ls = lab.run(&["service", "ls"]);
     assert!(ls.contains("(update paused)"), "{ls}");
 
