@@ -63,6 +63,13 @@ fn replace(
     let slot = ended.id.slot;
     let history = state.history((service.id, slot));
     let policy = &service.spec.restart;
+    let read = [
+        (ObjectId::Service(service.id), Counter::Spec),
+        (ObjectId::Task(ended.id), Counter::Desired),
+    ];
+    if is_begun_in_vain(service, ended, view) {
+        return plan.add(state, &read, vec![stop_task(ended)]);
+    }
     // What the update exchanges anyway is left to it.
     let version = successor_version(state, service, side);
     let is_apart = switching(service).is_some();
@@ -75,13 +82,18 @@ fn replace(
     let left = if is_apart { side } else { view };
     let held = view.is_taken(service, ended.standby, version) || left.is_alive();
     let start_after = (start_after > now).then_some(start_after);
-    let read = [
-        (ObjectId::Service(service.id), Counter::Spec),
-        (ObjectId::Task(ended.id), Counter::Desired),
-    ];
     let next = Next { start_after, held, standby: ended.standby, ..Next::of_version(version) };
     let next = next_task(state, service, slot, next, now);
     plan.add(state, &read, vec![stop_task(ended), next]);
+}
+
+/// Whether a task was begun beside another of its slot, by a policy that lets successors start first, and that is not the
+/// policy any more. The older one is the slot's task then: whatever is to become of it begins anew.
+fn is_begun_in_vain(service: &Service, newest: &Task, view: &SlotView<'_>) -> bool {
+    let overlaps = service.update_policy().order.overlaps() || switching(service).is_some();
+    let stays =
+        |task: &Task| task.id != newest.id && !task.standby && !task.status.state.is_terminal();
+    !overlaps && view.wanted().any(|task| stays(task))
 }
 
 /// When the run ended, in cluster time.
@@ -125,6 +137,13 @@ pub(super) fn release(
     now: Timestamp,
     plan: &mut Plan,
 ) {
+    if is_begun_in_vain(service, held, view) {
+        let read = [
+            (ObjectId::Service(service.id), Counter::Spec),
+            (ObjectId::Task(held.id), Counter::Desired),
+        ];
+        return plan.add(state, &read, vec![stop_task(held)]);
+    }
     // One that shall run is left of an overlap, and stops once this one runs.
     if view.is_taken(service, held.standby, held.spec_version) {
         return;
