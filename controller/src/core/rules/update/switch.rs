@@ -87,9 +87,18 @@ impl<'a> Met<'a> {
         Self { state, service, versions: serving.map(|task| task.spec_version).collect() }
     }
 
+    /// Whether clients meet nothing but the spec in force already: it was brought back while they still did.
+    fn is_new_alone(&self) -> bool {
+        self.versions.iter().eq([&self.service.spec_version])
+    }
+
     /// The older spec version for a slot in which nothing serves: what clients meet in others, if there is such, for what
-    /// was in this one may only have stood by; else the last good one, or the newest that can run.
+    /// was in this one may only have stood by; else the last good one, or the newest that can run. None where they meet
+    /// the new one alone.
     pub(in crate::core::rules) fn version_for(&self, view: &SlotView<'_>) -> Option<u64> {
+        if self.is_new_alone() {
+            return None;
+        }
         let id = self.service.id;
         let own = view.tasks.iter().rev().map(|task| task.spec_version);
         let met = own.filter(|own| self.versions.contains(own));
@@ -131,7 +140,12 @@ impl<'a> Rollout<'a> {
     fn before(&self, sides: &[Sides<'a>], update: &UpdateStatus, now: Timestamp, plan: &mut Plan) {
         // What a newer spec has taken the place of.
         self.stop_all(plan, &[Counter::Spec], |task| task.standby && !self.is_new(task));
-        self.keep_serving(sides, now, plan);
+        let met = Met::of(self.state, self.service);
+        if met.is_new_alone() {
+            // There is nothing to lead clients away from.
+            return self.switch(update, now, plan);
+        }
+        self.keep_serving(&met, sides, now, plan);
         if update.state.is_paused() {
             return;
         }
@@ -270,8 +284,7 @@ impl<'a> Rollout<'a> {
     }
 
     /// Where nothing shall serve in a slot, because its node is gone or drains, a task of an old spec does again.
-    fn keep_serving(&self, sides: &[Sides<'a>], now: Timestamp, plan: &mut Plan) {
-        let met = Met::of(self.state, self.service);
+    fn keep_serving(&self, met: &Met<'_>, sides: &[Sides<'a>], now: Timestamp, plan: &mut Plan) {
         for one in sides.iter().filter(|one| !one.is_served()).take(NEW_TASKS) {
             if let Some(version) = met.version_for(one.view) {
                 self.start(one, version, now, plan);
