@@ -115,6 +115,7 @@ impl Check {
                 Event::Node(node) => {
                     self.node(node);
                     self.overlaps.note_node(node);
+                    self.switches.note_node(node);
                 }
                 Event::Service(service) => {
                     self.allow(service);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_controller::core::State;
-use swarm_proto::id::{ServiceId, Slot, TaskId};
-use swarm_proto::object::{NodeStatus, Service, Switch, Task, TaskState};
+use swarm_proto::id::{NodeId, ServiceId, Slot, TaskId};
+use swarm_proto::object::{Node, NodeStatus, Service, Switch, Task, TaskState};
 
 use crate::violation::demand;
 
@@ -14,14 +14,18 @@ struct Seen {
     switch: Switch,
     /// Whether clients have met one spec alone since it began.
     is_pure: bool,
-    /// The slots that served before the switch.
-    served: BTreeSet<Slot>,
+    /// The slots that served before the switch, and on which node each.
+    served: BTreeSet<(Slot, NodeId)>,
+    /// The slots in which a new task could serve.
+    ready: BTreeSet<Slot>,
 }
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Switches {
     seen: BTreeMap<ServiceId, Seen>,
+    /// Nodes that went down since the last look, which may be several entries ago.
+    fell: BTreeSet<NodeId>,
 }
 
 impl Switches {
@@ -30,7 +34,14 @@ impl Switches {
         self.seen.clear();
     }
 
-    /// The state after an entry.
+    /// A node was written.
+    pub(crate) fn note_node(&mut self, node: &Node) {
+        if node.status == NodeStatus::Down {
+            self.fell.insert(node.id);
+        }
+    }
+
+    /// The state after one entry or some.
     pub(crate) fn look(&mut self, state: &State) {
         let mut seen = BTreeMap::new();
         for service in state.services.values() {
@@ -57,24 +68,31 @@ impl Switches {
                     format!("{} is met of old in {old:?}", service.name())
                 });
                 if let Some(before) = before.filter(|before| before.switch == Switch::Due) {
-                    keeps_serving(state, service, &before.served, &new);
+                    keeps_serving(state, service, before, &self.fell, &new);
                 }
             }
-            let served = new.union(&old).copied().collect();
-            seen.insert(service.id, Seen { number, switch, is_pure, served });
+            let served = met(state, service);
+            let served = served.filter_map(|task| Some((task.id.slot, task.node?))).collect();
+            let ready = own(state, service.id).filter(|task| is_ready(state, service, task));
+            let ready = ready.map(|task| task.id.slot).collect();
+            seen.insert(service.id, Seen { number, switch, is_pure, served, ready });
         }
         self.seen = seen;
+        self.fell.clear();
     }
 }
 
 /// A switch leaves as many slots serving as before it. What came to run and fell ill or was lost meanwhile is nobody's
-/// fault, nor is a slot in which the update has failed and may.
+/// fault, nor is a slot in which the update has failed and may, nor a node that went down between two looks.
 fn keeps_serving(
     state: &State,
     service: &Service,
-    before: &BTreeSet<Slot>,
+    before: &Seen,
+    fell: &BTreeSet<NodeId>,
     after: &BTreeSet<Slot>,
 ) {
+    let served = before.served.iter().filter(|(_, node)| !fell.contains(node));
+    let served: BTreeSet<Slot> = served.map(|(slot, _)| *slot).collect();
     let number = service.update.as_ref().map_or(0, |update| update.number);
     let is_unready = |slot: &&Slot| {
         let history = state.slots.get(&(service.id, **slot));
@@ -84,13 +102,27 @@ fn keeps_serving(
         let ran = |task: &Task| {
             task.spec_version == service.spec_version && task.status.state >= TaskState::Running
         };
-        is_wanted && !has_failed && !of_slot().any(ran)
+        is_wanted && !has_failed && !before.ready.contains(*slot) && !of_slot().any(ran)
     };
-    let unready = before.difference(after).filter(is_unready).count();
-    let gained = after.difference(before).count();
+    let unready = served.difference(after).filter(is_unready).count();
+    let gained = after.difference(&served).count();
     demand(unready <= gained, "a switch leaves no fewer tasks for clients", || {
-        format!("{}: {before:?} served, {after:?} do", service.name())
+        format!("{}: {served:?} served, {after:?} do", service.name())
     });
+}
+
+/// Whether clients could be led to a task of the spec in force.
+fn is_ready(state: &State, service: &Service, task: &Task) -> bool {
+    task.spec_version == service.spec_version
+        && task.status.state == TaskState::Running
+        && !task.status.is_unhealthy()
+        && is_there(state, task)
+}
+
+/// Whether a task's node is not down.
+fn is_there(state: &State, task: &Task) -> bool {
+    let node = task.node.and_then(|node| state.nodes.get(&node));
+    node.is_some_and(|node| node.status != NodeStatus::Down)
 }
 
 /// The number of a service's update that leads clients over at once, and how far it is.
@@ -138,14 +170,10 @@ fn served(state: &State, service: &Service) -> (BTreeSet<Slot>, BTreeSet<Slot>) 
 
 /// The tasks to which clients are led, on nodes that are there.
 fn met<'a>(state: &'a State, service: &Service) -> impl Iterator<Item = &'a Task> {
-    let is_there = |task: &Task| {
-        let node = task.node.and_then(|node| state.nodes.get(&node));
-        node.is_some_and(|node| node.status != NodeStatus::Down)
-    };
     let is_met = move |task: &&Task| {
         let runs = task.status.state == TaskState::Running && task.desired == TaskState::Running;
         let is_own = !matches!(task.id.slot, Slot::OneOff(_));
-        runs && is_own && !task.standby && !task.status.is_unhealthy() && is_there(task)
+        runs && is_own && !task.standby && !task.status.is_unhealthy() && is_there(state, task)
     };
     own(state, service.id).filter(is_met)
 }
