@@ -31,22 +31,28 @@ pub(crate) async fn run(plan: Plan, call: &Call) -> Result<(), Failure> {
         Format::Json => output::data(&view::json(&view)?),
         Format::Yaml => output::data(&view::yaml(&view)?),
         Format::Name => output::data(&view.stack),
-        Format::Table | Format::Wide => {
-            for change in &view.changes {
-                output::talk(change);
-            }
-            for warning in &view.warnings {
-                output::warn(warning);
-            }
-            if view.changes.is_empty() {
-                output::talk(&format!("stack `{}` would be unchanged", view.stack));
-            }
-            let rows: Vec<PlannedTaskView> = view.rows();
-            if view.cut {
-                output::warn("the plan is cut: more tasks would be made or stopped than are shown");
-            }
-            output::data(&view::list(&rows, call.format, now(swarm_proto::id::Timestamp(0)))?);
-        }
+        Format::Table | Format::Wide => show(&view, call.format)?,
     }
+    Ok(())
+}
+
+/// What would change, and then the tasks. Both are the answer, so both are data.
+fn show(view: &PlanView, format: Format) -> Result<(), Failure> {
+    for warning in &view.warnings {
+        output::warn(warning);
+    }
+    if view.cut {
+        output::warn("the plan is cut: more tasks would be made or stopped than are shown");
+    }
+    let mut text = view.changes.iter().map(|change| format!("{change}\n")).collect::<String>();
+    if text.is_empty() {
+        text = format!("stack `{}` would be unchanged\n", view.stack);
+    }
+    let rows: Vec<PlannedTaskView> = view.rows();
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(&view::list(&rows, format, now(swarm_proto::id::Timestamp(0)))?);
+    }
+    output::data(&text);
     Ok(())
 }
