@@ -26,7 +26,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use swarm_proto::assignment::{TaskAssignment, VolumeReport};
-use swarm_proto::id::{Attempt, TaskId, VolumeId};
+use swarm_proto::id::{Attempt, ServiceId, TaskId, VolumeId};
 use swarm_proto::spec::{Decimal, Scrape};
 use swarm_runtime::ExitRecord;
 use swarm_runtime::cgroup::Usage;
@@ -181,6 +181,21 @@ pub trait Executor: Send + Sync {
 
     /// Reads a number that a running task tells, or says why it cannot be read.
     async fn scrape(&self, task: &TaskAssignment, scrape: &Scrape) -> Result<Decimal, String>;
+
+    /// How many connections came to a task since it was connected; `None` where nobody counts.
+    async fn arrivals(&self, _task: TaskId) -> Result<Option<u64>, TaskError> {
+        Ok(None)
+    }
+
+    /// How many connections to a task are open; `None` where nobody can tell.
+    async fn open_connections(&self, _task: TaskId) -> Result<Option<u64>, TaskError> {
+        Ok(None)
+    }
+
+    /// The next services for which connections wait here; see [`crate::network::Networks::demand`].
+    async fn demand(&self) -> BTreeSet<ServiceId> {
+        std::future::pending().await
+    }
 
     /// Does what shall be done in a container before it is asked to stop. May be given up at any time.
     async fn pre_stop(&self, task: &TaskAssignment);

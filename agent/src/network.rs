@@ -7,13 +7,17 @@
 //!
 //! Everything may be called twice and in any order. [`Networks::apply`] takes all networks that this host shall know.
 //!
+//! A service that may be at zero wakes on a connection, which waits until it leads somewhere ([`hold`]).
+//!
 //! Published ports answer on the host's `127.0.0.1` too. For that the kernel must route loopback addresses
 //! (`route_localnet`), which is set on our own `sw<id>` links alone, never on a link to the outside; packets with
 //! loopback addresses that come out of a network are dropped, and translation for `127.0.0.0/8` exists only for what
 //! the host itself sends. So nothing on the host's loopback becomes reachable from elsewhere.
 
 mod flows;
+mod hold;
 mod host;
+mod hosts_file;
 mod inspect;
 mod overlay;
 mod rules;
@@ -28,19 +32,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use swarm_proto::assignment::{NetworkAssignment, TaskAssignment};
-use swarm_proto::id::{NetworkId, TaskId};
+use swarm_proto::id::{NetworkId, ServiceId, TaskId};
 use swarm_proto::spec::NetworkMode;
 use swarm_runtime::kernel::Namespace;
-use swarm_runtime::kernel::conntrack::ConntrackError;
+use swarm_runtime::kernel::conntrack::{ConntrackError, count_open};
 use swarm_runtime::kernel::namespace::NamespaceError;
 use swarm_runtime::kernel::netlink::NetlinkError;
+use swarm_runtime::kernel::nflog::NflogError;
 use swarm_runtime::kernel::nft::NftError;
+use swarm_runtime::kernel::packet::PacketError;
 use tokio::net::TcpSocket;
 use tokio::sync::Mutex;
 use tokio::task::{AbortHandle, spawn_blocking};
 
 use crate::inspection::Difference;
 use crate::names::Names;
+use hold::Hold;
 use host::Host;
 pub(crate) use rules::{DNS_ADDRESS, LINK_GROUP, TABLE};
 
@@ -72,6 +79,12 @@ pub enum KernelError {
     /// About tracked flows.
     #[error(transparent)]
     Conntrack(#[from] ConntrackError),
+    /// About packets that rules tell of.
+    #[error(transparent)]
+    Nflog(#[from] NflogError),
+    /// About packets that are sent again.
+    #[error(transparent)]
+    Packet(#[from] PacketError),
     /// About the sockets that answer names.
     #[error("could not open the sockets that answer names")]
     Sockets(#[source] std::io::Error),
@@ -177,6 +190,7 @@ pub struct Networks {
     /// The host's own namespace, and the folder of those of its tasks.
     spaces: (Namespace, PathBuf),
     healing: AbortHandle,
+    hold: Arc<Hold>,
 }
 
 impl Drop for Networks {
@@ -192,11 +206,34 @@ impl Networks {
         let names = Names::new(config.host.clone(), &config.resolv_conf);
         let namespace = config.host.clone();
         let spaces = (config.host.clone(), config.run_dir.join(host::NAMESPACES));
-        let host = spawn_blocking(move || Host::open(config, names)).await;
+        let hold = Arc::<Hold>::default();
+        let of_host = Arc::clone(&hold);
+        let host = spawn_blocking(move || Host::open(config, names, of_host)).await;
         let host = host.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()))?;
         let host = Arc::new(Mutex::new(host));
         let healing = watch::heal(&namespace, &host).map_err(NetworkError::Host)?;
-        Ok(Self { host, spaces, healing })
+        Ok(Self { host, spaces, healing, hold })
+    }
+
+    /// The services for which connections wait here: at once when one comes, and each second as long as some do. May be
+    /// given up at any time.
+    pub async fn demand(&self) -> BTreeSet<ServiceId> {
+        self.hold.demand().await
+    }
+
+    /// How many connections and flows of datagrams came to a task since its rules were set; `None` where nobody counts.
+    pub async fn arrivals(&self, task: TaskId) -> Result<Option<u64>, NetworkError> {
+        self.blocking(move |host| host.arrivals(task)).await
+    }
+
+    /// How many that others began are open to a task; `None` where that cannot be told.
+    pub async fn open_connections(&self, task: TaskId) -> Result<Option<u64>, NetworkError> {
+        let Some((namespace, own)) = self.blocking(move |host| host.addresses(task)).await else {
+            return Ok(None);
+        };
+        let counted = spawn_blocking(move || count_open(&namespace, &own)).await;
+        let counted = counted.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
+        counted.map(Some).map_err(|source| NetworkError::Task { task, source: source.into() })
     }
 
     /// Makes exactly these networks true on this host. One that is gone from the set goes when its last local task has

@@ -342,6 +342,7 @@ impl Open<'_> {
             tokio::time::interval_at(Instant::now() + DESCRIBE_EVERY, DESCRIBE_EVERY);
         let (board, tls) = (Arc::clone(&self.sessions.board), Arc::clone(&self.sessions.tls));
         let mut usages = self.sessions.usages.clone();
+        let executor = Arc::clone(&self.sessions.executor);
         let mut roots = tls.roots();
         let mut report_at: Option<Instant> = None;
         let mut may_report = Instant::now();
@@ -376,6 +377,10 @@ impl Open<'_> {
                 measured = next_usages(&mut usages) => {
                     let tasks = measured.iter().map(|(id, usage)| (id, usage).into()).collect();
                     self.say(Say::Usage(wire::UsageReport { tasks })).await?;
+                }
+                services = executor.demand() => {
+                    let services = services.into_iter().map(|service| service.0).collect();
+                    self.say(Say::Demand(wire::Demand { services })).await?;
                 }
                 () = tls.roots_changed(&roots) => {
                     roots = tls.roots();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Digest, NetworkId, TaskId, Timestamp, VolumeId};
+use crate::id::{Digest, NetworkId, ServiceId, TaskId, Timestamp, VolumeId};
 use crate::object::{AllocatedPort, Attachment, GenericResources, TaskState};
 use crate::spec::{ContainerSpec, RestartPolicy, Scrape};
 
@@ -56,6 +56,12 @@ pub struct Measure {
     /// Where it tells a number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scrape: Option<Scrape>,
+    /// Whether its new connections are counted.
+    #[serde(default)]
+    pub requests: bool,
+    /// Whether those that are open are as well, once no new one comes.
+    #[serde(default)]
+    pub connections: bool,
 }
 
 /// How far a task is out of virtual addresses, names and published ports.
@@ -95,8 +101,11 @@ pub struct NetworkPeer {
 pub struct NetworkVip {
     /// The virtual address.
     pub address: Ipv4Addr,
-    /// The running tasks' addresses; empty refuses connections.
+    /// The running tasks' addresses; empty refuses connections, or holds them for the service that they wake.
     pub backends: Vec<Ipv4Addr>,
+    /// A service that may have no tasks until somebody connects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wakes: Option<ServiceId>,
 }
 
 /// A published port that every host answers.
@@ -106,6 +115,9 @@ pub struct NetworkIngress {
     pub port: AllocatedPort,
     /// The running tasks' addresses on this network.
     pub backends: Vec<Ipv4Addr>,
+    /// As of a virtual address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wakes: Option<ServiceId>,
 }
 
 /// Everything a node needs to know of one network.

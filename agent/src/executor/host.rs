@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use swarm_proto::assignment::{TaskAssignment, VolumeReport};
-use swarm_proto::id::{Attempt, TaskId, VolumeId};
+use swarm_proto::id::{Attempt, ServiceId, TaskId, VolumeId};
 use swarm_proto::spec::{Decimal, Mount, MountSource, Resources, Scrape, Seccomp};
 use swarm_runtime::cgroup::Usage;
 use swarm_runtime::{
@@ -291,6 +291,18 @@ impl Executor for HostExecutor {
 
     async fn scrape(&self, task: &TaskAssignment, scrape: &Scrape) -> Result<Decimal, String> {
         self.read_metric(task, scrape).await
+    }
+
+    async fn arrivals(&self, task: TaskId) -> Result<Option<u64>, TaskError> {
+        Ok(self.networks.arrivals(task).await?)
+    }
+
+    async fn open_connections(&self, task: TaskId) -> Result<Option<u64>, TaskError> {
+        Ok(self.networks.open_connections(task).await?)
+    }
+
+    async fn demand(&self) -> BTreeSet<ServiceId> {
+        self.networks.demand().await
     }
 
     async fn pre_stop(&self, task: &TaskAssignment) {

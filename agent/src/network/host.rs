@@ -1,10 +1,10 @@
 //! All networks and tasks of one host, and the order in which they are changed. Every call here blocks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use swarm_proto::assignment::{NetworkAssignment, NetworkVip, TaskAssignment};
 use swarm_proto::id::{NetworkId, TaskId};
@@ -12,9 +12,11 @@ use swarm_proto::object::Attachment;
 use swarm_proto::spec::NetworkMode;
 use swarm_runtime::kernel::conntrack::forget_udp;
 use swarm_runtime::kernel::netlink::Socket;
-use swarm_runtime::kernel::{namespace, nft};
+use swarm_runtime::kernel::{Namespace, namespace, nft};
 
 use super::flows;
+use super::hold::{Gate, Held, Hold, Place};
+use super::hosts_file::host_lines;
 use super::overlay::{self, Ground, Overlay};
 use super::rules::{self, HostPort, LINK_GROUP};
 use super::task::{self, DnsSockets, TaskRules, TaskSpace};
@@ -23,8 +25,6 @@ use crate::names::{Names, Zone};
 
 /// The folder of all namespaces, in the agent's own.
 pub(super) const NAMESPACES: &str = "netns";
-/// The host's own names.
-const HOSTS: &str = "/etc/hosts";
 
 /// A network that this host knows.
 #[derive(Debug)]
@@ -45,6 +45,9 @@ pub(super) struct TaskRecord {
     host_ports: Vec<HostPort>,
     /// `None` where nobody answers: the task is on no network.
     pub(super) dns: Option<DnsSockets>,
+    /// The virtual addresses of each of its networks at which connections wait, and who hears of these.
+    held: BTreeMap<NetworkId, BTreeSet<Ipv4Addr>>,
+    gate: Option<Gate>,
 }
 
 /// The gateway by which a task on these networks reaches everything else.
@@ -72,16 +75,57 @@ pub(super) struct Host {
     forwards: bool,
     /// Published UDP ports and the backends that they led to until now.
     stale_ports: BTreeSet<(u16, Ipv4Addr)>,
+    /// Connections that wait, and who hears of those to published ports.
+    hold: Arc<Hold>,
+    gate: Option<Gate>,
 }
 
 impl TaskRecord {
     fn is_on(&self, network: NetworkId) -> bool {
         self.attachments.iter().any(|attachment| attachment.network == network)
     }
+
+    /// Before rules hold connections somebody must hear of them.
+    fn open_gate(&mut self, task: TaskId, hold: &Arc<Hold>) -> Result<(), KernelError> {
+        if self.gate.is_none() && self.held.values().any(|held| !held.is_empty()) {
+            self.gate = Some(Gate::open(hold, Place::Task(task), &self.rules.namespace)?);
+        }
+        Ok(())
+    }
+
+    /// After rules hold others, the rest goes on. Who hears of them stays: some may be on their way.
+    fn let_go(&mut self, task: TaskId, hold: &Hold) {
+        if self.gate.is_some() {
+            let held = self.held.values().flatten().copied().collect();
+            hold.set(Place::Task(task), &self.rules.namespace, Held::Addresses(held));
+        }
+    }
+
+    /// Leads the virtual addresses of a network anew.
+    fn lead(
+        &mut self,
+        task: TaskId,
+        network: NetworkId,
+        vips: &[NetworkVip],
+        hold: &Arc<Hold>,
+    ) -> Result<(), KernelError> {
+        let before = self.held.insert(network, rules::held(vips));
+        self.open_gate(task, hold)?;
+        if let Err(error) = self.rules.change(&rules::vips(network, vips)) {
+            self.held.insert(network, before.unwrap_or_default());
+            return Err(error);
+        }
+        self.let_go(task, hold);
+        Ok(())
+    }
 }
 
 impl Host {
-    pub(super) fn open(config: NetworkConfig, names: Names) -> Result<Self, NetworkError> {
+    pub(super) fn open(
+        config: NetworkConfig,
+        names: Names,
+        hold: Arc<Hold>,
+    ) -> Result<Self, NetworkError> {
         let host = |error: KernelError| NetworkError::Host(error);
         let mut socket = Socket::open_in(&config.host).map_err(|e| host(e.into()))?;
         let underlay_mtu = underlay_mtu(&mut socket, config.underlay)?;
@@ -108,6 +152,8 @@ impl Host {
             names,
             forwards,
             stale_ports,
+            hold,
+            gate: None,
         })
     }
 
@@ -163,7 +209,11 @@ impl Host {
         let programmed = overlay.program(ground, &assignment);
         self.names.set_zone(id, Zone::new(&assignment.names, !assignment.internal));
         let unchanged = matches!(&old, Some((true, old)) if old.vips == assignment.vips);
-        let led = if unchanged { Ok(()) } else { lead_vips(&mut self.tasks, id, &assignment.vips) };
+        let led = if unchanged {
+            Ok(())
+        } else {
+            lead_vips(&mut self.tasks, id, &assignment.vips, &self.hold)
+        };
         let forgotten = match &old {
             Some((_, old)) => self.forget_vip_flows(old, &assignment),
             None => Ok(()),
@@ -242,7 +292,9 @@ impl Host {
         }
         let failed = |source| NetworkError::Task { task: task.id, source };
         if !self.tasks.contains_key(&task.id) {
-            let record = self.connect(task, host_ports, kept).map_err(failed)?;
+            let mut record = self.connect(task, host_ports, kept).map_err(failed)?;
+            record.open_gate(task.id, &self.hold).map_err(failed)?;
+            record.let_go(task.id, &self.hold);
             self.tasks.insert(task.id, record);
         }
         self.set_host_rules()?;
@@ -318,9 +370,10 @@ impl Host {
             (_, None) => Some(space.bind_dns()?),
         };
         let vips = attached.map(|network| (network.id, network.vips.as_slice()));
+        let held = vips.clone().map(|(network, vips)| (network, rules::held(vips))).collect();
         let rules = space.set_rules(dns.as_ref(), vips)?;
         let (name, attachments) = (task.name.clone(), task.attachments.clone());
-        Ok(TaskRecord { name, rules, attachments, host_ports, dns })
+        Ok(TaskRecord { name, rules, attachments, host_ports, dns, held, gate: None })
     }
 
     /// The first half of a removal: nothing leads to the task any more. Its namespace is returned, to be removed
@@ -328,6 +381,7 @@ impl Host {
     pub(super) fn release(&mut self, task: TaskId) -> Result<PathBuf, NetworkError> {
         self.names.stop(task);
         let record = self.tasks.remove(&task);
+        self.hold.forget(Place::Task(task));
         if record.is_some_and(|record| !record.host_ports.is_empty()) {
             self.set_host_rules()?;
         }
@@ -388,11 +442,38 @@ impl Host {
         if self.table.as_ref() == Some(&table) {
             return Ok(());
         }
+        let held = rules::held_ports(self.networks.values().map(|record| &record.assignment));
+        let held = Held::Services(held);
+        self.open_gate(&held).map_err(NetworkError::HostRules)?;
         // Without networks there is nothing to translate, so the table may go, and with it the last trace of us.
         let empty = self.networks.is_empty();
         self.put_table(&table, empty).map_err(NetworkError::HostRules)?;
         self.table = Some(table);
+        if self.gate.is_some() {
+            self.hold.set(Place::Host, &self.ground.host, held);
+        }
         self.forget_port_flows().map_err(NetworkError::HostRules)
+    }
+
+    /// Before rules hold connections to published ports somebody must hear of them.
+    fn open_gate(&mut self, held: &Held) -> Result<(), KernelError> {
+        if self.gate.is_none() && !held.is_empty() {
+            self.gate = Some(Gate::open(&self.hold, Place::Host, &self.ground.host)?);
+        }
+        Ok(())
+    }
+
+    /// How many connections came to a task.
+    pub(super) fn arrivals(&mut self, task: TaskId) -> Result<Option<u64>, NetworkError> {
+        let Some(record) = self.tasks.get_mut(&task) else { return Ok(None) };
+        record.rules.arrivals().map_err(|source| NetworkError::Task { task, source })
+    }
+
+    /// A task's namespace, and its addresses there.
+    pub(super) fn addresses(&mut self, task: TaskId) -> Option<(Namespace, Vec<Ipv4Addr>)> {
+        let record = self.tasks.get(&task)?;
+        let own = record.attachments.iter().map(|attachment| attachment.address).collect();
+        Some((record.rules.namespace.clone(), own))
     }
 
     /// Datagrams to published ports leave the backends that are gone.
@@ -457,10 +538,10 @@ fn lead_vips(
     tasks: &mut BTreeMap<TaskId, TaskRecord>,
     network: NetworkId,
     vips: &[NetworkVip],
+    hold: &Arc<Hold>,
 ) -> Result<(), KernelError> {
-    let part = rules::vips(network, vips);
-    let on_network = |task: &&mut TaskRecord| task.is_on(network);
-    let changed = tasks.values_mut().filter(on_network).map(|task| task.rules.change(&part));
+    let on_network = tasks.iter_mut().filter(|(_, task)| task.is_on(network));
+    let changed = on_network.map(|(id, task)| task.lead(*id, network, vips, hold));
     // All are told; the first failure is returned.
     changed.fold(Ok(()), Result::and)
 }
@@ -472,59 +553,4 @@ fn host_ports(task: &TaskAssignment) -> Result<Vec<HostPort>, NetworkError> {
         None => Err(NetworkError::NoAddress { task: task.id, port: port.published }),
     };
     task.host_ports.iter().map(lead).collect()
-}
-
-/// The lines of a container's `/etc/hosts`. One with the host's network knows what its host does.
-fn host_lines(task: &TaskAssignment) -> Vec<(IpAddr, String)> {
-    let container = &task.container;
-    let mut lines = vec![
-        (IpAddr::V4(Ipv4Addr::LOCALHOST), "localhost".to_owned()),
-        (IpAddr::V6(Ipv6Addr::LOCALHOST), "localhost ip6-localhost ip6-loopback".to_owned()),
-    ];
-    if container.sharing.network == NetworkMode::Host
-        && let Ok(text) = fs::read_to_string(HOSTS)
-    {
-        lines = text.lines().filter_map(host_line).collect();
-    }
-    let v4 = container.extra_hosts.iter();
-    lines.extend(v4.map(|(name, address)| (IpAddr::V4(*address), name.clone())));
-    let v6 = container.extra_hosts_v6.iter();
-    lines.extend(v6.map(|(name, address)| (IpAddr::V6(*address), name.clone())));
-    lines
-}
-
-/// A line of the host's own file; `None` for what is none.
-fn host_line(line: &str) -> Option<(IpAddr, String)> {
-    let mut words = line.split('#').next()?.split_ascii_whitespace();
-    let address = words.next()?.parse().ok()?;
-    let names: Vec<&str> = words.collect();
-    (!names.is_empty()).then(|| (address, names.join(" ")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing;
-
-    #[test]
-    fn a_container_knows_further_names() {
-        let mut task = testing::task("1.1.1");
-        task.container.extra_hosts = [("db".to_owned(), Ipv4Addr::new(10, 0, 0, 5))].into();
-        task.container.extra_hosts_v6 = [("db".to_owned(), Ipv6Addr::LOCALHOST)].into();
-        let lines = host_lines(&task);
-        assert_eq!(lines[0], (IpAddr::V4(Ipv4Addr::LOCALHOST), "localhost".to_owned()));
-        let own: Vec<_> =
-            lines[2..].iter().map(|(address, name)| format!("{address} {name}")).collect();
-        assert_eq!(own, ["10.0.0.5 db", "::1 db"]);
-    }
-
-    #[test]
-    fn lines_of_a_host_are_read() {
-        let read = |line| host_line(line).map(|(address, names)| format!("{address} {names}"));
-        assert_eq!(
-            read("127.0.1.1\tn1 n1.example # own").as_deref(),
-            Some("127.0.1.1 n1 n1.example")
-        );
-        assert_eq!((read("# 10.0.0.1 a"), read("10.0.0.1"), read("a b")), (None, None, None));
-    }
 }

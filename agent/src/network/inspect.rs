@@ -363,9 +363,10 @@ mod tests {
     #[test]
     fn chains_are_compared_by_their_rules() {
         let table = rules::task(Some((5, 6)), [].into_iter());
-        let same = BTreeMap::from([(String::from("output"), 2)]);
+        let of = |chain: &str, rules| (chain.to_owned(), rules);
+        let same = BTreeMap::from([of("output", 2), of("arrivals", 1)]);
         assert_eq!(rule_differences("t", &table, &same), []);
-        let other = BTreeMap::from([(String::from("output"), 3), (String::from("mine"), 0)]);
+        let other = BTreeMap::from([of("output", 3), of("arrivals", 1), of("mine", 0)]);
         let problems: Vec<String> =
             rule_differences("t", &table, &other).into_iter().map(|d| d.problem).collect();
         assert_eq!(

@@ -1,14 +1,17 @@
 //! What networks and tasks mean for packets, as rules. Pure.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use swarm_proto::assignment::{NetworkAssignment, NetworkVip};
-use swarm_proto::id::NetworkId;
+use swarm_proto::id::{NetworkId, ServiceId};
 use swarm_proto::object::AllocatedPort;
 use swarm_proto::spec::Protocol;
 use swarm_runtime::kernel::nft::{
-    Chain, ChainKind, Hook, HookPoint, Match, Rule, Spread, Table, Transport, Verdict,
+    Chain, ChainKind, Hook, HookPoint, Log, Match, Rule, Spread, Table, Transport, Verdict,
 };
+
+use super::hold;
 
 /// The one table that is ours, in every namespace.
 pub(crate) const TABLE: &str = "swarm";
@@ -26,6 +29,9 @@ const RAW: i32 = -300;
 const FILTER: i32 = 0;
 const DESTINATION: i32 = -100;
 const SOURCE: i32 = 100;
+
+/// The chain that counts what comes to a task.
+pub(super) const ARRIVALS: &str = "arrivals";
 
 fn filter(point: HookPoint, priority: i32) -> Hook {
     Hook { kind: ChainKind::Filter, point, priority }
@@ -113,7 +119,12 @@ fn ports<'a>(
     let own = host_ports.iter().map(|own| (own.port, port_rule(&own.port, vec![own.address])));
     let mut all: Vec<_> = own.collect();
     for network in networks {
-        for ingress in network.ingress.iter().filter(|ingress| !ingress.backends.is_empty()) {
+        for ingress in &network.ingress {
+            if ingress.backends.is_empty() {
+                let hold = |service| (ingress.port, port_hold(&ingress.port, service));
+                all.extend(ingress.wakes.map(hold));
+                continue;
+            }
             let mut backends = ingress.backends.clone();
             // Each host starts its turns at another task, so that single requests spread as well.
             if let Some((gateway, _)) = network.gateway {
@@ -129,11 +140,25 @@ fn ports<'a>(
 }
 
 fn port_rule(port: &AllocatedPort, to: Vec<Ipv4Addr>) -> Rule {
+    let spread = Spread::Turns;
+    Rule::new(port_matches(port), Verdict::Dnat { to, port: Some(port.target), spread })
+}
+
+/// What comes to the port waits, and is told of.
+fn port_hold(port: &AllocatedPort, service: ServiceId) -> Rule {
+    Rule::new(port_matches(port), Verdict::Drop).logged(told(service))
+}
+
+fn told(service: ServiceId) -> Log {
+    Log { group: hold::GROUP, prefix: hold::prefix(service) }
+}
+
+fn port_matches(port: &AllocatedPort) -> Vec<Match> {
     let address = port.host_address.filter(|address| !address.is_unspecified());
     let mut matches: Vec<_> =
         address.map(|address| Match::Destination(address, 32)).into_iter().collect();
     matches.push(Match::Port(transport(port.protocol), port.published));
-    Rule::new(matches, Verdict::Dnat { to, port: Some(port.target), spread: Spread::Turns })
+    matches
 }
 
 fn transport(protocol: Protocol) -> Transport {
@@ -163,6 +188,9 @@ pub(super) fn task<'a>(
         chains.push(chain);
     }
     chains.push(Chain::base("output", nat(HookPoint::Output, DESTINATION), output));
+    // Only the first packet of a connection gets here.
+    let count = Rule::new([Match::NotFromLink("lo".to_owned())], Verdict::Count);
+    chains.push(Chain::base(ARRIVALS, nat(HookPoint::Input, SOURCE), vec![count]));
     Table { name: TABLE.to_owned(), chains }
 }
 
@@ -172,14 +200,39 @@ pub(super) fn vips(network: NetworkId, vips: &[NetworkVip]) -> Table {
 }
 
 fn vip_chain(network: NetworkId, vips: &[NetworkVip]) -> Chain {
-    let rules = vips.iter().map(|vip| {
-        let verdict = match vip.backends.as_slice() {
-            [] => Verdict::Reject,
-            backends => Verdict::Dnat { to: backends.to_vec(), port: None, spread: Spread::Random },
-        };
-        Rule::new([Match::Destination(vip.address, 32)], verdict)
+    let rules = vips.iter().flat_map(|vip| {
+        let to = || Match::Destination(vip.address, 32);
+        match (vip.backends.as_slice(), vip.wakes) {
+            ([], None) => vec![Rule::new([to()], Verdict::Reject)],
+            ([], Some(service)) => vec![
+                Rule::new([to(), Match::Protocol(Transport::Tcp)], Verdict::Drop)
+                    .logged(told(service)),
+                // Datagrams are told of as well, but only connections can wait.
+                Rule::new([to(), Match::Protocol(Transport::Udp)], Verdict::Reject)
+                    .logged(told(service)),
+                Rule::new([to()], Verdict::Reject),
+            ],
+            (backends, _) => {
+                let (to_all, spread) = (backends.to_vec(), Spread::Random);
+                vec![Rule::new([to()], Verdict::Dnat { to: to_all, port: None, spread })]
+            }
+        }
     });
     Chain::plain(&format!("net{network}"), rules.collect())
+}
+
+/// The virtual addresses at which connections wait.
+pub(super) fn held(vips: &[NetworkVip]) -> BTreeSet<Ipv4Addr> {
+    let at_zero = vips.iter().filter(|vip| vip.backends.is_empty() && vip.wakes.is_some());
+    at_zero.map(|vip| vip.address).collect()
+}
+
+/// The services at whose published ports connections wait.
+pub(super) fn held_ports<'a>(
+    networks: impl Iterator<Item = &'a NetworkAssignment>,
+) -> BTreeSet<ServiceId> {
+    let ports = networks.flat_map(|network| &network.ingress);
+    ports.filter(|port| port.backends.is_empty()).filter_map(|port| port.wakes).collect()
 }
 
 /// The name of the host's link into a network.
@@ -238,11 +291,16 @@ mod tests {
         let lead = |port, backends: &[u8]| NetworkIngress {
             port,
             backends: backends.iter().map(|last| at(*last)).collect(),
+            wakes: None,
         };
         let ingress = vec![
             lead(port(5001, Protocol::Tcp, None), &[11, 12, 13]),
             lead(port(5002, Protocol::Tcp, Some(Ipv4Addr::UNSPECIFIED)), &[11]),
             lead(port(5003, Protocol::Udp, None), &[]),
+            NetworkIngress {
+                wakes: Some(ServiceId(9)),
+                ..lead(port(5004, Protocol::Tcp, None), &[])
+            },
             lead(port(9000, Protocol::Tcp, Some(Ipv4Addr::LOCALHOST)), &[11]),
         ];
         let networks = [network(1, false, ingress), network(2, true, Vec::new())];
@@ -269,6 +327,7 @@ mod tests {
               ip daddr 127.0.0.1 tcp dport 9000 dnat to 10.1.0.11:80
               udp dport 53 dnat to 10.1.0.14:80
               tcp dport 5001 dnat to numgen inc mod 3 map { 0 : 10.1.0.12, 1 : 10.1.0.13, 2 : 10.1.0.11 }:80
+              tcp dport 5004 log prefix "swarm 9" group 21335 drop
         "#]].assert_eq(&text(&host(networks.iter(), &[own])));
     }
 
@@ -276,21 +335,30 @@ mod tests {
     fn a_task_on_two_networks() {
         let at = |last| Ipv4Addr::new(10, 1, 0, last);
         let front = [
-            NetworkVip { address: at(100), backends: vec![at(1), at(2)] },
-            NetworkVip { address: at(101), backends: Vec::new() },
+            NetworkVip { address: at(100), backends: vec![at(1), at(2)], wakes: None },
+            NetworkVip { address: at(101), backends: Vec::new(), wakes: None },
+            NetworkVip { address: at(102), backends: Vec::new(), wakes: Some(ServiceId(9)) },
+            NetworkVip { address: at(103), backends: vec![at(3)], wakes: Some(ServiceId(8)) },
         ];
         let networks = [(NetworkId(1), front.as_slice()), (NetworkId(2), &[])];
-        expect![[r"
+        assert_eq!(held(&front), [at(102)].into());
+        expect![[r#"
             net1
               ip daddr 10.1.0.100 dnat to numgen random mod 2 map { 0 : 10.1.0.1, 1 : 10.1.0.2 }
               ip daddr 10.1.0.101 reject
+              ip daddr 10.1.0.102 meta l4proto tcp log prefix "swarm 9" group 21335 drop
+              ip daddr 10.1.0.102 meta l4proto udp log prefix "swarm 9" group 21335 reject
+              ip daddr 10.1.0.102 reject
+              ip daddr 10.1.0.103 dnat to 10.1.0.3
             net2
             output
               ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:40000
               ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:40001
               jump net1
               jump net2
-        "]]
+            arrivals
+              iifname != "lo" counter
+        "#]]
         .assert_eq(&text(&task(Some((40_000, 40_001)), networks.into_iter())));
     }
 }

@@ -140,6 +140,11 @@ impl TaskRules {
     pub(super) fn change(&mut self, part: &nft::Table) -> Result<(), KernelError> {
         Ok(self.socket.apply(part)?)
     }
+
+    /// How many connections came.
+    pub(super) fn arrivals(&mut self) -> Result<Option<u64>, KernelError> {
+        Ok(self.socket.counted(rules::TABLE, rules::ARRIVALS)?)
+    }
 }
 
 /// The file that keeps a task's namespace.

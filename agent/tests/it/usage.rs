@@ -13,7 +13,10 @@ fn a_task_is_measured_where_that_is_asked_for() {
                       while :; do :; done";
         let mut task = host.task("1.1.1", script);
         let (path, metric) = ("/numbers".to_owned(), "waiting".to_owned());
-        task.measure = Some(Measure { scrape: Some(Scrape { port: 9090, path, metric }) });
+        task.measure = Some(Measure {
+            scrape: Some(Scrape { port: 9090, path, metric }),
+            ..Measure::default()
+        });
         let other = host.task("1.2.1", "sleep 1000");
         let tasks = vec![task.clone(), other.clone()];
         host.controller.assign(AssignmentDiff { tasks, ..AssignmentDiff::default() }).await;

@@ -129,8 +129,8 @@ impl Leader {
             }
             return;
         }
-        // What agents confirm is read by the rules.
-        if matches!(message, FromAgent::Confirmation { .. }) {
+        // What agents confirm is read by the rules, and that somebody waits.
+        if matches!(message, FromAgent::Confirmation { .. } | FromAgent::Demand(_)) {
             self.content = None;
         }
         let now = self.clock(now);

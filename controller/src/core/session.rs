@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use swarm_proto::assignment::{AssignmentDiff, VolumeReport};
-use swarm_proto::id::{NetworkId, NodeId, TaskId};
+use swarm_proto::id::{NetworkId, NodeId, ServiceId, TaskId};
 use swarm_proto::object::{NodeDescription, TaskStatus, TaskUsage};
 use swarm_proto::spec::ContentId;
 
@@ -30,6 +30,8 @@ pub enum FromAgent {
     Statuses(Vec<(TaskId, TaskStatus)>),
     /// What running tasks that shall be measured use now.
     Usage(Vec<(TaskId, TaskUsage)>),
+    /// Connections wait for services that have no task that serves.
+    Demand(Vec<ServiceId>),
     /// What is on the host changed.
     Description(NodeDescription),
     /// All volumes that the host holds.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _};
 use swarm_proto::assignment::VolumeReport;
 use swarm_proto::convert::{ConvertError, Fields};
-use swarm_proto::id::{NetworkId, NodeId, TaskId};
+use swarm_proto::id::{NetworkId, NodeId, ServiceId, TaskId};
 use swarm_proto::object::{Incarnation, TaskStatus};
 use swarm_proto::transport::{MAX_MESSAGE, known_peer};
 use swarm_proto::wire;
@@ -267,6 +267,9 @@ fn from_wire(message: Spoken) -> Result<FromAgent, ConvertError> {
         Spoken::Statuses(report) => FromAgent::Statuses(statuses("StatusReport", report.statuses)?),
         Spoken::Usage(report) => {
             FromAgent::Usage(Fields("UsageReport").list("tasks", report.tasks)?)
+        }
+        Spoken::Demand(demand) => {
+            FromAgent::Demand(demand.services.into_iter().map(ServiceId).collect())
         }
         Spoken::Description(description) => FromAgent::Description(description.try_into()?),
         Spoken::Volumes(report) => FromAgent::Volumes(volumes("VolumesReport", report.volumes)?),

@@ -19,30 +19,37 @@ struct Second {
     used: u32,
     measured: u32,
     is_updating: bool,
+    /// Connections wait.
+    is_demanded: bool,
     /// Another leader, which has seen nothing.
     is_new: bool,
 }
 
 fn second() -> impl Strategy<Value = Second> {
     let measured = prop_oneof![4 => Just(10_u32), 1 => 0..10_u32];
-    (1..20_u64, 0..200_u32, measured, prop::bool::weighted(0.1), prop::bool::weighted(0.05))
-        .prop_map(|(pause, used, measured, is_updating, is_new)| Second {
+    let used = prop_oneof![4 => 0..200_u32, 1 => Just(0_u32)];
+    let flags = [0.1, 0.3, 0.05].map(prop::bool::weighted);
+    (1..20_u64, used, measured, flags).prop_map(
+        |(pause, used, measured, [is_updating, is_demanded, is_new])| Second {
             pause,
             used,
             measured,
             is_updating,
+            is_demanded,
             is_new,
-        })
+        },
+    )
 }
 
 fn autoscale() -> impl Strategy<Value = Autoscale> {
-    (1..10_u32, 0..20_u32, 1..100_u32, 0..60_u64, 0..60_u64).prop_map(
+    (0..10_u32, 1..20_u32, 1..100_u32, 0..60_u64, 0..60_u64).prop_map(
         |(min, more, cpu, stabilisation, cool_down)| Autoscale {
             min,
             max: min + more,
             cpu: Some(cpu),
             memory: None,
             scrape: None,
+            requests: (min == 0).then_some(Decimal(1)),
             stabilisation: Duration::from_secs(stabilisation),
             cool_down: Duration::from_secs(cool_down),
         },
@@ -95,8 +102,16 @@ proptest! {
                 recent: recent.as_ref(),
                 scaled_at,
                 is_updating: second.is_updating,
+                is_demanded: second.is_demanded,
             };
             let verdict = decide(&autoscale, &sight);
+            if replicas == 0 {
+                // Whatever was wanted and done: who waits is served, and nobody else brings a task.
+                prop_assert_eq!(verdict.replicas, second.is_demanded.then_some(1));
+                prop_assert_eq!(verdict.held == Some(Held::AtZero), !second.is_demanded);
+                (replicas, scaled_at) = (u32::from(second.is_demanded), verdict.replicas.map(|_| now).or(scaled_at));
+                continue;
+            }
             let is_cool =
                 scaled_at.is_none_or(|at| now.since(at) >= autoscale.cool_down);
             let may = !second.is_updating && is_cool;

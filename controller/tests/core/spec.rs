@@ -210,7 +210,7 @@ fn canary(text: &str) -> Canary {
     Canary { size: size.parse().unwrap(), hold }
 }
 
-/// `2-8;cpu:50;memory:80;scrape:12.5;stab:60s;cool:10s`
+/// `2-8;cpu:50;memory:80;requests:20;scrape:12.5;stab:60s;cool:10s`
 fn autoscale(text: &str) -> Autoscale {
     let mut words = text.split(';');
     let (min, max) = words.next().unwrap().split_once('-').unwrap();
@@ -220,12 +220,14 @@ fn autoscale(text: &str) -> Autoscale {
         cpu: None,
         memory: None,
         scrape: None,
+        requests: None,
         stabilisation: Duration::from_mins(1),
         cool_down: Duration::from_secs(10),
     };
     for (name, value) in words.map(|word| word.split_once(':').unwrap()) {
         match name {
             "cpu" => autoscale.cpu = Some(value.parse().unwrap()),
+            "requests" => autoscale.requests = Some(value.parse().unwrap()),
             "memory" => autoscale.memory = Some(value.parse().unwrap()),
             "scrape" => {
                 let (path, metric) = (Scrape::PATH.to_owned(), "queue".to_owned());

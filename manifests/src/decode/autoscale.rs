@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use swarm_proto::spec::{
-    Autoscale, AutoscaleError, Decimal, Resources, Scrape, ScrapeTarget, ServiceMode,
+    Autoscale, AutoscaleError, Decimal, Scrape, ScrapeTarget, ServiceMode, ServiceSpec,
 };
 
 use super::deploy::{MOST_REPLICAS, Mode};
@@ -26,16 +26,16 @@ pub(super) fn autoscale(d: &Decoder<'_>, node: &Node, mode: Mode) -> Option<Scal
     }
     let fields = d.fields(node, "`autoscale`", &X_SWARM_AUTOSCALE)?;
     let most = i64::from(MOST_REPLICAS);
-    let count = |key: &str| {
-        let number = d.integer(fields.get(key)?, key, 1..=most)?;
+    let count = |key: &str, least: i64| {
+        let number = d.integer(fields.get(key)?, key, least..=most)?;
         u32::try_from(number).ok()
     };
-    let min = if fields.get("min").is_some() { count("min")? } else { 1 };
+    let min = if fields.get("min").is_some() { count("min", 0)? } else { 1 };
     if fields.get("max").is_none() {
         d.problems.error_hint(node.at, "`autoscale` needs `max`", "write the most tasks");
         return None;
     }
-    let max = count("max")?;
+    let max = count("max", 1)?;
     if max < min {
         let message = format!("`max` is {max}, but `min` is {min}");
         d.problems.error_hint(node.at, message, AutoscaleError::Bounds.hint());
@@ -45,19 +45,18 @@ pub(super) fn autoscale(d: &Decoder<'_>, node: &Node, mode: Mode) -> Option<Scal
     let said = |key: &str| fields.get(key).is_some();
     let percent = |key: &str| fields.get(key).and_then(|node| percent(d, node, key));
     let (cpu, memory) = (percent("cpu"), percent("memory"));
+    let requests = fields.get("requests").and_then(|node| above_zero(d, node, "requests"));
     let scraped = fields.get("scrape").and_then(|node| scrape(d, node));
     let stabilisation = duration(d, &fields, "stabilisation", Autoscale::STABILISATION);
     let cool_down = duration(d, &fields, "cool_down", Autoscale::COOL_DOWN);
-    if !["cpu", "memory", "scrape"].into_iter().any(said) {
-        // What is refused for now says so itself.
-        if !said("requests") {
-            let hint = AutoscaleError::NoTarget.hint();
-            d.problems.error_hint(fields.at, "`autoscale` has no target", hint);
-        }
+    if !["cpu", "memory", "requests", "scrape"].into_iter().any(said) {
+        let hint = AutoscaleError::NoTarget.hint();
+        d.problems.error_hint(fields.at, "`autoscale` has no target", hint);
         return None;
     }
     let is_wrong = (said("cpu") && cpu.is_none())
         || (said("memory") && memory.is_none())
+        || (said("requests") && requests.is_none())
         || (said("scrape") && scraped.is_none());
     if is_wrong {
         return None;
@@ -68,6 +67,7 @@ pub(super) fn autoscale(d: &Decoder<'_>, node: &Node, mode: Mode) -> Option<Scal
         cpu,
         memory,
         scrape: scraped,
+        requests,
         stabilisation: stabilisation?,
         cool_down: cool_down?,
     };
@@ -123,14 +123,7 @@ fn scrape(d: &Decoder<'_>, node: &Node) -> Option<ScrapeTarget> {
         }
         Some(text.to_owned())
     });
-    let target = target.and_then(|node| {
-        let target = d.scalar(node, "target")?.parse().ok().filter(|target| *target > Decimal(0));
-        if target.is_none() {
-            let hint = "write for example `100` or `0.5`, with three decimals at most";
-            d.expected(node, "target", "a number above 0", hint);
-        }
-        target
-    });
+    let target = target.and_then(|node| above_zero(d, node, "target"));
     let path = match fields.get("path") {
         Some(node) => Some(path(d, node)?),
         None => None,
@@ -145,6 +138,15 @@ fn scrape(d: &Decoder<'_>, node: &Node) -> Option<ScrapeTarget> {
     })
 }
 
+fn above_zero(d: &Decoder<'_>, node: &Node, key: &str) -> Option<Decimal> {
+    let target = d.scalar(node, key)?.parse().ok().filter(|target| *target > Decimal(0));
+    if target.is_none() {
+        let hint = "write for example `100` or `0.5`, with three decimals at most";
+        d.expected(node, key, "a number above 0", hint);
+    }
+    target
+}
+
 fn path(d: &Decoder<'_>, node: &Node) -> Option<String> {
     let text = d.scalar(node, "path")?;
     if text.starts_with('/') && text.bytes().all(|c| c > b' ' && c < 0x7f) {
@@ -155,17 +157,12 @@ fn path(d: &Decoder<'_>, node: &Node) -> Option<String> {
 }
 
 /// Says what of a service does not go with its scaling.
-pub(super) fn check(
-    d: &Decoder<'_>,
-    scaled: Option<&Scaled>,
-    mode: ServiceMode,
-    resources: &Resources,
-) {
+pub(super) fn check(d: &Decoder<'_>, scaled: Option<&Scaled>, service: &ServiceSpec) {
     let Some(Scaled { at, autoscale }) = scaled else { return };
-    if let Err(error) = autoscale.check(mode, resources) {
+    if let Err(error) = autoscale.check(service) {
         d.problems.error_hint(*at, format!("`autoscale` cannot be kept: {error}"), error.hint());
     }
-    if let ServiceMode::Replicated { replicas } = mode
+    if let ServiceMode::Replicated { replicas } = service.mode
         && autoscale.bound(replicas) != replicas
     {
         let (min, max) = (autoscale.min, autoscale.max);

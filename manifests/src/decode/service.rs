@@ -49,12 +49,10 @@ pub(super) fn service(
         container.resources.reserve_pids = own.reserve_pids;
         limits::check_pids(d, fields.key_at("x-swarm"), &container.resources);
     }
-    let least = own.scaled.as_ref().map_or(1, |scaled| scaled.autoscale.min);
-    let mode = mode(d, &fields, &deploy, &own.job, least);
-    if let Some(container) = &container {
-        autoscale::check(d, own.scaled.as_ref(), mode, &container.resources);
-    }
-    Some(ServiceSpec {
+    let first = own.scaled.as_ref().map_or(1, |scaled| scaled.autoscale.first());
+    let mode = mode(d, &fields, &deploy, &own.job, first);
+    let scaled = own.scaled;
+    let spec = ServiceSpec {
         mode,
         networks: match of_host {
             Some(NetworkMode::Host | NetworkMode::None) => Vec::new(),
@@ -70,7 +68,7 @@ pub(super) fn service(
         node_loss: own.node_loss.policy,
         priority: own.priority,
         never_preempted: own.never_preempted,
-        autoscale: own.scaled.map(|scaled| scaled.autoscale),
+        autoscale: scaled.as_ref().map(|scaled| scaled.autoscale.clone()),
         volume_node_lost: own.volume_node_lost,
         placement: deploy.placement,
         labels: deploy.labels,
@@ -82,7 +80,9 @@ pub(super) fn service(
         schedule: own.job.schedule,
         run_history: own.job.history,
         container: container?,
-    })
+    };
+    autoscale::check(d, scaled.as_ref(), &spec);
+    Some(spec)
 }
 
 /// What every host answers needs a virtual address.
@@ -115,7 +115,7 @@ fn mode(
     fields: &Fields<'_>,
     deploy: &Deploy,
     job: &Job,
-    least: u32,
+    first: u32,
 ) -> ServiceMode {
     let scale =
         fields.get("scale").and_then(|node| Some((node, d.count(node, "scale", MOST_REPLICAS)?)));
@@ -138,7 +138,7 @@ fn mode(
         }
         (Mode::Global, None) => ServiceMode::Global,
         (Mode::Replicated, replicas) => {
-            ServiceMode::Replicated { replicas: replicas.map_or(least, |(_, replicas)| replicas) }
+            ServiceMode::Replicated { replicas: replicas.map_or(first, |(_, replicas)| replicas) }
         }
         (mode, replicas) => job::mode(d, mode, replicas, job),
     }

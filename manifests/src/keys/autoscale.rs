@@ -1,30 +1,33 @@
 //! `x-swarm: autoscale`.
 
-use super::{Key, Level, Shape, honoured, later};
+use super::{Key, Level, Shape, honoured};
 
 pub(super) const AUTOSCALE: Key =
     honoured("autoscale", "swarm", Shape::Mapping(&X_SWARM_AUTOSCALE), &[]).meaning(
         "The number of tasks follows what is measured of them, between `min` and `max`: as many as would each have the \
          target, the most of all targets, and a tenth more or less is as it should be. `replicas` says where it begins; a \
-         deploy keeps the number, unless `replicas` is another than before and not `min`. Nothing is scaled during an \
-         update.",
+         deploy keeps the number, unless `replicas` is another than before and not where it would begin without. Nothing \
+         is scaled during an update.",
     );
 
 pub(crate) static X_SWARM_AUTOSCALE: Level = Level {
     keys: &[
         honoured("min", "swarm", Shape::Integer, &["2"])
-            .meaning("The fewest tasks, at least 1; 1 where nothing is said."),
+            .meaning(
+                "The fewest tasks; 1 where nothing is said. With 0, which needs `requests`, none is left once nobody connected \
+                 and no connection was open for `stabilisation`. The first connection to its virtual address or published \
+                 ports, from anywhere, makes the first task at once and waits until that serves, a minute at most; with a \
+                 health check until that passes. Without `replicas` it begins with one task. Datagrams wake it as well, but \
+                 do not wait. A connection that began within the last five seconds before ends with the last task.",
+            ),
         honoured("max", "swarm", Shape::Integer, &["10"]).meaning("The most tasks."),
         honoured("cpu", "swarm", Shape::Text, &["70%", "70"]).meaning(
             "How much of its reservation of CPUs, or else of its limit, a task should use on average.",
         ),
         honoured("memory", "swarm", Shape::Text, &["80%", "80"]).meaning("The same of memory."),
-        later(
-            "requests",
-            "swarm",
-            Shape::Number,
-            &["100"],
-            "let the tasks count their requests, and name the number under `scrape`",
+        honoured("requests", "swarm", Shape::Number, &["100", "0.5"]).meaning(
+            "How many new connections a second a task should have on average, from its virtual address, published ports and \
+             others that know its own; many requests in one connection count once, and flows of datagrams as connections.",
         ),
         honoured("scrape", "swarm", Shape::Mapping(&SCRAPE), &[]),
         honoured("stabilisation", "swarm", Shape::Duration, &["5m"]).meaning(

@@ -6,13 +6,14 @@ use super::{Pairs, text};
 use crate::value::Value;
 
 pub(super) fn autoscale(autoscale: &Autoscale) -> Value {
-    let Autoscale { min, max, cpu, memory, scrape, stabilisation, cool_down } = autoscale;
+    let Autoscale { min, max, cpu, memory, scrape, requests, stabilisation, cool_down } = autoscale;
     let percent = |number: &Option<u32>| number.map(|number| Value::text(format!("{number}%")));
     let mut pairs = Pairs::default();
     pairs.put("min", min);
     pairs.put("max", max);
     pairs.put("cpu", &percent(cpu));
     pairs.put("memory", &percent(memory));
+    pairs.put("requests", &requests.map(|target| Value::text(target.to_string())));
     pairs.put("scrape", &scrape.as_ref().map(target));
     pairs.put(
         "stabilisation",

@@ -6,7 +6,7 @@ use crate::assignment::{
     AssignmentDiff, AssignmentSet, NetworkAssignment, NetworkIngress, NetworkPeer, NetworkVip,
     TaskAssignment, VolumeAssignment, VolumeReport,
 };
-use crate::id::{NetworkId, Timestamp, VolumeId};
+use crate::id::{NetworkId, ServiceId, Timestamp, VolumeId};
 use crate::object::FilledFrom;
 use crate::wire;
 use std::time::Duration;
@@ -93,7 +93,8 @@ impl TryFrom<wire::NetworkPeer> for NetworkPeer {
 
 impl From<&NetworkVip> for wire::NetworkVip {
     fn from(vip: &NetworkVip) -> Self {
-        Self { address: vip.address.into(), backends: addresses(&vip.backends) }
+        let wakes = vip.wakes.map(|service| service.0);
+        Self { address: vip.address.into(), backends: addresses(&vip.backends), wakes }
     }
 }
 
@@ -102,13 +103,17 @@ impl TryFrom<wire::NetworkVip> for NetworkVip {
 
     fn try_from(vip: wire::NetworkVip) -> Result<Self, ConvertError> {
         let backends = vip.backends.into_iter().map(Into::into).collect();
-        Ok(Self { address: vip.address.into(), backends })
+        Ok(Self { address: vip.address.into(), backends, wakes: vip.wakes.map(ServiceId) })
     }
 }
 
 impl From<&NetworkIngress> for wire::NetworkIngress {
     fn from(ingress: &NetworkIngress) -> Self {
-        Self { port: Some((&ingress.port).into()), backends: addresses(&ingress.backends) }
+        Self {
+            port: Some((&ingress.port).into()),
+            backends: addresses(&ingress.backends),
+            wakes: ingress.wakes.map(|service| service.0),
+        }
     }
 }
 
@@ -119,6 +124,7 @@ impl TryFrom<wire::NetworkIngress> for NetworkIngress {
         Ok(Self {
             port: Fields("NetworkIngress").required("port", ingress.port)?,
             backends: ingress.backends.into_iter().map(Into::into).collect(),
+            wakes: ingress.wakes.map(ServiceId),
         })
     }
 }

@@ -50,6 +50,7 @@ impl From<&Autoscale> for wire::Autoscale {
             scrape: autoscale.scrape.as_ref().map(Into::into),
             stabilisation: milliseconds(autoscale.stabilisation),
             cool_down: milliseconds(autoscale.cool_down),
+            requests: autoscale.requests.map(|number| number.0),
         }
     }
 }
@@ -64,6 +65,7 @@ impl TryFrom<wire::Autoscale> for Autoscale {
             cpu: autoscale.cpu,
             memory: autoscale.memory,
             scrape: Fields("Autoscale").optional("scrape", autoscale.scrape)?,
+            requests: autoscale.requests.map(Decimal),
             stabilisation: Duration::from_millis(autoscale.stabilisation),
             cool_down: Duration::from_millis(autoscale.cool_down),
         })
@@ -88,7 +90,12 @@ impl TryFrom<wire::Scaling> for Scaling {
 
 impl From<&Measure> for wire::Measure {
     fn from(measure: &Measure) -> Self {
-        Self { scrape: measure.scrape.as_ref().map(Into::into) }
+        let Measure { scrape, requests, connections } = measure;
+        Self {
+            scrape: scrape.as_ref().map(Into::into),
+            requests: *requests,
+            connections: *connections,
+        }
     }
 }
 
@@ -96,7 +103,8 @@ impl TryFrom<wire::Measure> for Measure {
     type Error = ConvertError;
 
     fn try_from(measure: wire::Measure) -> Result<Self, ConvertError> {
-        Ok(Self { scrape: Fields("Measure").optional("scrape", measure.scrape)? })
+        let wire::Measure { scrape, requests, connections } = measure;
+        Ok(Self { scrape: Fields("Measure").optional("scrape", scrape)?, requests, connections })
     }
 }
 
@@ -107,6 +115,8 @@ impl From<(&TaskId, &TaskUsage)> for wire::TaskUsage {
             millicpus: usage.millicpus,
             memory: usage.memory,
             scraped: usage.scraped.map(|number| number.0),
+            requests: usage.requests.map(|number| number.0),
+            connections: usage.connections,
         }
     }
 }
@@ -115,9 +125,10 @@ impl TryFrom<wire::TaskUsage> for (TaskId, TaskUsage) {
     type Error = ConvertError;
 
     fn try_from(usage: wire::TaskUsage) -> Result<Self, ConvertError> {
-        let wire::TaskUsage { task, millicpus, memory, scraped } = usage;
-        let scraped = scraped.map(Decimal);
-        Ok((Fields("TaskUsage").text("task", &task)?, TaskUsage { millicpus, memory, scraped }))
+        let wire::TaskUsage { task, millicpus, memory, scraped, requests, connections } = usage;
+        let (scraped, requests) = (scraped.map(Decimal), requests.map(Decimal));
+        let usage = TaskUsage { millicpus, memory, scraped, requests, connections };
+        Ok((Fields("TaskUsage").text("task", &task)?, usage))
     }
 }
 

@@ -50,7 +50,7 @@ same_names!(assignment::Withdrawal, wire::Withdrawal: UnderWay Done);
 same_names!(spec::MissedRuns, wire::MissedRuns: Skip RunOnce RunAll);
 same_names!(spec::Concurrency, wire::Concurrency: Allow Forbid Replace);
 same_names!(object::RunState, wire::RunState: Running Complete Failed Stopped);
-same_names!(object::ScaleMetric, wire::ScaleMetric: Cpu Memory Scraped);
+same_names!(object::ScaleMetric, wire::ScaleMetric: Cpu Memory Scraped Requests);
 same_names!(object::Role, wire::Role: Controller Agent);
 same_names!(object::Availability, wire::Availability: Active Pause Drain);
 same_names!(object::RebalanceMode, wire::RebalanceMode: Off Auto);

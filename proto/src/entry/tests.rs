@@ -177,8 +177,8 @@ fn policy_with(field: &str) -> UpdatePolicy {
 
 fn autoscale() -> Autoscale {
     let (stabilisation, cool_down) = (Duration::ZERO, Duration::ZERO);
-    let (cpu, memory, scrape) = (Some(50), None, None);
-    Autoscale { min: 1, max: 2, cpu, memory, scrape, stabilisation, cool_down }
+    let (cpu, memory, scrape, requests) = (Some(50), None, None, None);
+    Autoscale { min: 1, max: 2, cpu, memory, scrape, requests, stabilisation, cool_down }
 }
 
 fn canary() -> Canary {

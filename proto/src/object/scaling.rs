@@ -25,6 +25,10 @@ pub struct TaskUsage {
     pub memory: Option<u64>,
     /// The number that it tells.
     pub scraped: Option<Decimal>,
+    /// New connections a second, on average since it was measured before.
+    pub requests: Option<Decimal>,
+    /// Connections that are open; only asked for while no new one comes.
+    pub connections: Option<u64>,
 }
 
 /// What a target of scaling is about.
@@ -37,6 +41,8 @@ pub enum ScaleMetric {
     Memory,
     /// A number that tasks tell.
     Scraped,
+    /// New connections a second.
+    Requests,
 }
 
 impl ScaleMetric {
@@ -46,6 +52,7 @@ impl ScaleMetric {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
             Self::Scraped => "scrape",
+            Self::Requests => "requests",
         }
     }
 
@@ -54,6 +61,7 @@ impl ScaleMetric {
         match self {
             Self::Cpu | Self::Memory => "%",
             Self::Scraped => "",
+            Self::Requests => "/s",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Resources, ServiceMode};
+use super::{EndpointMode, PortMode, ServiceMode, ServiceSpec};
 
 /// A number that tasks tell of themselves, in thousandths, from 0 up.
 #[derive(
@@ -79,7 +79,7 @@ pub struct ScrapeTarget {
 /// That the number of a service's tasks follows what is measured (`x-swarm: autoscale`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Autoscale {
-    /// The fewest tasks, at least 1.
+    /// The fewest tasks. With 0 a connection makes the first one again, and is held until it serves.
     pub min: u32,
     /// The most tasks, none fewer.
     pub max: u32,
@@ -92,6 +92,9 @@ pub struct Autoscale {
     /// A number that the tasks tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scrape: Option<ScrapeTarget>,
+    /// New connections a second that one task should have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<Decimal>,
     /// For so long fewer tasks must have been wanted all the time before there are fewer.
     pub stabilisation: Duration,
     /// The least time between two changes.
@@ -105,7 +108,7 @@ pub enum AutoscaleError {
     #[error("only a replicated service can be scaled")]
     NotReplicated,
     /// Bounds that nothing is between.
-    #[error("`min` must be at least 1, and `max` not below it")]
+    #[error("`max` must be at least 1, and not below `min`")]
     Bounds,
     /// No target.
     #[error("it has no target")]
@@ -125,6 +128,22 @@ pub enum AutoscaleError {
     /// Nothing that Prometheus would read.
     #[error("`scrape` needs a port, a path from `/` on, and the name of a metric")]
     Scrape,
+    /// Nobody would see that there is something to do again.
+    #[error(
+        "with `min: 0` there may be no task left to measure, and only connections tell of something to do"
+    )]
+    ZeroWithoutRequests,
+    /// Its connections are the host's.
+    #[error("connections are counted and held on networks, and it is on none")]
+    NoNetwork,
+    /// Its names lead to its tasks.
+    #[error(
+        "with `endpoint_mode: dnsrr` it has no virtual address at which `min: 0` could hold a connection"
+    )]
+    ZeroWithoutVip,
+    /// Nobody answers such a port where no task is.
+    #[error("port {0} has `mode: host`: with `min: 0` no host would answer it")]
+    ZeroWithHostPort(u16),
 }
 
 impl AutoscaleError {
@@ -133,12 +152,18 @@ impl AutoscaleError {
         match self {
             Self::NotReplicated => "remove `autoscale`, or use `mode: replicated`",
             Self::Bounds => "write for example `min: 2, max: 10`",
-            Self::NoTarget => "add one of `cpu`, `memory` and `scrape`",
+            Self::NoTarget => "add one of `cpu`, `memory`, `requests` and `scrape`",
             Self::Zero => "write how much one task should have",
             Self::NoCpus => "add `cpus` to `deploy.resources.reservations` or `limits`",
             Self::NoMemory => "add `memory` to `deploy.resources.reservations` or `limits`",
             Self::TooLong => "use a shorter time",
             Self::Scrape => "write for example `{port: 9090, metric: queue_length, target: 100}`",
+            Self::ZeroWithoutRequests => {
+                "add `requests`, the new connections a second of one task, or write `min: 1`"
+            }
+            Self::NoNetwork => "give it a network of its own, or write another target and `min: 1`",
+            Self::ZeroWithoutVip => "remove `endpoint_mode`, or write `min: 1`",
+            Self::ZeroWithHostPort(_) => "use `mode: ingress`, or write `min: 1`",
         }
     }
 }
@@ -156,17 +181,24 @@ impl Autoscale {
         replicas.min(self.max).max(self.min)
     }
 
-    /// Whether a service with this mode and these resources can be scaled so.
-    pub fn check(&self, mode: ServiceMode, resources: &Resources) -> Result<(), AutoscaleError> {
-        if !matches!(mode, ServiceMode::Replicated { .. }) {
+    /// How many tasks it begins with, where nobody says: one at least, which shows whether it runs.
+    pub fn first(&self) -> u32 {
+        self.min.max(1)
+    }
+
+    /// Whether this service can be scaled so.
+    pub fn check(&self, service: &ServiceSpec) -> Result<(), AutoscaleError> {
+        if !matches!(service.mode, ServiceMode::Replicated { .. }) {
             return Err(AutoscaleError::NotReplicated);
         }
-        if self.min == 0 || self.max < self.min {
+        let resources = &service.container.resources;
+        if self.max == 0 || self.max < self.min {
             return Err(AutoscaleError::Bounds);
         }
         let scraped = self.scrape.as_ref().map(|scrape| scrape.target.0);
         let percents = self.cpu.into_iter().chain(self.memory).map(u64::from);
-        let targets: Vec<u64> = percents.chain(scraped).collect();
+        let requests = self.requests.map(|target| target.0);
+        let targets: Vec<u64> = percents.chain(scraped).chain(requests).collect();
         if targets.is_empty() {
             return Err(AutoscaleError::NoTarget);
         }
@@ -188,13 +220,34 @@ impl Autoscale {
         };
         match &self.scrape {
             Some(target) if !reads(&target.scrape) => Err(AutoscaleError::Scrape),
-            _ => Ok(()),
+            _ => self.check_connections(service),
+        }
+    }
+
+    /// Whether its connections can be counted, and held while there is no task.
+    fn check_connections(&self, service: &ServiceSpec) -> Result<(), AutoscaleError> {
+        if self.min == 0 && self.requests.is_none() {
+            return Err(AutoscaleError::ZeroWithoutRequests);
+        }
+        if self.requests.is_some() && service.networks.is_empty() {
+            return Err(AutoscaleError::NoNetwork);
+        }
+        if self.min > 0 {
+            return Ok(());
+        }
+        if service.endpoint_mode == EndpointMode::Dnsrr {
+            return Err(AutoscaleError::ZeroWithoutVip);
+        }
+        match service.ports.iter().find(|port| port.mode == PortMode::Host) {
+            Some(port) => Err(AutoscaleError::ZeroWithHostPort(port.target)),
+            None => Ok(()),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{ContainerSpec, ImageSpec, NetworkAttachmentSpec, PortSpec, Protocol};
     use super::*;
 
     fn autoscale() -> Autoscale {
@@ -204,6 +257,7 @@ mod tests {
             cpu: Some(70),
             memory: None,
             scrape: None,
+            requests: None,
             stabilisation: Autoscale::STABILISATION,
             cool_down: Autoscale::COOL_DOWN,
         }
@@ -229,33 +283,60 @@ mod tests {
 
     #[test]
     fn what_cannot_be_kept_is_refused() {
-        let replicated = ServiceMode::Replicated { replicas: 2 };
-        let has = Resources { reserve_millicpus: 100, ..Resources::default() };
+        let mut has = ServiceSpec::new(ContainerSpec::new(ImageSpec::new("a")));
+        has.mode = ServiceMode::Replicated { replicas: 2 };
+        has.container.resources.reserve_millicpus = 100;
         let check = |change: fn(&mut Autoscale)| {
             let mut all = autoscale();
             change(&mut all);
-            all.check(replicated, &has)
+            all.check(&has)
         };
         let scrape = |port, metric: &str| ScrapeTarget {
             scrape: Scrape { port, path: "/metrics".into(), metric: metric.into() },
             target: Decimal(1),
         };
         assert_eq!(check(|_| {}), Ok(()));
-        assert_eq!(check(|all| all.min = 0), Err(AutoscaleError::Bounds));
+        assert_eq!(check(|all| all.min = 0), Err(AutoscaleError::ZeroWithoutRequests));
+        assert_eq!(check(|all| (all.min, all.max) = (0, 0)), Err(AutoscaleError::Bounds));
+        assert_eq!(check(|all| all.requests = Some(Decimal(0))), Err(AutoscaleError::Zero));
         assert_eq!(check(|all| all.max = 1), Err(AutoscaleError::Bounds));
         assert_eq!(check(|all| all.cpu = None), Err(AutoscaleError::NoTarget));
         assert_eq!(check(|all| all.cpu = Some(0)), Err(AutoscaleError::Zero));
         assert_eq!(check(|all| all.memory = Some(1)), Err(AutoscaleError::NoMemory));
         assert_eq!(check(|all| all.cool_down = Duration::MAX), Err(AutoscaleError::TooLong));
         let with = |scrape| Autoscale { scrape: Some(scrape), ..autoscale() };
-        assert_eq!(with(scrape(80, "queue_length")).check(replicated, &has), Ok(()));
+        assert_eq!(with(scrape(80, "queue_length")).check(&has), Ok(()));
         for wrong in [scrape(0, "a"), scrape(80, ""), scrape(80, "1a"), scrape(80, "a b")] {
-            let checked = with(wrong).check(replicated, &has);
+            let checked = with(wrong).check(&has);
             assert_eq!(checked, Err(AutoscaleError::Scrape));
         }
-        let global = autoscale().check(ServiceMode::Global, &has);
-        assert_eq!(global, Err(AutoscaleError::NotReplicated));
-        let nothing = autoscale().check(replicated, &Resources::default());
-        assert_eq!(nothing, Err(AutoscaleError::NoCpus));
+        let global = ServiceSpec { mode: ServiceMode::Global, ..has.clone() };
+        assert_eq!(autoscale().check(&global), Err(AutoscaleError::NotReplicated));
+        has.container.resources.reserve_millicpus = 0;
+        assert_eq!(autoscale().check(&has), Err(AutoscaleError::NoCpus));
+    }
+
+    #[test]
+    fn no_task_at_all_needs_an_address_that_holds_connections() {
+        let all = Autoscale { min: 0, cpu: None, requests: Some(Decimal(5_000)), ..autoscale() };
+        let mut web = ServiceSpec::new(ContainerSpec::new(ImageSpec::new("a")));
+        assert_eq!(all.check(&web), Err(AutoscaleError::NoNetwork));
+        web.networks = vec![NetworkAttachmentSpec::default()];
+        assert_eq!(all.check(&web), Ok(()));
+        web.ports = vec![PortSpec {
+            target: 80,
+            published: None,
+            protocol: Protocol::Tcp,
+            mode: PortMode::Ingress,
+            host_address: None,
+        }];
+        assert_eq!(all.check(&web), Ok(()));
+        web.ports[0].mode = PortMode::Host;
+        assert_eq!(all.check(&web), Err(AutoscaleError::ZeroWithHostPort(80)));
+        assert_eq!(Autoscale { min: 1, ..all.clone() }.check(&web), Ok(()));
+        web.ports.clear();
+        web.endpoint_mode = EndpointMode::Dnsrr;
+        assert_eq!(all.check(&web), Err(AutoscaleError::ZeroWithoutVip));
+        assert_eq!([all.first(), autoscale().first()], [1, 2]);
     }
 }

@@ -45,10 +45,12 @@ strategy! {
     fn network_vip -> NetworkVip {
         address: address(),
         backends: addresses(),
+        wakes: option::of(any::<u64>().prop_map(ServiceId)),
     }
     fn network_ingress -> NetworkIngress {
         port: allocated_port(),
         backends: addresses(),
+        wakes: option::of(any::<u64>().prop_map(ServiceId)),
     }
     fn network_assignment -> NetworkAssignment {
         id: any::<u64>().prop_map(NetworkId),

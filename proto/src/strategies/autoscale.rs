@@ -30,6 +30,7 @@ strategy! {
         cpu: any::<Option<u32>>(),
         memory: any::<Option<u32>>(),
         scrape: option::of(scrape_target()),
+        requests: option::of(decimal()),
         stabilisation: duration(),
         cool_down: duration(),
     }
@@ -41,14 +42,23 @@ strategy! {
     }
     fn measure -> Measure {
         scrape: option::of(scrape()),
+        requests: any::<bool>(),
+        connections: any::<bool>(),
     }
     fn task_usage -> TaskUsage {
         millicpus: any::<Option<u64>>(),
         memory: any::<Option<u64>>(),
         scraped: option::of(decimal()),
+        requests: option::of(decimal()),
+        connections: any::<Option<u64>>(),
     }
     fn target_report -> TargetReport {
-        metric: select(vec![ScaleMetric::Cpu, ScaleMetric::Memory, ScaleMetric::Scraped]),
+        metric: select(vec![
+            ScaleMetric::Cpu,
+            ScaleMetric::Memory,
+            ScaleMetric::Scraped,
+            ScaleMetric::Requests,
+        ]),
         target: decimal(),
         measured: option::of(decimal()),
         tasks: any::<u32>(),

@@ -1,5 +1,5 @@
-//! Flows that the kernel remembers, as far as their removal is needed: a translated flow of datagrams keeps its old
-//! destination for as long as datagrams come, also when that destination is gone.
+//! Flows that the kernel remembers. A translated flow of datagrams keeps its old destination for as long as datagrams
+//! come, also when that destination is gone: such flows can be removed. And who has connections open can be told.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -25,6 +25,13 @@ const REPLY: u16 = 2;
 const ZONE: u16 = 18;
 const TUPLE_ADDRESSES: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
+const PROTOCOL_INFO: u16 = 4;
+// `enum ctattr_protoinfo`, `ctattr_protoinfo_tcp`, `enum tcp_conntrack`
+const INFO_TCP: u16 = 1;
+const TCP_STATE: u16 = 1;
+const TCP_SYN_SENT: u8 = 1;
+const TCP_CLOSE_WAIT: u8 = 5;
+const TCP: u8 = 6;
 
 /// Why flows could not be removed.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +97,41 @@ pub fn forget_udp(
     Ok(found.len())
 }
 
+/// How many flows to one of these addresses are open in a namespace that `own` addresses did not begin: connections until
+/// both sides have closed them, datagrams as long as the kernel remembers them.
+pub fn count_open(namespace: &Namespace, own: &[Ipv4Addr]) -> Result<u64, ConntrackError> {
+    let open = || Transport::open(NETLINK_NETFILTER);
+    let mut transport = namespace.enter(open)?.map_err(ConntrackError::Open)?;
+    let failed = |source| ConntrackError::Refused { attempted: LISTING, source };
+    let sequence = transport.next_sequence();
+    transport.send(&message(GET, NLM_F_DUMP, sequence, &[])).map_err(failed)?;
+    let mut count = 0;
+    let refusals = transport
+        .receive(sequence, |reply| count += u64::from(is_open(reply.payload(), own)))
+        .map_err(failed)?;
+    refusals.first().map_or(Ok(count), |refusal| Err(failed(refusal.error())))
+}
+
+fn find(of: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(of).find(|(found, _)| *found == kind).map(|(_, data)| data)
+}
+
+/// Whether a listed flow is one that others began to one of these addresses, and is not over.
+fn is_open(payload: &[u8], own: &[Ipv4Addr]) -> bool {
+    let look = || {
+        let body = payload.get(4..)?;
+        let original = find(body, ORIGINAL)?;
+        let (source, destination, protocol, _) = addresses(original)?;
+        let state = find(body, PROTOCOL_INFO)
+            .and_then(|info| find(info, INFO_TCP))
+            .and_then(|tcp| find(tcp, TCP_STATE)?.first().copied());
+        let is_over = protocol == TCP
+            && !state.is_some_and(|state| (TCP_SYN_SENT..=TCP_CLOSE_WAIT).contains(&state));
+        Some(own.contains(&destination) && !own.contains(&source) && !is_over)
+    };
+    look().unwrap_or(false)
+}
+
 fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
     let length = HEADER + 4 + body.len();
     let mut bytes = u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes().to_vec();
@@ -106,17 +148,16 @@ fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
 /// The attributes by which a listed flow is named in a request, when it is one of the doomed.
 fn translated(payload: &[u8], doomed: &impl Fn(&Flow) -> bool) -> Option<Vec<u8>> {
     let body = payload.get(4..)?;
-    let find = |kind| attributes(body).find(|(found, _)| *found == kind).map(|(_, data)| data);
-    let (original, reply) = (find(ORIGINAL)?, find(REPLY)?);
-    let (_, destination, protocol, port) = tuple(original)?;
-    let (backend, ..) = tuple(reply)?;
+    let (original, reply) = (find(body, ORIGINAL)?, find(body, REPLY)?);
+    let (_, destination, protocol, port) = addresses(original)?;
+    let (backend, ..) = addresses(reply)?;
     let flow = Flow { destination, port, backend };
     if protocol != UDP || destination == backend || !doomed(&flow) {
         return None;
     }
     let mut name = Vec::new();
     append(&mut name, ORIGINAL | NESTED, original);
-    if let Some(zone) = find(ZONE) {
+    if let Some(zone) = find(body, ZONE) {
         append(&mut name, ZONE, zone);
     }
     Some(name)
@@ -130,15 +171,12 @@ fn append(bytes: &mut Vec<u8>, kind: u16, content: &[u8]) {
 }
 
 /// Source, destination, protocol and destination port of one direction.
-fn tuple(tuple: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, u8, u16)> {
-    let inside = |of: &[u8], kind| {
-        attributes(of).find(|(found, _)| *found == kind).map(|(_, data)| data.to_vec())
-    };
-    let addresses = inside(tuple, TUPLE_ADDRESSES)?;
-    let protocol = inside(tuple, TUPLE_PROTOCOL)?;
-    let address = |kind| Some(Ipv4Addr::from(<[u8; 4]>::try_from(inside(&addresses, kind)?).ok()?));
-    let number = *inside(&protocol, 1)?.first()?;
+fn addresses(tuple: &[u8]) -> Option<(Ipv4Addr, Ipv4Addr, u8, u16)> {
+    let both = find(tuple, TUPLE_ADDRESSES)?;
+    let protocol = find(tuple, TUPLE_PROTOCOL)?;
+    let address = |kind| Some(Ipv4Addr::from(<[u8; 4]>::try_from(find(both, kind)?).ok()?));
+    let number = *find(protocol, 1)?.first()?;
     // Not every protocol has ports.
-    let port = inside(&protocol, 3).and_then(|bytes| bytes.try_into().ok()).map(u16::from_be_bytes);
+    let port = find(protocol, 3).and_then(|bytes| bytes.try_into().ok()).map(u16::from_be_bytes);
     Some((address(1)?, address(2)?, number, port.unwrap_or_default()))
 }

@@ -16,7 +16,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 pub use list::ListedChain;
-pub use rule::{Chain, ChainKind, Hook, HookPoint, Match, Rule, Spread, Table, Transport, Verdict};
+pub use rule::{
+    Chain, ChainKind, Hook, HookPoint, Log, Match, Rule, Spread, Table, Transport, Verdict,
+};
 
 use super::namespace::{Namespace, NamespaceError};
 use super::transport::{self, Refusal};
@@ -149,6 +151,19 @@ impl Socket {
             }
         })?;
         Ok(counts)
+    }
+
+    /// How many packets the rules of a chain of an `ip` table counted since they were put there; `None` where none counts.
+    pub fn counted(&mut self, table: &str, chain: &str) -> Result<Option<u64>, NftError> {
+        let mut counted = None;
+        self.ask(encode::GET_RULES, true, "list the packet rules", |payload| {
+            if list::chain_of(payload, table, list::RULE_CHAIN).as_deref() == Some(chain)
+                && let Some(packets) = list::packets(payload)
+            {
+                counted = Some(counted.unwrap_or(0) + packets);
+            }
+        })?;
+        Ok(counted)
     }
 
     fn ask(

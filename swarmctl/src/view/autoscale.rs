@@ -29,7 +29,7 @@ pub struct AutoscaleView {
 /// A target beside what is measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TargetView {
-    /// `cpu`, `memory` or `scrape`.
+    /// `cpu`, `memory`, `requests` or `scrape`.
     pub metric: String,
     /// What one task should have: percent of its reservation or limit, or the number itself, as a text.
     pub target: String,
@@ -116,6 +116,8 @@ pub struct ScaledByView {
     pub cpu: Option<u32>,
     /// The same of memory.
     pub memory: Option<u32>,
+    /// New connections a second that a task should have, as a text.
+    pub requests: Option<String>,
     /// A number that tasks tell.
     pub scrape: Option<ScrapeView>,
     /// Seconds for which fewer tasks must have been wanted before there are fewer.
@@ -159,6 +161,7 @@ impl ScaledByView {
             max: autoscale.max,
             cpu: autoscale.cpu,
             memory: autoscale.memory,
+            requests: autoscale.requests.map(|target| target.to_string()),
             scrape: autoscale.scrape.as_ref().map(|target| ScrapeView {
                 port: target.scrape.port,
                 path: target.scrape.path.clone(),

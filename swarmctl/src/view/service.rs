@@ -322,7 +322,13 @@ impl View for ServiceView {
             None => String::new(),
         };
         let update = self.update.as_ref().map_or("", |update| update.word);
-        let removing = if self.removing { " (removing)" } else { update };
+        let at_zero = self.replicas.wanted == 0
+            && self.autoscale.as_ref().is_some_and(|scaled| scaled.min == 0);
+        let removing = match update {
+            _ if self.removing => " (removing)",
+            "" if at_zero => " (wakes on connection)",
+            update => update,
+        };
         vec![
             self.name.clone(),
             self.mode.clone(),

@@ -94,6 +94,7 @@ fn scaled() -> Service {
         max: 10,
         cpu: Some(70),
         memory: None,
+        requests: Some(Decimal(500)),
         scrape: Some(ScrapeTarget { scrape, target: Decimal(12_500) }),
         stabilisation: Autoscale::STABILISATION,
         cool_down: Autoscale::COOL_DOWN,
@@ -113,6 +114,7 @@ fn an_inspection_says_how_it_is_scaled() {
           "max": 10,
           "cpu": 70,
           "memory": null,
+          "requests": "0.5",
           "scrape": {
             "port": 9090,
             "path": "/metrics",

@@ -34,3 +34,4 @@ mod snapshot;
 mod tasks;
 mod update;
 mod volumes;
+mod zero;

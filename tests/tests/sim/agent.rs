@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use swarm_controller::core::{FromAgent, ToAgent};
 use swarm_proto::assignment::{AssignmentDiff, NetworkPeer, TaskAssignment, VolumeReport};
-use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp, VolumeId};
+use swarm_proto::id::{NetworkId, NodeId, ServiceId, TaskId, Timestamp, VolumeId};
 use swarm_proto::object::{HostShare, NodeDescription, TaskState, TaskStatus};
 use swarm_proto::spec::ContentId;
 use swarm_tests::random::Random;
@@ -51,6 +51,8 @@ struct Known {
     peers: Vec<NetworkPeer>,
     /// Where its virtual addresses and published ports lead.
     backends: BTreeSet<Ipv4Addr>,
+    /// Services that connections wake and that have no backend.
+    at_zero: BTreeSet<ServiceId>,
 }
 
 fn status(state: TaskState, now: u64) -> TaskStatus {
@@ -194,11 +196,15 @@ impl Agent {
         self.contents.retain(|id| used.contains(id));
         for network in diff.networks {
             let since = self.networks.get(&network.id).map_or(now, |known| known.since);
+            let ports = network.ingress.iter().map(|port| (&port.backends, port.wakes));
+            let vips = network.vips.iter().map(|vip| (&vip.backends, vip.wakes));
+            let empty = vips.chain(ports).filter(|(backends, _)| backends.is_empty());
+            let at_zero = empty.filter_map(|(_, wakes)| wakes).collect();
             let vips = network.vips.into_iter().flat_map(|vip| vip.backends);
             let ports = network.ingress.into_iter().flat_map(|port| port.backends);
             let backends = vips.chain(ports).collect();
             let (version, peers) = (network.version, network.peers);
-            self.networks.insert(network.id, Known { version, since, peers, backends });
+            self.networks.insert(network.id, Known { version, since, peers, backends, at_zero });
         }
         for network in &gone {
             self.networks.remove(network);
@@ -270,6 +276,9 @@ impl Agent {
         }
         reports.extend(self.measure(now, faulty));
         if now % 1_000 < 100 {
+            let at_zero = self.networks.values().flat_map(|known| &known.at_zero);
+            let services = autoscale::demanded(at_zero, self.machine, now, faulty);
+            reports.extend((!services.is_empty()).then_some(FromAgent::Demand(services)));
             self.lease.sent(self.complete, now);
             reports.push(FromAgent::Heartbeat);
         }

@@ -10,7 +10,7 @@ use swarm_proto::object::{
 };
 use swarm_proto::spec::{ContentId, ServiceMode};
 
-use crate::autoscale::{Scalings, within_bounds};
+use crate::autoscale::{Scalings, asleep, within_bounds};
 use crate::canary::Canaries;
 use crate::moves::Moves;
 use crate::overlap::Overlaps;
@@ -235,6 +235,8 @@ impl Check {
             violated("services converge", format!("at {clock:?} {services} did not: {tasks}"));
         }
         Preemptions::at_rest(state);
+        let asleep = asleep(state);
+        demand(asleep.is_empty(), "who connects wakes a service", || format!("{asleep:?} sleep"));
         let leaving = leaving(state);
         demand(leaving.is_empty(), "what leaves a stack goes in the end", || {
             format!("{leaving:?} still have something to lose")

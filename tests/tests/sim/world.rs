@@ -8,6 +8,7 @@ use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Cluster, Secret, Service, TaskState};
 use swarm_tests::random::Random;
 
+use crate::autoscale;
 use crate::check::{self, Check};
 use crate::client::{Answer, Call, Deployer, Who};
 use crate::disaster::Archive;
@@ -314,6 +315,7 @@ impl World {
             && self.live_controllers().into_iter().all(same)
             && check::owed(state).is_empty()
             && check::leaving(state).is_empty()
+            && autoscale::asleep(state).is_empty()
             && !state.networks.values().any(|network| network.removing)
             && state.quarantine.is_empty()
             && self.running() == known_to_run(state)

@@ -322,13 +322,15 @@ pub(super) struct Plan {
     pub(super) ports: Vec<(AllocatedPort, Vec<u8>)>,
     pub(super) names: Vec<(&'static str, Vec<u8>)>,
     pub(super) hosts: u8,
+    /// Whom connections wake.
+    pub(super) wakes: Option<ServiceId>,
 }
 
 impl Plan {
     pub(super) fn new(id: u64, hosts: u8, tasks: &[(u8, u8)]) -> Self {
         let tasks = tasks.iter().copied().collect();
         let (vips, ports, names) = (Vec::new(), Vec::new(), Vec::new());
-        Self { id, version: 1, internal: false, tasks, vips, ports, names, hosts }
+        Self { id, version: 1, internal: false, tasks, vips, ports, names, hosts, wakes: None }
     }
 
     pub(super) fn address(&self, last: u8) -> Ipv4Addr {
@@ -374,6 +376,7 @@ impl Plan {
                 .map(|(vip, backends)| NetworkVip {
                     address: self.address(*vip),
                     backends: self.addresses(backends),
+                    wakes: self.wakes,
                 })
                 .collect(),
             ingress: self
@@ -382,6 +385,7 @@ impl Plan {
                 .map(|(port, backends)| NetworkIngress {
                     port: *port,
                     backends: self.addresses(backends),
+                    wakes: self.wakes,
                 })
                 .collect(),
         }

@@ -90,7 +90,11 @@ fn task_assignment(
 
 /// What an agent measures of the tasks of a service that is scaled so.
 fn measure(autoscale: &Autoscale) -> Measure {
-    Measure { scrape: autoscale.scrape.as_ref().map(|target| target.scrape.clone()) }
+    Measure {
+        scrape: autoscale.scrape.as_ref().map(|target| target.scrape.clone()),
+        requests: autoscale.requests.is_some(),
+        connections: autoscale.min == 0,
+    }
 }
 
 /// Secrets and configs by what is in them.

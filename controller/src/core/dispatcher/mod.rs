@@ -159,6 +159,7 @@ impl Dispatcher {
             FromAgent::Heartbeat => self.heartbeats.push(id),
             FromAgent::Statuses(statuses) => self.take_statuses(node, statuses, state),
             FromAgent::Usage(usages) => observed.usage.take(state, node, usages, now),
+            FromAgent::Demand(services) => observed.usage.demand(state, &services, now),
             FromAgent::Description(description) => {
                 self.descriptions.insert(node, description);
             }

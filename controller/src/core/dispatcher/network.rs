@@ -108,6 +108,8 @@ fn add_service(
             assignment.names.entry(state.task_name(task.id)).or_default().push(address);
         }
     }
+    let may_be_at_zero = service.spec.autoscale.as_ref().is_some_and(|scaled| scaled.min == 0);
+    let wakes = (may_be_at_zero && !service.removing).then_some(service.id);
     let is_on = |attachment: &&NetworkAttachmentSpec| {
         state.index.network_of(&service.stack, attachment) == Some(network.id)
     };
@@ -130,14 +132,18 @@ fn add_service(
         for name in [service.key.clone(), service.name()] {
             assignment.names.entry(format!("tasks.{name}")).or_default().extend(&backends);
         }
-        assignment
-            .vips
-            .extend(vip.map(|vip| NetworkVip { address: vip.address, backends: backends.clone() }));
+        assignment.vips.extend(vip.map(|vip| NetworkVip {
+            address: vip.address,
+            backends: backends.clone(),
+            wakes,
+        }));
     }
     if state.index.first_network(service) == Some(network.id) {
         let ports = service.ports.iter().filter(|port| port.mode == PortMode::Ingress);
-        assignment
-            .ingress
-            .extend(ports.map(|port| NetworkIngress { port: *port, backends: backends.clone() }));
+        assignment.ingress.extend(ports.map(|port| NetworkIngress {
+            port: *port,
+            backends: backends.clone(),
+            wakes,
+        }));
     }
 }

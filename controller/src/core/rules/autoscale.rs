@@ -1,6 +1,7 @@
 //! Scales services by what agents measure of their tasks, as Kubernetes' `HorizontalPodAutoscaler` does: for each target as
 //! many tasks as would each have it, the most of them counts, and a tenth more or less is as it should be. There are
-//! more at once, and fewer only once fewer were wanted for long enough; what was not measured makes none fewer.
+//! more at once, and fewer only once fewer were wanted for long enough; what was not measured makes none fewer. None is
+//! left only where no connection came or was open, and the first one that waits makes the first task.
 //!
 //! When a service was scaled last is in the state. What was measured, and what that called for lately, only the leader
 //! knows: a new one measures anew before it takes any away.
@@ -27,6 +28,8 @@ pub use usage::{Recent, Usage};
 
 /// Between two looks, as agents measure about so often.
 const LOOK: Duration = Duration::from_secs(5);
+/// Why a service has a task again.
+const DEMAND: &str = "a connection waits";
 
 /// See the module.
 pub fn plan(state: &State, observed: &Observed, now: Timestamp) -> Plan {
@@ -41,7 +44,8 @@ pub fn plan(state: &State, observed: &Observed, now: Timestamp) -> Plan {
         let Some(replicas) = verdict.replicas else { continue };
         let id = ObjectId::Service(service.id);
         let read = [(id.clone(), Counter::Spec), (id, Counter::Desired)];
-        let reason = load.words();
+        let reason =
+            if service.spec.replicas() == Some(0) { DEMAND.to_owned() } else { load.words() };
         plan.add(state, &read, vec![service::scaled(service, replicas, &reason, now)]);
     }
     plan
@@ -72,6 +76,7 @@ fn judge(
             recent: usage.recent(service.id),
             scaled_at: service.scaling.as_ref().map(|scaling| scaling.at),
             is_updating: service.update.as_ref().is_some_and(|one| one.state.is_under_way()),
+            is_demanded: usage.is_demanded(service.id, now),
         },
     )
 }

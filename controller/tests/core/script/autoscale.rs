@@ -9,13 +9,15 @@ use swarm_proto::object::{ScalingReport, TaskState, TaskUsage};
 
 use super::agent::Agent;
 
-/// `cpu=80 memory=64 scrape=2.5`, in thousandths of a CPU and MiB; `unknown`.
+/// `cpu=80 memory=64 scrape=2.5 requests=20 open=1`, in thousandths of a CPU and MiB; `unknown`.
 pub(super) fn usage(words: &[&str]) -> Option<TaskUsage> {
     let mut usage = TaskUsage::default();
     for (name, value) in words.iter().filter_map(|word| word.split_once('=')) {
         match name {
             "cpu" => usage.millicpus = Some(value.parse().unwrap()),
             "memory" => usage.memory = Some(value.parse::<u64>().unwrap() << 20),
+            "requests" => usage.requests = Some(value.parse().unwrap()),
+            "open" => usage.connections = Some(value.parse().unwrap()),
             "scrape" => usage.scraped = Some(value.parse().unwrap()),
             other => panic!("unknown usage {other}"),
         }

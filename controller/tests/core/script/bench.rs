@@ -138,6 +138,7 @@ impl Bench {
             ["status", task, state, message @ ..] => self.report(task, state, &message.join(" ")),
             ["health", task, health, output @ ..] => self.health(task, health, &output.join(" ")),
             ["uses", whose, words @ ..] => self.uses(whose, words),
+            ["demand", node, services @ ..] => self.demand(node, services),
             ["autoscale"] => self.ask(Command::ListScaling),
             ["confirm", node] => {
                 let agent = self.agent(node);
@@ -278,6 +279,15 @@ impl Bench {
 
     fn uses(&mut self, whose: &str, words: &[&str]) {
         self.usages.insert(whose.to_owned(), autoscale::usage(words));
+    }
+
+    /// Connections wait on a node for services, by their full names.
+    fn demand(&mut self, node: &str, services: &[&str]) {
+        let state = self.core.state();
+        let known = state.services.values().filter(|one| services.contains(&one.name().as_str()));
+        let message = FromAgent::Demand(known.map(|service| service.id).collect());
+        let session = self.agent(node).session.unwrap();
+        self.input(Input::SessionMessage { session, message });
     }
 
     /// Each agent tells what its tasks use.

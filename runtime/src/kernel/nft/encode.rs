@@ -193,6 +193,9 @@ impl Batch {
                 for condition in &rule.matches {
                     writer.condition(condition);
                 }
+                if let Some(log) = &rule.log {
+                    writer.log(log);
+                }
                 writer.verdict(&rule.verdict, map);
             });
         });

@@ -106,6 +106,17 @@ pub(super) fn note_rule(payload: &[u8], chains: &mut [ListedChain]) {
     }
 }
 
+/// What a listed rule has counted, where it counts.
+pub(super) fn packets(payload: &[u8]) -> Option<u64> {
+    const PACKETS: u16 = 2;
+    let expressions = attribute(body(payload)?.1, 4)?;
+    attributes(expressions).find_map(|(_, expression)| {
+        let is_counter = text(attribute(expression, 1)?) == "counter";
+        let packets = attribute(attribute(expression, 2).filter(|_| is_counter)?, PACKETS)?;
+        packets.get(..8)?.try_into().ok().map(u64::from_be_bytes)
+    })
+}
+
 /// The chain that a rule jumps or goes to.
 fn target(expressions: &[u8]) -> Option<String> {
     attributes(expressions).find_map(|(_, expression)| {

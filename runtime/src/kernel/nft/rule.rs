@@ -92,6 +92,8 @@ impl HookPoint {
 pub struct Rule {
     /// The conditions.
     pub matches: Vec<Match>,
+    /// Who hears of such a packet before.
+    pub log: Option<Log>,
     /// What happens.
     pub verdict: Verdict,
 }
@@ -99,8 +101,22 @@ pub struct Rule {
 impl Rule {
     /// A rule with these conditions.
     pub fn new(matches: impl Into<Vec<Match>>, verdict: Verdict) -> Self {
-        Self { matches: matches.into(), verdict }
+        Self { matches: matches.into(), log: None, verdict }
     }
+
+    /// The same rule, which tells of each packet.
+    pub fn logged(self, log: Log) -> Self {
+        Self { log: Some(log), ..self }
+    }
+}
+
+/// That a packet is told of to whoever listens ([`crate::kernel::nflog`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// The group in which one program listens.
+    pub group: u16,
+    /// Told with the packet: at most 127 bytes.
+    pub prefix: String,
 }
 
 /// A transport protocol.
@@ -133,12 +149,16 @@ pub enum Match {
     NotToGroup(u32),
     /// Came in by the link of this name.
     FromLink(String),
+    /// Came in by another link than this one.
+    NotFromLink(String),
     /// Its source lies in this subnet.
     Source(Ipv4Addr, u8),
     /// Its destination lies in this subnet.
     Destination(Ipv4Addr, u8),
     /// Its destination is an address of this host.
     LocalDestination,
+    /// It has this transport protocol.
+    Protocol(Transport),
     /// It is for this port.
     Port(Transport, u16),
     /// It belongs to a connection that is already known.
@@ -163,6 +183,8 @@ pub enum Verdict {
     Accept,
     /// It vanishes.
     Drop,
+    /// It is counted, and the next rule looks at it.
+    Count,
     /// This chain has no more to say.
     Return,
     /// Another chain decides first.
@@ -202,9 +224,11 @@ impl fmt::Display for Match {
             Self::ToGroup(group) => write!(f, "oifgroup {group}"),
             Self::NotToGroup(group) => write!(f, "oifgroup != {group}"),
             Self::FromLink(name) => write!(f, "iifname \"{name}\""),
+            Self::NotFromLink(name) => write!(f, "iifname != \"{name}\""),
             Self::Source(address, length) => subnet(f, "saddr", address, *length),
             Self::Destination(address, length) => subnet(f, "daddr", address, *length),
             Self::LocalDestination => f.write_str("fib daddr type local"),
+            Self::Protocol(transport) => write!(f, "meta l4proto {transport}"),
             Self::Port(transport, port) => write!(f, "{transport} dport {port}"),
             Self::Established => f.write_str("ct state established,related"),
             Self::Translated => f.write_str("ct status dnat"),
@@ -217,6 +241,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Accept => f.write_str("accept"),
             Self::Drop => f.write_str("drop"),
+            Self::Count => f.write_str("counter"),
             Self::Return => f.write_str("return"),
             Self::Jump(chain) => write!(f, "jump {chain}"),
             Self::Reject => f.write_str("reject"),
@@ -247,6 +272,9 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for condition in &self.matches {
             write!(f, "{condition} ")?;
+        }
+        if let Some(Log { group, prefix }) = &self.log {
+            write!(f, "log prefix \"{prefix}\" group {group} ")?;
         }
         self.verdict.fmt(f)
     }

@@ -57,6 +57,11 @@ fn everything() -> Table {
             Verdict::Dnat { to: vec![address(2)], port: Some(5353), spread: Spread::Random },
         ),
         Rule::new([Match::Destination(address(9), 32)], backends(None, Spread::Random)),
+        Rule::new(
+            [Match::Destination(address(7), 32), Match::Protocol(Transport::Tcp)],
+            Verdict::Drop,
+        )
+        .logged(Log { group: 7, prefix: "service 1".to_owned() }),
         Rule::new([Match::Destination(address(8), 32)], Verdict::Reject),
     ];
     let forward = vec![
@@ -64,6 +69,7 @@ fn everything() -> Table {
         Rule::new([Match::Translated], Verdict::Accept),
         Rule::new([Match::FromGroup(7), Match::ToGroup(7)], Verdict::Drop),
         Rule::new([Match::FromLink("sw1".to_owned()), Match::NotToGroup(7)], Verdict::Drop),
+        Rule::new([Match::NotFromLink("lo".to_owned())], Verdict::Accept),
     ];
     let prerouting = vec![
         Rule::new([Match::Destination(Ipv4Addr::new(127, 0, 0, 0), 8)], Verdict::Return),
@@ -96,6 +102,7 @@ fn the_kernel_holds_what_the_data_says() {
         		ct status dnat accept
         		iifgroup 7 oifgroup 7 drop
         		iifname "sw1" oifgroup != 7 drop
+        		iifname != "lo" accept
         	}
 
         	chain prerouting {
@@ -113,6 +120,7 @@ fn the_kernel_holds_what_the_data_says() {
         		tcp dport 5001 dnat to numgen inc mod 2 map { 0 : 10.1.0.2, 1 : 10.1.0.3 }:5000
         		ip daddr 10.1.0.1 udp dport 53 dnat to 10.1.0.2:5353
         		ip daddr 10.1.0.9 dnat to numgen random mod 2 map { 0 : 10.1.0.2, 1 : 10.1.0.3 }
+        		ip daddr 10.1.0.7 meta l4proto tcp log prefix "service 1" group 7 drop
         		ip daddr 10.1.0.8 reject
         	}
         }

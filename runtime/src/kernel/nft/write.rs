@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::rule::{Match, Spread, Verdict};
+use super::rule::{Log, Match, Spread, Verdict};
 use crate::kernel::transport::{HEADER, NLM_F_REQUEST, align};
 
 pub(super) const IPV4: u8 = 2;
@@ -111,17 +111,16 @@ impl Writer {
             Match::FromGroup(group) => self.meta(META_IIFGROUP, EQUAL, &group.to_ne_bytes()),
             Match::ToGroup(group) => self.meta(META_OIFGROUP, EQUAL, &group.to_ne_bytes()),
             Match::NotToGroup(group) => self.meta(META_OIFGROUP, NOT_EQUAL, &group.to_ne_bytes()),
-            Match::FromLink(name) => {
-                let mut bytes = [0; 16];
-                let length = name.len().min(15);
-                bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
-                self.meta(META_IIFNAME, EQUAL, &bytes);
-            }
+            Match::FromLink(name) => self.meta(META_IIFNAME, EQUAL, &link(name)),
+            Match::NotFromLink(name) => self.meta(META_IIFNAME, NOT_EQUAL, &link(name)),
             Match::Source(address, length) => self.subnet(SOURCE_OFFSET, *address, *length),
             Match::Destination(address, length) => {
                 self.subnet(DESTINATION_OFFSET, *address, *length);
             }
             Match::LocalDestination => self.local_destination(),
+            Match::Protocol(transport) => {
+                self.meta(META_L4PROTO, EQUAL, &[transport.number()]);
+            }
             Match::Port(transport, port) => {
                 self.meta(META_L4PROTO, EQUAL, &[transport.number()]);
                 self.payload(PAYLOAD_TRANSPORT, PORT_OFFSET, 2);
@@ -196,10 +195,18 @@ impl Writer {
         self.compare(NOT_EQUAL, &[0; 4]);
     }
 
+    pub(super) fn log(&mut self, log: &Log) {
+        self.expression("log", |writer| {
+            writer.bytes(1, &log.group.to_be_bytes());
+            writer.text(2, &log.prefix);
+        });
+    }
+
     pub(super) fn verdict(&mut self, verdict: &Verdict, map: Option<u32>) {
         match verdict {
             Verdict::Accept => self.decide(ACCEPT, None),
             Verdict::Drop => self.decide(DROP, None),
+            Verdict::Count => self.expression("counter", |_| {}),
             Verdict::Return => self.decide(RETURN, None),
             Verdict::Jump(chain) => self.decide(JUMP, Some(chain)),
             Verdict::Masquerade => self.expression("masq", |_| {}),
@@ -272,4 +279,12 @@ impl Writer {
             writer.nest(2, |writer| writer.bytes(1, value));
         });
     }
+}
+
+/// A link's name as the kernel compares it.
+fn link(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let length = name.len().min(15);
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    bytes
 }

@@ -22,6 +22,8 @@ pub struct Sight<'a> {
     pub scaled_at: Option<Timestamp>,
     /// Whether its tasks are being exchanged.
     pub is_updating: bool,
+    /// Whether connections wait for it.
+    pub is_demanded: bool,
 }
 
 /// Why a service is not scaled.
@@ -29,6 +31,8 @@ pub struct Sight<'a> {
 pub enum Held {
     /// Its tasks are being exchanged.
     Updating,
+    /// It has no task, and a connection makes the first one.
+    AtZero,
     /// Nothing is measured.
     NoMeasurement,
     /// So many running tasks are not measured whole: they may have much to do.
@@ -44,7 +48,7 @@ impl Held {
     pub fn until(self) -> Option<Timestamp> {
         match self {
             Self::Stabilising(until) | Self::CoolingDown(until) => Some(until),
-            Self::Updating | Self::NoMeasurement | Self::Unmeasured(_) => None,
+            Self::Updating | Self::AtZero | Self::NoMeasurement | Self::Unmeasured(_) => None,
         }
     }
 
@@ -53,6 +57,7 @@ impl Held {
         let left = |until: Timestamp| until.since(now).as_millis().div_ceil(1_000);
         match self {
             Self::Updating => "update under way".to_owned(),
+            Self::AtZero => "at zero, wakes on connection".to_owned(),
             Self::NoMeasurement => "no measurement".to_owned(),
             Self::Unmeasured(1) => "no measurement of 1 task".to_owned(),
             Self::Unmeasured(tasks) => format!("no measurement of {tasks} tasks"),
@@ -80,6 +85,11 @@ impl Verdict {
 /// Decides about a service.
 pub fn decide(autoscale: &Autoscale, sight: &Sight<'_>) -> Verdict {
     let Sight { now, replicas, .. } = *sight;
+    if replicas == 0 && autoscale.min == 0 {
+        // Somebody waits: neither an update nor a cool-down does.
+        let first = sight.is_demanded.then(|| autoscale.first());
+        return Verdict { replicas: first, held: first.is_none().then_some(Held::AtZero) };
+    }
     if sight.is_updating {
         return Verdict::held(Held::Updating);
     }

@@ -69,7 +69,7 @@ impl Target {
             let average = self.sum / u128::from(self.measured);
             // Nobody reads parts of a percent.
             let average = match self.metric {
-                ScaleMetric::Scraped => average,
+                ScaleMetric::Scraped | ScaleMetric::Requests => average,
                 ScaleMetric::Cpu | ScaleMetric::Memory => (average + 500) / 1_000 * 1_000,
             };
             Decimal(u64::try_from(average).unwrap_or(u64::MAX))
@@ -84,6 +84,8 @@ pub(super) struct Load {
     counted: u32,
     /// Of these, tasks of which something is not known.
     unmeasured: u32,
+    /// Of these, tasks to which nobody connected and is connected.
+    idle: u32,
     targets: Vec<Target>,
 }
 
@@ -100,11 +102,12 @@ impl Load {
         let targets = [
             (ScaleMetric::Cpu, autoscale.cpu.map(percent)),
             (ScaleMetric::Memory, autoscale.memory.map(percent)),
+            (ScaleMetric::Requests, autoscale.requests),
             (ScaleMetric::Scraped, scraped),
         ];
         let targets =
             targets.into_iter().filter_map(|(metric, target)| Some(Target::new(metric, target?)));
-        let mut load = Self { counted: 0, unmeasured: 0, targets: targets.collect() };
+        let mut load = Self { counted: 0, unmeasured: 0, idle: 0, targets: targets.collect() };
         let is_settled = |task: &Task| {
             let since = usage.since(task.id).map_or(Duration::ZERO, |first| now.since(first));
             // The agent's own clock may be ahead.
@@ -122,6 +125,8 @@ impl Load {
 
     fn add(&mut self, resources: &Resources, usage: TaskUsage) {
         self.counted += 1;
+        let is_idle = usage.requests == Some(Decimal(0)) && usage.connections == Some(0);
+        self.idle += u32::from(is_idle);
         let mut is_whole = true;
         for target in &mut self.targets {
             match measured(target.metric, resources, usage) {
@@ -135,8 +140,17 @@ impl Load {
     /// How many tasks there should be, within the bounds; `None` where nothing was measured.
     pub(super) fn wanted(&self, replicas: u32, autoscale: &Autoscale) -> Option<u32> {
         let is_measured = self.targets.iter().any(|target| target.measured > 0);
+        if self.is_idle(replicas) {
+            return Some(autoscale.min);
+        }
         let wanted = self.targets.iter().map(|target| wanted(replicas, self.counted, target));
-        wanted.max().filter(|_| is_measured).map(|wanted| autoscale.bound(wanted))
+        let wanted = wanted.max().filter(|_| is_measured)?;
+        Some(autoscale.bound(wanted.max(autoscale.first())))
+    }
+
+    /// Whether nobody needs any of so many tasks: all are looked at, and none has a connection.
+    fn is_idle(&self, replicas: u32) -> bool {
+        self.counted > 0 && self.counted >= replicas && self.idle == self.counted
     }
 
     pub(super) fn counted(&self) -> u32 {
@@ -171,6 +185,7 @@ fn measured(metric: ScaleMetric, resources: &Resources, usage: TaskUsage) -> Opt
         ScaleMetric::Cpu => Some(share(usage.millicpus?, resources.cpu_share()?)),
         ScaleMetric::Memory => Some(share(usage.memory?, resources.memory_share()?)),
         ScaleMetric::Scraped => Some(usage.scraped?.0.into()),
+        ScaleMetric::Requests => Some(usage.requests?.0.into()),
     }
 }
 

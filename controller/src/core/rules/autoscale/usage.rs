@@ -10,6 +10,8 @@ use crate::core::state::State;
 
 /// For so long a measurement counts.
 const FRESH: Duration = Duration::from_secs(20);
+/// For so long a demand counts, which agents repeat each second.
+const WAITS: Duration = Duration::from_secs(5);
 /// Between two notes of what is wanted.
 const NOTE: Duration = Duration::from_secs(1);
 /// Notes of one service: of more, two become one.
@@ -28,6 +30,8 @@ struct Measured {
 pub struct Usage {
     tasks: BTreeMap<TaskId, Measured>,
     services: BTreeMap<ServiceId, Recent>,
+    /// When connections waited last for services.
+    demands: BTreeMap<ServiceId, Timestamp>,
     noted: Timestamp,
 }
 
@@ -93,8 +97,25 @@ impl Usage {
         }
     }
 
-    /// Forgets tasks that the state no longer knows.
+    /// Connections wait for services on an agent's host.
+    pub(in crate::core) fn demand(
+        &mut self,
+        state: &State,
+        services: &[ServiceId],
+        now: Timestamp,
+    ) {
+        let known = services.iter().filter(|service| state.services.contains_key(service));
+        self.demands.extend(known.map(|service| (*service, now)));
+    }
+
+    /// Whether connections wait for a service.
+    pub(super) fn is_demanded(&self, service: ServiceId, now: Timestamp) -> bool {
+        self.demands.get(&service).is_some_and(|at| at.after(WAITS) > now)
+    }
+
+    /// Forgets tasks and services that the state no longer knows.
     pub(in crate::core) fn forget(&mut self, state: &State) {
+        self.demands.retain(|service, _| state.services.contains_key(service));
         self.tasks.retain(|task, _| state.tasks.contains_key(task));
     }
 

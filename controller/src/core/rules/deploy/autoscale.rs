@@ -7,7 +7,7 @@ use crate::core::command::Refusal;
 /// Whether a service can be scaled as it says.
 pub(super) fn check(key: &str, service: &ServiceSpec) -> Result<(), Refusal> {
     let Some(autoscale) = &service.autoscale else { return Ok(()) };
-    autoscale.check(service.mode, &service.container.resources).map_err(|error| {
+    autoscale.check(service).map_err(|error| {
         let message = format!("service `{key}` cannot be scaled by itself: {error}");
         Refusal::invalid(message, error.hint())
     })?;
@@ -43,7 +43,8 @@ pub(super) fn number(
     else {
         return new.mode;
     };
-    let is_no_wish = said == autoscale.min || before.and_then(ServiceSpec::replicas) == Some(said);
+    let is_first = said == autoscale.min || said == autoscale.first();
+    let is_no_wish = is_first || before.and_then(ServiceSpec::replicas) == Some(said);
     let replicas = if is_no_wish { autoscale.bound(has) } else { said };
     ServiceMode::Replicated { replicas }
 }
