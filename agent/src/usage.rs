@@ -97,11 +97,11 @@ async fn measure(
             Err(reason) => tracing::warn!(task = %task.name, %reason, "cannot read its metric"),
         }
     }
-    if let Some(wanted) = task.measure.as_ref().filter(|measure| measure.requests) {
-        if let Err(error) = count(&*executor, &task, wanted, last, &mut reading, &mut usage).await {
-            let error = error.sentence();
-            tracing::warn!(task = %task.name, %error, "cannot count its connections");
-        }
+    if let Some(wanted) = task.measure.as_ref().filter(|measure| measure.requests)
+        && let Err(error) = count(&*executor, &task, wanted, last, &mut reading, &mut usage).await
+    {
+        let error = error.sentence();
+        tracing::warn!(task = %task.name, %error, "cannot count its connections");
     }
     Measured { usage: (task.id, usage), counted: (key, reading) }
 }

@@ -74,7 +74,6 @@ async fn what_waits_is_answered_once_a_task_serves() {
     let next = [served.for_host(1), served.for_host(2)];
     let web = lab.hosts[1].attach(&served.task(11), &next[1..]).await;
     lab.echo(&web, 7000, "web");
-    let begun = Instant::now();
     lab.hosts[0].apply(&next[..1]).await;
     lab.hosts[1].apply(&next[1..]).await;
     for host in &lab.hosts {
@@ -92,7 +91,6 @@ async fn what_waits_is_answered_once_a_task_serves() {
     for (number, (answer, seen)) in expected.into_iter().enumerate() {
         let answer = timeout(PATIENCE, answer).await.expect("an answer in time").unwrap();
         assert_eq!(answer.unwrap(), ("web".to_owned(), seen), "connection {number}");
-        println!("connection {number} was answered {:?} after its task served", begun.elapsed());
     }
     // The next ones do not wait, and nobody is told any more.
     assert_eq!(ask(&client, (plan.address(VIP), 7000)).unwrap().0, "web");

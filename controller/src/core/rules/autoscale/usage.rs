@@ -104,7 +104,7 @@ impl Usage {
         services: &[ServiceId],
         now: Timestamp,
     ) {
-        let known = services.iter().filter(|service| state.services.contains_key(service));
+        let known = services.iter().filter(|service| state.services.contains_key(*service));
         self.demands.extend(known.map(|service| (*service, now)));
     }
 
