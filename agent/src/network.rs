@@ -7,7 +7,7 @@
 //!
 //! Everything may be called twice and in any order. [`Networks::apply`] takes all networks that this host shall know.
 //!
-//! A service that may be at zero wakes on a connection, which waits until it leads somewhere ([`hold`]).
+//! A service that may be at zero wakes on a connection, which waits until it leads somewhere (`hold`).
 //!
 //! Published ports answer on the host's `127.0.0.1` too. For that the kernel must route loopback addresses
 //! (`route_localnet`), which is set on our own `sw<id>` links alone, never on a link to the outside; packets with
