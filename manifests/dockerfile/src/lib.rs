@@ -1,0 +1,53 @@
+//! Reads Dockerfiles. Nothing here touches a file, a network or a clock.
+//!
+//! [`read`] takes the text apart and finds every problem that can be seen in it. [`plan`] says which stages a build needs.
+//! For each of them an engine makes a [`StageRun`] from its base's configuration, and carries out one [`Step`] after
+//! another: every variable in them is replaced, and what touches no file is already done in the image's configuration.
+//!
+//! ```text
+//! let dockerfile = read(&text, "Dockerfile")?;
+//! let plan = plan(&dockerfile, &wishes)?;
+//! for (place, stage) in plan.stages.iter().enumerate() {     // or those at once that do not need one another
+//!     let base: StageEnd = match &stage.base {
+//!         Base::Scratch => Image::scratch(&stage.platform).into(),
+//!         Base::Image(reference) => pulled(reference).into(),  // an `Image`, from its JSON
+//!         Base::Stage(other) => ends[*other].clone(),
+//!     };
+//!     let mut run = StageRun::begin(&plan, place, &base)?;
+//!     while let Some(step) = run.next_step()? {
+//!         carry_out(&step.action);                             // a layer for each of Run, Copy, Workdir
+//!         // or `run.made_no_layer()`, when it changed nothing
+//!     }
+//!     ends.push(run.finish());                                 // `.image` is the configuration; layers are the engine's
+//! }
+//! ```
+//!
+//! What is on its way, with these shapes:
+//!
+//! ```text
+//! fn read(text: &str, file: &str) -> Result<Dockerfile, Problems>
+//! fn plan(dockerfile: &Dockerfile, wishes: &Wishes) -> Result<Plan, Problems>
+//! StageRun::begin(plan: &Plan, place: usize, base: &StageEnd) -> Result<StageRun, Problems>  // owned, Send
+//! StageRun::next_step(&mut self) -> Result<Option<Step>, Problems>
+//! StageRun::image(&self) -> &Image
+//! StageRun::made_no_layer(&mut self)       // marks the last line of history as one without a layer
+//! StageRun::finish(self) -> StageEnd
+//! Mode::apply(&self, mode: u32, is_folder: bool) -> u32
+//! Glob::new(pattern: &str) -> Result<Glob, InvalidPattern>; matches(&self, path: &str) -> bool   // Go's filepath.Match
+//! Ignore::read(text: &str, file: &str) -> Result<Ignore, Problems>; ignores(&self, path: &str) -> bool
+//! Ignore::of_patterns(patterns: &[String]) -> Result<Ignore, InvalidPattern>                      // --exclude
+//! ```
+
+mod image;
+mod mode;
+mod plan;
+mod problem;
+mod stage;
+mod step;
+
+pub use image::{DEFAULT_PATH, Healthcheck, History, Image, ImageConfig, Rootfs};
+pub use mode::Mode;
+pub use plan::{Base, Plan, PlannedStage, Platform, Wishes};
+pub use problem::{Problem, Problems};
+pub use stage::{StageEnd, StageRun};
+pub use step::{Action, Copy, From, Mount, Network, Run, Script, Sharing, Source, Step, Workdir};
