@@ -21,33 +21,29 @@
 //!     ends.push(run.finish());                                 // `.image` is the configuration; layers are the engine's
 //! }
 //! ```
-//!
-//! What is on its way, with these shapes:
-//!
-//! ```text
-//! fn read(text: &str, file: &str) -> Result<Dockerfile, Problems>
-//! fn plan(dockerfile: &Dockerfile, wishes: &Wishes) -> Result<Plan, Problems>
-//! StageRun::begin(plan: &Plan, place: usize, base: &StageEnd) -> Result<StageRun, Problems>  // owned, Send
-//! StageRun::next_step(&mut self) -> Result<Option<Step>, Problems>
-//! StageRun::image(&self) -> &Image
-//! StageRun::made_no_layer(&mut self)       // marks the last line of history as one without a layer
-//! StageRun::finish(self) -> StageEnd
-//! Mode::apply(&self, mode: u32, is_folder: bool) -> u32
-//! Glob::new(pattern: &str) -> Result<Glob, InvalidPattern>; matches(&self, path: &str) -> bool   // Go's filepath.Match
-//! Ignore::read(text: &str, file: &str) -> Result<Ignore, Problems>; ignores(&self, path: &str) -> bool
-//! Ignore::of_patterns(patterns: &[String]) -> Result<Ignore, InvalidPattern>                      // --exclude
-//! ```
 
+mod dockerfile;
+mod expand;
+mod ignore;
 mod image;
+mod instruction;
+mod lines;
 mod mode;
+mod path;
+mod pattern;
 mod plan;
 mod problem;
 mod stage;
 mod step;
+mod substitute;
+mod words;
 
+pub use dockerfile::{Dockerfile, read};
+pub use ignore::Ignore;
 pub use image::{DEFAULT_PATH, Healthcheck, History, Image, ImageConfig, Rootfs};
-pub use mode::Mode;
-pub use plan::{Base, Plan, PlannedStage, Platform, Wishes};
+pub use mode::{InvalidMode, Mode};
+pub use pattern::{Glob, InvalidPattern};
+pub use plan::{Base, InvalidPlatform, Plan, PlannedStage, Platform, Wishes, plan};
 pub use problem::{Problem, Problems};
 pub use stage::{StageEnd, StageRun};
 pub use step::{Action, Copy, From, Mount, Network, Run, Script, Sharing, Source, Step, Workdir};

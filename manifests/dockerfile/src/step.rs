@@ -170,6 +170,7 @@ pub enum From {
 }
 
 /// `COPY` and `ADD`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Copy {
     /// Whose files the paths of `sources` are.

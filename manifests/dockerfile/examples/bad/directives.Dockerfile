@@ -1,0 +1,4 @@
+# escape=x
+# escape=`
+# syntax=example/other:1
+FROM busybox

@@ -1,0 +1,1 @@
+FROM BusyBox:1

@@ -1,0 +1,3 @@
+FROM busybox
+ARG M=rw
+COPY --chmod=$M a b

@@ -1,0 +1,3 @@
+FROM busybox
+ARG T=cash
+RUN --mount=type=$T,target=/x true

@@ -1,0 +1,3 @@
+FROM busybox
+ARG P=0
+EXPOSE $P

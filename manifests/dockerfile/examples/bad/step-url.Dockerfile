@@ -1,0 +1,3 @@
+FROM busybox
+ARG U=https://example.org/x
+ADD $U /x
