@@ -69,6 +69,11 @@ fuzz-manifests seconds="60":
     cargo build --workspace --release --example fuzz-manifests
     target/release/examples/fuzz-manifests {{ seconds }}
 
+# Mutated Dockerfiles for so many seconds: none may panic or hang
+fuzz-dockerfile seconds="60":
+    cargo build --workspace --release --example fuzz-dockerfile
+    target/release/examples/fuzz-dockerfile {{ seconds }}
+
 # Reads and writes at five controllers under kills, freezes and cuts; their history must be linearizable
 jepsen minutes="30": build
     target/release/jepsen {{ minutes }}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::instruction::{self, Begun, Instruction, What};
-use crate::lines;
+use crate::lines::{self, first_word};
 use crate::problem::{Gathered, Problem, Problems, cut};
 use crate::step::From;
 
@@ -116,7 +116,11 @@ pub(crate) fn origins(what: &What) -> Vec<&str> {
 fn check_origins(instruction: &Instruction, problems: &mut Gathered) {
     for name in origins(&instruction.what) {
         if let Err(message) = image_name(name) {
-            problems.tell(instruction.line, format!("takes files from an image, and {message}"));
+            let (word, _) = first_word(&instruction.text);
+            problems.tell(
+                instruction.line,
+                format!("`{word}` takes files from an image, and {message}"),
+            );
         }
     }
 }
@@ -201,6 +205,8 @@ impl Builder {
             for instruction in stage.instructions.iter() {
                 for name in origins(&instruction.what) {
                     if let Err(message) = self.dockerfile.origin(number, name) {
+                        let (word, _) = first_word(&instruction.text);
+                        let message = format!("`{word}` {message}");
                         let hint = "a stage takes files of those before it";
                         problems.hint(instruction.line, message, hint);
                     }

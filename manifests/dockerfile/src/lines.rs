@@ -254,13 +254,14 @@ fn raw_words(text: &str) -> Vec<String> {
     words
 }
 
-/// A word without its quotes; nothing, where one is not closed.
+/// A word without its quotes; nothing, where one is not closed, or where there are several words.
 fn unquoted(word: &str) -> Option<String> {
     let mut text = String::new();
     let mut quote = None;
     let mut characters = word.chars();
     while let Some(c) = characters.next() {
         match (c, quote) {
+            (c, None) if c.is_whitespace() => return None,
             ('\\', None) => text.extend(characters.next()),
             ('\'' | '"', None) => quote = Some(c),
             (c, Some(open)) if c == open => quote = None,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::expand::{Budget, ExpandError, Expander};
 use crate::image::{DEFAULT_PATH, History, Image};
 use crate::instruction::{Instruction, What};
+use crate::lines::first_word;
 use crate::path;
 use crate::plan::{Base, Plan, Shared};
 use crate::problem::{Problem, Problems, cut};
@@ -172,7 +173,7 @@ impl StageRun {
     fn workdir(&mut self, path: &str, at: &At<'_>) -> Result<Action, String> {
         let path = self.word(path, at)?;
         if path.is_empty() {
-            return Err("has `WORKDIR` of which nothing is left".to_owned());
+            return Err("has nothing left after it".to_owned());
         }
         let path = path::absolute(&self.image.config.working_dir, &path);
         self.image.config.working_dir.clone_from(&path);
@@ -235,6 +236,8 @@ impl StageRun {
         match at.trigger_of {
             None => {
                 let file = self.shared.file.clone();
+                let (name, _) = first_word(&at.instruction.text);
+                let message = format!("`{name}` {message}");
                 Problem { file, line: at.instruction.line, message, hint: None }
             }
             Some(base) => {

@@ -1,1 +1,1 @@
-FROM ${BASE:?give the base}
+FROM ${BASE:?missing}

@@ -1,4 +1,4 @@
 FROM busybox
 ARG A
 RUN true
-LABEL a=${A:?say it}
+LABEL a=${A:?missing}

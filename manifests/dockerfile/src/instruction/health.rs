@@ -28,8 +28,8 @@ impl Source<'_> {
                 return None;
             }
             "CMD" => health.test = self.test(rest)?,
-            other => {
-                let message = format!("has `{}` where `CMD` or `NONE` belongs", cut(other));
+            _ => {
+                let message = format!("has `{}` where `CMD` or `NONE` belongs", cut(kind));
                 self.hint(&message, "write `HEALTHCHECK CMD …`");
                 return None;
             }

@@ -84,7 +84,7 @@ impl StageRun {
         let mut shown = String::from("ENV");
         for (name, value) in pairs {
             if name.contains('=') {
-                return Err(format!("has `ENV` with the name `{}`", cut(&name)));
+                return Err(format!("has the name `{}`", cut(&name)));
             }
             self.variables.set(&name, &value);
             self.env.set(&name, &value);
@@ -144,7 +144,7 @@ impl StageRun {
         for folder in folders {
             let folder = self.word(folder, at)?;
             if folder.is_empty() {
-                return Err("has a `VOLUME` of which nothing is left".to_owned());
+                return Err("has a folder of which nothing is left".to_owned());
             }
             volumes.push(folder);
         }
@@ -155,7 +155,7 @@ impl StageRun {
     fn stop_signal(&mut self, text: &str, at: &At<'_>) -> Result<(), String> {
         let signal = self.word(text, at)?;
         if !is_signal(&signal) {
-            return Err(format!("has `STOPSIGNAL {}`, which is no signal", cut(&signal)));
+            return Err(format!("has `{}`, which is no signal", cut(&signal)));
         }
         self.history(format!("STOPSIGNAL {signal}"), false)?;
         self.image.config.stop_signal = signal;
@@ -165,7 +165,7 @@ impl StageRun {
     fn user(&mut self, text: &str, at: &At<'_>) -> Result<(), String> {
         let user = self.word(text, at)?;
         if user.is_empty() {
-            return Err("has `USER` of which nothing is left".to_owned());
+            return Err("has nothing left after it".to_owned());
         }
         self.history(format!("USER {user}"), false)?;
         self.image.config.user = user;

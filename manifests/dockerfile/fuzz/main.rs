@@ -1,0 +1,335 @@
+//! Mutated Dockerfiles for so many seconds: `fuzz-dockerfile SECONDS [SEED]`. None may panic or hang, each is answered the
+//! same twice, and of each a patterns' file is read as well. Prints the seed, the number of inputs and the worst time;
+//! fails, and keeps the input in `target/fuzz-dockerfile`, on the first that breaks a rule.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that says how it went")]
+
+#[path = "../../fuzz/random.rs"]
+mod random;
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use random::Random;
+use swarm_dockerfile::{
+    Base, Ignore, Image, Platform, Problems, StageEnd, StageRun, Wishes, plan, read,
+};
+
+/// What any input may take, and what for each byte more.
+const MOST_TIME: Duration = Duration::from_secs(2);
+const TIME_OF_A_BYTE: Duration = Duration::from_micros(5);
+/// An input that takes longer hangs.
+const HANGS: Duration = Duration::from_mins(1);
+/// Inputs are not made longer than a little more than what is read.
+const LONGEST: usize = (1 << 20) + 64;
+/// Inputs that went a new way are kept up to this number, and up to this length each.
+const MOST_KEPT: usize = 10_000;
+const LONGEST_KEPT: usize = 1 << 13;
+
+/// What means something in a Dockerfile.
+const PIECES: [&str; 72] = [
+    "FROM ",
+    "FROM busybox AS ",
+    "FROM a",
+    " AS b\n",
+    "ARG ",
+    "ARG A=1\n",
+    "ARG A\n",
+    "RUN ",
+    "RUN [\"",
+    "\"]\n",
+    "CMD ",
+    "COPY ",
+    "COPY --from=",
+    "ADD ",
+    "ENV ",
+    "ENV A=$A$A\n",
+    "ENV A=",
+    "LABEL ",
+    "EXPOSE ",
+    "EXPOSE 1-65535\n",
+    "USER ",
+    "WORKDIR ",
+    "VOLUME ",
+    "ONBUILD ",
+    "ONBUILD RUN ",
+    "SHELL ",
+    "STOPSIGNAL ",
+    "HEALTHCHECK ",
+    "ENTRYPOINT ",
+    "MAINTAINER ",
+    "--mount=type=",
+    "--mount=type=cache,target=/x",
+    ",from=",
+    ",id=",
+    ",mode=",
+    "--chmod=",
+    "--chown=",
+    "--link ",
+    "--parents ",
+    "--exclude=",
+    "--network=",
+    "--platform=",
+    "<<E",
+    "<<-'E'",
+    "\nE\n",
+    "\\\n",
+    "# escape=`\n",
+    "# syntax=",
+    "${",
+    "}",
+    "${A:-",
+    "${A:+",
+    "${A:?",
+    "${A#",
+    "${A##*",
+    "${A%%",
+    "${A//",
+    "/",
+    "$A",
+    "\"",
+    "'",
+    "\\",
+    "[",
+    "]",
+    "**/",
+    "!",
+    "?",
+    "\t",
+    "\r\n",
+    "é",
+    "\u{feff}",
+    "scratch",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let seconds: f64 = arguments.next().map_or(Ok(20.0), |text| text.parse())?;
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let of_clock = u64::from(since.subsec_nanos()) ^ since.as_secs();
+    let seed = arguments.next().map_or(Ok(of_clock), |text| text.parse())?;
+    println!("fuzz-dockerfile: seed {seed}");
+    let mut run = Run::new(seed)?;
+    let result = run.go(Duration::from_secs_f64(seconds));
+    let (count, ways, worst) = (run.count, run.ways.len(), run.worst);
+    println!("fuzz-dockerfile: seed {seed}: {count} inputs, {ways} ways, worst {worst:?}");
+    result.map_err(Into::into)
+}
+
+struct Run {
+    random: Random,
+    seed: u64,
+    inputs: Vec<Vec<u8>>,
+    given: usize,
+    ways: HashSet<String>,
+    worst: Duration,
+    count: usize,
+    current: Arc<Mutex<(Instant, Vec<u8>)>>,
+}
+
+impl Run {
+    fn new(seed: u64) -> Result<Self, Box<dyn Error>> {
+        let inputs = corpus()?;
+        Ok(Self {
+            random: Random::new(seed),
+            seed,
+            given: inputs.len(),
+            inputs,
+            ways: HashSet::new(),
+            worst: Duration::ZERO,
+            count: 0,
+            current: Arc::new(Mutex::new((Instant::now(), Vec::new()))),
+        })
+    }
+
+    fn go(&mut self, time: Duration) -> Result<(), String> {
+        self.watch();
+        let begun = Instant::now();
+        for index in 0..self.given {
+            self.one(self.inputs[index].clone())?;
+        }
+        while begun.elapsed() < time {
+            let other = self.random.pick(&self.inputs).cloned().unwrap_or_default();
+            // Half of all begin with a file that people wrote.
+            let most = if self.random.once_in(2) { self.given } else { self.inputs.len() };
+            let Some(input) = self.random.pick(&self.inputs[..most]).cloned() else { break };
+            let input = mutated(&mut self.random, input, &other);
+            self.one(input)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the process when an input hangs: no thread can be stopped from outside.
+    fn watch(&self) {
+        let (current, seed) = (Arc::clone(&self.current), self.seed);
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+                let Ok(current) = current.lock() else { return };
+                if current.0.elapsed() > HANGS {
+                    eprintln!("error: an input hangs; it is in {}", keep(seed, &current.1));
+                    std::process::abort();
+                }
+            }
+        });
+    }
+
+    fn one(&mut self, input: Vec<u8>) -> Result<(), String> {
+        self.count += 1;
+        if let Ok(mut current) = self.current.lock() {
+            *current = (Instant::now(), input.clone());
+        }
+        let text = String::from_utf8_lossy(&input);
+        let broken = match self.measured(&text) {
+            Ok(words) => {
+                let is_new = self.ways.insert(words);
+                if is_new && input.len() <= LONGEST_KEPT && self.inputs.len() < MOST_KEPT {
+                    self.inputs.push(input);
+                }
+                return Ok(());
+            }
+            Err(broken) => broken,
+        };
+        let path = keep(self.seed, &input);
+        Err(format!("{broken}\n\nthe input, {} bytes, is in {path}", input.len()))
+    }
+
+    fn measured(&mut self, text: &str) -> Result<String, String> {
+        let most = MOST_TIME + TIME_OF_A_BYTE * u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let (first, mut time) = measure(text)?;
+        if self.count.is_multiple_of(8) && measure(text)?.0 != first {
+            return Err("it was answered in another way the second time".to_owned());
+        }
+        // Others may have had the processor: only what is slow each time counts.
+        for _ in 0..4 {
+            if time > most {
+                time = time.min(measure(text)?.1);
+            }
+        }
+        self.worst = self.worst.max(time);
+        if time > most { Err(format!("it took {time:?}")) } else { Ok(way(&first)) }
+    }
+}
+
+fn measure(text: &str) -> Result<(String, Duration), String> {
+    let start = Instant::now();
+    let answered = catch_unwind(AssertUnwindSafe(|| answer(text)));
+    Ok((answered.map_err(|_| "it panicked".to_owned())?, start.elapsed()))
+}
+
+/// All that is known of a file, as text.
+fn answer(text: &str) -> String {
+    let ignored = match Ignore::read(text, ".dockerignore") {
+        Ok(ignore) => ["a", "a/b/c", "x.md", ""].map(|path| ignore.ignores(path)),
+        Err(_) => [false; 4],
+    };
+    let built = match build(text) {
+        Ok(text) => text,
+        Err(problems) => problems.to_string(),
+    };
+    format!("{ignored:?} {built}")
+}
+
+fn build(text: &str) -> Result<String, Problems> {
+    let dockerfile = read(text, "Dockerfile")?;
+    let wishes = Wishes { platform: Platform::linux("amd64"), ..Wishes::default() };
+    let plan = plan(&dockerfile, &wishes)?;
+    let mut ends: Vec<StageEnd> = Vec::new();
+    let mut digest = String::new();
+    for (place, stage) in plan.stages.iter().enumerate() {
+        let base = match &stage.base {
+            Base::Stage(other) => ends[*other].clone(),
+            _ => Image::scratch(&stage.platform).into(),
+        };
+        let mut run = StageRun::begin(&plan, place, &base)?;
+        while let Some(step) = run.next_step()? {
+            let action = format!("{:?}", step.action);
+            let name: String = action.chars().take_while(|c| c.is_alphanumeric()).collect();
+            digest.push_str(&format!("{name} {} ", action.len()));
+        }
+        ends.push(run.finish());
+    }
+    Ok(digest)
+}
+
+/// The words of an answer without what came from the input, so that like answers are one way.
+fn way(answer: &str) -> String {
+    let mut quoted = false;
+    let kept = answer.chars().filter(|c| {
+        quoted ^= *c == '`';
+        !quoted && !c.is_ascii_digit()
+    });
+    kept.take(2000).collect()
+}
+
+/// An input after one to eight changes. `other` lends parts.
+fn mutated(random: &mut Random, mut input: Vec<u8>, other: &[u8]) -> Vec<u8> {
+    for _ in 0..=random.below(8) {
+        let (start, end) = range(random, input.len());
+        match random.below(8) {
+            0 => drop(input.drain(start..end)),
+            1 => {
+                if let Some(byte) = input.get_mut(start) {
+                    *byte ^= 1 << random.below(8);
+                }
+            }
+            2..=4 => {
+                let piece = random.pick(&PIECES).map_or("", |piece| *piece);
+                input.splice(start..start, piece.bytes());
+            }
+            5 => {
+                let (from, to) = range(random, other.len());
+                input.splice(start..start, other[from..to].iter().copied());
+            }
+            6 => {
+                let part = input[start..end].to_vec();
+                let most = if random.once_in(20) { LONGEST } else { 1 << 12 };
+                let times = random.below(most.saturating_sub(input.len()) / part.len().max(1));
+                input.splice(start..start, part.repeat(times));
+            }
+            _ => {
+                let mut lines: Vec<&[u8]> = input.split_inclusive(|byte| *byte == b'\n').collect();
+                let (from, to) = (random.below(lines.len() + 1), random.below(lines.len() + 1));
+                if from < lines.len() && to < lines.len() {
+                    lines.swap(from, to);
+                }
+                input = lines.concat();
+            }
+        }
+        input.truncate(LONGEST);
+    }
+    input
+}
+
+/// A part, mostly a short one.
+fn range(random: &mut Random, length: usize) -> (usize, usize) {
+    let start = random.below(length + 1);
+    let most = if random.once_in(4) { length } else { 16 };
+    (start, length.min(start + random.below(most.max(1) + 1)))
+}
+
+fn keep(seed: u64, input: &[u8]) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fuzz-dockerfile");
+    let path = folder.join(format!("broken-{seed}"));
+    match std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, input)) {
+        Ok(()) => path.display().to_string(),
+        Err(error) => format!("no file: {error}"),
+    }
+}
+
+/// Every example, in an order that does not depend on the disk.
+fn corpus() -> std::io::Result<Vec<Vec<u8>>> {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files.sort();
+    files.iter().map(std::fs::read).collect()
+}
