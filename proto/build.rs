@@ -8,12 +8,13 @@ use std::{env, fs};
 use protox::prost_reflect::prost_types::{DescriptorProto, FileDescriptorSet, MessageOptions};
 
 /// Messages whose fields no Debug output may show; `wire` writes theirs by hand.
-const SECRET: [&str; 17] = [
+const SECRET: [&str; 18] = [
     ".swarm.v1.AddContentPart",
     ".swarm.v1.AddContentRequest",
     ".swarm.v1.AuthorityWish",
     ".swarm.v1.Backup",
     ".swarm.v1.BackupPiece",
+    ".swarm.v1.BuildSecret",
     ".swarm.v1.ClientBundle",
     ".swarm.v1.Cluster",
     ".swarm.v1.Content",

@@ -7,6 +7,7 @@
 pub mod assignment;
 #[cfg(feature = "transport")]
 pub mod backup;
+pub mod build;
 pub mod convert;
 pub mod entry;
 pub mod exec;

@@ -50,6 +50,7 @@ hide! {
     AddContentRequest { request_id, content, size, part }
     AuthorityWish { request_id }
     Backup { cluster_id, applied }
+    BuildSecret { id }
     ClientBundle {}
     Cluster { id }
     Content { content }
@@ -68,6 +69,7 @@ forget! {
     AddContentPart { data }
     AddContentRequest { data }
     AuthorityWish { key }
+    BuildSecret { data }
     ClientBundle { pem }
     Cluster { ca_key, controller_token, agent_token, unlock_key }
     Content { data }

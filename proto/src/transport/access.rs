@@ -44,10 +44,13 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Agent/ListImages", CONTROLLERS),
     ("Agent/Logs", CONTROLLERS_AND_ROOT),
     ("Agent/ResolveImage", CONTROLLERS),
+    ("Builds/Build", CONTROLLERS),
     ("Control/AddContent", WRITERS),
     ("Control/AnnounceContents", WRITERS),
     // Holds the authority's key: whoever has it can make any certificate.
     ("Control/Backup", LOCAL),
+    // More than to look: it runs what it is given, on a node, with the node's network.
+    ("Control/Build", WRITERS),
     ("Control/CreateNamedContent", WRITERS),
     ("Control/CreateNetwork", WRITERS),
     ("Control/CreateVolume", WRITERS),
