@@ -1,6 +1,7 @@
 //! The commands, one file for each noun.
 
 mod autoscale;
+mod build;
 mod cluster;
 mod config;
 mod content;
@@ -60,6 +61,7 @@ pub(crate) enum Command {
     Logs(logs::Logs),
     /// Runs a program in the container of a running task
     Exec(exec::Exec),
+    Build(build::Build),
     /// Stacks
     #[command(subcommand)]
     Stack(stack::StackCommand),
@@ -181,6 +183,10 @@ fn run_here(command: Command, format: Format) -> Result<Option<Command>, Failure
             config::run(&config.resolve, format)?;
             None
         }
+        Command::Build(build) if build.check => {
+            build::check(&build, format)?;
+            None
+        }
         Command::Stack(command) => stack::run_here(command, format)?.map(Command::Stack),
         Command::Cluster(command) => cluster::run_here(command)?.map(Command::Cluster),
         Command::Host(command) => host::run_here(command)?.map(Command::Host),
@@ -196,6 +202,7 @@ async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
         Command::Why(why) => why::run(&why, call).await?,
         Command::Logs(logs) => logs::run(&logs, call).await?,
         Command::Exec(exec) => return exec::run(&exec, call).await,
+        Command::Build(build) => build::run(&build, call).await?,
         Command::Stack(command) => stack::run(command, call).await?,
         Command::Service(command) => service::run(command, call).await?,
         Command::Promote(promote) => promote.run(call).await?,

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::audit::Audit;
 use super::backup::Pieces;
+use super::build;
 use super::controller::Controller;
 use super::exec::{self, Outputs};
 use super::local_service;
@@ -422,6 +423,16 @@ impl Control for ControlService {
     ) -> Result<Response<Outputs>, Status> {
         let who = known_peer(&request)?.clone();
         Ok(Response::new(exec::exec(Arc::clone(&self.0), request.into_inner(), who)))
+    }
+
+    type BuildStream = build::Outputs;
+
+    async fn build(
+        &self,
+        request: Request<Streaming<wire::BuildInput>>,
+    ) -> Result<Response<build::Outputs>, Status> {
+        let who = known_peer(&request)?.clone();
+        Ok(Response::new(build::build(Arc::clone(&self.0), request.into_inner(), who)))
     }
 
     type BackupStream = Pieces;

@@ -16,15 +16,14 @@ use super::audit::Audit;
 use super::controller::Controller;
 use super::logs::is_target;
 use super::refusal::Refusal;
+use super::relay::{self, Answers, QUEUE};
 use crate::core::State;
 
-/// Messages on their way, in each direction; a slow reader slows down the program.
-const QUEUE: usize = 8;
 /// How long the first message may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What comes back from a program.
-pub type Outputs = ReceiverStream<Result<wire::ExecOutput, Status>>;
+pub type Outputs = Answers<wire::ExecOutput>;
 type Sender = mpsc::Sender<Result<wire::ExecOutput, Status>>;
 
 /// Runs a program for `who`. Answers at once, refusals come in the stream: so a person's request, which must not be
@@ -71,31 +70,8 @@ async fn carry(
         let mut agent = controller.agent(&node).await?;
         Ok(agent.exec(ReceiverStream::new(forwarded)).await?.into_inner())
     };
-    let mut outputs = audit.answer(opened.await)?.into_inner();
-    let up = async {
-        while let Ok(Some(message)) = input.message().await {
-            if forward.send(message).await.is_err() {
-                break;
-            }
-        }
-    };
-    let down = async {
-        loop {
-            let message = match outputs.message().await {
-                Ok(Some(message)) => message,
-                Ok(None) => return Ok(()),
-                Err(lost) => return Err(lost_agent(&host, &lost)),
-            };
-            if sender.send(Ok(message)).await.is_err() {
-                return Ok(());
-            }
-        }
-    };
-    tokio::select! {
-        // The person is gone: dropping the agent's streams hangs the program up.
-        () = up => Ok(()),
-        ended = down => ended,
-    }
+    let outputs = audit.answer(opened.await)?.into_inner();
+    relay::carry(input, forward, outputs, sender, |lost| lost_agent(&host, &lost)).await
 }
 
 fn lost_agent(host: &str, why: &Status) -> Status {

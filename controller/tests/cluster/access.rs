@@ -91,6 +91,7 @@ fn open_by_table(call: &str, role: Option<PeerRole>) -> bool {
 }
 
 /// Without a certificate, agent, controller, reader, admin, root on the socket.
+#[expect(clippy::too_many_lines, reason = "one line for each call")]
 fn table() -> Expect {
     expect![[r"
         Agent/Exec                   - - x - - x
@@ -99,9 +100,11 @@ fn table() -> Expect {
         Agent/ListImages             - - x - - -
         Agent/Logs                   - - x - - x
         Agent/ResolveImage           - - x - - -
+        Builds/Build                 - - x - - -
         Control/AddContent           - - - - x x
         Control/AnnounceContents     - - - - x x
         Control/Backup               - - - - - x
+        Control/Build                - - - - x x
         Control/CreateNamedContent   - - - - x x
         Control/CreateNetwork        - - - - x x
         Control/CreateVolume         - - - - x x

@@ -6,16 +6,18 @@ use swarm_proto::object::TaskState;
 use swarm_proto::transport::{self, Identity, Tls, accept_tls};
 use swarm_proto::wire;
 use swarm_proto::wire::agent_server::{Agent as AgentRpc, AgentServer};
+use swarm_proto::wire::builds_server::BuildsServer;
 use tokio::net::TcpListener;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use crate::agent::{Agent, agent_identity};
+use crate::building::FakeBuilds;
 use crate::host::{Host, cluster, deploy, eventually, stack};
 
 /// Answers for one host; the registry is as the test says.
 #[derive(Clone)]
-struct FakeAgent {
+pub(crate) struct FakeAgent {
     registry: Arc<Mutex<Result<String, Status>>>,
 }
 
@@ -85,11 +87,22 @@ impl AgentRpc for FakeAgent {
 
 /// An agent whose services answer, in session with a controller.
 async fn serving(host: &Host, identity: &Identity) -> (Agent, FakeAgent) {
+    serving_builds(host, identity, None).await
+}
+
+/// An agent that may build as well.
+pub(crate) async fn serving_builds(
+    host: &Host,
+    identity: &Identity,
+    builds: Option<FakeBuilds>,
+) -> (Agent, FakeAgent) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let tls = Tls::new(&identity.credentials()).unwrap();
     let fake = FakeAgent { registry: Arc::new(Mutex::new(Err(Status::unavailable("down")))) };
-    let server = transport::server().add_service(AgentServer::new(fake.clone()));
+    let server = transport::server()
+        .add_service(AgentServer::new(fake.clone()))
+        .add_optional_service(builds.map(BuildsServer::new));
     tokio::spawn(server.serve_with_incoming(accept_tls(listener, tls)));
     let mut agent = Agent::with_port(identity, &host.address, port).await;
     agent.welcomed().await;

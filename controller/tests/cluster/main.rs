@@ -7,6 +7,7 @@ mod agent;
 mod asking;
 mod authority;
 mod backup;
+mod building;
 mod faults;
 mod forming;
 mod host;

@@ -1,6 +1,6 @@
 //! A whole file: global arguments, then stages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::instruction::{self, Begun, Instruction, What};
@@ -74,6 +74,20 @@ impl Dockerfile {
     /// The names of its stages, in order, where they have one.
     pub fn stage_names(&self) -> impl Iterator<Item = Option<&str>> {
         self.stages.iter().map(|stage| stage.begun.name.as_deref())
+    }
+
+    /// The ids of secrets that its instructions name, as they are written: a variable is not replaced.
+    pub fn secrets(&self) -> BTreeSet<String> {
+        let instructions = self.stages.iter().flat_map(|stage| stage.instructions.iter());
+        let whats = instructions.map(|instruction| match &instruction.what {
+            What::Onbuild(trigger) => &trigger.instruction.what,
+            what => what,
+        });
+        let named = whats.filter_map(|what| match what {
+            What::Run(ran) => Some(ran.named_secrets.iter().cloned()),
+            _ => None,
+        });
+        named.flatten().collect()
     }
 
     /// What is worth a word without being wrong.

@@ -120,6 +120,7 @@ impl Control for Served {
     type LogsStream = Lines<wire::LogLine>;
     type ExecStream = Lines<wire::ExecOutput>;
     type BackupStream = Lines<wire::BackupPiece>;
+    type BuildStream = Lines<wire::BuildOutput>;
 
     async fn deploy(&self, request: Request<wire::DeployRequest>) -> Answer<wire::DeployResponse> {
         let request = request.into_inner();
@@ -418,6 +419,13 @@ impl Control for Served {
     ) -> Answer<wire::InspectHostsResponse> {
         let hosts = self.hosts.lock().unwrap().clone();
         Ok(Response::new(wire::InspectHostsResponse { hosts }))
+    }
+
+    async fn build(
+        &self,
+        request: Request<Streaming<wire::BuildInput>>,
+    ) -> Answer<Self::BuildStream> {
+        Ok(Response::new(crate::build::node(Arc::clone(&self.0), request.into_inner())))
     }
 
     async fn exec(&self, request: Request<Streaming<wire::ExecInput>>) -> Answer<Self::ExecStream> {

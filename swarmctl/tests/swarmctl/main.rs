@@ -4,6 +4,7 @@
 
 mod autoscale;
 mod backup;
+mod build;
 mod ca;
 mod cluster;
 mod commands;

@@ -260,10 +260,10 @@ impl Mounted {
         self.from.is_none() && matches!(self.mount, Mount::Bind { .. })
     }
 
-    /// The secret without which the build fails.
-    pub(crate) fn needed_secret(&self) -> Option<String> {
+    /// The secret, and whether the build fails without it.
+    pub(crate) fn secret(&self) -> Option<(&str, bool)> {
         match &self.mount {
-            Mount::Secret { id, required: true, .. } => Some(id.clone()),
+            Mount::Secret { id, required, .. } => Some((id, *required)),
             _ => None,
         }
     }

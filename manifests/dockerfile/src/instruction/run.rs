@@ -17,6 +17,8 @@ pub(crate) struct Ran {
     pub(crate) uses_context: bool,
     /// Secrets that the mounts need.
     pub(crate) secrets: Vec<String>,
+    /// All secrets that the mounts name, as they are written.
+    pub(crate) named_secrets: Vec<String>,
     pub(crate) network: Network,
 }
 
@@ -33,6 +35,7 @@ impl Source<'_> {
             from: Vec::new(),
             uses_context: false,
             secrets: Vec::new(),
+            named_secrets: Vec::new(),
             network,
         };
         if matches!(&ran.command, Command::Exec(list) if list.is_empty()) {
@@ -49,7 +52,9 @@ impl Source<'_> {
         match mount(text, "/", &mut NoVariables) {
             Ok(mounted) => {
                 ran.uses_context |= mounted.uses_context();
-                ran.secrets.extend(mounted.needed_secret());
+                ran.named_secrets.extend(mounted.secret().map(|(id, _)| id.to_owned()));
+                let needed = mounted.secret().filter(|(_, required)| *required);
+                ran.secrets.extend(needed.map(|(id, _)| id.to_owned()));
                 ran.from.extend(mounted.from);
             }
             Err(error) => self.tell(&format!("has `--mount`, which {error}")),

@@ -1,0 +1,169 @@
+//! `swarmctl build` against a node that says what it was given.
+
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use expect_test::expect;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use swarm_proto::build::PART;
+use swarm_proto::wire;
+use swarm_proto::wire::build_input::Input;
+use swarm_proto::wire::build_output::Output;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use crate::fake::{Fake, Lines, Script};
+use crate::objects::state;
+
+/// Plays a node: it writes down what came. A Dockerfile with `fails` fails, one with `waits` is never done.
+pub(crate) fn node(
+    script: Arc<Script>,
+    mut inputs: Streaming<wire::BuildInput>,
+) -> Lines<wire::BuildOutput> {
+    let (sender, outputs) = mpsc::channel(64);
+    tokio::spawn(async move {
+        let say = async |output| {
+            let _ = sender.send(Ok(wire::BuildOutput { output: Some(output) })).await;
+        };
+        let mut context = Vec::new();
+        let mut text = String::new();
+        while let Ok(Some(message)) = inputs.message().await {
+            match message.input.unwrap() {
+                Input::Start(start) => {
+                    text.clone_from(&start.dockerfile);
+                    script.seen.lock().unwrap().push(format!("{start:?}"));
+                    say(Output::Started(wire::BuildStarted { node: "n1".to_owned() })).await;
+                }
+                Input::Context(part) => {
+                    assert!(part.len() <= PART);
+                    context.extend(part);
+                }
+                Input::EndOfContext(_) => {
+                    let mut archive = tar::Archive::new(context.as_slice());
+                    let entries = archive.entries().unwrap();
+                    let names =
+                        entries.map(|entry| entry.unwrap().path().unwrap().display().to_string());
+                    script.seen.lock().unwrap().push(names.collect::<Vec<_>>().join(" "));
+                    if text.contains("fails") {
+                        let why = "step 1 (`RUN fails`) ended with 3\n\nhint: see what it wrote";
+                        let _ = sender.send(Err(Status::failed_precondition(why))).await;
+                        return;
+                    }
+                    let stage = "0".to_owned();
+                    let text = "RUN true".to_owned();
+                    say(Output::Begun(wire::BuildStepBegun { step: 1, stage, text })).await;
+                    let line = b"\x1b[1mhello\x1b[0m".to_vec();
+                    say(Output::Line(wire::BuildStepOutput { step: 1, is_error: false, line }))
+                        .await;
+                    if script.seen.lock().unwrap()[0].contains("waits") {
+                        continue;
+                    }
+                    say(Output::Ended(wire::BuildStepEnded { step: 1, cached: false })).await;
+                    let digest = format!("sha256:{}", "ab".repeat(32));
+                    say(Output::Done(wire::BuildDone { digest, size: 42 })).await;
+                }
+            }
+        }
+        script.seen.lock().unwrap().push("gone".to_owned());
+    });
+    Box::pin(ReceiverStream::new(outputs))
+}
+
+/// A folder `app` beside the socket.
+async fn with_app(dockerfile: &str) -> Fake {
+    let fake = Fake::start(state()).await;
+    let app = fake.folder.path().join("app");
+    std::fs::create_dir(&app).unwrap();
+    std::fs::write(app.join("Dockerfile"), dockerfile).unwrap();
+    std::fs::write(app.join("main.txt"), "x".repeat(200_000)).unwrap();
+    std::fs::write(app.join("left.log"), "x").unwrap();
+    std::fs::write(app.join(".dockerignore"), "*.log\nkey\n").unwrap();
+    std::fs::write(app.join("key"), "sesame").unwrap();
+    fake
+}
+
+#[tokio::test]
+async fn a_folder_becomes_an_image_on_a_node() {
+    let fake =
+        with_app("FROM busybox\nARG A\nCOPY . /x\nRUN --mount=type=secret,id=key,required true\n")
+            .await;
+    let said = fake.run(&[
+        "build",
+        "-t",
+        "registry.example/app:1",
+        "--build-arg",
+        "A=b",
+        "--secret",
+        "id=key,src=app/key",
+        "--node",
+        "n1",
+        "app",
+    ]);
+    expect![[""]].assert_eq(&said.await.transcript());
+    let seen = fake.script.seen.lock().unwrap().clone();
+    expect![[""]].assert_eq(&seen[..2].join("\n"));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_before_anything_is_sent() {
+    let fake = with_app("FROM busybox\nRUNN true\nCOPY --from=later / /\nRUN --mount=type=secret,id=key,required x\n").await;
+    expect![[""]].assert_eq(&fake.run(&["build", "app"]).await.transcript());
+    let missing = with_app("FROM busybox\nRUN --mount=type=secret,id=key,required x\n").await;
+    expect![[""]].assert_eq(&missing.run(&["build", "--target", "x", "app"]).await.transcript());
+    expect![[""]].assert_eq(&missing.run(&["build", "nowhere"]).await.transcript());
+    for arguments in [
+        ["build", "-t", "UPPER", "app"].as_slice(),
+        &["build", "--secret", "key", "app"],
+        &["build", "--secret", "id=key,src=app/key", "--secret", "id=key,src=app/key", "app"],
+        &["build", "https://example.org/x.git"],
+        &["build", "app/Dockerfile"],
+    ] {
+        assert_eq!(fake.run(arguments).await.code, Some(2), "{arguments:?}");
+    }
+    assert!(fake.script.seen.lock().unwrap().is_empty());
+    assert!(missing.script.seen.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_check_needs_no_cluster() {
+    let fake = with_app("FROM busybox AS tools\nFROM tools\nCOPY . /x\nRUN echo $UNSET\n").await;
+    let said = crate::fake::swarmctl(
+        fake.folder.path(),
+        &["build", "--check", "--build-arg", "B=1", "app"],
+    );
+    let said = { said }.output().await.unwrap();
+    let words = crate::fake::Said::of(said, fake.folder.path()).transcript();
+    expect![[""]].assert_eq(&words);
+}
+
+#[tokio::test]
+async fn a_build_that_fails_says_why() {
+    let fake = with_app("FROM busybox\nRUN fails\n").await;
+    expect![[""]].assert_eq(&fake.run(&["build", "app"]).await.transcript());
+}
+
+#[tokio::test]
+async fn an_interrupt_gives_the_build_up() {
+    let fake = with_app("FROM busybox\nRUN waits\n").await;
+    let mut child = fake.command(&["build", "app"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut talk = child.stderr.take().unwrap();
+    let mut said = String::new();
+    while !said.contains("hello") {
+        let mut bytes = [0; 256];
+        let length = talk.read(&mut bytes).await.unwrap();
+        assert!(length > 0, "it ended early: {said}");
+        said.push_str(&String::from_utf8_lossy(&bytes[..length]));
+    }
+    kill(Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()), Signal::SIGINT).unwrap();
+    assert!(!child.wait().await.unwrap().success());
+    let gone = async {
+        while fake.script.seen.lock().unwrap().last().unwrap() != "gone" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
+}
