@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 pub(crate) use options::Options;
 pub(crate) use overlay::mount as mount_layers;
+pub use overlay::mount_detached;
 pub use root::{Missing, Root};
 
 /// A file system could not be mounted.

@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::fs::CWD;
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
     fsmount, fsopen, open_tree,
@@ -55,12 +56,32 @@ pub(crate) fn mount(spec: &RootfsSpec, descriptors: &OwnedFd) -> Result<OwnedFd,
         _ => return Err(MountError::HalfWritable),
     };
     if let Some((upper, work)) = &writable {
+        // Whatever the kernel's own default is: the folder for changes holds all of them, and nothing but names below.
+        set("redirect_dir", "off")?;
+        set("metacopy", "off")?;
         set("upperdir", &upper.as_raw_fd().to_string())?;
         set("workdir", &work.as_raw_fd().to_string())?;
     }
     fsconfig_create(&context).map_err(|error| failed(error.into()))?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
         .map_err(|error| failed(error.into()))
+}
+
+/// Mounts the layers for the caller itself: the file system is attached nowhere, and lasts as long as the descriptor of
+/// its root is open. Nothing of it stays after a crash.
+pub fn mount_detached(spec: &RootfsSpec) -> Result<OwnedFd, MountError> {
+    let spec = spec.clone();
+    let work = move || {
+        let failed = |source| MountError::Overlay { source };
+        // Layers are named from a working directory, which is changed for this thread alone.
+        unshare(CloneFlags::CLONE_FS).map_err(|errno| failed(errno.into()))?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptors = rustix::fs::open("/proc/self/fd", flags, Mode::empty());
+        mount(&spec, &descriptors.map_err(|error| failed(error.into()))?)
+    };
+    let thread = std::thread::Builder::new().name("mount-layers".into()).spawn(work);
+    let thread = thread.map_err(|source| MountError::Overlay { source })?;
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// A single layer needs no overlay.
