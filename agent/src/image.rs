@@ -1,5 +1,6 @@
 //! Images: fetched once, verified, unpacked once, shared by all tasks that run them.
 
+mod built;
 mod compression;
 mod entry;
 mod error;
@@ -20,12 +21,15 @@ use swarm_proto::id::{Digest, Timestamp};
 use swarm_proto::spec::{ImageSpec, PullPolicy};
 use tokio::sync::Semaphore;
 
+pub use built::{ImageParts, LayerBlob, NewImage};
 pub use error::ImageError;
 pub use manifest::{ImageConfig, ImageHealth, architecture};
 pub use reference::{ParseReferenceError, Reference};
 pub use registry::{Endpoint, Registries};
 
+pub(crate) use compression::{reader as plain_reader, reader_of as plain_reader_of};
 pub(crate) use store::digest_of;
+pub(crate) use unpack::unpack_archive;
 
 use flight::Flights;
 use manifest::{Descriptor, Document, Manifest};
@@ -79,6 +83,12 @@ struct Inner {
     unpacks: Semaphore,
 }
 
+impl std::fmt::Debug for Images {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Images").field("store", &self.inner.store).finish_non_exhaustive()
+    }
+}
+
 impl Images {
     /// Opens the images under the agent's folder.
     pub fn open(root: &Path, registries: Registries) -> Result<Self, ImageError> {
@@ -97,7 +107,7 @@ impl Images {
     }
 
     /// Asks the registry what a name stands for. Only when no registry answers does an image count that came under
-    /// this name before.
+    /// this name before; one that was built here counts too where the registry has none of the name.
     pub async fn resolve(&self, reference: &str) -> Result<Digest, ImageError> {
         let reference: Reference = reference.parse()?;
         if let Some(digest) = &reference.digest {
@@ -112,6 +122,10 @@ impl Images {
                 let known = self.inner.named(&reference.to_string()).ok_or(error)?;
                 tracing::warn!(%reference, "no registry answers; the image on this host is taken");
                 Ok(known)
+            }
+            Err(error @ (ImageError::NotFound { .. } | ImageError::Denied { .. })) => {
+                let known = self.inner.named(&reference.to_string());
+                known.filter(|digest| self.inner.is_built(digest)).ok_or(error)
             }
             other => other,
         }
@@ -161,11 +175,17 @@ impl Inner {
     }
 
     fn image(&self, record: &Record) -> Arc<Image> {
-        Arc::new(Image {
-            digest: record.digest.clone(),
-            config: record.config.clone(),
-            layers: record.layers.iter().map(|id| self.store.layer(id)).collect(),
-        })
+        let mut layers: Vec<PathBuf> = Vec::new();
+        for id in record.layers.iter().rev() {
+            // The same layer again changes nothing below itself, and overlayfs refuses it.
+            let layer = self.store.layer(id);
+            if !layers.contains(&layer) {
+                layers.push(layer);
+            }
+        }
+        layers.reverse();
+        let (digest, config) = (record.digest.clone(), record.config.clone());
+        Arc::new(Image { digest, config, layers })
     }
 
     /// An image that is known by this name and whose layers are all still on the disk.
@@ -180,6 +200,11 @@ impl Inner {
         let records = self.records();
         let times = records.values().filter_map(|r| Some((r.references.get(reference)?, r)));
         times.max_by_key(|(time, _)| **time).map(|(_, record)| record.digest.clone())
+    }
+
+    /// Whether an image was made on this host.
+    fn is_built(&self, digest: &Digest) -> bool {
+        self.records().get(digest).is_some_and(|record| record.built)
     }
 
     async fn pull(
@@ -214,6 +239,7 @@ impl Inner {
             layers,
             size: manifest.layers.iter().map(|layer| layer.size).sum(),
             created_at: clock::now(),
+            built: false,
         };
         self.keep(record).await
     }

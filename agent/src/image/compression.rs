@@ -1,6 +1,5 @@
 //! Takes a layer's compression away, by what its first bytes say: media types are often wrong.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
@@ -9,9 +8,17 @@ const BUFFER: usize = 256 << 10;
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
+/// Reads the plain tar stream of any source.
+pub(crate) fn reader_of(source: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
+    reader("", source)
+}
+
 /// Reads the plain tar stream.
-pub(super) fn reader(media_type: &str, file: File) -> io::Result<Box<dyn Read + Send>> {
-    let mut file = BufReader::with_capacity(BUFFER, file);
+pub(crate) fn reader<S: Read + Send + 'static>(
+    media_type: &str,
+    source: S,
+) -> io::Result<Box<dyn Read + Send>> {
+    let mut file = BufReader::with_capacity(BUFFER, source);
     let start = file.fill_buf()?;
     if start.starts_with(GZIP) {
         return Ok(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(file))));
@@ -26,15 +33,15 @@ pub(super) fn reader(media_type: &str, file: File) -> io::Result<Box<dyn Read + 
     Ok(Box::new(file))
 }
 
-type Frame = ruzstd::decoding::StreamingDecoder<BufReader<File>, ruzstd::decoding::FrameDecoder>;
+type Frame<S> = ruzstd::decoding::StreamingDecoder<BufReader<S>, ruzstd::decoding::FrameDecoder>;
 
 /// A zstd file is a row of frames, of which some only carry notes.
-struct Frames {
-    file: Option<BufReader<File>>,
-    frame: Option<Box<Frame>>,
+struct Frames<S: Read> {
+    file: Option<BufReader<S>>,
+    frame: Option<Box<Frame<S>>>,
 }
 
-impl Read for Frames {
+impl<S: Read> Read for Frames<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some(frame) = &mut self.frame {
@@ -59,7 +66,7 @@ impl Read for Frames {
 }
 
 /// Passes over skippable frames; false at the end.
-fn skip_notes(file: &mut BufReader<File>) -> io::Result<bool> {
+fn skip_notes(file: &mut BufReader<impl Read>) -> io::Result<bool> {
     loop {
         let start = file.fill_buf()?;
         if start.is_empty() {

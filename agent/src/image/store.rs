@@ -31,12 +31,15 @@ pub(super) struct Record {
     pub(super) size: u64,
     /// When it came.
     pub(super) created_at: Timestamp,
+    /// Whether it was made on this host: no registry may have it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) built: bool,
 }
 
 /// The folders.
 #[derive(Debug)]
 pub(super) struct Store {
-    blobs: PathBuf,
+    pub(super) blobs: PathBuf,
     layers: PathBuf,
     records: PathBuf,
 }

@@ -26,15 +26,35 @@ const COPY_BUFFER: usize = 128 << 10;
 
 /// Unpacks an uncompressed tar stream into the folder `root`, which is empty.
 pub(super) fn unpack(stream: impl Read, root: OwnedFd) -> io::Result<()> {
+    unpack_entries(stream, Layer::new(root), None)
+}
+
+/// Unpacks an archive that is no layer into a folder: whiteouts are names as any other. All that is in it can be given to
+/// one owner.
+pub(crate) fn unpack_archive(
+    stream: impl Read,
+    root: OwnedFd,
+    owner: Option<(u32, u32)>,
+) -> io::Result<()> {
+    unpack_entries(stream, Layer { hides: false, ..Layer::new(root) }, owner)
+}
+
+fn unpack_entries(
+    stream: impl Read,
+    mut layer: Layer,
+    owner: Option<(u32, u32)>,
+) -> io::Result<()> {
     let mut archive = tar::Archive::new(stream);
-    let mut layer = Layer::new(root);
     let mut pending = Pending::default();
     for entry in archive.entries()?.raw(true) {
         let mut entry = entry?;
         if pending.absorb(&mut entry)? {
             continue;
         }
-        let meta = pending.describe(&entry)?;
+        let mut meta = pending.describe(&entry)?;
+        if let Some(owner) = owner {
+            (meta.uid, meta.gid) = owner;
+        }
         let kind = entry.header().entry_type();
         layer.add(&meta, kind, &mut entry).map_err(|error| {
             let name = String::from_utf8_lossy(&meta.path).into_owned();
@@ -64,6 +84,8 @@ fn refused(reason: &str) -> io::Error {
 
 struct Layer {
     root: OwnedFd,
+    /// Whether some names hide what is in the layers below.
+    hides: bool,
     /// The folder of the last entry: archives name files folder by folder.
     last: Option<(Vec<u8>, OwnedFd)>,
     /// Folders get their times last, when nothing is written into them any more.
@@ -78,6 +100,7 @@ impl Layer {
     fn new(root: OwnedFd) -> Self {
         Self {
             root,
+            hides: true,
             last: None,
             folders: HashMap::new(),
             whiteouts: HashMap::new(),
@@ -92,7 +115,9 @@ impl Layer {
             return self.root_folder(meta, kind);
         };
         let folder = folder.join(&b'/');
-        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+        if self.hides
+            && let Some(hidden) = name.strip_prefix(WHITEOUT)
+        {
             return self.white_out(&folder, name, hidden);
         }
         match kind {
@@ -113,6 +138,10 @@ impl Layer {
     fn root_folder(&mut self, meta: &Meta, kind: EntryType) -> io::Result<()> {
         if kind != EntryType::Directory {
             return Err(refused("it has no name"));
+        }
+        // A folder into which files are put stays as it is.
+        if !self.hides {
+            return Ok(());
         }
         let root = tree::open_folder(&self.root, b"")?;
         set_owner_and_mode(&root, meta)?;
