@@ -17,6 +17,7 @@ mod inspect;
 mod limit;
 mod logging;
 mod merge;
+mod oneshot;
 mod resource;
 mod seccomp;
 mod usage;
@@ -36,7 +37,10 @@ use tokio::sync::watch;
 pub use assigned::Assigned;
 pub(crate) use container::remove;
 pub use error::TaskError;
+pub(crate) use files::mount_memory;
 pub use host::{ExecutorConfig, HostExecutor};
+pub use oneshot::OneShots;
+pub(crate) use oneshot::{Mounted, OneShot, take_down};
 
 use crate::health::{Check, Outcome};
 use crate::image::Image;

@@ -93,6 +93,11 @@ impl Names {
 
     /// The content of a container's `/etc/resolv.conf`, with what its service says over what the host does.
     pub fn container_resolv_conf(&self, network: NetworkMode, dns: &Dns) -> String {
-        ResolvConf::read(&self.resolv_conf).for_container(network, dns)
+        resolv_conf(&self.resolv_conf, network, dns)
     }
+}
+
+/// The same from a host's own file.
+pub(crate) fn resolv_conf(of_host: &Path, network: NetworkMode, dns: &Dns) -> String {
+    ResolvConf::read(of_host).for_container(network, dns)
 }

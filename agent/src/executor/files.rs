@@ -50,7 +50,7 @@ pub(super) fn make(
 }
 
 /// A file system of so many pages and files. Where the kernel can (6.4 and later), it is never swapped out.
-fn mount_memory(folder: &Path, pages: u64, files: usize) -> Result<(), TaskError> {
+pub(crate) fn mount_memory(folder: &Path, pages: u64, files: usize) -> Result<(), TaskError> {
     let options = format!("mode=0700,size={},nr_inodes={files}", pages * PAGE);
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     let try_with =
@@ -94,7 +94,7 @@ fn read(path: &Path) -> std::io::Result<ContentBytes> {
     Ok(ContentBytes::new(bytes))
 }
 
-/// Removes a task's files. Nothing there is fine. Containers that run keep theirs.
+/// Removes a folder of files in memory. Nothing there is fine. Containers that run keep theirs.
 pub(super) fn unmake(folder: &Path) -> Result<(), TaskError> {
     loop {
         match umount2(folder, MntFlags::MNT_DETACH) {

@@ -54,7 +54,7 @@ pub struct HostExecutor {
     pub(super) images: Arc<Images>,
     volumes: Arc<Volumes>,
     pub(super) networks: Arc<Networks>,
-    program: Arc<ShimProgram>,
+    pub(super) program: Arc<ShimProgram>,
     starts: Semaphore,
     /// Tasks are connected one at a time anyway; waiting here holds no thread.
     attaching: Semaphore,
