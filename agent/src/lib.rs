@@ -1,6 +1,7 @@
 //! Runs the tasks of one host: gets what a controller assigns, makes it true, reports what became of it.
 
 pub mod board;
+pub mod build;
 pub mod cli;
 mod clock;
 pub mod config;

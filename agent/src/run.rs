@@ -11,6 +11,7 @@ use swarm_proto::object::Role;
 use swarm_proto::rehearsal::SimulatedNodeError;
 use swarm_proto::transport::{self, Identity, IdentityError, Keeper, Peer, Tls, TlsError};
 use swarm_proto::wire::agent_server::{Agent, AgentServer};
+use swarm_proto::wire::builds_server::BuildsServer;
 use swarm_runtime::ShimProgram;
 use swarm_runtime::kernel::Namespace;
 use tokio::net::TcpListener;
@@ -18,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::board::Board;
+use crate::build::{BuildError, BuildService, Builder};
 use crate::config::Config;
 use crate::controllers::Controllers;
 use crate::description::{Describer, Fixed};
@@ -106,6 +108,9 @@ pub enum RunError {
     /// The folder of containers cannot be used.
     #[error(transparent)]
     Executor(#[from] TaskError),
+    /// What earlier builds left cannot be taken away, or the folder of builds cannot be used.
+    #[error(transparent)]
+    Builds(#[from] BuildError),
     /// A mirror in the configuration is wrong.
     #[error("{0}")]
     Mirrors(String),
@@ -157,6 +162,10 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let worker = Worker::start(journal, Arc::clone(&means), Arc::clone(&board), reach).await;
     let worker = Arc::new(worker);
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let one_shots = executor.one_shots();
+    let opened = Arc::clone(&images);
+    let builder = tokio::task::spawn_blocking(move || Builder::open(&agent, opened, one_shots));
+    let builder = builder.await.map_err(|error| BuildError::Stopped(error.to_string()))??;
     let service = AgentService::server(
         images,
         Arc::clone(&executor),
@@ -165,7 +174,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     );
     let port = config.port;
     let controllers = Arc::new(Controllers::default());
-    answer(&config, service, &controllers, &tls).await?;
+    answer(&config, (service, BuildService::server(builder)), &controllers, &tls).await?;
     let fixed = Fixed {
         address,
         port,
@@ -204,11 +213,11 @@ pub(crate) fn lease(run_dir: &Path) -> Result<Lease, RunError> {
 /// Answers controllers on the network, and who is root on this host on a socket.
 async fn answer(
     config: &Config,
-    service: AgentServer<AgentService>,
+    (service, builds): (AgentServer<AgentService>, BuildsServer<BuildService>),
     controllers: &Arc<Controllers>,
     tls: &Arc<Tls>,
 ) -> Result<(), RunError> {
-    answer_controllers(config.port, service.clone(), controllers, tls).await?;
+    answer_controllers(config.port, (service.clone(), Some(builds)), controllers, tls).await?;
     let run_dir = &config.run_dir;
     std::fs::create_dir_all(run_dir)
         .map_err(|source| RunError::Folder { path: run_dir.clone(), source })?;
@@ -223,15 +232,15 @@ async fn answer(
 /// Answers controllers on the network, and nobody else.
 pub(crate) async fn answer_controllers<T: Agent>(
     port: u16,
-    service: AgentServer<T>,
+    (service, builds): (AgentServer<T>, Option<BuildsServer<BuildService>>),
     controllers: &Arc<Controllers>,
     tls: &Arc<Tls>,
 ) -> Result<(), RunError> {
     let incoming = controllers.connections().accept(listen(port).await?, Arc::clone(tls));
     let members = Arc::clone(controllers);
     let members = Arc::new(move |_: &str, peer: &Peer| members.check(peer));
-    let server =
-        transport::guarded_server(members).add_service(service).serve_with_incoming(incoming);
+    let server = transport::guarded_server(members).add_service(service);
+    let server = server.add_optional_service(builds).serve_with_incoming(incoming);
     tokio::spawn(until_error(server));
     Ok(())
 }

@@ -93,7 +93,7 @@ async fn play(config: &Config, state_dir: PathBuf, port: u16) -> Result<(), RunE
     let controllers = Arc::new(Controllers::default());
     let service =
         SimulatedService::server(Arc::clone(&worker), &node, (identity.node_id, hostname));
-    answer_controllers(port, service, &controllers, &tls).await?;
+    answer_controllers(port, (service, None), &controllers, &tls).await?;
     let (labels, resources, reserve) = (BTreeMap::new(), BTreeMap::new(), Reserve::default());
     let fixed = Fixed { address, port, labels, resources, reserve, tls: Arc::clone(&tls) };
     let describer = Describer::simulated(fixed, node.description);

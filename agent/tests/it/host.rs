@@ -72,7 +72,7 @@ pub(crate) fn on_a_host(test: impl AsyncFnOnce(Host) + Send + 'static) {
     }
 }
 
-fn runtime_program() -> PathBuf {
+pub(crate) fn runtime_program() -> PathBuf {
     let own = PathBuf::from(env!("CARGO_BIN_EXE_swarm-agent"));
     let program = own.with_file_name("swarm-runtime");
     assert!(program.exists(), "build the whole workspace first: {} is missing", program.display());

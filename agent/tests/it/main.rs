@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test says what it found")]
 
+mod build;
+mod build_service;
+mod build_steps;
+mod builder;
 mod controller;
 mod docker_registry;
 mod exec;
