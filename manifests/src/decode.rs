@@ -1,6 +1,7 @@
 //! The typed decode: a tree becomes a [`Stack`], each wrong value an error at its place.
 
 mod autoscale;
+mod build;
 mod canary;
 mod container;
 mod contents;
@@ -55,8 +56,8 @@ pub(crate) fn stack(
     let (found, env_files) = (RefCell::default(), EnvFiles::default());
     let decoder = Decoder { problems, vars: &environment.vars, folder, found, env_files };
     let spec = stack::stack(&decoder, tree, environment.stack_name.as_deref())?;
-    let Found { bytes: contents, sources, .. } = decoder.found.into_inner();
-    Some(Stack { spec, contents, sources })
+    let Found { bytes: contents, sources, builds, .. } = decoder.found.into_inner();
+    Some(Stack { spec, contents, sources, builds })
 }
 
 /// What every part of the decode needs.

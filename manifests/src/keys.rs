@@ -8,6 +8,7 @@
 
 mod attachment;
 mod autoscale;
+mod build;
 mod canary;
 mod deploy;
 mod health;
@@ -28,6 +29,7 @@ pub(crate) use attachment::{
     ULIMIT,
 };
 pub(crate) use autoscale::{SCRAPE, X_SWARM_AUTOSCALE};
+pub(crate) use build::{BUILD, BUILD_SECRET};
 pub(crate) use canary::X_SWARM_CANARY;
 pub(crate) use deploy::{
     DEPLOY, DEVICE_REQUEST, DISCRETE_RESOURCE, GENERIC_RESOURCE, LIMITS, PLACEMENT, PREFERENCE,

@@ -9,6 +9,7 @@
 //! `COMPOSE_DISABLE_ENV_FILE`. All but the last two may also stand in `.env`. The stack's name is in turn the variable
 //! `COMPOSE_PROJECT_NAME`.
 
+mod build;
 mod decode;
 mod dotenv;
 mod extends;
@@ -36,6 +37,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+pub use build::{Build, BuildSecret, Recipe};
 pub use decode::is_stack_name;
 pub use image::{ImageReference, InvalidImage};
 pub use nearest::nearest;

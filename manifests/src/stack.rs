@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use swarm_proto::spec::{ContentBytes, ContentId, ContentKind, ContentSpec, StackSpec};
 
+use crate::build::{Build, BuildGrant};
+
 /// A stack as files say it, with what lies beside them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stack {
@@ -14,6 +16,8 @@ pub struct Stack {
     pub contents: BTreeMap<ContentId, ContentBytes>,
     /// Where the bytes of each secret and config, by its key, came from.
     pub sources: BTreeMap<(ContentKind, String), ContentSource>,
+    /// How images are made, by the keys of their services.
+    pub builds: BTreeMap<String, Build>,
 }
 
 /// Where the bytes of a secret or config came from.
@@ -34,4 +38,7 @@ pub(crate) struct Found {
     pub(crate) sources: BTreeMap<(ContentKind, String), ContentSource>,
     /// Configs of files beside the stack file, which no key declares.
     pub(crate) configs: BTreeMap<String, ContentSpec>,
+    pub(crate) builds: BTreeMap<String, Build>,
+    /// Secrets of builds, as long as the file's `secrets` were not read.
+    pub(crate) build_grants: Vec<BuildGrant>,
 }

@@ -5,6 +5,7 @@
 //! written here. A key is one line: `pairs.put("user", user)`; what is `None`, `false` or empty is left out.
 
 mod autoscale;
+mod build;
 mod container;
 mod contents;
 mod health;
@@ -32,7 +33,17 @@ pub fn resolved(stack: &Stack) -> Value {
     let StackSpec { name, services, networks, volumes, secrets: _, configs: _ } = &stack.spec;
     let mut pairs = Pairs::default();
     pairs.put("name", name);
-    pairs.put("services", &named(services, service::service));
+    let of_service = |key: &String, spec: &ServiceSpec| {
+        let build = stack.builds.get(key).map(|one| Value::map([("build", build::build(one))]));
+        match (build, service::service(spec)) {
+            (Some(Value::Map(first)), Value::Map(rest)) => {
+                Value::Map(first.into_iter().chain(rest).collect())
+            }
+            (_, service) => service,
+        }
+    };
+    let of_services = services.iter().map(|(key, spec)| (key, of_service(key, spec)));
+    pairs.put("services", &(!services.is_empty()).then(|| Value::map(of_services)));
     pairs.put("networks", &named(networks, network));
     pairs.put("volumes", &named(volumes, volume));
     pairs.put("secrets", &contents::contents(stack, ContentKind::Secret));

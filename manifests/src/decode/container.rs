@@ -32,7 +32,7 @@ pub(super) fn container(
         |key| fields.get(key).map(|node| limits::capabilities(d, node, key)).unwrap_or_default();
     let mounts::Mounted { mounts, files } = mounts::mounts(d, fields, declared);
     let environment = environment::environment(d, fields);
-    let image = image(d, key, fields);
+    let image = image(d, key, fields, declared);
     let grace = fields.get("stop_grace_period");
     let extra_hosts = fields.get("extra_hosts");
     let (extra_hosts, extra_hosts_v6) =
@@ -90,9 +90,16 @@ fn annotations(d: &Decoder<'_>, fields: &Fields<'_>) -> BTreeMap<String, String>
     pairs.map(|(key, value)| (key.text, value.unwrap_or_default())).collect()
 }
 
-fn image(d: &Decoder<'_>, key: &Key, fields: &Fields<'_>) -> Option<ImageSpec> {
+fn image(
+    d: &Decoder<'_>,
+    key: &Key,
+    fields: &Fields<'_>,
+    declared: &Declared<'_>,
+) -> Option<ImageSpec> {
     let policy = fields.get("pull_policy");
+    let is_built = fields.get("build").is_some();
     let pull_policy = policy.and_then(|node| match d.scalar(node, "pull_policy")? {
+        "build" if is_built => Some(PullPolicy::Missing),
         "build" | "daily" | "weekly" => {
             let hint = "leave it out: each deploy asks the registry what a tag stands for";
             d.later(fields.key_at("pull_policy"), "pull_policy", hint);
@@ -100,23 +107,30 @@ fn image(d: &Decoder<'_>, key: &Key, fields: &Fields<'_>) -> Option<ImageSpec> {
         }
         _ => d.word(node, "pull_policy", &PULL_POLICIES),
     });
-    let Some(node) = fields.get("image") else {
+    let found = match fields.get("image") {
+        Some(node) => Some((node.at, d.text(node, "image")?.to_owned())),
+        None => {
+            is_built.then(|| (key.at, format!("{}_{}", declared.stack, key.text.to_lowercase())))
+        }
+    };
+    let Some((at, text)) = found else {
         let message = format!("service `{}` has no `image`", shorten(&key.text));
-        let hint = match fields.get("build") {
-            Some(_) => "`build` is not supported yet: build and push the image, and name it here",
-            None => "add `image: NAME:TAG`",
-        };
-        d.problems.error_hint(key.at, message, hint);
+        d.problems.error_hint(key.at, message, "add `image: NAME:TAG`, or `build: .`");
         return None;
     };
-    match d.text(node, "image")?.parse::<ImageReference>() {
+    match text.parse::<ImageReference>() {
+        Ok(image) if is_built && image.digest.is_some() => {
+            let hint = "name the image, and leave out what is in it";
+            d.problems.error_hint(at, "an image that is built has no digest yet", hint);
+            None
+        }
         Ok(image) => Some(ImageSpec {
             reference: image.name(),
             digest: image.digest,
             pull_policy: pull_policy.unwrap_or_default(),
         }),
         Err(error) => {
-            d.problems.error(node.at, format!("image is not valid: {error}"));
+            d.problems.error(at, format!("image is not valid: {error}"));
             None
         }
     }

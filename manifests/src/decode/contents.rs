@@ -7,6 +7,7 @@ use swarm_proto::spec::{ContentBytes, ContentId, ContentKind, ContentSpec, FileM
 use super::external::external;
 use super::stack::{Declared, check_key, object_name};
 use super::{Decoder, Fields, files, mounts};
+use crate::build::{BuildGrant, BuildSecret};
 use crate::keys::{CONFIG, EXTERNAL_CONTENT_NAME, GRANT, SECRET};
 use crate::stack::ContentSource;
 use crate::tree::{At, Data, Key, Node, shorten};
@@ -36,6 +37,10 @@ pub(super) fn contents(
         check_key(d, key, kind.as_str());
         let is_used = used.contains(&key.text);
         let Some(declared) = declaration(d, kind, key, node) else { continue };
+        let is_built_with = kind == ContentKind::Secret && give_builds(d, key, &declared);
+        if !is_used && is_built_with {
+            continue;
+        }
         if !is_used {
             let message = format!("{kind} `{}` is not used by any service", key.text);
             d.problems.warn(key.at, message);
@@ -129,7 +134,20 @@ fn read(
 ) -> Option<ContentSpec> {
     let Declaration { mut spec, source } = declared;
     let Some((at, source)) = source else { return Some(spec) };
-    let bytes = match &source {
+    let bytes = bytes(d, kind, key, at, &source)?;
+    spec.digest = Some(keep(d, kind, &key.text, source, bytes).digest);
+    Some(spec)
+}
+
+/// What is in a content.
+fn bytes(
+    d: &Decoder<'_>,
+    kind: ContentKind,
+    key: &Key,
+    at: At,
+    source: &ContentSource,
+) -> Option<ContentBytes> {
+    let bytes = match source {
         ContentSource::File(path) => files::read(d, at, kind, path)?,
         ContentSource::Environment(name) => {
             let Some(value) = d.vars.get(name) else {
@@ -146,8 +164,34 @@ fn read(
         files::refuse_size(d, at, kind, &key.text);
         return None;
     }
-    spec.digest = Some(keep(d, kind, &key.text, source, bytes).digest);
-    Some(spec)
+    Some(bytes)
+}
+
+/// Gives builds the secret that they ask for, and says whether any does.
+fn give_builds(d: &Decoder<'_>, key: &Key, declared: &Declaration) -> bool {
+    let mut found = d.found.take();
+    let (asked, left) = found.build_grants.into_iter().partition(|grant| grant.key == key.text);
+    found.build_grants = left;
+    d.found.replace(found);
+    let asked: Vec<BuildGrant> = asked;
+    if asked.is_empty() {
+        return false;
+    }
+    let Some((at, source)) = &declared.source else {
+        let message = format!("secret `{}` is external: a build cannot read it", key.text);
+        let hint = "the cluster gives no secret out again; give its `file` or `environment`";
+        d.problems.error_hint(key.at, message, hint);
+        return true;
+    };
+    let Some(bytes) = bytes(d, ContentKind::Secret, key, *at, source) else { return true };
+    let mut found = d.found.borrow_mut();
+    for BuildGrant { service, id, key } in asked {
+        if let Some(build) = found.builds.get_mut(&service) {
+            let (source, bytes) = (source.clone(), bytes.clone());
+            build.secrets.push(BuildSecret { id, key, source, bytes });
+        }
+    }
+    true
 }
 
 /// Notes the bytes of a content for the deploy.
@@ -226,7 +270,8 @@ fn default_target(kind: ContentKind, name: &str) -> String {
     }
 }
 
-fn source(
+/// The key of a secret or config that the file declares.
+pub(super) fn source(
     d: &Decoder<'_>,
     kind: ContentKind,
     at: At,

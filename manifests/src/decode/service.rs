@@ -11,7 +11,7 @@ use super::job::{self, Job};
 use super::node_loss::NodeLoss;
 use super::stack::Declared;
 use super::{
-    Decoder, Fields, autoscale, canary, container, dependencies, legacy, limits, networks,
+    Decoder, Fields, autoscale, build, canary, container, dependencies, legacy, limits, networks,
     node_loss, placement, ports, reservations, update,
 };
 use crate::keys::{SERVICE, X_SWARM_SERVICE};
@@ -25,7 +25,9 @@ pub(super) fn service(
 ) -> Option<ServiceSpec> {
     let place = format!("service `{}`", shorten(&key.text));
     let fields = d.fields(node, &place, &SERVICE)?;
-    warn_of_build(d, &fields);
+    if let Some(node) = fields.get("build") {
+        build::build(d, key, node, declared);
+    }
     let deploy = fields.get("deploy").and_then(|node| deploy::deploy(d, node));
     let mut deploy = deploy.unwrap_or_default();
     legacy::limits(d, &fields, &mut deploy.resources);
@@ -98,14 +100,6 @@ fn refuse_ingress(
         let message = "a port of mode `ingress` cannot be published with `endpoint_mode: dnsrr`";
         let hint = "write the port in the long form with `mode: host`, or use `endpoint_mode: vip`";
         d.problems.error_hint(fields.key_at("ports"), message, hint);
-    }
-}
-
-/// Swarm passes `build` over; without an `image` beside it there is nothing to run.
-fn warn_of_build(d: &Decoder<'_>, fields: &Fields<'_>) {
-    if fields.get("build").is_some() && fields.get("image").is_some() {
-        let message = "`build` is not supported yet: the image must be in its registry already";
-        d.problems.warn(fields.key_at("build"), message);
     }
 }
 

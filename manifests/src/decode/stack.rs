@@ -17,6 +17,8 @@ const MOST_SERVICES: usize = 1000;
 
 /// What the file declares: services by name, networks and volumes with their places.
 pub(super) struct Declared<'n> {
+    /// The stack's name.
+    pub(super) stack: String,
     pub(super) services: Vec<&'n str>,
     pub(super) networks: BTreeMap<&'n str, At>,
     pub(super) volumes: BTreeMap<&'n str, At>,
@@ -54,6 +56,7 @@ pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<
         |pairs: &'_ [(Key, Node)]| -> Vec<At> { pairs.iter().map(|(key, _)| key.at).collect() };
     let services = pairs("services");
     let declared = Declared {
+        stack: stack_name(d, &fields, name),
         services: services.iter().map(|(key, _)| key.text.as_str()).collect(),
         networks: networks.iter().map(|(key, _)| key.text.as_str()).zip(places(networks)).collect(),
         volumes: volumes.iter().map(|(key, _)| key.text.as_str()).zip(places(volumes)).collect(),
@@ -61,7 +64,7 @@ pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<
         secrets: secrets.iter().map(|(key, _)| key.text.as_str()).zip(places(secrets)).collect(),
         configs: configs.iter().map(|(key, _)| key.text.as_str()).zip(places(configs)).collect(),
     };
-    let mut stack = StackSpec { name: stack_name(d, &fields, name), ..StackSpec::default() };
+    let mut stack = StackSpec { name: declared.stack.clone(), ..StackSpec::default() };
     if services.is_empty() {
         let hint = "write the services below `services:`, each with an `image`";
         d.problems.error_hint(

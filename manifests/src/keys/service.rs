@@ -2,6 +2,7 @@
 
 use super::attachment::{DEVICE, GRANT, LOGGING, MOUNT, NETWORK_ATTACHMENT, PORT, ULIMIT};
 use super::autoscale;
+use super::build;
 use super::canary;
 use super::deploy::{DEPLOY, DEVICE_REQUEST, GPUS, WATCH, X_SWARM_RESERVATIONS};
 use super::health::{HEALTHCHECK, X_SWARM_HEALTH};
@@ -20,24 +21,19 @@ const ENV_FILES: Shape = Shape::Either(&[
     Shape::Text,
     Shape::List(&Shape::Either(&[Shape::Text, Shape::Mapping(&ENV_FILE)])),
 ]);
+/// Addresses of names.
+pub(super) const HOSTS: Shape = Shape::Either(&[Shape::Pairs, Shape::Named(&TEXTS)]);
 const GRANTS: Shape = Shape::List(&Shape::Either(&[Shape::Text, Shape::Mapping(&GRANT)]));
 
 pub(crate) static SERVICE: Level = Level {
     keys: &[
         // What runs.
         honoured("image", "3.0", Shape::Text, &["nginx:1.27"]),
-        adapted(
-            "build",
-            "3.0",
-            Shape::Any,
-            &["."],
-            "nothing is built here: `image` must be beside it, and in its registry already",
-        )
-        .meaning("Swarm's: `build` is passed over with a warning."),
+        build::KEY,
         honoured(
             "pull_policy",
             "spec",
-            Shape::Words(&["missing", "if_not_present", "always", "never"]),
+            Shape::Words(&["missing", "if_not_present", "always", "never", "build"]),
             &["never", "always"],
         )
         .meaning("Each deploy asks the registry what a tag stands for, and every host runs that."),
@@ -158,7 +154,7 @@ pub(crate) static SERVICE: Level = Level {
         honoured(
             "extra_hosts",
             "3.0",
-            Shape::Either(&[Shape::Pairs, Shape::Named(&TEXTS)]),
+            HOSTS,
             &["{db: 10.0.0.5}", "[\"db:10.0.0.5\", \"db=fd00::5\"]", "{db: [10.0.0.5, \"fd00::5\"]}"],
         ),
         honoured("dns", "3.0", ONE_OR_MORE, &["10.0.0.53", "[10.0.0.53, \"fd00::53\"]"])

@@ -1,5 +1,7 @@
 //! Secrets and configs. No bytes of a secret are written: only where they come from.
 
+use std::collections::BTreeMap;
+
 use swarm_proto::spec::{ContentKind, ContentSpec, FileMount};
 
 use super::{Pairs, text};
@@ -9,11 +11,17 @@ use crate::value::Value;
 /// The secrets or configs of a stack by their keys.
 pub(super) fn contents(stack: &Stack, kind: ContentKind) -> Option<Value> {
     let contents = stack.spec.contents(kind);
-    let written = contents.iter().map(|(key, spec)| {
+    let of_spec = contents.iter().map(|(key, spec)| {
         let source = stack.sources.get(&(kind, key.clone()));
         (key, content(spec, source))
     });
-    (!contents.is_empty()).then(|| Value::map(written))
+    let builds = stack.builds.values().filter(|_| kind == ContentKind::Secret);
+    let of_builds = builds.flat_map(|build| &build.secrets);
+    let of_builds = of_builds
+        .map(|secret| (&secret.key, content(&ContentSpec::default(), Some(&secret.source))));
+    // A secret of both is the service's, which may have a name and labels.
+    let written: BTreeMap<&String, Value> = of_builds.chain(of_spec).collect();
+    (!written.is_empty()).then(|| Value::map(written))
 }
 
 fn content(spec: &ContentSpec, source: Option<&ContentSource>) -> Value {

@@ -13,9 +13,10 @@ use swarm_manifests::{Environment, Source, Stack, Value, read, read_sources, res
 use crate::{environment, files_in, folder};
 
 /// The first one whose words are in a difference is its reason.
-const REASONS: [(&str, &str); 13] = [
+const REASONS: [(&str, &str); 14] = [
     ("Additional property name", "a stack may name itself, as the specification has it"),
     ("Additional property scale", "`scale` is a key of the specification"),
+    ("Additional property pull_policy", "`pull_policy` is a key of the specification"),
     ("depends_on must be a list", "the long form says more, as the specification has it"),
     ("tmpfs.size must be a integer", "a size may have a unit, as the specification has it"),
     ("read_only must be a boolean", "`yes` is a truth value also where no variable stands for it"),

@@ -34,7 +34,9 @@ fn beside(above: &str, path: &str) -> Vec<(&'static str, &'static str)> {
         "secrets.*" | "configs.*" if path.contains(".external") => Vec::new(),
         "secrets.*" | "configs.*" if path.ends_with(".environment") => Vec::new(),
         "secrets.*" | "configs.*" => vec![("file", "base.yml")],
-        "services.*.secrets[]" | "services.*.configs[]" => vec![("source", "key")],
+        "services.*.secrets[]" | "services.*.configs[]" | "services.*.build.secrets[]" => {
+            vec![("source", "key")]
+        }
         "services" if path.contains("depends_on") => vec![("db", "{image: db}")],
         // What extends another one, or is off, needs another one.
         "services" if path.contains(".extends") || path.ends_with(".profiles") => {

@@ -1,0 +1,30 @@
+//! How a service's image is built.
+
+use super::{Pairs, text};
+use crate::build::{Build, BuildSecret, Recipe};
+use crate::value::Value;
+
+pub(super) fn build(build: &Build) -> Value {
+    let Build { context, recipe, args, target, secrets, no_cache, pull } = build;
+    let mut pairs = Pairs::default();
+    pairs.put("context", &context.display().to_string());
+    match recipe {
+        Recipe::File(path) => pairs.put("dockerfile", &path.display().to_string()),
+        Recipe::Inline(inline) => pairs.put("dockerfile_inline", inline),
+    }
+    pairs.put("args", args);
+    pairs.put("target", target);
+    let secrets: Vec<Value> = secrets.iter().map(secret).collect();
+    pairs.put("secrets", &(!secrets.is_empty()).then_some(Value::List(secrets)));
+    pairs.put("no_cache", no_cache);
+    pairs.put("pull", pull);
+    pairs.into_value()
+}
+
+fn secret(secret: &BuildSecret) -> Value {
+    let BuildSecret { id, key, source: _, bytes: _ } = secret;
+    let mut pairs = Pairs::default();
+    pairs.put("source", &text(key));
+    pairs.put("target", &(id != key).then(|| text(id)));
+    pairs.into_value()
+}
