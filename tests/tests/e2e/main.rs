@@ -6,6 +6,7 @@ mod authority;
 mod autoscale;
 mod bad_input;
 mod blue_green;
+mod build;
 mod canary;
 mod contents;
 mod counter;
