@@ -20,6 +20,10 @@ pub struct Build {
     pub target: Option<String>,
     /// What `RUN --mount=type=secret` may read.
     pub secrets: Vec<BuildSecret>,
+    /// Whether each deploy builds, also what a host has: `pull_policy: build`.
+    pub always: bool,
+    /// More names of the image.
+    pub tags: Vec<String>,
     /// Whether every instruction is carried out anew.
     pub no_cache: bool,
     /// Whether the registry is asked what the names of base images stand for, also where a host has such images.

@@ -34,12 +34,14 @@ pub fn resolved(stack: &Stack) -> Value {
     let mut pairs = Pairs::default();
     pairs.put("name", name);
     let of_service = |key: &String, spec: &ServiceSpec| {
-        let build = stack.builds.get(key).map(|one| Value::map([("build", build::build(one))]));
-        match (build, service::service(spec)) {
-            (Some(Value::Map(first)), Value::Map(rest)) => {
-                Value::Map(first.into_iter().chain(rest).collect())
-            }
-            (_, service) => service,
+        let mut own = Pairs::default();
+        if let Some(one) = stack.builds.get(key) {
+            own.put("build", &build::build(one));
+            own.put("pull_policy", &one.always.then(|| Value::text("build")));
+        }
+        match service::service(spec) {
+            Value::Map(rest) => Value::Map(own.0.into_iter().chain(rest).collect()),
+            other => other,
         }
     };
     let of_services = services.iter().map(|(key, spec)| (key, of_service(key, spec)));

@@ -8,6 +8,7 @@ use swarm_proto::spec::ContentKind;
 use super::stack::Declared;
 use super::{Decoder, Fields, contents, mounts};
 use crate::build::{Build, BuildGrant, Recipe};
+use crate::image::ImageReference;
 use crate::keys::{BUILD, BUILD_SECRET};
 use crate::tree::{At, Data, Key, Node, shorten};
 
@@ -15,15 +16,17 @@ use crate::tree::{At, Data, Key, Node, shorten};
 const DOCKERFILE: &str = "Dockerfile";
 
 /// Reads `build` of a service, and notes it for the deploy.
-pub(super) fn build(d: &Decoder<'_>, key: &Key, node: &Node, declared: &Declared<'_>) {
+pub(super) fn build(d: &Decoder<'_>, key: &Key, fields: &Fields<'_>, declared: &Declared<'_>) {
+    let Some(node) = fields.get("build") else { return };
     let found = match &node.data {
         Data::Scalar { text, .. } => {
             context(d, node.at, text).map(|context| of_context(&context, DOCKERFILE))
         }
         _ => long(d, key, node, declared),
     };
+    let always = fields.get("pull_policy").is_some_and(|node| node.text() == Some("build"));
     if let Some(build) = found {
-        d.found.borrow_mut().builds.insert(key.text.clone(), build);
+        d.found.borrow_mut().builds.insert(key.text.clone(), Build { always, ..build });
     }
 }
 
@@ -35,6 +38,8 @@ fn of_context(context: &Path, dockerfile: &str) -> Build {
         args: BTreeMap::new(),
         target: None,
         secrets: Vec::new(),
+        always: false,
+        tags: Vec::new(),
         no_cache: false,
         pull: false,
     }
@@ -56,6 +61,7 @@ fn long(d: &Decoder<'_>, key: &Key, node: &Node, declared: &Declared<'_>) -> Opt
         build.recipe = Recipe::Inline(inline.to_owned());
     }
     build.args = args(d, &fields);
+    build.tags = fields.get("tags").map(|node| tags(d, node)).unwrap_or_default();
     build.target = text("target").map(|(_, target)| target.to_owned());
     (build.no_cache, build.pull) = (flag("no_cache"), flag("pull"));
     if let Some(node) = fields.get("secrets") {
@@ -84,6 +90,23 @@ fn args(d: &Decoder<'_>, fields: &Fields<'_>) -> BTreeMap<String, String> {
     let value = |key: &Key, value: Option<String>| value.or_else(|| d.vars.get(&key.text).cloned());
     let pairs = pairs.unwrap_or_default().into_iter();
     pairs.filter_map(|(key, given)| Some((key.text.clone(), value(&key, given)?))).collect()
+}
+
+/// More names of the image, in full.
+fn tags(d: &Decoder<'_>, node: &Node) -> Vec<String> {
+    let items = d.list(node, "tags").unwrap_or_default();
+    let name = |item: &Node| match d.text(item, "tags")?.parse::<ImageReference>() {
+        Ok(image) if image.digest.is_none() => Some(image.name()),
+        Ok(_) => {
+            d.expected(item, "a tag of a build", "a name without a digest", "");
+            None
+        }
+        Err(error) => {
+            d.problems.error(item.at, format!("image is not valid: {error}"));
+            None
+        }
+    };
+    items.iter().filter_map(name).collect()
 }
 
 fn grant(d: &Decoder<'_>, key: &Key, item: &Node, declared: &Declared<'_>) -> Option<BuildGrant> {

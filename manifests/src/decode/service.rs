@@ -25,9 +25,7 @@ pub(super) fn service(
 ) -> Option<ServiceSpec> {
     let place = format!("service `{}`", shorten(&key.text));
     let fields = d.fields(node, &place, &SERVICE)?;
-    if let Some(node) = fields.get("build") {
-        build::build(d, key, node, declared);
-    }
+    build::build(d, key, &fields, declared);
     let deploy = fields.get("deploy").and_then(|node| deploy::deploy(d, node));
     let mut deploy = deploy.unwrap_or_default();
     legacy::limits(d, &fields, &mut deploy.resources);

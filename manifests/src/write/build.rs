@@ -5,7 +5,7 @@ use crate::build::{Build, BuildSecret, Recipe};
 use crate::value::Value;
 
 pub(super) fn build(build: &Build) -> Value {
-    let Build { context, recipe, args, target, secrets, no_cache, pull } = build;
+    let Build { context, recipe, args, target, secrets, always: _, tags, no_cache, pull } = build;
     let mut pairs = Pairs::default();
     pairs.put("context", &context.display().to_string());
     match recipe {
@@ -16,6 +16,7 @@ pub(super) fn build(build: &Build) -> Value {
     pairs.put("target", target);
     let secrets: Vec<Value> = secrets.iter().map(secret).collect();
     pairs.put("secrets", &(!secrets.is_empty()).then_some(Value::List(secrets)));
+    pairs.put("tags", tags);
     pairs.put("no_cache", no_cache);
     pairs.put("pull", pull);
     pairs.into_value()
