@@ -5,6 +5,8 @@ use std::time::Duration;
 use swarm_manifests::Stack;
 use swarm_proto::wire;
 
+use super::build;
+use super::build::stack::When;
 use super::files::StackFiles;
 use super::{Call, Waiting, duration};
 use crate::connect::request_id;
@@ -31,6 +33,9 @@ pub(crate) struct Deploy {
     /// Remove services of the stack that the file no longer has, once the others run
     #[arg(long)]
     prune: bool,
+    /// Build the images of services with `build`, also those that a node has
+    #[arg(long)]
+    build: bool,
     #[command(flatten)]
     waiting: Waiting,
     /// How long new tasks must have run before the deploy counts as done
@@ -76,25 +81,28 @@ pub(crate) async fn run_stack(deploy: StackDeploy, call: &Call) -> Result<(), Fa
     let waiting = Waiting { detach: deploy.detach, timeout: deploy.timeout };
     let StackDeploy { files, name, prune, .. } = deploy;
     let settle = duration(SETTLE).map_err(Failure::usage)?;
-    run(Deploy { files, name: Some(name), prune, waiting, settle }, call).await
+    run(Deploy { files, name: Some(name), prune, build: false, waiting, settle }, call).await
 }
 
-/// Reads a stack and sends the bytes of its secrets and configs: what is left is to ask for it.
+/// Reads a stack, has its images built and sends the bytes of its secrets and configs: what is left is to ask for it.
 pub(super) async fn prepare(
     files: &StackFiles,
     name: Option<&str>,
     prune: bool,
+    when: When,
     call: &Call,
 ) -> Result<(Stack, wire::DeployRequest), Failure> {
-    let stack = files.open(name)?.read()?;
+    let mut stack = files.open(name)?.read()?;
+    build::stack::build(&mut stack, when, call).await?;
     contents::send(&call.cluster, &stack.contents).await?;
     let (request_id, spec) = (request_id()?, Some((&stack.spec).into()));
     Ok((stack, wire::DeployRequest { request_id, stack: spec, prune }))
 }
 
 pub(crate) async fn run(deploy: Deploy, call: &Call) -> Result<(), Failure> {
+    let when = if deploy.build { When::Always } else { When::Missing };
     let (stack, request) =
-        prepare(&deploy.files, deploy.name.as_deref(), deploy.prune, call).await?;
+        prepare(&deploy.files, deploy.name.as_deref(), deploy.prune, when, call).await?;
     let answer = call.cluster.call(async |mut client| client.deploy(request.clone()).await).await?;
     let name = &stack.spec.name;
     for change in &answer.changes {

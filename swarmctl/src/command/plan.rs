@@ -1,5 +1,6 @@
 //! `plan`: what a deploy would bring about, and whom it would take places from.
 
+use super::build::stack::When;
 use super::deploy::prepare;
 use super::files::StackFiles;
 use super::{Call, now};
@@ -23,7 +24,8 @@ pub(crate) struct Plan {
 }
 
 pub(crate) async fn run(plan: Plan, call: &Call) -> Result<(), Failure> {
-    let (stack, request) = prepare(&plan.files, plan.name.as_deref(), plan.prune, call).await?;
+    let name = plan.name.as_deref();
+    let (stack, request) = prepare(&plan.files, name, plan.prune, When::Never, call).await?;
     let answer =
         call.cluster.call(async |mut client| client.plan_deploy(request.clone()).await).await?;
     let view = PlanView::of(&stack.spec.name, answer);
