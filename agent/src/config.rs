@@ -73,6 +73,9 @@ pub struct Config {
     pub resource_devices: ResourceDevices,
     /// What is kept for the host itself.
     pub reserve: Reserve,
+    /// Bytes of the disk that images leave free; by default a twentieth of it, at most 1 GiB.
+    #[serde(deserialize_with = "resources::bytes")]
+    pub image_reserve: Option<u64>,
     /// Where images come from.
     pub registry: RegistryConfig,
 }
@@ -104,6 +107,7 @@ impl Default for Config {
             generic_resources: Vec::new(),
             resource_devices: ResourceDevices::new(),
             reserve: Reserve::default(),
+            image_reserve: None,
             registry: RegistryConfig::default(),
         }
     }
@@ -120,6 +124,7 @@ const SETTINGS: &[&str] = &[
     "generic_resources",
     "resource_devices",
     "reserve",
+    "image_reserve",
     "registry",
 ];
 const RESERVE_SETTINGS: &[&str] = &["cpus", "memory", "pids"];
@@ -256,6 +261,7 @@ mod tests {
             generic_resources = ["gpu=a", "GPU=b", "slots=4"]
             resource_devices = { "gpu=a" = ["/dev/nvidia0"] }
             reserve = { cpus = 0.5, memory = "256m" }
+            image_reserve = "2g"
             [registry]
             insecure = ["r.example:5000"]
             [registry.mirrors]
@@ -266,6 +272,7 @@ mod tests {
         assert_eq!(config.port, 2387);
         assert_eq!(config.resources().unwrap().len(), 2);
         assert_eq!(config.reserve.memory, Some(256 << 20));
+        assert_eq!(config.image_reserve, Some(2 << 30));
         let endpoints = config.registries().unwrap().endpoints("docker.io");
         let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
         assert_eq!(endpoints, ["http://10.0.0.1:5000", "https://m.example", "https://docker.io"]);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use swarm_proto::id::NodeId;
-use swarm_proto::transport::{Connections, Peer};
+use swarm_proto::transport::{Connections, Peer, PeerRole};
 use tonic::Status;
 
 /// See the module.
@@ -13,6 +13,8 @@ use tonic::Status;
 pub struct Controllers {
     /// Empty until a leader has told.
     known: RwLock<BTreeSet<NodeId>>,
+    /// `host:port` of the one that the session is with, or was with last.
+    in_session: RwLock<Option<String>>,
     connections: Arc<Connections>,
 }
 
@@ -36,6 +38,26 @@ impl Controllers {
         *known = nodes;
     }
 
+    /// `host:port` of the controller that the session is with, or was with last.
+    pub fn in_session(&self) -> Option<String> {
+        self.in_session.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A session began.
+    pub fn set_in_session(&self, address: &str) {
+        let mut known = self.in_session.write().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(address.to_owned());
+    }
+
+    /// Refuses who may not make this call: `ImageStore/ReadBlob` is for agents too, of whom the service itself asks
+    /// whether they are members.
+    pub fn check_call(&self, call: &str, peer: &Peer) -> Result<(), Status> {
+        if call == "ImageStore/ReadBlob" && peer.role == PeerRole::Agent {
+            return Ok(());
+        }
+        self.check(peer)
+    }
+
     /// Refuses a node that runs no controller.
     pub fn check(&self, peer: &Peer) -> Result<(), Status> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
@@ -53,8 +75,6 @@ impl Controllers {
 
 #[cfg(test)]
 mod tests {
-    use swarm_proto::transport::PeerRole;
-
     use super::*;
 
     fn controller(node: u64) -> Peer {

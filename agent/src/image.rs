@@ -1,43 +1,61 @@
 //! Images: fetched once, verified, unpacked once, shared by all tasks that run them.
 
+mod archive;
+mod assemble;
 mod built;
+mod claims;
 mod compression;
 mod entry;
 mod error;
+mod export;
 mod flight;
+mod held;
 mod manifest;
+mod origin;
 mod pull;
 mod reference;
 mod registry;
+mod removal;
+mod room;
+mod sharing;
 mod store;
 mod unpack;
+mod withdraw;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use futures_util::future::try_join_all;
 use swarm_proto::id::{Digest, Timestamp};
+use swarm_proto::object::HeldImage;
 use swarm_proto::spec::{ImageSpec, PullPolicy};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
+pub use archive::Loaded;
 pub use built::{ImageParts, LayerBlob, NewImage};
+pub use claims::Claim;
 pub use error::ImageError;
+pub use export::Export;
+pub use held::{Details, LayerDetails};
 pub use manifest::{ImageConfig, ImageHealth, architecture};
 pub use reference::{ParseReferenceError, Reference};
 pub use registry::{Endpoint, Registries};
+pub use sharing::{Directory, Known, Neighbours};
+pub use withdraw::{Needed, Removed};
 
 pub(crate) use compression::{reader as plain_reader, reader_of as plain_reader_of};
 pub(crate) use store::digest_of;
 pub(crate) use unpack::unpack_archive;
 
+use claims::Claims;
 use flight::Flights;
-use manifest::{Descriptor, Document, Manifest};
-use pull::blocking;
-use registry::{SharedSource, Source};
+use registry::Source;
 use store::{Record, Store};
-
-use crate::clock;
+use withdraw::Doomed;
 
 /// Layers that come over the network at the same time, over all images.
 const DOWNLOADS: usize = 3;
@@ -68,19 +86,40 @@ pub struct ListedImage {
     pub created_at: Timestamp,
 }
 
+/// A task of this host with the image that it uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageUser {
+    /// The task's name.
+    pub task: String,
+    /// The image.
+    pub image: ImageSpec,
+}
+
+/// Tells which tasks use which images now.
+pub type Users = Box<dyn Fn() -> Vec<ImageUser> + Send + Sync>;
+
 /// All images of this host.
+#[derive(Clone)]
 pub struct Images {
     inner: Arc<Inner>,
-    pulls: Flights<Digest, Arc<Image>>,
+    pulls: Arc<Flights<Digest, Arc<Image>>>,
 }
 
 struct Inner {
     store: Arc<Store>,
     registries: Registries,
     records: Mutex<HashMap<Digest, Record>>,
+    /// Held while files of records change.
+    writing: tokio::sync::Mutex<()>,
     layers: Flights<Digest, ()>,
+    claims: Arc<Claims>,
     downloads: Semaphore,
     unpacks: Semaphore,
+    neighbours: OnceLock<Neighbours>,
+    users: OnceLock<Users>,
+    /// Bytes of the disk that images leave free; `None` is the usual.
+    reserve: Option<u64>,
+    held: watch::Sender<Vec<HeldImage>>,
 }
 
 impl std::fmt::Debug for Images {
@@ -92,6 +131,15 @@ impl std::fmt::Debug for Images {
 impl Images {
     /// Opens the images under the agent's folder.
     pub fn open(root: &Path, registries: Registries) -> Result<Self, ImageError> {
+        Self::open_with(root, registries, None)
+    }
+
+    /// Opens the images under the agent's folder, which leave so many bytes of its disk free.
+    pub fn open_with(
+        root: &Path,
+        registries: Registries,
+        reserve: Option<u64>,
+    ) -> Result<Self, ImageError> {
         let store = Store::open(root)?;
         let records = store.records()?;
         let records = records.into_iter().map(|record| (record.digest.clone(), record)).collect();
@@ -99,19 +147,57 @@ impl Images {
             store: Arc::new(store),
             registries,
             records: Mutex::new(records),
+            writing: tokio::sync::Mutex::default(),
             layers: Flights::new(),
+            claims: Arc::default(),
             downloads: Semaphore::new(DOWNLOADS),
             unpacks: Semaphore::new(UNPACKS),
+            neighbours: OnceLock::new(),
+            users: OnceLock::new(),
+            reserve,
+            held: watch::Sender::default(),
         };
-        Ok(Self { inner: Arc::new(inner), pulls: Flights::new() })
+        inner.tell();
+        Ok(Self { inner: Arc::new(inner), pulls: Arc::new(Flights::new()) })
     }
 
-    /// Asks the registry what a name stands for. Only when no registry answers does an image count that came under
-    /// this name before; one that was built here counts too where the registry has none of the name.
+    /// From now on images are copied from other hosts. Called once.
+    pub fn share_with(&self, neighbours: Neighbours) {
+        let _ = self.inner.neighbours.set(neighbours);
+    }
+
+    /// The other hosts, once they are known.
+    pub fn neighbours(&self) -> Option<&Neighbours> {
+        self.inner.neighbours.get()
+    }
+
+    /// From now on it is known which tasks use which images. Called once.
+    pub fn used_by(&self, users: Users) {
+        let _ = self.inner.users.set(users);
+    }
+
+    /// What this host holds, for others to copy, and each change of it.
+    pub fn held(&self) -> watch::Receiver<Vec<HeldImage>> {
+        self.inner.held.subscribe()
+    }
+
+    /// Opens a blob that is whole on this host.
+    pub fn open_blob(&self, digest: &Digest) -> Option<File> {
+        File::open(self.inner.store.blob(digest)).ok()
+    }
+
+    /// Asks the registry what a name stands for. A name without a registry that was given on this host stands for
+    /// what it was given to. Else, only when no registry answers does an image count that came under this name before,
+    /// and when none knows the name, one that it was given to here.
     pub async fn resolve(&self, reference: &str) -> Result<Digest, ImageError> {
         let reference: Reference = reference.parse()?;
         if let Some(digest) = &reference.digest {
             return Ok(digest.clone());
+        }
+        let name = reference.to_string();
+        let given = self.inner.given(&name);
+        if let Some(given) = given.as_ref().filter(|_| reference.is_of_default_registry()) {
+            return Ok(given.clone());
         }
         let asked = match Source::new(&self.inner.registries, &reference) {
             Ok(source) => source.digest().await,
@@ -119,13 +205,12 @@ impl Images {
         };
         match asked {
             Err(error @ ImageError::Unavailable { .. }) => {
-                let known = self.inner.named(&reference.to_string()).ok_or(error)?;
+                let known = self.inner.named(&name).ok_or(error)?;
                 tracing::warn!(%reference, "no registry answers; the image on this host is taken");
                 Ok(known)
             }
             Err(error @ (ImageError::NotFound { .. } | ImageError::Denied { .. })) => {
-                let known = self.inner.named(&reference.to_string());
-                known.filter(|digest| self.inner.is_built(digest)).ok_or(error)
+                given.ok_or(error)
             }
             other => other,
         }
@@ -147,25 +232,6 @@ impl Images {
         let inner = Arc::clone(&self.inner);
         let key = digest.clone();
         self.pulls.join(key, move || async move { inner.pull(reference, digest).await }).await
-    }
-
-    /// All images that are whole on this host, one line for each name.
-    pub fn list(&self) -> Vec<ListedImage> {
-        let mut listed = Vec::new();
-        for record in self.inner.records().values() {
-            let line = |reference: &str| ListedImage {
-                reference: reference.to_owned(),
-                digest: record.digest.clone(),
-                size: record.size,
-                created_at: record.created_at,
-            };
-            listed.extend(record.references.keys().map(|name| line(name)));
-            if record.references.is_empty() {
-                listed.push(line(""));
-            }
-        }
-        listed.sort_by(|a, b| (&a.reference, &a.digest).cmp(&(&b.reference, &b.digest)));
-        listed
     }
 }
 
@@ -195,168 +261,26 @@ impl Inner {
         record.layers.iter().all(|id| self.store.has_layer(id)).then(|| self.image(record))
     }
 
+    /// What the name was given to on a host, where it was not a registry that gave it.
+    fn given(&self, name: &str) -> Option<Digest> {
+        let records = self.records();
+        let found = records.values().find(|record| record.local.contains(name))?;
+        Some(found.digest.clone())
+    }
+
+    /// What the cluster knows of an image; nothing where no other host can be asked.
+    async fn find(&self, name: &str, digest: Option<&Digest>) -> Known {
+        match self.neighbours.get() {
+            Some(neighbours) => neighbours.directory.find(name, digest).await,
+            None => Known::default(),
+        }
+    }
+
     /// The content that a name last stood for on this host.
     fn named(&self, reference: &str) -> Option<Digest> {
         let records = self.records();
         let times = records.values().filter_map(|r| Some((r.references.get(reference)?, r)));
         times.max_by_key(|(time, _)| **time).map(|(_, record)| record.digest.clone())
-    }
-
-    /// Whether an image was made on this host.
-    fn is_built(&self, digest: &Digest) -> bool {
-        self.records().get(digest).is_some_and(|record| record.built)
-    }
-
-    async fn pull(
-        self: Arc<Self>,
-        reference: Reference,
-        digest: Digest,
-    ) -> Result<Arc<Image>, ImageError> {
-        tracing::info!(image = %reference, %digest, "pulling");
-        let source = Arc::new(Source::new(&self.registries, &reference)?);
-        let manifest = self.manifest(&source, &reference, &digest).await?;
-        let config = self.small(&source, &manifest.config).await?;
-        let (config, layers) = manifest::parse_config(&manifest.config.digest, &config)?;
-        if layers.len() != manifest.layers.len() {
-            return Err(ImageError::Invalid {
-                what: "configuration",
-                digest: manifest.config.digest.to_string(),
-                reason: format!(
-                    "it names {} layers, the manifest {}",
-                    layers.len(),
-                    manifest.layers.len()
-                ),
-            });
-        }
-        let work = manifest.layers.iter().zip(&layers).map(|(descriptor, diff_id)| {
-            self.layer(source.clone(), &reference, descriptor.clone(), diff_id.clone())
-        });
-        try_join_all(work).await?;
-        let record = Record {
-            digest,
-            references: [(name_of(&reference), clock::now())].into(),
-            config,
-            layers,
-            size: manifest.layers.iter().map(|layer| layer.size).sum(),
-            created_at: clock::now(),
-            built: false,
-        };
-        self.keep(record).await
-    }
-
-    /// The manifest for this machine, by way of an index where there is one.
-    async fn manifest(
-        &self,
-        source: &Source,
-        reference: &Reference,
-        digest: &Digest,
-    ) -> Result<Manifest, ImageError> {
-        let bytes = self.document(source, digest).await?;
-        let index = match manifest::parse(digest, &bytes)? {
-            Document::Manifest(manifest) => return Ok(manifest),
-            Document::Index(index) => index,
-        };
-        let chosen = manifest::choose(&reference.to_string(), index, architecture())?;
-        let bytes = self.document(source, &chosen.digest).await?;
-        match manifest::parse(&chosen.digest, &bytes)? {
-            Document::Manifest(manifest) => Ok(manifest),
-            Document::Index(_) => Err(ImageError::Invalid {
-                what: "manifest",
-                digest: chosen.digest.to_string(),
-                reason: "an index inside of an index".to_owned(),
-            }),
-        }
-    }
-
-    async fn document(&self, source: &Source, digest: &Digest) -> Result<Vec<u8>, ImageError> {
-        if let Some(bytes) = self.store.read_blob(digest) {
-            return Ok(bytes);
-        }
-        let bytes = source.manifest(digest).await?;
-        self.store.write_blob(digest, &bytes)?;
-        Ok(bytes.to_vec())
-    }
-
-    /// A small blob's content, such as the configuration.
-    async fn small(
-        &self,
-        source: &SharedSource,
-        descriptor: &Descriptor,
-    ) -> Result<Vec<u8>, ImageError> {
-        const LARGEST: u64 = 8 << 20;
-        let digest = &descriptor.digest;
-        let invalid = |reason: &str| ImageError::Invalid {
-            what: "configuration",
-            digest: digest.to_string(),
-            reason: reason.to_owned(),
-        };
-        if descriptor.size > LARGEST {
-            return Err(invalid("it is larger than 8 MiB"));
-        }
-        if let Some(bytes) = self.store.read_blob(digest) {
-            return Ok(bytes);
-        }
-        pull::blob(&self.store, source, source.reference(), descriptor).await?;
-        self.store.read_blob(digest).ok_or_else(|| invalid("it changed on the disk"))
-    }
-
-    async fn layer(
-        self: &Arc<Self>,
-        source: SharedSource,
-        reference: &Reference,
-        descriptor: Descriptor,
-        diff_id: Digest,
-    ) -> Result<(), ImageError> {
-        let (inner, reference) = (Arc::clone(self), reference.clone());
-        let key = diff_id.clone();
-        let begin = move || async move {
-            if inner.store.has_layer(&diff_id) {
-                return Ok(());
-            }
-            let permit =
-                inner.downloads.acquire().await.map_err(|e| ImageError::Stopped(e.to_string()))?;
-            pull::blob(&inner.store, &source, &reference, &descriptor).await?;
-            drop(permit);
-            let _permit =
-                inner.unpacks.acquire().await.map_err(|e| ImageError::Stopped(e.to_string()))?;
-            let store = Arc::clone(&inner.store);
-            let Descriptor { digest, media_type, .. } = descriptor;
-            blocking(move || store.unpack(&digest, &media_type, &diff_id)).await
-        };
-        self.layers.join(key, begin).await
-    }
-
-    /// Writes the record. A name stands for one content only: the newest.
-    async fn keep(&self, mut record: Record) -> Result<Arc<Image>, ImageError> {
-        let mut changed = Vec::new();
-        {
-            let mut records = self.records();
-            for other in records.values_mut().filter(|other| other.digest != record.digest) {
-                let before = other.references.len();
-                other.references.retain(|name, _| !record.references.contains_key(name));
-                if other.references.len() != before {
-                    changed.push(other.clone());
-                }
-            }
-            if let Some(known) = records.get(&record.digest) {
-                for (name, time) in &known.references {
-                    record.references.entry(name.clone()).or_insert(*time);
-                }
-            }
-            records.insert(record.digest.clone(), record.clone());
-        }
-        let image = self.image(&record);
-        changed.push(record);
-        let store = Arc::clone(&self.store);
-        let layers = changed.last().map(|record| record.layers.clone()).unwrap_or_default();
-        blocking(move || changed.iter().try_for_each(|record| store.write_record(record))).await?;
-        let store = Arc::clone(&self.store);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = store.sync(&layers) {
-                tracing::warn!(%error, "cannot sync new layers");
-            }
-        });
-        Ok(image)
     }
 }
 

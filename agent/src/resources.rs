@@ -68,7 +68,8 @@ fn cpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Er
     millicpus(&text).map(Some).ok_or_else(wrong)
 }
 
-fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+/// A size such as `512m`.
+pub(crate) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let text = Written::deserialize(deserializer)?.into_text();
     let wrong = || de::Error::custom(format!("`{text}` is no size such as `512m`"));
     size(&text).map(Some).ok_or_else(wrong)

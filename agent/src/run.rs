@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_proto::failure::sentence;
+use swarm_proto::id::NodeId;
 use swarm_proto::object::Role;
 use swarm_proto::rehearsal::SimulatedNodeError;
 use swarm_proto::transport::{self, Identity, IdentityError, Keeper, Peer, Tls, TlsError};
 use swarm_proto::wire::agent_server::{Agent, AgentServer};
 use swarm_proto::wire::builds_server::BuildsServer;
+use swarm_proto::wire::image_store_server::ImageStoreServer;
 use swarm_runtime::ShimProgram;
 use swarm_runtime::kernel::Namespace;
 use tokio::net::TcpListener;
@@ -24,10 +26,12 @@ use crate::config::Config;
 use crate::controllers::Controllers;
 use crate::description::{Describer, Fixed};
 use crate::executor::{Executor, ExecutorConfig, HostExecutor, TaskError};
-use crate::image::{ImageError, Images};
+use crate::image::{ImageError, Images, Neighbours};
+use crate::image_service::ImageStoreService;
 use crate::incarnation::{IncarnationError, Latest};
 use crate::journal::{Journal, JournalError};
 use crate::lease::{self, Lease};
+use crate::locator::Locator;
 use crate::network::{NetworkConfig, NetworkError, Networks};
 use crate::server::AgentService;
 use crate::session::Sessions;
@@ -149,8 +153,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     tracing::info!(node = %identity.node_id, %address, "starting");
     let tls = Tls::new(&identity.credentials())?;
     tokio::spawn(keep_certificate(config.state_dir.clone(), Arc::clone(&tls), &identity));
-    let images = Images::open(&agent, config.registries().map_err(RunError::Mirrors)?)?;
-    let images = Arc::new(images);
+    let images = images(&config, &agent)?;
     let executor = Arc::new(executor(&config, &agent, address, &images).await?);
     let board = Arc::new(Board::default());
     let (cut_off, in_reach) = watch::channel(false);
@@ -166,18 +169,21 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let opened = Arc::clone(&images);
     let builder = tokio::task::spawn_blocking(move || Builder::open(&agent, opened, one_shots));
     let builder = builder.await.map_err(|error| BuildError::Stopped(error.to_string()))??;
+    let controllers = Arc::new(Controllers::default());
+    share(&images, neighbours(&tls, &controllers, identity.node_id), &worker);
+    let store = ImageStoreService::server(Images::clone(&images), hostname.clone());
+    let held = images.held();
     let service = AgentService::server(
         images,
         Arc::clone(&executor),
         Arc::clone(&worker),
         (identity.node_id, hostname),
     );
-    let port = config.port;
-    let controllers = Arc::new(Controllers::default());
-    answer(&config, (service, BuildService::server(builder)), &controllers, &tls).await?;
+    let more = (BuildService::server(builder), store);
+    answer(&config, (service, more), &controllers, &tls).await?;
     let fixed = Fixed {
         address,
-        port,
+        port: config.port,
         labels: config.engine_labels.clone(),
         resources: config.resources().map_err(RunError::Resources)?,
         reserve: config.reserve.clone(),
@@ -198,9 +204,28 @@ async fn serve(config: Config) -> Result<(), RunError> {
         cut_off,
         lease,
         usages,
+        images: held,
     };
     sessions.run().await;
     Ok(())
+}
+
+fn images(config: &Config, agent: &Path) -> Result<Arc<Images>, RunError> {
+    let registries = config.registries().map_err(RunError::Mirrors)?;
+    Ok(Arc::new(Images::open_with(agent, registries, config.image_reserve)?))
+}
+
+fn neighbours(tls: &Arc<Tls>, controllers: &Arc<Controllers>, node: NodeId) -> Neighbours {
+    let locator = Locator::new(Arc::clone(tls), Arc::clone(controllers));
+    Neighbours { tls: Arc::clone(tls), node, directory: Arc::new(locator) }
+}
+
+/// From now on images are copied from other hosts, and what tasks use is kept.
+fn share(images: &Images, neighbours: Neighbours, worker: &Arc<Worker>) {
+    images.share_with(neighbours);
+    let worker = Arc::downgrade(worker);
+    let users = move || worker.upgrade().map(|worker| worker.image_users()).unwrap_or_default();
+    images.used_by(Box::new(users));
 }
 
 /// What earlier agents of this boot were told.
@@ -210,14 +235,18 @@ pub(crate) fn lease(run_dir: &Path) -> Result<Lease, RunError> {
     Lease::open(run_dir).map_err(RunError::Boot)
 }
 
+/// Builds, and the store of images.
+type MoreServices = (BuildsServer<BuildService>, ImageStoreServer<ImageStoreService>);
+
 /// Answers controllers on the network, and who is root on this host on a socket.
 async fn answer(
     config: &Config,
-    (service, builds): (AgentServer<AgentService>, BuildsServer<BuildService>),
+    (service, more): (AgentServer<AgentService>, MoreServices),
     controllers: &Arc<Controllers>,
     tls: &Arc<Tls>,
 ) -> Result<(), RunError> {
-    answer_controllers(config.port, (service.clone(), Some(builds)), controllers, tls).await?;
+    let services = (service.clone(), Some(more));
+    answer_controllers(config.port, services, controllers, tls).await?;
     let run_dir = &config.run_dir;
     std::fs::create_dir_all(run_dir)
         .map_err(|source| RunError::Folder { path: run_dir.clone(), source })?;
@@ -229,18 +258,22 @@ async fn answer(
     Ok(())
 }
 
-/// Answers controllers on the network, and nobody else.
+/// Answers controllers on the network, hosts that copy images, and nobody else.
 pub(crate) async fn answer_controllers<T: Agent>(
     port: u16,
-    (service, builds): (AgentServer<T>, Option<BuildsServer<BuildService>>),
+    (service, more): (AgentServer<T>, Option<MoreServices>),
     controllers: &Arc<Controllers>,
     tls: &Arc<Tls>,
 ) -> Result<(), RunError> {
     let incoming = controllers.connections().accept(listen(port).await?, Arc::clone(tls));
     let members = Arc::clone(controllers);
-    let members = Arc::new(move |_: &str, peer: &Peer| members.check(peer));
-    let server = transport::guarded_server(members).add_service(service);
-    let server = server.add_optional_service(builds).serve_with_incoming(incoming);
+    let members = Arc::new(move |call: &str, peer: &Peer| members.check_call(call, peer));
+    let (builds, store) = more.unzip();
+    let server = transport::guarded_server(members)
+        .add_service(service)
+        .add_optional_service(builds)
+        .add_optional_service(store)
+        .serve_with_incoming(incoming);
     tokio::spawn(until_error(server));
     Ok(())
 }

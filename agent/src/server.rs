@@ -163,11 +163,13 @@ impl AgentService {
 }
 
 /// "Not there" and "cannot say" are different answers.
-fn refusal(error: &ImageError) -> Status {
+pub(crate) fn refusal(error: &ImageError) -> Status {
     let text = sentence(error);
     match error.inner() {
         ImageError::Name(_) => Status::invalid_argument(text),
-        ImageError::NotFound { .. } | ImageError::Denied { .. } => Status::not_found(text),
+        ImageError::NotFound { .. } | ImageError::Denied { .. } | ImageError::NotHere { .. } => {
+            Status::not_found(text)
+        }
         ImageError::Unavailable { .. } | ImageError::Stopped(_) => Status::unavailable(text),
         _ => Status::failed_precondition(text),
     }

@@ -11,9 +11,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use swarm_proto::assignment::AssignmentDiff;
-use swarm_proto::convert::{ConvertError, Fields};
+use swarm_proto::convert::{ConvertError, Fields, each};
 use swarm_proto::failure::sentence;
-use swarm_proto::object::Incarnation;
+use swarm_proto::object::{HeldImage, Incarnation};
 use swarm_proto::transport::{
     self, CONTROLLER_NAME, ConnectError, Identity, MAX_MESSAGE, Tls, tell_incarnation,
 };
@@ -125,6 +125,8 @@ pub struct Sessions {
     pub lease: Arc<Lease>,
     /// What tasks use that are measured.
     pub usages: watch::Receiver<Usages>,
+    /// Images of this host, for others to copy.
+    pub images: watch::Receiver<Vec<HeldImage>>,
 }
 
 /// Which controllers are tried first, as `host:port`.
@@ -198,6 +200,7 @@ impl Sessions {
         *welcomed = Some(*heard);
         self.cut_off.send_if_modified(|now| std::mem::replace(now, false));
         self.remember(&welcome.controllers);
+        self.controllers.set_in_session(&address);
         self.controllers.set(&welcome.controller_nodes);
         if let Some(port) = u16::try_from(welcome.vxlan_port).ok().filter(|port| *port != 0) {
             self.describer.expect_tunnels_on(port);
@@ -343,6 +346,9 @@ impl Open<'_> {
         let (board, tls) = (Arc::clone(&self.sessions.board), Arc::clone(&self.sessions.tls));
         let mut usages = self.sessions.usages.clone();
         let executor = Arc::clone(&self.sessions.executor);
+        let mut images = self.sessions.images.clone();
+        // Each session is told all of them once.
+        images.mark_changed();
         let mut roots = tls.roots();
         let mut report_at: Option<Instant> = None;
         let mut may_report = Instant::now();
@@ -381,6 +387,10 @@ impl Open<'_> {
                 services = executor.demand() => {
                     let services = services.into_iter().map(|service| service.0).collect();
                     self.say(Say::Demand(wire::Demand { services })).await?;
+                }
+                held = next_images(&mut images) => {
+                    let images = each(&held);
+                    self.say(Say::Images(wire::ImagesReport { images })).await?;
                 }
                 () = tls.roots_changed(&roots) => {
                     roots = tls.roots();
@@ -498,6 +508,15 @@ async fn next_usages(usages: &mut watch::Receiver<Usages>) -> Usages {
         std::future::pending::<()>().await;
     }
     usages.borrow_and_update().clone()
+}
+
+/// What images there are, once they changed.
+async fn next_images(images: &mut watch::Receiver<Vec<HeldImage>>) -> Vec<HeldImage> {
+    if images.changed().await.is_err() {
+        // None come any more: the program ends, or has none.
+        std::future::pending::<()>().await;
+    }
+    images.borrow_and_update().clone()
 }
 
 async fn at(time: Option<Instant>) {

@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::board::Board;
 use crate::executor::{Executor, TaskError};
 use crate::health;
+use crate::image::ImageUser;
 use crate::journal::{Contents, Journal, JournalError, Progress, Record};
 use crate::lease::{Lease, Standing};
 use crate::step::{Actual, Presence};
@@ -147,6 +148,22 @@ impl Worker {
             runs.then(|| (Arc::clone(task), status.attempt))
         });
         runs.collect()
+    }
+
+    /// The tasks that use an image: all but those of whose end a controller has heard.
+    pub fn image_users(&self) -> Vec<ImageUser> {
+        let journal = self.shared.journal();
+        let contents = journal.contents();
+        let over = |task: &TaskAssignment| {
+            let progress = contents.progress.get(&task.id);
+            progress.is_some_and(|one| one.status.state >= TaskState::Complete && one.reported)
+        };
+        let tasks = contents.tasks.values().filter(|task| !over(task));
+        let user = |task: &Arc<TaskAssignment>| ImageUser {
+            task: task.name.clone(),
+            image: task.container.image.clone(),
+        };
+        tasks.map(user).collect()
     }
 
     /// All named volumes that are on this host.

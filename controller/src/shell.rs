@@ -15,6 +15,7 @@ pub mod dispatcher;
 pub mod exec;
 pub mod fatal;
 pub mod hub;
+pub mod image_service;
 pub mod images;
 pub mod incarnation;
 pub mod inspection;

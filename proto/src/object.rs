@@ -3,6 +3,7 @@
 mod cluster;
 mod content;
 mod health;
+mod image;
 mod incarnation;
 mod job;
 mod network;
@@ -19,6 +20,7 @@ mod volume;
 pub use cluster::{Cluster, FormerAuthority, Secret};
 pub use content::NamedContent;
 pub use health::{HealthState, TaskHealth};
+pub use image::{HeldImage, HeldName, ImageHolder};
 pub use incarnation::{Incarnation, ParseIncarnationError};
 pub use job::{JobRun, JobRuns, RunState};
 pub use network::{Attachment, Network, NodeAttachment};

@@ -93,7 +93,9 @@ async fn pack(work: &Work, snapshot: &Arc<Snapshot>) -> Result<LayerBlob, BuildE
         let before = snapshot.before().map_err(io::Error::other)?;
         layer::write(&upper, &before, latest, out)
     });
-    Ok(layer.await?)
+    let layer = layer.await?;
+    work.count_on(&layer);
+    Ok(layer)
 }
 
 /// Everything that a step's result depends on. Whose files are taken counts by what they are, not by where they are.

@@ -17,7 +17,7 @@ use super::cache_mount::CacheMounts;
 use super::progress::{Progress, Reporter};
 use super::{BuildError, BuildRequest, Builder, description, step};
 use crate::executor::OneShots;
-use crate::image::{Images, LayerBlob, Reference};
+use crate::image::{Claim, Images, LayerBlob, Reference};
 
 /// A stage that is done, or an image that was there before.
 #[derive(Debug, Clone)]
@@ -45,6 +45,8 @@ pub(super) struct Work {
     cancelled: CancellationToken,
     stages: Stages,
     images: BaseImages,
+    /// What no removal takes away meanwhile.
+    claim: Claim,
     steps: AtomicU32,
     views: AtomicU32,
 }
@@ -66,6 +68,7 @@ impl Work {
         means: Means,
     ) -> Self {
         let Means { folder, id, context, progress, cancelled } = means;
+        let claim = builder.images.claim();
         let stages = plan.stages.iter().map(|_| watch::Sender::new(None)).collect();
         Self {
             builder,
@@ -78,6 +81,7 @@ impl Work {
             cancelled,
             stages,
             images: BaseImages::default(),
+            claim,
             steps: AtomicU32::new(0),
             views: AtomicU32::new(0),
         }
@@ -225,6 +229,7 @@ impl Work {
             () = self.cancelled.cancelled() => return Err(BuildError::Cancelled),
         };
         let parts = images.parts(&image.digest).await?;
+        parts.layers.iter().for_each(|layer| self.count_on(layer));
         let described: Image = serde_json::from_slice(&parts.config)
             .map_err(|source| BuildError::Description { what: "configuration", source })?;
         let done = Arc::new(Done { end: described.into(), layers: parts.layers });
@@ -295,8 +300,20 @@ impl Work {
     /// What an earlier build made of a step, if all of it is still here.
     pub(super) fn known(&self, key: &Digest) -> Option<Made> {
         let made = self.builder.cache.find(key).filter(|_| !self.request.no_cache)?;
-        let whole = made.layer.as_ref().is_none_or(|layer| self.images().has_layer(layer));
+        let whole = made.layer.as_ref().is_none_or(|layer| self.has_layer(layer));
         whole.then_some(made)
+    }
+
+    /// A layer stays where it is as long as this build.
+    pub(super) fn count_on(&self, layer: &LayerBlob) {
+        self.claim.add(&layer.diff_id);
+        self.claim.add(&layer.digest);
+    }
+
+    /// Whether a layer is here, and stays.
+    fn has_layer(&self, layer: &LayerBlob) -> bool {
+        self.count_on(layer);
+        self.images().has_layer(layer)
     }
 
     pub(super) fn keep(&self, key: &Digest, made: &Made) -> Result<(), BuildError> {

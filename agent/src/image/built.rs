@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use swarm_proto::id::Digest;
 
+use super::claims::Claim;
 use super::manifest::{self, Document, Manifest};
 use super::pull::blocking;
 use super::store::{Record, Store, digest_of, sha256};
@@ -76,6 +77,11 @@ impl Images {
         blocking(move || store.add_layer(write)).await
     }
 
+    /// What a work that is begun now counts on: nothing yet.
+    pub fn claim(&self) -> Claim {
+        self.inner.claims.begin()
+    }
+
     /// Whether a layer is here both packed and unpacked.
     pub fn has_layer(&self, layer: &LayerBlob) -> bool {
         let store = &self.inner.store;
@@ -93,7 +99,7 @@ impl Images {
         let (digest, config_digest) = (sha256(&manifest), sha256(&config));
         let (run, diff_ids) = manifest::parse_config(&config_digest, &config)?;
         let store = Arc::clone(&self.inner.store);
-        let of_manifest = digest.clone();
+        let (of_manifest, of_config) = (digest.clone(), config_digest.clone());
         blocking(move || {
             store.write_blob(&config_digest, &config)?;
             store.write_blob(&of_manifest, &manifest)
@@ -103,14 +109,16 @@ impl Images {
             Some(name) => name_of(&name),
             None => digest.to_string(),
         };
+        let of_layers = layers.iter().map(|layer| layer.digest.clone());
         let record = Record {
+            blobs: [digest.clone(), of_config].into_iter().chain(of_layers).collect(),
             digest,
-            references: [(name, clock::now())].into(),
+            references: [(name.clone(), clock::now())].into(),
+            local: [name].into(),
             config: run,
             layers: diff_ids,
             size: layers.iter().map(|layer| layer.size).sum(),
             created_at: clock::now(),
-            built: true,
         };
         self.inner.keep(record).await
     }

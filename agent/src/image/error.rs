@@ -73,6 +73,42 @@ pub enum ImageError {
         /// Its content.
         digest: Digest,
     },
+    /// There is no such image on this host.
+    #[error("there is no image `{image}` on this host")]
+    NotHere {
+        /// Name or digest.
+        image: String,
+    },
+    /// Something needs the image.
+    #[error("image `{image}` is in use: {by}")]
+    InUse {
+        /// Name or digest.
+        image: String,
+        /// By what.
+        by: String,
+    },
+    /// An archive of images cannot be taken in.
+    #[error("the archive cannot be loaded: {reason}")]
+    Archive {
+        /// Why.
+        reason: String,
+    },
+    /// The disk would be too full.
+    #[error(
+        "image `{image}` needs {needed} MiB, and of the disk of `{path}` {free} MiB are free, of which {reserve} MiB are kept (`image_reserve`)"
+    )]
+    NoRoom {
+        /// The image.
+        image: String,
+        /// What it takes, at least, in MiB.
+        needed: u64,
+        /// Where.
+        path: PathBuf,
+        /// What is free, in MiB.
+        free: u64,
+        /// What images must leave free, in MiB.
+        reserve: u64,
+    },
     /// The disk refused.
     #[error("cannot {action} `{path}`")]
     Disk {
@@ -98,15 +134,33 @@ impl ImageError {
             Self::Unavailable { .. }
             | Self::Corrupt { .. }
             | Self::Disk { .. }
+            | Self::NoRoom { .. }
+            | Self::InUse { .. }
             | Self::Stopped(_) => false,
             Self::Name(_)
             | Self::NotFound { .. }
             | Self::Denied { .. }
             | Self::Platform { .. }
             | Self::Invalid { .. }
+            | Self::NotHere { .. }
+            | Self::Archive { .. }
             | Self::Absent { .. } => true,
             Self::Shared(inner) => inner.is_permanent(),
         }
+    }
+
+    /// What was said of registries, without the image's name; else the whole.
+    pub(super) fn detail(&self) -> String {
+        match self {
+            Self::NotFound { detail, .. } | Self::Unavailable { detail, .. } => detail.clone(),
+            Self::Denied { registry, .. } => format!("{registry} denies access"),
+            other => other.to_string(),
+        }
+    }
+
+    /// Whether a registry was asked and does not give it.
+    pub(super) fn is_unknown(&self) -> bool {
+        matches!(self, Self::NotFound { .. } | Self::Denied { .. })
     }
 
     /// The error itself, where it was shared.

@@ -30,6 +30,11 @@ pub(super) struct Platform {
 }
 
 impl Platform {
+    /// Whether it is this machine's.
+    pub(super) fn is_this(&self) -> bool {
+        self.os == "linux" && self.architecture == architecture()
+    }
+
     fn name(&self) -> String {
         match self.variant.as_deref() {
             Some(variant) if !variant.is_empty() => {

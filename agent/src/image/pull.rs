@@ -58,7 +58,7 @@ pub(super) async fn blob(
 }
 
 /// The growing file, with the hash of what it has.
-struct Writer {
+pub(super) struct Writer {
     file: File,
     hash: Sha256,
     length: u64,
@@ -66,7 +66,7 @@ struct Writer {
 
 impl Writer {
     /// Opens what an earlier try left, and hashes it.
-    async fn open(path: &Path) -> Result<Self, ImageError> {
+    pub(super) async fn open(path: &Path) -> Result<Self, ImageError> {
         let path = path.to_owned();
         blocking(move || {
             let mut options = OpenOptions::new();
@@ -87,6 +87,11 @@ impl Writer {
         .await
     }
 
+    /// Bytes that are there.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
     /// Forgets what there is: the registry does not serve parts.
     fn restart(&mut self) -> Result<(), ImageError> {
         self.file.set_len(0).and_then(|()| self.file.rewind()).map_err(written)?;
@@ -95,7 +100,7 @@ impl Writer {
     }
 
     /// Takes a stream in, on a thread for blocking work. The reason is given when it broke off.
-    async fn take(
+    pub(super) async fn take(
         mut self,
         mut stream: impl futures_util::Stream<Item = io::Result<Bytes>> + Unpin,
         limit: u64,
@@ -131,7 +136,12 @@ impl Writer {
         Ok((writer, broken))
     }
 
-    fn finish(self, partial: &Path, target: &Path, expected: &Digest) -> Result<(), ImageError> {
+    pub(super) fn finish(
+        self,
+        partial: &Path,
+        target: &Path,
+        expected: &Digest,
+    ) -> Result<(), ImageError> {
         let found = digest_of(self.hash);
         if found != *expected {
             std::fs::remove_file(partial).map_err(ImageError::disk("remove", partial))?;

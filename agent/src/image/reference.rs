@@ -43,6 +43,13 @@ impl Reference {
     }
 }
 
+impl Reference {
+    /// Whether the name has no registry's host, or that of the one that such names belong to.
+    pub fn is_of_default_registry(&self) -> bool {
+        self.registry == DEFAULT_REGISTRY
+    }
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.registry, self.repository)?;

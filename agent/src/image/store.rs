@@ -1,10 +1,11 @@
 //! Images on disk: `blobs/sha256/<digest>` as they came, `layers/<diff id>` unpacked, `images/<digest>.json` a record
-//! of each image whose layers are all there.
+//! of each image whose layers are all there. Blobs stay after they are unpacked, one of each for all images: other hosts
+//! copy them, and `image save` writes them. That costs their (mostly compressed) size again beside the unpacked layers.
 //!
 //! A layer counts as whole once it has its name. It is synced afterwards, without anybody waiting; `<diff id>.synced`
 //! says so. After a reboot, layers without that mark are made anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use swarm_proto::id::{Digest, Timestamp};
 
+use super::manifest::{self, Descriptor, Document, architecture};
 use super::{ImageConfig, ImageError, compression, unpack};
 use crate::{durable, tree};
 
@@ -23,25 +25,35 @@ pub(super) struct Record {
     pub(super) digest: Digest,
     /// The names that stood for it, each with the time when it last did.
     pub(super) references: BTreeMap<String, Timestamp>,
+    /// Those of them that were given on a host, not by a registry.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) local: BTreeSet<String>,
     /// How it wants to be run.
     pub(super) config: ImageConfig,
     /// Its layers' uncompressed digests, the lowest first.
     pub(super) layers: Vec<Digest>,
+    /// All its blobs: index, manifest, configuration and layers. Empty in a record of an earlier version.
+    #[serde(default)]
+    pub(super) blobs: Vec<Digest>,
     /// Compressed bytes.
     pub(super) size: u64,
     /// When it came.
     pub(super) created_at: Timestamp,
-    /// Whether it was made on this host: no registry may have it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) built: bool,
+}
+
+impl Record {
+    /// When it came, or got its last name.
+    pub(super) fn came_at(&self) -> Timestamp {
+        self.references.values().copied().max().unwrap_or_default().max(self.created_at)
+    }
 }
 
 /// The folders.
 #[derive(Debug)]
 pub(super) struct Store {
     pub(super) blobs: PathBuf,
-    layers: PathBuf,
-    records: PathBuf,
+    pub(super) layers: PathBuf,
+    pub(super) records: PathBuf,
 }
 
 impl Store {
@@ -56,6 +68,7 @@ impl Store {
             fs::create_dir_all(folder).map_err(ImageError::disk("make", folder))?;
             durable::sweep(folder).map_err(ImageError::disk("clean", folder))?;
         }
+        store.finish_removals().map_err(ImageError::disk("clean", &store.records))?;
         store.drop_unsynced().map_err(ImageError::disk("check", &store.layers))?;
         Ok(store)
     }
@@ -83,6 +96,10 @@ impl Store {
     /// Where a download of the blob grows; one that broke off is resumed.
     pub(super) fn partial_blob(&self, digest: &Digest) -> PathBuf {
         self.blobs.join(format!("{}.part", digest.hex()))
+    }
+
+    pub(super) fn record(&self, digest: &Digest) -> PathBuf {
+        self.records.join(format!("{}.{RECORD}", digest.hex()))
     }
 
     pub(super) fn layer(&self, diff_id: &Digest) -> PathBuf {
@@ -186,8 +203,11 @@ impl Store {
         let mut records = Vec::new();
         for entry in fs::read_dir(&self.records).map_err(fail)? {
             let path = entry.map_err(fail)?.path();
+            if path.extension().is_none_or(|ending| ending != RECORD) {
+                continue;
+            }
             let content = fs::read(&path).map_err(ImageError::disk("read", &path))?;
-            match serde_json::from_slice::<Record>(&content) {
+            match serde_json::from_slice::<Record>(&content).map(|record| self.with_blobs(record)) {
                 Ok(record) if record.layers.iter().all(|id| self.has_layer(id)) => {
                     records.push(record);
                 }
@@ -200,8 +220,38 @@ impl Store {
         Ok(records)
     }
 
+    /// The record with all blobs, of which one of an earlier version tells nothing.
+    pub(super) fn with_blobs(&self, mut record: Record) -> Record {
+        if record.blobs.is_empty() {
+            record.blobs = self.blobs_of(&record.digest);
+        }
+        record
+    }
+
+    /// An image's blobs, as far as its documents are here.
+    fn blobs_of(&self, digest: &Digest) -> Vec<Digest> {
+        let document = self.read_blob(digest).map(|bytes| manifest::parse(digest, &bytes));
+        let mut blobs = vec![digest.clone()];
+        match document {
+            Some(Ok(Document::Manifest(manifest))) => {
+                blobs.extend([&manifest.config].into_iter().chain(&manifest.layers).map(digest_in));
+            }
+            Some(Ok(Document::Index(entries))) => {
+                let chosen = manifest::choose(digest.as_str(), entries, architecture());
+                // An index names manifests alone, so this ends; a wrong one is passed over.
+                if let Ok(chosen) = chosen.as_ref()
+                    && chosen.digest != *digest
+                {
+                    blobs.extend(self.blobs_of(&chosen.digest));
+                }
+            }
+            _ => {}
+        }
+        blobs
+    }
+
     pub(super) fn write_record(&self, record: &Record) -> Result<(), ImageError> {
-        let path = self.records.join(format!("{}.json", record.digest.hex()));
+        let path = self.record(&record.digest);
         let content = serde_json::to_vec(record).map_err(|error| ImageError::Invalid {
             what: "record",
             digest: record.digest.to_string(),
@@ -211,7 +261,14 @@ impl Store {
     }
 }
 
-fn synced_mark(layer: &Path) -> PathBuf {
+fn digest_in(descriptor: &Descriptor) -> Digest {
+    descriptor.digest.clone()
+}
+
+/// Ends the name of a record's file.
+pub(super) const RECORD: &str = "json";
+
+pub(super) fn synced_mark(layer: &Path) -> PathBuf {
     layer.with_extension("synced")
 }
 

@@ -112,6 +112,7 @@ async fn play(config: &Config, state_dir: PathBuf, port: u16) -> Result<(), RunE
         cut_off,
         lease,
         usages,
+        images: watch::channel(Vec::new()).1,
     };
     sessions.run().await;
     Ok(())

@@ -245,8 +245,7 @@ impl Script {
                     }
                 }
                 Heard::Statuses(report) => self.take(report.statuses),
-                Heard::Description(_) => {}
-                Heard::Demand(_) => {}
+                Heard::Description(_) | Heard::Demand(_) | Heard::Images(_) => {}
                 Heard::Usage(report) => self.seen.lock().unwrap().usages.extend(report.tasks),
                 Heard::Volumes(report) => self.seen.lock().unwrap().volumes = report.volumes,
                 Heard::Confirmation(confirmation) => {

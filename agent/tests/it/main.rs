@@ -13,5 +13,6 @@ mod host;
 mod image;
 mod pull;
 mod registry;
+mod sharing;
 mod task;
 mod usage;

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use swarm_proto::id::{NodeId, RaftId};
-use swarm_proto::object::{Availability, PlannedMove, RebalanceMode, Role, ScalingReport, Secret};
+use swarm_proto::id::{Digest, NodeId, RaftId};
+use swarm_proto::object::{
+    Availability, ImageHolder, PlannedMove, RebalanceMode, Role, ScalingReport, Secret,
+};
 use swarm_proto::spec::{ContentBytes, ContentId, ContentKind, ServiceChange, StackSpec};
 
 /// A wish that changes the state.
@@ -33,6 +35,8 @@ pub enum Command {
     },
     /// Say how the services are that are scaled by what is measured. It changes nothing.
     ListScaling,
+    /// Say which nodes hold an image. It changes nothing.
+    FindImage(WantedImage),
     /// Begin a run of a job now.
     RunJob {
         /// Full name: `<stack>_<key>`.
@@ -285,6 +289,8 @@ pub enum CommandDone {
     Missing(Vec<ContentId>),
     /// Of [`Command::ListScaling`].
     Scaling(Vec<ScalingReport>),
+    /// Of [`Command::FindImage`].
+    Found(FoundImage),
     /// Of [`Command::RunJob`] and [`Command::RunOneOff`].
     RunStarted {
         /// The run's number.
@@ -294,6 +300,28 @@ pub enum CommandDone {
     Moved(Vec<PlannedMove>),
     /// Of every other command.
     Done,
+}
+
+/// An image that somebody looks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedImage {
+    /// Its whole name.
+    pub reference: String,
+    /// Its content; `None`: whatever the name stands for on nodes.
+    pub digest: Option<Digest>,
+    /// The node that asks.
+    pub asker: Option<NodeId>,
+}
+
+/// Where an image is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FoundImage {
+    /// Its content; `None`: no node holds it.
+    pub digest: Option<Digest>,
+    /// The name was given on a node, not by a registry.
+    pub local: bool,
+    /// Nodes that hold it and are ready; not all, when there are many.
+    pub holders: Vec<ImageHolder>,
 }
 
 /// What kind of refusal it is; each stands for a gRPC code.

@@ -386,6 +386,7 @@ impl Leader {
         let head = self.head.as_ref().unwrap_or(state);
         self.observed.gone_tasks.retain(|task| head.tasks.contains_key(task));
         self.observed.usage.forget(head);
+        self.observed.images.forget(head);
         let known = |network: &NetworkId, node: NodeId| {
             let network = head.networks.get(network);
             network.is_some_and(|network| network.gateways.iter().any(|gate| gate.node == node))

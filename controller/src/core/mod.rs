@@ -27,7 +27,7 @@ use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Cluster, Role};
 use swarm_proto::version::ClusterVersion;
 
-pub use command::{Command, CommandDone, Refusal, RefusalKind};
+pub use command::{Command, CommandDone, FoundImage, Refusal, RefusalKind, WantedImage};
 pub use config::CoreConfig;
 pub use input::{Input, Shortage};
 pub use output::{

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use swarm_proto::assignment::{AssignmentDiff, VolumeReport};
 use swarm_proto::id::{NetworkId, NodeId, ServiceId, TaskId};
-use swarm_proto::object::{NodeDescription, TaskStatus, TaskUsage};
+use swarm_proto::object::{HeldImage, NodeDescription, TaskStatus, TaskUsage};
 use swarm_proto::spec::ContentId;
 
 use super::state::Content;
@@ -32,6 +32,8 @@ pub enum FromAgent {
     Usage(Vec<(TaskId, TaskUsage)>),
     /// Connections wait for services that have no task that serves.
     Demand(Vec<ServiceId>),
+    /// All images that are whole on the host.
+    Images(Vec<HeldImage>),
     /// What is on the host changed.
     Description(NodeDescription),
     /// All volumes that the host holds.

@@ -271,6 +271,9 @@ fn from_wire(message: Spoken) -> Result<FromAgent, ConvertError> {
         Spoken::Demand(demand) => {
             FromAgent::Demand(demand.services.into_iter().map(ServiceId).collect())
         }
+        Spoken::Images(report) => {
+            FromAgent::Images(Fields("ImagesReport").list("images", report.images)?)
+        }
         Spoken::Description(description) => FromAgent::Description(description.try_into()?),
         Spoken::Volumes(report) => FromAgent::Volumes(volumes("VolumesReport", report.volumes)?),
         Spoken::Confirmation(confirmation) => FromAgent::Confirmation {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use swarm_proto::failure::sentence;
 use swarm_proto::id::Digest;
 use swarm_proto::object::{Node, NodeStatus};
-use swarm_proto::transport::{AGENT_NAME, MAX_MESSAGE};
+use swarm_proto::transport::{AGENT_NAME, MAX_MESSAGE, random_hex};
 use swarm_proto::wire;
 use swarm_proto::wire::agent_client::AgentClient;
 use tokio::time::timeout;
@@ -31,16 +31,39 @@ pub fn agent_address(node: &Node) -> Option<String> {
 }
 
 impl Controller {
-    /// A connection to a node's agent.
+    /// A client of a node's agent.
     pub async fn agent(&self, node: &Node) -> Result<AgentClient<Channel>, Status> {
+        let channel = self.agent_channel(node).await?;
+        Ok(AgentClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    /// A connection to a node's agent.
+    pub async fn agent_channel(&self, node: &Node) -> Result<Channel, Status> {
         let name = &node.description.hostname;
         let address = agent_address(node)
             .ok_or_else(|| Refusal::unavailable(format!("node {name} has not reported yet")))?;
-        let channel = self.tls.connect(&address, AGENT_NAME).await.map_err(|error| {
+        self.tls.connect(&address, AGENT_NAME).await.map_err(|error| {
             let error = sentence(&error);
-            Refusal::unavailable(format!("agent of node {name}: {error}"))
-        })?;
-        Ok(AgentClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+            Refusal::unavailable(format!("agent of node {name}: {error}")).into()
+        })
+    }
+
+    /// Where an image is that nodes hold: by its digest, or what its whole name stands for there. `None` when no node
+    /// holds it, or no leader can tell.
+    pub async fn find_image(&self, name: &str, digest: &str) -> Option<wire::FindImageResponse> {
+        let request = wire::FindImageRequest {
+            request_id: random_hex::<16>().ok()?,
+            reference: name.to_owned(),
+            digest: digest.to_owned(),
+            asker: 0,
+        };
+        match self.write(request).await {
+            Ok(found) => Some(found).filter(|found| !found.digest.is_empty()),
+            Err(status) => {
+                tracing::info!(name, why = status.message(), "cannot tell where an image is");
+                None
+            }
+        }
     }
 
     /// Gives every image of a stack a digest. Answers with sentences for the user.
@@ -72,13 +95,13 @@ impl Controller {
         stack: &str,
         reference: &str,
     ) -> Result<(String, Option<String>), Status> {
+        let held = self.find_image(reference, "").await;
+        let given = held.as_ref().filter(|held| held.local && is_without_registry(reference));
+        if let Some(given) = given {
+            return Ok((given.digest.clone(), None));
+        }
         let state = Arc::clone(&self.hub.view().state);
-        let ready: Vec<Node> = state
-            .nodes
-            .values()
-            .filter(|node| node.status == NodeStatus::Ready)
-            .map(|node| Node::clone(node))
-            .collect();
+        let ready = ready_nodes(&state);
         let mut last = Refusal::unavailable(format!(
             "image {reference}: no node is ready to ask its registry"
         ))
@@ -87,6 +110,10 @@ impl Controller {
         for node in ready.iter().take(ASKED) {
             match self.ask(node, reference).await {
                 Ok(digest) => return Ok((digest, None)),
+                Err(status) if status.code() == Code::NotFound && held.is_some() => {
+                    last = status;
+                    break;
+                }
                 Err(status) if is_final(&status) => {
                     return Err(with_hint(
                         status.code(),
@@ -97,7 +124,13 @@ impl Controller {
                 Err(status) => last = status,
             }
         }
-        let Some(known) = running_digest(&state, stack, reference) else {
+        let known = running_digest(&state, stack, reference);
+        let unknown = last.code() == Code::NotFound;
+        if let Some(held) = held.filter(|_| unknown || known.is_none()) {
+            let warning = held_warning(reference, &held, &last);
+            return Ok((held.digest, Some(warning)));
+        }
+        let Some(known) = known else {
             if ready.is_empty() {
                 return Err(last);
             }
@@ -144,6 +177,25 @@ impl Controller {
         });
         wire::ListImagesResponse { nodes: futures_util::future::join_all(asked).await }
     }
+}
+
+/// The nodes whose agents can be asked.
+pub fn ready_nodes(state: &State) -> Vec<Node> {
+    let ready = state.nodes.values().filter(|node| node.status == NodeStatus::Ready);
+    ready.map(|node| Node::clone(node)).collect()
+}
+
+/// Whether a whole name is one that people write without a registry's host.
+fn is_without_registry(reference: &str) -> bool {
+    reference.starts_with("docker.io/")
+}
+
+fn held_warning(reference: &str, held: &wire::FindImageResponse, why: &Status) -> String {
+    let why = why.message().lines().next().unwrap_or_default();
+    let holder = held.holders.first().map_or("a node", |holder| holder.hostname.as_str());
+    format!(
+        "no registry gives {reference}, so the image is taken that {holder} has under this name: {why}"
+    )
 }
 
 fn unknown(why: &str) -> wire::NodeImages {

@@ -14,6 +14,8 @@ use swarm_proto::transport::{
 use swarm_proto::wire;
 use swarm_proto::wire::control_server::ControlServer;
 use swarm_proto::wire::dispatcher_server::DispatcherServer;
+use swarm_proto::wire::image_index_server::ImageIndexServer;
+use swarm_proto::wire::images_server::ImagesServer;
 use swarm_proto::wire::join_server::JoinServer;
 use swarm_proto::wire::local_server::LocalServer;
 use swarm_proto::wire::raft_server::RaftServer;
@@ -27,6 +29,7 @@ use super::departure::{self, DepartureError};
 use super::disk::{DiskError, DiskStore, LOCK_PATIENCE};
 use super::dispatcher::DispatcherService;
 use super::hub::Hub;
+use super::image_service::{ImageIndexService, ImageService};
 use super::join_service::JoinService;
 use super::local_service::LocalService;
 use super::peers::Peers;
@@ -340,6 +343,7 @@ async fn serve(
     let local = accept_unix(&socket).await.map_err(listen(socket.display().to_string()))?;
 
     let control = || ControlServer::new(ControlService(Arc::clone(controller)));
+    let images = || ImagesServer::new(ImageService(Arc::clone(controller)));
     let agents = DispatcherServer::new(DispatcherService(Arc::clone(controller)))
         .max_decoding_message_size(MAX_MESSAGE);
     let raft =
@@ -351,11 +355,14 @@ async fn serve(
     let remote = transport::guarded_server(members)
         .add_service(control())
         .add_service(agents)
+        .add_service(images())
+        .add_service(ImageIndexServer::new(ImageIndexService(Arc::clone(controller))))
         .add_service(raft)
         .add_service(JoinServer::new(joining))
         .serve_with_incoming(connections.accept(listener, tls));
     let local = transport::server()
         .add_service(control())
+        .add_service(images())
         .add_service(LocalServer::new(LocalService(Arc::clone(controller))))
         .serve_with_incoming(local);
     let mut servers = JoinSet::new();

@@ -2,6 +2,7 @@
 //! carries its client's id, so sending it again across a change of leaders is safe.
 
 mod content;
+mod image;
 mod job;
 mod rebalance;
 mod service;
@@ -89,6 +90,7 @@ impl Controller {
             RemoveStackRequest
             ScaleServiceRequest
             ListScalingRequest
+            FindImageRequest
             RunJobRequest
             RunOneOffRequest
             StopRunsRequest

@@ -143,6 +143,21 @@ fn table() -> Expect {
         Control/UpdateService        - - - - x x
         Control/Watch                - - - x x x
         Dispatcher/Session           - x x - - -
+        ImageIndex/CheckMember       - x x - - -
+        ImageIndex/FindImage         - x x - - -
+        ImageStore/Inspect           - - x - - -
+        ImageStore/Load              - - x - - -
+        ImageStore/Prune             - - x - - -
+        ImageStore/ReadBlob          - x x - - -
+        ImageStore/Remove            - - x - - -
+        ImageStore/Save              - - x - - -
+        ImageStore/Tag               - - x - - -
+        Images/Inspect               - - - x x x
+        Images/Load                  - - - - x x
+        Images/Prune                 - - - - x x
+        Images/Remove                - - - - x x
+        Images/Save                  - - - - x x
+        Images/Tag                   - - - - x x
         Join/GetRootCertificate      x x x x x x
         Join/JoinCluster             x x x x x x
         Join/LeaveCluster            - x - - - -

@@ -98,6 +98,14 @@ impl Agent {
         self.speak.send(wire::AgentMessage { message, relayed_node: 0 }).await.unwrap();
     }
 
+    /// Says that it holds an image, and nothing else.
+    pub(crate) async fn holds(&self, digest: &str, name: &str, local: bool) {
+        let names = vec![wire::HeldName { name: name.to_owned(), at: 1, local }];
+        let images = vec![wire::HeldImage { digest: digest.to_owned(), names }];
+        let message = Some(Spoken::Images(wire::ImagesReport { images }));
+        self.speak.send(wire::AgentMessage { message, relayed_node: 0 }).await.unwrap();
+    }
+
     /// Waits for the end of the session; answers with the controller's reason.
     pub(crate) async fn farewell(&mut self) -> String {
         loop {

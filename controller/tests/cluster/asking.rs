@@ -7,6 +7,7 @@ use swarm_proto::transport::{self, Identity, Tls, accept_tls};
 use swarm_proto::wire;
 use swarm_proto::wire::agent_server::{Agent as AgentRpc, AgentServer};
 use swarm_proto::wire::builds_server::BuildsServer;
+use swarm_proto::wire::image_index_client::ImageIndexClient;
 use tokio::net::TcpListener;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
@@ -149,6 +150,79 @@ async fn a_tag_becomes_a_digest_once_per_deploy() {
     let answer = control.deploy(deploy("r3", open)).await.unwrap().into_inner();
     assert!(!answer.changed);
     assert!(answer.warnings[0].ends_with("stays: connection refused"), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_a_node_gave_stands_for_what_it_gave_it_to() {
+    let hosts = cluster(1).await;
+    let identity = agent_identity(&hosts[0]).await;
+    let (agent, fake) = serving(&hosts[0], &identity).await;
+    let mut control = hosts[0].control().await;
+    let open = without_digest(stack("web", 1));
+    let name = "docker.io/library/sleep:1";
+    let deployed = async || {
+        let service = hosts[0].state().await.services.remove(0).spec.unwrap();
+        service.container.unwrap().image.unwrap().digest.unwrap()
+    };
+    let digest = |letters: &str| format!("sha256:{}", letters.repeat(32));
+
+    // A name without a registry's host: the registry's own word does not count.
+    *fake.registry.lock().unwrap() = Ok(digest("ab"));
+    agent.holds(&digest("cd"), name, true).await;
+    let mut request = 0;
+    eventually("the leader hears of it", async || {
+        request += 1;
+        control.deploy(deploy(&format!("r{request}"), open.clone())).await.unwrap();
+        let found = deployed().await;
+        if found == digest("cd") { Ok(()) } else { Err(found) }
+    })
+    .await;
+    // What came from a registry is asked for there again; only when it is gone, a node's image counts.
+    agent.holds(&digest("ef"), name, false).await;
+    eventually("the leader hears of it", async || {
+        request += 1;
+        control.deploy(deploy(&format!("r{request}"), open.clone())).await.unwrap();
+        let found = deployed().await;
+        if found == digest("ab") { Ok(()) } else { Err(found) }
+    })
+    .await;
+    *fake.registry.lock().unwrap() = Err(Status::not_found("the registry does not know it"));
+    let answer = control.deploy(deploy("last", open)).await.unwrap().into_inner();
+    assert_eq!(deployed().await, digest("ef"));
+    let expected = "no registry gives docker.io/library/sleep:1, so the image is taken that a1 has under this name";
+    assert!(answer.warnings[0].starts_with(expected), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_learns_who_else_holds_an_image() {
+    let hosts = cluster(1).await;
+    let identity = agent_identity(&hosts[0]).await;
+    let (agent, _fake) = serving(&hosts[0], &identity).await;
+    let digest = format!("sha256:{}", "cd".repeat(32));
+    agent.holds(&digest, "docker.io/library/web:1", true).await;
+    let find = |identity: &Identity| {
+        let (tls, digest) = (Tls::new(&identity.credentials()).unwrap(), digest.clone());
+        let address = hosts[0].address.clone();
+        async move {
+            let channel = tls.connect(&address, transport::CONTROLLER_NAME).await.unwrap();
+            let request = wire::FindImageRequest {
+                request_id: transport::random_hex::<16>().unwrap(),
+                reference: String::from("docker.io/library/web:1"),
+                digest,
+                asker: 77,
+            };
+            ImageIndexClient::new(channel).find_image(request).await.unwrap().into_inner()
+        }
+    };
+    let own = find(&identity).await;
+    assert!(own.holders.is_empty(), "nobody copies from itself: {own:?}");
+    let other = agent_identity(&hosts[0]).await;
+    eventually("the leader hears of it", async || {
+        let found = find(&other).await;
+        let holders: Vec<&str> = found.holders.iter().map(|one| one.hostname.as_str()).collect();
+        if holders == ["a1"] && found.local { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

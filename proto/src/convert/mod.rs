@@ -19,6 +19,7 @@ mod entry;
 mod enums;
 mod fields;
 mod health;
+mod image;
 mod isolation;
 mod job;
 mod node_loss;

@@ -95,6 +95,23 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Control/UpdateService", WRITERS),
     ("Control/Watch", READERS),
     ("Dispatcher/Session", NODES),
+    ("ImageIndex/CheckMember", NODES),
+    ("ImageIndex/FindImage", NODES),
+    ("ImageStore/Inspect", CONTROLLERS),
+    ("ImageStore/Load", CONTROLLERS),
+    ("ImageStore/Prune", CONTROLLERS),
+    // Hosts copy images from each other.
+    ("ImageStore/ReadBlob", NODES),
+    ("ImageStore/Remove", CONTROLLERS),
+    ("ImageStore/Save", CONTROLLERS),
+    ("ImageStore/Tag", CONTROLLERS),
+    ("Images/Inspect", READERS),
+    ("Images/Load", WRITERS),
+    ("Images/Prune", WRITERS),
+    ("Images/Remove", WRITERS),
+    // More than to look: an image may hold what its owner tells nobody.
+    ("Images/Save", WRITERS),
+    ("Images/Tag", WRITERS),
     ("Join/GetRootCertificate", Callers::Anybody),
     ("Join/JoinCluster", Callers::Anybody),
     // A controller's host asks its own controller, as root.

@@ -167,3 +167,35 @@ async fn an_interrupt_gives_the_build_up() {
     };
     tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_deploy_builds_what_no_node_has_before_it_sends_anything_else() {
+    let fake = with_app("FROM busybox\nRUN true\n").await;
+    let file = fake.folder.path().join("stack.yml");
+    let text = "services: {web: {build: app}, tool: {build: {dockerfile_inline: FROM scratch}}}";
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let said = fake.run(&["deploy", "-f", file, "--name", "shop", "--detach"]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.talk.contains("building the image of service `web`"), "{said:?}");
+    let seen = fake.script.seen.lock().unwrap().clone();
+    let at = |word: &str| seen.iter().position(|line| line.contains(word));
+    let deployed = at("deploy").unwrap_or_else(|| panic!("nothing was deployed: {seen:#?}"));
+    for name in ["docker.io/library/shop_web:latest", "docker.io/library/shop_tool:latest"] {
+        assert!(at(name).is_some_and(|built| built < deployed), "{name}: {seen:#?}");
+    }
+
+    // Whatever is wrong with one Dockerfile is said before the other is built, and nothing is deployed.
+    std::fs::write(fake.folder.path().join("app/Dockerfile"), "FROM busybox\nRNU true\n").unwrap();
+    fake.script.seen.lock().unwrap().clear();
+    let said = fake.run(&["deploy", "-f", file, "--name", "shop", "--detach"]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.talk.contains("did you mean `RUN`?"), "{said:?}");
+    // A plan builds nothing.
+    std::fs::write(fake.folder.path().join("app/Dockerfile"), "FROM busybox\n").unwrap();
+    let said = fake.run(&["plan", "-f", file, "--name", "shop"]).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.talk.contains("is not built yet"), "{said:?}");
+    let seen = fake.script.seen.lock().unwrap();
+    assert!(!seen.iter().any(|line| line.starts_with("deploy")), "{seen:#?}");
+}

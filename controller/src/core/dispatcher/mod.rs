@@ -160,6 +160,7 @@ impl Dispatcher {
             FromAgent::Statuses(statuses) => self.take_statuses(node, statuses, state),
             FromAgent::Usage(usages) => observed.usage.take(state, node, usages, now),
             FromAgent::Demand(services) => observed.usage.demand(state, &services, now),
+            FromAgent::Images(images) => observed.images.take(node, images),
             FromAgent::Description(description) => {
                 self.descriptions.insert(node, description);
             }

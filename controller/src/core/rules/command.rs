@@ -5,8 +5,8 @@ use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Availability, Node, NodeDescription, NodeStatus, Role, Secret};
 
 use super::{
-    Observed, Plan, authority, autoscale, content, deploy, jobs, network, node, rebalance, service,
-    volume,
+    Observed, Plan, authority, autoscale, content, deploy, image, jobs, network, node, rebalance,
+    service, volume,
 };
 use crate::core::command::{Command, CommandDone, Refusal};
 use crate::core::state::State;
@@ -55,6 +55,7 @@ pub fn decide_by(
         Command::RemoveStack { stack } => remove_stack(state, stack),
         Command::Scale { service, replicas } => service::scale(state, service, *replicas, now),
         Command::ListScaling => Ok(autoscale::list(state, observed, now)),
+        Command::FindImage(wanted) => Ok(image::find(state, observed, wanted)),
         Command::ChangeService { service, change } => service::change(state, service, change, now),
         Command::RollBackService { service } => service::roll_back(state, service, now),
         Command::PauseService { service } => service::pause(state, service, now),

@@ -12,6 +12,7 @@ pub mod drain;
 pub mod driver;
 pub mod forecast;
 pub mod globalize;
+pub mod image;
 pub mod jobs;
 pub mod liveness;
 mod moves;

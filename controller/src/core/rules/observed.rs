@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp};
 
 use super::autoscale::Usage;
+use super::image::Images;
 use crate::core::planted::Planted;
 
 /// See the module.
@@ -24,6 +25,8 @@ pub struct Observed {
     pub gone_tasks: BTreeSet<TaskId>,
     /// What was measured of tasks of services that are scaled by it.
     pub usage: Usage,
+    /// Which images lie on which nodes.
+    pub images: Images,
 }
 
 impl Observed {

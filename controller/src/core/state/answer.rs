@@ -31,7 +31,9 @@ pub(crate) fn encode(done: &CommandDone) -> Vec<u8> {
         CommandDone::RunStarted { run } => Answer::Run(run),
         CommandDone::Moved(moves) => Answer::Moves(wire::MovesAnswer { moves: each(&moves) }),
         // A report comes of no entry: it is made anew for each request.
-        CommandDone::Scaling(_) | CommandDone::Done => Answer::Done(wire::Nothing {}),
+        CommandDone::Scaling(_) | CommandDone::Found(_) | CommandDone::Done => {
+            Answer::Done(wire::Nothing {})
+        }
     };
     wire::CommandAnswer { answer: Some(answer) }.encode_to_vec()
 }

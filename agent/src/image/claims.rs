@@ -1,0 +1,56 @@
+//! What work under way counts on: a removal at the same time leaves it where it is.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use swarm_proto::id::Digest;
+
+/// How many works count on each blob or layer.
+pub(super) type Counts = BTreeMap<Digest, usize>;
+
+/// All claims of this host.
+#[derive(Debug, Default)]
+pub(super) struct Claims(Mutex<Counts>);
+
+impl Claims {
+    /// Holds up new claims as long as the answer lives.
+    pub(super) fn hold(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A work's own claim, on nothing yet.
+    pub(super) fn begin(self: &Arc<Self>) -> Claim {
+        Claim { claims: Arc::clone(self), digests: Mutex::default() }
+    }
+}
+
+/// Blobs and layers that a work under way counts on. Let go when dropped.
+#[derive(Debug)]
+pub struct Claim {
+    claims: Arc<Claims>,
+    digests: Mutex<Vec<Digest>>,
+}
+
+impl Claim {
+    /// Counts on this content, before it is looked at whether it is there.
+    pub fn add(&self, digest: &Digest) {
+        *self.claims.hold().entry(digest.clone()).or_default() += 1;
+        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        digests.push(digest.clone());
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut counts = self.claims.hold();
+        let digests = self.digests.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for digest in digests.drain(..) {
+            if let Some(count) = counts.get_mut(&digest) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(&digest);
+                }
+            }
+        }
+    }
+}

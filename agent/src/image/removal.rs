@@ -1,0 +1,143 @@
+//! Takes images off the disk, so that a crash at any moment leaves none half there: first the record becomes a note of
+//! what goes, then what nobody else refers to is set aside, layers before blobs, then all of that is deleted, and the
+//! note last. An agent that starts finishes what notes tell of.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use swarm_proto::id::Digest;
+
+use super::store::{RECORD, Record, Store, synced_mark};
+use crate::{durable, tree};
+
+/// Ends the name of a note.
+const NOTE: &str = "removed";
+
+/// Layers and blobs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Content {
+    /// Layers, by their uncompressed digests.
+    pub(super) layers: BTreeSet<Digest>,
+    /// Blobs.
+    pub(super) blobs: BTreeSet<Digest>,
+}
+
+impl Content {
+    /// What an image consists of.
+    pub(super) fn of(record: &Record) -> Self {
+        let blobs = record.blobs.iter().chain([&record.digest]).cloned().collect();
+        Self { layers: record.layers.iter().cloned().collect(), blobs }
+    }
+
+    /// Adds what another one consists of.
+    pub(super) fn add(&mut self, other: Self) {
+        self.layers.extend(other.layers);
+        self.blobs.extend(other.blobs);
+    }
+
+    /// What is not in another one.
+    pub(super) fn without(&self, other: &Self) -> Self {
+        Self {
+            layers: self.layers.difference(&other.layers).cloned().collect(),
+            blobs: self.blobs.difference(&other.blobs).cloned().collect(),
+        }
+    }
+}
+
+impl Store {
+    fn note(&self, digest: &Digest) -> PathBuf {
+        self.records.join(format!("{}.{NOTE}", digest.hex()))
+    }
+
+    /// The first step: from here on there is no such image.
+    pub(super) fn retire(&self, digest: &Digest) -> io::Result<()> {
+        durable::rename(&self.record(digest), &self.note(digest))
+    }
+
+    /// The second step: takes their names from layers, then from blobs. Quick; what it answers with is deleted next.
+    pub(super) fn set_aside(&self, content: &Content) -> io::Result<Vec<PathBuf>> {
+        let mut aside = Vec::new();
+        for layer in &content.layers {
+            let path = self.layer(layer);
+            remove_file(&synced_mark(&path))?;
+            aside.extend(move_aside(&path, &self.layers)?);
+        }
+        sync(&self.layers)?;
+        for blob in &content.blobs {
+            remove_file(&self.partial_blob(blob))?;
+            aside.extend(move_aside(&self.blob(blob), &self.blobs)?);
+        }
+        sync(&self.blobs)?;
+        Ok(aside)
+    }
+
+    /// The third step.
+    pub(super) fn delete(aside: &[PathBuf]) -> io::Result<()> {
+        aside.iter().try_for_each(|path| tree::remove_path(path))
+    }
+
+    /// The last step.
+    pub(super) fn forget(&self, digest: &Digest) -> io::Result<()> {
+        remove_file(&self.note(digest))
+    }
+
+    /// Ends removals that an earlier run began.
+    pub(super) fn finish_removals(&self) -> io::Result<()> {
+        let (mut notes, mut kept) = (Vec::new(), Content::default());
+        for entry in fs::read_dir(&self.records)? {
+            let path = entry?.path();
+            let ending = path.extension().and_then(|ending| ending.to_str());
+            let Some(ending @ (NOTE | RECORD)) = ending else { continue };
+            let record = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            let record = record.map(|record| self.with_blobs(record));
+            match (ending, record) {
+                (RECORD, Some(record)) => kept.add(Content::of(&record)),
+                // What it speaks of is not known: nothing may be taken away.
+                (RECORD, None) => return Ok(()),
+                (_, record) => notes.push((path, record)),
+            }
+        }
+        for (note, record) in notes {
+            if let Some(record) = record {
+                let content = Content::of(&record).without(&kept);
+                Self::delete(&self.set_aside(&content)?)?;
+            }
+            remove_file(&note)?;
+        }
+        Ok(())
+    }
+}
+
+fn move_aside(path: &Path, folder: &Path) -> io::Result<Option<PathBuf>> {
+    let aside = durable::unfinished(folder);
+    match fs::rename(path, &aside) {
+        Ok(()) => Ok(Some(aside)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// What a file, or all files below a folder, hold; links are not followed, and what cannot be read counts nothing.
+pub(super) fn bytes_of(path: &Path) -> u64 {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            let entries = fs::read_dir(path).into_iter().flatten().flatten();
+            entries.map(|entry| bytes_of(&entry.path())).sum()
+        }
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    }
+}

@@ -1,0 +1,260 @@
+//! Copies images from other hosts, over mutual TLS on the agents' port. Each blob is compared with its digest; one that
+//! breaks off goes on from the next host. Blobs begin with different hosts, and different hosts with different ones.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::{BoxStream, unfold};
+use prost::bytes::Bytes;
+use swarm_proto::id::{Digest, NodeId};
+use swarm_proto::object::ImageHolder;
+use swarm_proto::transport::{Tls, node_name};
+use swarm_proto::wire;
+use swarm_proto::wire::image_store_client::ImageStoreClient;
+use tokio::time::{sleep, timeout};
+use tonic::transport::Channel;
+use tonic::{Code, Streaming};
+
+use super::ImageError;
+use super::manifest::Descriptor;
+use super::pull::{Writer, blocking};
+use super::store::{Store, sha256};
+
+/// A host that says nothing for so long is passed over.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Hosts that have enough to do are asked again after a pause, so often.
+const BUSY_ROUNDS: u32 = 60;
+const BUSY_PAUSE: Duration = Duration::from_millis(500);
+/// No manifest or index is larger.
+const LARGEST_DOCUMENT: usize = 8 << 20;
+
+/// What the cluster knows of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Known {
+    /// What was asked for, or what the name stands for on hosts; `None`: no other host holds it.
+    pub digest: Option<Digest>,
+    /// The name was given on a host, not by a registry.
+    pub local: bool,
+    /// Who holds it.
+    pub holders: Vec<ImageHolder>,
+}
+
+/// Knows which hosts hold an image.
+#[tonic::async_trait]
+pub trait Directory: Send + Sync {
+    /// Who holds the content, or with no digest what the whole name stands for. Nobody, when that cannot be told now.
+    async fn find(&self, name: &str, digest: Option<&Digest>) -> Known;
+
+    /// Whether a node is a member of the cluster.
+    async fn is_member(&self, node: NodeId) -> bool;
+}
+
+/// The other hosts.
+pub struct Neighbours {
+    /// This host's certificate.
+    pub tls: Arc<Tls>,
+    /// This host.
+    pub node: NodeId,
+    /// Who has what.
+    pub directory: Arc<dyn Directory>,
+}
+
+impl Neighbours {
+    /// The way to copies of an image.
+    pub(super) fn copies(&self, holders: Vec<ImageHolder>) -> Copies {
+        let place = |holder: ImageHolder| {
+            let channel = self.tls.channel(&holder.address, &node_name(holder.node));
+            let client = ImageStoreClient::new(channel);
+            Place { name: holder.hostname, client, given_up: AtomicBool::new(false) }
+        };
+        let places = holders.into_iter().filter(|holder| holder.node != self.node).map(place);
+        Copies { places: places.collect(), shift: self.node.0, failures: Mutex::default() }
+    }
+}
+
+struct Place {
+    name: String,
+    client: ImageStoreClient<Channel>,
+    given_up: AtomicBool,
+}
+
+/// Why a host did not give a blob.
+enum Miss {
+    /// It has enough to do.
+    Busy,
+    /// It has not got this one.
+    Absent,
+    /// It is not asked again for this image.
+    Failed(String),
+}
+
+/// The hosts that hold one image.
+#[derive(Default)]
+pub(super) struct Copies {
+    places: Vec<Place>,
+    shift: u64,
+    failures: Mutex<Vec<String>>,
+}
+
+impl Copies {
+    /// Whom to ask for a blob, in order.
+    fn order(&self, digest: &Digest) -> impl Iterator<Item = &Place> {
+        let count = self.places.len();
+        let number = u64::from_str_radix(&digest.hex()[..8], 16).unwrap_or_default();
+        let first = number.wrapping_add(self.shift) % (count.max(1) as u64);
+        let first = usize::try_from(first).unwrap_or_default();
+        let places = (0..count).map(move |turn| &self.places[(first + turn) % count]);
+        places.filter(|place| !place.given_up.load(Ordering::Relaxed))
+    }
+
+    /// Why hosts did not give what they hold; empty when none failed.
+    pub(super) fn failures(&self) -> String {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).join("; ")
+    }
+
+    fn note(&self, place: &Place, digest: &Digest, miss: Miss) {
+        let reason = match miss {
+            Miss::Busy => "it has enough to do".to_owned(),
+            Miss::Absent => "it does not have it".to_owned(),
+            Miss::Failed(reason) => {
+                place.given_up.store(true, Ordering::Relaxed);
+                reason
+            }
+        };
+        tracing::debug!(host = place.name, %digest, reason, "no copy from this host");
+        let failure = format!("host {}: {reason}", place.name);
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if !failures.contains(&failure) {
+            failures.push(failure);
+        }
+    }
+
+    /// A manifest or index, compared with its digest.
+    pub(super) async fn document(&self, digest: &Digest) -> Option<Vec<u8>> {
+        for place in self.order(digest) {
+            match place.document(digest).await {
+                Ok(bytes) => return Some(bytes),
+                Err(miss) => self.note(place, digest, miss),
+            }
+        }
+        None
+    }
+
+    /// Brings a blob into the store; false when no host gives it.
+    pub(super) async fn blob(
+        &self,
+        store: &Store,
+        descriptor: &Descriptor,
+    ) -> Result<bool, ImageError> {
+        let digest = &descriptor.digest;
+        for _ in 0..BUSY_ROUNDS {
+            let mut busy = false;
+            for place in self.order(digest) {
+                match place.blob(store, descriptor).await? {
+                    Ok(()) => return Ok(true),
+                    Err(miss) => {
+                        busy |= matches!(miss, Miss::Busy);
+                        self.note(place, digest, miss);
+                    }
+                }
+            }
+            if !busy {
+                return Ok(false);
+            }
+            sleep(BUSY_PAUSE).await;
+        }
+        Ok(false)
+    }
+}
+
+impl Place {
+    async fn open(
+        &self,
+        digest: &Digest,
+        offset: u64,
+    ) -> Result<BoxStream<'static, io::Result<Bytes>>, Miss> {
+        let request = wire::ReadBlobRequest { digest: digest.to_string(), offset };
+        let mut client = self.client.clone();
+        match timeout(PATIENCE, client.read_blob(request)).await {
+            Ok(Ok(parts)) => Ok(bytes(parts.into_inner())),
+            Ok(Err(status)) => Err(match status.code() {
+                Code::ResourceExhausted => Miss::Busy,
+                Code::NotFound => Miss::Absent,
+                _ => Miss::Failed(first_line(status.message())),
+            }),
+            Err(_) => Err(Miss::Failed(SILENT.to_owned())),
+        }
+    }
+
+    async fn document(&self, digest: &Digest) -> Result<Vec<u8>, Miss> {
+        let mut stream = self.open(digest, 0).await?;
+        let mut document = Vec::new();
+        while let Some(part) = stream.next().await {
+            document.extend(part.map_err(|error| Miss::Failed(error.to_string()))?);
+            if document.len() > LARGEST_DOCUMENT {
+                return Err(Miss::Failed("its manifest is larger than 8 MiB".to_owned()));
+            }
+        }
+        if sha256(&document) == *digest {
+            Ok(document)
+        } else {
+            Err(Miss::Failed(WRONG.to_owned()))
+        }
+    }
+
+    /// Takes a blob from this host, from where an earlier source left off. The outer error is this host's own.
+    async fn blob(
+        &self,
+        store: &Store,
+        descriptor: &Descriptor,
+    ) -> Result<Result<(), Miss>, ImageError> {
+        let Descriptor { digest, size, .. } = descriptor;
+        loop {
+            let (partial, target) = (store.partial_blob(digest), store.blob(digest));
+            let mut writer = Writer::open(&partial).await?;
+            let begun = writer.length();
+            if begun < *size {
+                let stream = match self.open(digest, begun).await {
+                    Ok(stream) => stream,
+                    Err(miss) => return Ok(Err(miss)),
+                };
+                let (back, broken) = writer.take(stream, *size).await?;
+                if let Some(reason) = broken {
+                    return Ok(Err(Miss::Failed(format!("the copy breaks off: {reason}"))));
+                }
+                writer = back;
+            }
+            let expected = digest.clone();
+            match blocking(move || writer.finish(&partial, &target, &expected)).await {
+                Ok(()) => return Ok(Ok(())),
+                // What an earlier source gave may be what is wrong: once more, all of it from here.
+                Err(ImageError::Corrupt { .. }) if begun > 0 => {}
+                Err(ImageError::Corrupt { .. }) => return Ok(Err(Miss::Failed(WRONG.to_owned()))),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+const SILENT: &str = "it does not answer";
+const WRONG: &str = "what it gives is not what the digest says";
+
+fn bytes(parts: Streaming<wire::BlobPart>) -> BoxStream<'static, io::Result<Bytes>> {
+    let next = |mut parts: Streaming<wire::BlobPart>| async move {
+        let part = match timeout(PATIENCE, parts.message()).await {
+            Ok(Ok(Some(part))) => Ok(Bytes::from(part.data)),
+            Ok(Ok(None)) => return None,
+            Ok(Err(status)) => Err(io::Error::other(first_line(status.message()))),
+            Err(_) => Err(io::Error::other(SILENT)),
+        };
+        Some((part, parts))
+    };
+    unfold(parts, next).boxed()
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}

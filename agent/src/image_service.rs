@@ -1,0 +1,287 @@
+//! What other hosts and controllers ask of this host's images: blobs to copy, archives in and out, names, removal.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm_proto::convert::{Fields, each};
+use swarm_proto::id::Digest;
+use swarm_proto::transport::{Peer, PeerRole, known_peer};
+use swarm_proto::wire;
+use swarm_proto::wire::image_store_server::{ImageStore, ImageStoreServer};
+use swarm_proto::wire::load_image_request::Part;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::image::{Details, Images, Needed, Removed};
+use crate::server::refusal;
+
+/// Blobs that are sent at the same time: the disk and the network are the tasks' too.
+const SENDS: usize = 8;
+/// Who waits longer for a turn is told that there is enough to do.
+const TURN: Duration = Duration::from_secs(5);
+/// Bytes in one message.
+const PART: usize = 256 << 10;
+/// Messages that wait for the network, or for the disk.
+const WAITING: usize = 4;
+
+/// The service of this host's images.
+pub struct ImageStoreService {
+    images: Images,
+    hostname: String,
+    sends: Arc<Semaphore>,
+}
+
+impl ImageStoreService {
+    /// The service of this host.
+    pub fn server(images: Images, hostname: String) -> ImageStoreServer<Self> {
+        let sends = Arc::new(Semaphore::new(SENDS));
+        ImageStoreServer::new(Self { images, hostname, sends })
+    }
+
+    /// Refuses a host that was removed from the cluster, whatever its certificate says.
+    async fn check(&self, peer: &Peer) -> Result<(), Status> {
+        let Some(node) = peer.node_id.filter(|_| peer.role == PeerRole::Agent) else {
+            return Ok(());
+        };
+        let member = match self.images.neighbours() {
+            Some(neighbours) => neighbours.directory.is_member(node).await,
+            None => false,
+        };
+        if member {
+            return Ok(());
+        }
+        let why = format!("node {node} is no member of the cluster, as far as this host can tell");
+        Err(Status::permission_denied(why))
+    }
+}
+
+type Parts<T> = ReceiverStream<Result<T, Status>>;
+
+#[tonic::async_trait]
+impl ImageStore for ImageStoreService {
+    type ReadBlobStream = Parts<wire::BlobPart>;
+
+    async fn read_blob(
+        &self,
+        request: Request<wire::ReadBlobRequest>,
+    ) -> Result<Response<Self::ReadBlobStream>, Status> {
+        self.check(known_peer(&request)?).await?;
+        let wire::ReadBlobRequest { digest, offset } = request.into_inner();
+        let digest: Digest =
+            digest.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
+        let turn = timeout(TURN, Arc::clone(&self.sends).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            return Err(Status::resource_exhausted("this host sends enough already"));
+        };
+        let mut file = self
+            .images
+            .open_blob(&digest)
+            .ok_or_else(|| Status::not_found(format!("`{digest}` is not on this host")))?;
+        let (sender, parts) = mpsc::channel(WAITING);
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            if let Err(error) = send(&mut file, offset, &sender) {
+                // An error means that nobody listens any more.
+                let _ = sender.blocking_send(Err(Status::data_loss(error.to_string())));
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(parts)))
+    }
+
+    async fn load(
+        &self,
+        request: Request<Streaming<wire::LoadImageRequest>>,
+    ) -> Result<Response<wire::LoadImageResponse>, Status> {
+        let mut parts = request.into_inner();
+        let first = parts.message().await?.and_then(|message| message.part);
+        let Some(Part::Start(start)) = first else {
+            return Err(Status::invalid_argument("the first message must say what is loaded"));
+        };
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let archive = Incoming { receiver, part: Vec::new(), at: 0, ended: false };
+        let tag = Some(start.tag).filter(|tag| !tag.is_empty());
+        let pump = async move {
+            loop {
+                let part = match parts.message().await {
+                    Ok(Some(wire::LoadImageRequest { part: Some(Part::Data(data)) })) => data,
+                    Ok(Some(_)) => continue,
+                    // Nothing is what tells the end from a broken connection.
+                    Ok(None) => Vec::new(),
+                    Err(_) => return,
+                };
+                let end = part.is_empty();
+                if sender.send(part).await.is_err() || end {
+                    return;
+                }
+            }
+        };
+        let (loaded, ()) = tokio::join!(self.images.load(archive, tag), pump);
+        let loaded = loaded.map_err(|error| refusal(&error))?;
+        let images = loaded.into_iter().map(|image| wire::LoadedImage {
+            names: image.names,
+            digest: image.digest.to_string(),
+        });
+        let node = self.hostname.clone();
+        Ok(Response::new(wire::LoadImageResponse { images: images.collect(), node }))
+    }
+
+    type SaveStream = Parts<wire::ArchivePart>;
+
+    async fn save(
+        &self,
+        request: Request<wire::SaveImageRequest>,
+    ) -> Result<Response<Self::SaveStream>, Status> {
+        let export = self.images.export(&request.into_inner().images);
+        let export = export.map_err(|error| refusal(&error))?;
+        let (sender, parts) = mpsc::channel(WAITING);
+        tokio::task::spawn_blocking(move || {
+            let out = Outgoing { sender: sender.clone() };
+            let written = export.write(io::BufWriter::with_capacity(PART, out));
+            if let Err(error) = written {
+                let why = format!("the archive breaks off: {error}");
+                let _ = sender.blocking_send(Err(Status::data_loss(why)));
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(parts)))
+    }
+
+    async fn inspect(
+        &self,
+        request: Request<wire::InspectImageRequest>,
+    ) -> Result<Response<wire::ImageDetails>, Status> {
+        let details = self.images.details(&request.into_inner().image);
+        let details = details.map_err(|error| refusal(&error))?;
+        Ok(Response::new(shown(details, &self.hostname)))
+    }
+
+    async fn tag(
+        &self,
+        request: Request<wire::TagImageRequest>,
+    ) -> Result<Response<wire::TagImageResponse>, Status> {
+        let wire::TagImageRequest { image, name, .. } = request.into_inner();
+        let tagged = self.images.tag(&image, &name).await;
+        let (digest, name) = tagged.map_err(|error| refusal(&error))?;
+        let (node, digest) = (self.hostname.clone(), digest.to_string());
+        Ok(Response::new(wire::TagImageResponse { node, digest, name }))
+    }
+
+    async fn remove(
+        &self,
+        request: Request<wire::RemoveImageRequest>,
+    ) -> Result<Response<wire::RemovedImages>, Status> {
+        let wire::RemoveImageRequest { image, needed, .. } = request.into_inner();
+        let removed = self.images.remove(&image, &by_digest(needed)?).await;
+        removed.map(|removed| self.told(removed)).map_err(|error| refusal(&error))
+    }
+
+    async fn prune(
+        &self,
+        request: Request<wire::PruneImagesRequest>,
+    ) -> Result<Response<wire::RemovedImages>, Status> {
+        let wire::PruneImagesRequest { older_than, local, needed, .. } = request.into_inner();
+        let age = Duration::from_millis(older_than);
+        let removed = self.images.prune(age, local, &by_digest(needed)?).await;
+        removed.map(|removed| self.told(removed)).map_err(|error| refusal(&error))
+    }
+}
+
+impl ImageStoreService {
+    fn told(&self, removed: Removed) -> Response<wire::RemovedImages> {
+        let Removed { untagged, removed, freed } = removed;
+        let removed = removed.iter().map(ToString::to_string).collect();
+        let (node, error) = (self.hostname.clone(), String::new());
+        Response::new(wire::RemovedImages { untagged, removed, freed, node, error })
+    }
+}
+
+fn by_digest(needed: BTreeMap<String, String>) -> Result<Needed, Status> {
+    let parsed = needed
+        .into_iter()
+        .map(|(digest, by)| Ok((Fields("RemoveImageRequest").text("needed", &digest)?, by)));
+    parsed
+        .collect::<Result<_, swarm_proto::convert::ConvertError>>()
+        .map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+fn shown(details: Details, hostname: &str) -> wire::ImageDetails {
+    let layers = details.layers.into_iter().map(|layer| wire::ImageLayer {
+        digest: layer.digest.to_string(),
+        size: layer.size,
+        diff_id: layer.diff_id.to_string(),
+        media_type: layer.media_type,
+    });
+    wire::ImageDetails {
+        node: hostname.to_owned(),
+        digest: details.held.digest.to_string(),
+        names: each(&details.held.names),
+        size: details.size,
+        came_at: details.came_at.0,
+        layers: layers.collect(),
+        config: details.config,
+        tasks: details.tasks,
+        nodes: Vec::new(),
+    }
+}
+
+/// Sends a file from an offset on, until its end or until nobody listens.
+fn send(
+    file: &mut std::fs::File,
+    offset: u64,
+    sender: &mpsc::Sender<Result<wire::BlobPart, Status>>,
+) -> io::Result<()> {
+    file.seek(SeekFrom::Start(offset))?;
+    loop {
+        let mut data = Vec::with_capacity(PART);
+        Read::by_ref(file).take(PART as u64).read_to_end(&mut data)?;
+        if data.is_empty() || sender.blocking_send(Ok(wire::BlobPart { data })).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// An archive as it comes, for a thread that may block.
+struct Incoming {
+    receiver: mpsc::Receiver<Vec<u8>>,
+    part: Vec<u8>,
+    at: usize,
+    ended: bool,
+}
+
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.part.len() && !self.ended {
+            let part = self.receiver.blocking_recv();
+            let broken = || io::Error::new(io::ErrorKind::UnexpectedEof, "the connection broke");
+            self.part = part.ok_or_else(broken)?;
+            self.at = 0;
+            self.ended = self.part.is_empty();
+        }
+        let rest = self.part.get(self.at..).unwrap_or_default();
+        let length = rest.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&rest[..length]);
+        self.at += length;
+        Ok(length)
+    }
+}
+
+/// An archive as it goes, from a thread that may block.
+struct Outgoing {
+    sender: mpsc::Sender<Result<wire::ArchivePart, Status>>,
+}
+
+impl Write for Outgoing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let part = &bytes[..bytes.len().min(PART)];
+        let sent = self.sender.blocking_send(Ok(wire::ArchivePart { data: part.to_vec() }));
+        sent.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        Ok(part.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

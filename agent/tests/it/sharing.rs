@@ -1,0 +1,387 @@
+//! Hosts that copy images from each other over mutual TLS: one that breaks off, one that lies, one that is gone.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use serde_json::json;
+use swarm_agent::image::{Directory, Images, Known, Neighbours, Registries};
+use swarm_agent::image_service::ImageStoreService;
+use swarm_proto::id::{Digest, NodeId};
+use swarm_proto::object::{ImageHolder, Role};
+use swarm_proto::spec::{ImageSpec, PullPolicy};
+use swarm_proto::transport::{
+    self, Authority, Credentials, KeyAndRequest, Tls, accept_tls, install_crypto_provider,
+};
+use swarm_proto::wire;
+use swarm_proto::wire::image_store_server::{ImageStore, ImageStoreServer};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::image::{digest, tar};
+
+/// Says what the test says.
+#[derive(Default)]
+struct Fixed {
+    known: Mutex<Known>,
+    strangers: Mutex<Vec<NodeId>>,
+}
+
+#[tonic::async_trait]
+impl Directory for Fixed {
+    async fn find(&self, _: &str, _: Option<&Digest>) -> Known {
+        self.known.lock().unwrap().clone()
+    }
+
+    async fn is_member(&self, node: NodeId) -> bool {
+        !self.strangers.lock().unwrap().contains(&node)
+    }
+}
+
+struct Cluster {
+    authority: Authority,
+}
+
+/// A host with its images, which it serves.
+struct Host {
+    folder: tempfile::TempDir,
+    images: Images,
+    directory: Arc<Fixed>,
+    address: SocketAddr,
+    node: u64,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        install_crypto_provider();
+        Self { authority: Authority::create(&"a".repeat(32), SystemTime::now()).unwrap() }
+    }
+
+    fn tls(&self, node: u64) -> Arc<Tls> {
+        let key = KeyAndRequest::make().unwrap();
+        let (request, now) = (&key.request_pem, SystemTime::now());
+        let certificate = self.authority.sign_node(request, NodeId(node), Role::Agent, now);
+        let credentials = Credentials {
+            certificate_pem: certificate.unwrap(),
+            key_pem: key.key_pem,
+            ca_pem: self.authority.certificate_pem().to_owned(),
+        };
+        Tls::new(&credentials).unwrap()
+    }
+
+    async fn serve<S: ImageStore>(&self, node: u64, store: ImageStoreServer<S>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = transport::server().add_service(store);
+        tokio::spawn(server.serve_with_incoming(accept_tls(listener, self.tls(node))));
+        address
+    }
+
+    async fn host(&self, node: u64) -> Host {
+        let folder = tempfile::tempdir().unwrap();
+        // No registry can be asked for anything.
+        let registries =
+            Registries { mirrors_only: ["docker.io".to_owned()].into(), ..Registries::default() };
+        let images = Images::open(folder.path(), registries).unwrap();
+        let directory = Arc::new(Fixed::default());
+        let own = Arc::clone(&directory) as Arc<dyn Directory>;
+        images.share_with(Neighbours { tls: self.tls(node), node: NodeId(node), directory: own });
+        let store = ImageStoreService::server(images.clone(), format!("n{node}"));
+        let address = self.serve(node, store).await;
+        Host { folder, images, directory, address, node }
+    }
+}
+
+impl Host {
+    fn holder(&self) -> ImageHolder {
+        holder(self.node, self.address)
+    }
+
+    fn knows(&self, digest: &Digest, holders: Vec<ImageHolder>) {
+        *self.directory.known.lock().unwrap() =
+            Known { digest: Some(digest.clone()), local: true, holders };
+    }
+
+    fn blobs(&self) -> BTreeMap<String, Vec<u8>> {
+        let blobs = self.folder.path().join("blobs/sha256");
+        let files = fs::read_dir(blobs).unwrap().map(|entry| entry.unwrap().path());
+        files
+            .filter(|path| path.is_file())
+            .map(|path| {
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                (name, fs::read(path).unwrap())
+            })
+            .collect()
+    }
+}
+
+fn holder(node: u64, address: SocketAddr) -> ImageHolder {
+    let (hostname, address) = (format!("n{node}"), address.to_string());
+    ImageHolder { node: NodeId(node), hostname, address }
+}
+
+/// What `docker save` once wrote: layers in folders, one of them a link to another image's.
+fn archive(name: &str) -> Vec<u8> {
+    let noise: Vec<u8> =
+        (0..300_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let base = tar(&[("big", 0o644, Some(&noise))]);
+    let top = tar(&[("a/", 0o755, None), ("a/new", 0o644, Some(b"new"))]);
+    let config = json!({
+        "architecture": swarm_agent::image::architecture(),
+        "os": "linux",
+        "config": { "Cmd": ["x"] },
+        "rootfs": { "type": "layers", "diff_ids": [digest(&base), digest(&top)] },
+    });
+    let config = config.to_string().into_bytes();
+    let manifest = json!([{
+        "Config": "config.json",
+        "RepoTags": [name],
+        "Layers": ["one/layer.tar", "two/layer.tar"],
+    }]);
+    let mut archive = ::tar::Builder::new(Vec::new());
+    let mut add = |name: &str, content: &[u8]| {
+        let mut header = ::tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, content).unwrap();
+    };
+    add("config.json", &config);
+    add("other/layer.tar", &base);
+    add("two/layer.tar", &top);
+    add("manifest.json", manifest.to_string().as_bytes());
+    let mut link = ::tar::Header::new_gnu();
+    link.set_entry_type(::tar::EntryType::Symlink);
+    link.set_size(0);
+    archive.append_link(&mut link, "one/layer.tar", "../other/layer.tar").unwrap();
+    archive.into_inner().unwrap()
+}
+
+async fn load(host: &Host) -> Digest {
+    let archive = std::io::Cursor::new(archive("web:1"));
+    let loaded = host.images.load(archive, None).await.unwrap();
+    assert_eq!(loaded[0].names, ["docker.io/library/web:1"]);
+    loaded[0].digest.clone()
+}
+
+fn spec(digest: &Digest) -> ImageSpec {
+    ImageSpec {
+        reference: "docker.io/library/web:1".to_owned(),
+        digest: Some(digest.clone()),
+        pull_policy: PullPolicy::Missing,
+    }
+}
+
+/// A host that serves another one's blobs badly.
+#[derive(Clone)]
+struct Faulty {
+    blobs: PathBuf,
+    fault: Fault,
+    /// Blobs with the offsets from which they were wanted.
+    asked: Arc<Mutex<Vec<(String, u64)>>>,
+}
+
+#[derive(Clone, Copy)]
+enum Fault {
+    /// Breaks off after so many bytes of a large blob that is wanted from its beginning.
+    BreaksOff(usize),
+    /// Changes the last byte of a large blob.
+    Lies,
+}
+
+impl Faulty {
+    fn of(host: &Host, fault: Fault) -> Self {
+        let blobs = host.folder.path().join("blobs/sha256");
+        Self { blobs, fault, asked: Arc::default() }
+    }
+
+    fn asked_of_large(&self) -> Vec<u64> {
+        let large = |name: &str| fs::metadata(self.blobs.join(name)).unwrap().len() > 1_000_000;
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|(name, _)| large(name)).map(|(_, offset)| *offset).collect()
+    }
+}
+
+type Parts<T> = ReceiverStream<Result<T, Status>>;
+
+#[tonic::async_trait]
+impl ImageStore for Faulty {
+    type ReadBlobStream = Parts<wire::BlobPart>;
+
+    async fn read_blob(
+        &self,
+        request: Request<wire::ReadBlobRequest>,
+    ) -> Result<Response<Self::ReadBlobStream>, Status> {
+        let wire::ReadBlobRequest { digest, offset } = request.into_inner();
+        let name = digest.trim_start_matches("sha256:").to_owned();
+        let mut bytes = fs::read(self.blobs.join(&name)).unwrap();
+        self.asked.lock().unwrap().push((name, offset));
+        let large = bytes.len() > 1_000_000;
+        if let (Fault::Lies, true) = (self.fault, large) {
+            *bytes.last_mut().unwrap() ^= 1;
+        }
+        let (sender, parts) = tokio::sync::mpsc::channel(4);
+        let fault = self.fault;
+        tokio::spawn(async move {
+            let rest = &bytes[usize::try_from(offset).unwrap()..];
+            let mut sent = 0;
+            for part in rest.chunks(100_000) {
+                let dies = matches!(fault, Fault::BreaksOff(after) if sent >= after);
+                if dies && large && offset == 0 {
+                    let _ = sender.send(Err(Status::unavailable("the host dies"))).await;
+                    return;
+                }
+                sent += part.len();
+                if sender.send(Ok(wire::BlobPart { data: part.to_vec() })).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(parts)))
+    }
+
+    async fn load(
+        &self,
+        _: Request<Streaming<wire::LoadImageRequest>>,
+    ) -> Result<Response<wire::LoadImageResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    type SaveStream = Parts<wire::ArchivePart>;
+
+    async fn save(
+        &self,
+        _: Request<wire::SaveImageRequest>,
+    ) -> Result<Response<Self::SaveStream>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn inspect(
+        &self,
+        _: Request<wire::InspectImageRequest>,
+    ) -> Result<Response<wire::ImageDetails>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn tag(
+        &self,
+        _: Request<wire::TagImageRequest>,
+    ) -> Result<Response<wire::TagImageResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn remove(
+        &self,
+        _: Request<wire::RemoveImageRequest>,
+    ) -> Result<Response<wire::RemovedImages>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn prune(
+        &self,
+        _: Request<wire::PruneImagesRequest>,
+    ) -> Result<Response<wire::RemovedImages>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+}
+
+fn read(layers: &[PathBuf], name: &str) -> Vec<u8> {
+    let found = layers.iter().map(|layer| layer.join(name)).find(|path| Path::new(path).exists());
+    fs::read(found.unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_one_host_was_given_runs_on_another() {
+    let cluster = Cluster::new();
+    let (first, second) = (cluster.host(1).await, cluster.host(2).await);
+    let loaded = load(&first).await;
+    second.knows(&loaded, vec![first.holder()]);
+    let image = second.images.ensure(&spec(&loaded)).await.unwrap();
+    assert_eq!(image.layers.len(), 2);
+    assert_eq!(read(&image.layers, "a/new"), b"new");
+    assert_eq!(first.blobs(), second.blobs(), "manifest, configuration and two layers");
+    assert_eq!(second.blobs().len(), 4);
+    // The second host can give it on, and knows that no registry gave the name.
+    let held = second.images.held().borrow().clone();
+    assert_eq!(held[0].digest, loaded);
+    assert!(held[0].names[0].local);
+    assert_eq!(second.images.resolve("web:1").await.unwrap(), loaded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_goes_on_from_the_next_host_where_one_breaks_off() {
+    let cluster = Cluster::new();
+    let (first, second) = (cluster.host(1).await, cluster.host(2).await);
+    let loaded = load(&first).await;
+    // Whichever is asked first dies: which one that is the digest settles.
+    let faulty = [0, 1].map(|_| Faulty::of(&first, Fault::BreaksOff(500_000)));
+    let mut holders = Vec::new();
+    for (node, store) in [3, 4].into_iter().zip(&faulty) {
+        let address = cluster.serve(node, ImageStoreServer::new(store.clone())).await;
+        holders.push(holder(node, address));
+    }
+    second.knows(&loaded, holders);
+    second.images.ensure(&spec(&loaded)).await.unwrap();
+    assert_eq!(first.blobs(), second.blobs());
+    let mut asked = faulty.map(|store| store.asked_of_large());
+    asked.sort();
+    let [died, went_on] = asked;
+    assert_eq!(died, [0]);
+    assert_eq!(went_on.len(), 1);
+    assert!((500_000..700_000).contains(&went_on[0]), "{went_on:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_gives_wrong_bytes_is_passed_over() {
+    let cluster = Cluster::new();
+    let (first, second) = (cluster.host(1).await, cluster.host(2).await);
+    let loaded = load(&first).await;
+    let lies = Faulty::of(&first, Fault::Lies);
+    let mut holders = vec![holder(3, cluster.serve(3, ImageStoreServer::new(lies.clone())).await)];
+    // Alone it gives nothing, and what it gave is not kept.
+    second.knows(&loaded, holders.clone());
+    let error = second.images.ensure(&spec(&loaded)).await.unwrap_err();
+    assert!(!error.is_permanent(), "{error}");
+    let expected = "host n3: what it gives is not what the digest says";
+    assert!(error.to_string().contains(expected), "{error}");
+    assert_eq!(lies.asked_of_large(), [0]);
+    assert!(second.images.list().is_empty());
+    holders.push(first.holder());
+    second.knows(&loaded, holders);
+    second.images.ensure(&spec(&loaded)).await.unwrap();
+    assert_eq!(first.blobs(), second.blobs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_was_removed_gets_nothing() {
+    let cluster = Cluster::new();
+    let (first, second) = (cluster.host(1).await, cluster.host(2).await);
+    let loaded = load(&first).await;
+    first.directory.strangers.lock().unwrap().push(NodeId(2));
+    second.knows(&loaded, vec![first.holder()]);
+    let error = second.images.ensure(&spec(&loaded)).await.unwrap_err();
+    assert!(error.to_string().contains("node 2 is no member of the cluster"), "{error}");
+    assert!(second.blobs().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_saved_can_be_loaded_again() {
+    let cluster = Cluster::new();
+    let (first, second) = (cluster.host(1).await, cluster.host(2).await);
+    let loaded = load(&first).await;
+    let mut saved = Vec::new();
+    first.images.export(&["web:1".to_owned()]).unwrap().write(&mut saved).unwrap();
+    let mut again = Vec::new();
+    first.images.export(&[loaded.to_string()]).unwrap().write(&mut again).unwrap();
+    assert!(saved == again, "the same image is the same archive");
+    let zipped = crate::image::gzip(&saved);
+    let found = second.images.load(std::io::Cursor::new(zipped), None).await.unwrap();
+    assert_eq!(
+        (found[0].digest.clone(), found[0].names[0].as_str()),
+        (loaded, "docker.io/library/web:1")
+    );
+    assert_eq!(first.blobs(), second.blobs());
+}
