@@ -28,7 +28,7 @@ pub use cluster::{ClusterView, MemberView, NetworkingView, QuorumView, Rebalance
 pub use content::ContentView;
 pub use doctor::{DifferenceView, DoctorView};
 pub use event::EventView;
-pub use image::ImageView;
+pub use image::{HistoryView, ImageDetailsView, ImageView, LayerView};
 pub use job::{JobView, RunView, ScheduleView};
 pub use key::KeyView;
 pub use network::NetworkView;

@@ -73,3 +73,196 @@ impl View for ImageView {
         vec![self.reference.clone(), self.digest.clone()]
     }
 }
+
+/// An image on one node, as `image inspect` shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ImageDetailsView {
+    /// Its content.
+    pub digest: String,
+    /// Its full names.
+    pub names: Vec<String>,
+    /// Those of them that were given on a host, not by a registry.
+    pub local_names: Vec<String>,
+    /// The node on which it was looked at.
+    pub node: String,
+    /// Host names of the nodes that hold it.
+    pub nodes: Vec<String>,
+    /// When it came to the node.
+    pub came_at: String,
+    /// Bytes of its layers as they travel.
+    pub size: u64,
+    /// Its layers, the lowest first.
+    pub layers: Vec<LayerView>,
+    /// Tasks of the node that use it.
+    pub tasks: Vec<String>,
+    /// How it was made and wants to be run: the image's own configuration.
+    pub config: serde_json::Value,
+}
+
+/// A layer of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LayerView {
+    /// As it travels.
+    pub digest: String,
+    /// Uncompressed.
+    pub diff_id: String,
+    /// Bytes as it travels.
+    pub size: u64,
+    /// What the manifest says it is.
+    pub media_type: String,
+}
+
+impl ImageDetailsView {
+    /// What a node says.
+    pub fn of(details: &wire::ImageDetails) -> Self {
+        let local = details.names.iter().filter(|held| held.local);
+        let layers = details.layers.iter().map(|layer| LayerView {
+            digest: layer.digest.clone(),
+            diff_id: layer.diff_id.clone(),
+            size: layer.size,
+            media_type: layer.media_type.clone(),
+        });
+        Self {
+            digest: details.digest.clone(),
+            names: details.names.iter().map(|held| held.name.clone()).collect(),
+            local_names: local.map(|held| held.name.clone()).collect(),
+            node: details.node.clone(),
+            nodes: details.nodes.clone(),
+            came_at: time(Timestamp(details.came_at)),
+            size: details.size,
+            layers: layers.collect(),
+            tasks: details.tasks.clone(),
+            config: serde_json::from_slice(&details.config).unwrap_or_default(),
+        }
+    }
+}
+
+impl View for ImageDetailsView {
+    const COLUMNS: &'static [&'static str] = &["DIGEST", "NAMES", "SIZE", "NODES"];
+    const WIDE_COLUMNS: &'static [&'static str] = &[];
+
+    fn name(&self) -> String {
+        self.names.first().unwrap_or(&self.digest).clone()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<String> {
+        let digest = short_digest(Some(&self.digest));
+        vec![digest, self.names.join(","), bytes(self.size), self.nodes.join(",")]
+    }
+
+    fn wide_cells(&self, _now: Timestamp) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// A step by which an image came about, as `image history` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HistoryView {
+    /// When, as the image says.
+    pub created: Option<String>,
+    /// What was done.
+    pub created_by: String,
+    /// Bytes of the layer that it made, as it travels; 0 when it made none.
+    pub size: u64,
+    /// That layer's digest.
+    pub layer: Option<String>,
+    /// A word on it.
+    pub comment: String,
+}
+
+#[derive(serde::Deserialize)]
+struct Config {
+    #[serde(default)]
+    history: Vec<Step>,
+}
+
+#[derive(serde::Deserialize, Default)]
+#[serde(default)]
+struct Step {
+    created: Option<String>,
+    created_by: Option<String>,
+    comment: Option<String>,
+    empty_layer: bool,
+}
+
+impl HistoryView {
+    /// The steps of an image, the newest first; layers that its configuration says nothing of are steps without words.
+    /// `None` when the configuration cannot be read.
+    pub fn of_config(details: &wire::ImageDetails) -> Option<Vec<Self>> {
+        let Config { history } = serde_json::from_slice(&details.config).ok()?;
+        let mut layers = details.layers.iter();
+        let mut steps = Vec::new();
+        for step in history {
+            let layer = if step.empty_layer { None } else { layers.next() };
+            steps.push(Self::of(step, layer));
+        }
+        steps.extend(layers.map(|layer| Self::of(Step::default(), Some(layer))));
+        steps.reverse();
+        Some(steps)
+    }
+
+    fn of(step: Step, layer: Option<&wire::ImageLayer>) -> Self {
+        Self {
+            created: step.created,
+            created_by: step.created_by.unwrap_or_default(),
+            size: layer.map_or(0, |layer| layer.size),
+            layer: layer.map(|layer| layer.digest.clone()),
+            comment: step.comment.unwrap_or_default(),
+        }
+    }
+}
+
+impl View for HistoryView {
+    const COLUMNS: &'static [&'static str] = &["LAYER", "CREATED", "CREATED BY", "SIZE", "COMMENT"];
+    const WIDE_COLUMNS: &'static [&'static str] = &["FULL DIGEST"];
+
+    fn name(&self) -> String {
+        self.layer.clone().unwrap_or_default()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<String> {
+        vec![
+            short_digest(self.layer.as_deref()),
+            self.created.clone().unwrap_or_default(),
+            self.created_by.clone(),
+            bytes(self.size),
+            self.comment.clone(),
+        ]
+    }
+
+    fn wide_cells(&self, _now: Timestamp) -> Vec<String> {
+        vec![self.layer.clone().unwrap_or_default()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_matched_with_the_layers_that_they_made() {
+        let layer = |digest: &str, size| wire::ImageLayer {
+            digest: digest.to_owned(),
+            size,
+            ..wire::ImageLayer::default()
+        };
+        let config =
+            br#"{"history":[{"created_by":"ADD base"},{"created_by":"CMD x","empty_layer":true}]}"#;
+        let details = wire::ImageDetails {
+            layers: vec![layer("sha256:a", 10), layer("sha256:b", 20)],
+            config: config.to_vec(),
+            ..wire::ImageDetails::default()
+        };
+        let steps = HistoryView::of_config(&details).unwrap();
+        let said: Vec<_> = steps
+            .iter()
+            .map(|step| (step.created_by.as_str(), step.size, step.layer.as_deref()))
+            .collect();
+        assert_eq!(
+            said,
+            [("", 20, Some("sha256:b")), ("CMD x", 0, None), ("ADD base", 10, Some("sha256:a"))]
+        );
+        let damaged = wire::ImageDetails { config: b"{".to_vec(), ..details };
+        assert_eq!(HistoryView::of_config(&damaged), None);
+    }
+}
