@@ -17,6 +17,7 @@ mod exec;
 mod external;
 mod faults;
 mod health;
+mod images;
 mod jobs;
 mod keys;
 mod lab;
