@@ -122,7 +122,6 @@ impl BuiltView<'_> {
 
 #[cfg(test)]
 mod tests {
-    use expect_test::expect;
     use swarm_dockerfile::{Ignore, Platform, Wishes, plan, read};
 
     use super::*;
@@ -137,7 +136,15 @@ mod tests {
         std::fs::write(folder.path().join("x"), "four").unwrap();
         let context = Context { folder: folder.path().to_owned(), ignore: Ignore::default() };
         let view = PlanView::new("Dockerfile", &plan, &context.found().unwrap());
-        expect![[""]].assert_eq(&view.text(Format::Table).unwrap());
-        expect![[""]].assert_eq(&view.text(Format::Json).unwrap());
+        let lines = [
+            "`Dockerfile` can be built",
+            "  stage tools from busybox: 1 instructions, linux/amd64",
+            "  stage 1 from stage tools: 3 instructions, linux/amd64, after tools, takes files of other/image:1",
+            "  the context: 1 files and folders, 4 bytes",
+        ];
+        assert_eq!(view.text(Format::Table).unwrap(), lines.join("\n"));
+        assert_eq!(view.text(Format::Name).unwrap(), "tools\n1");
+        let json = view.text(Format::Json).unwrap();
+        assert!(json.contains("\"entries\": 1") && json.contains("\"stage tools\""), "{json}");
     }
 }
