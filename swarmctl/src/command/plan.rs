@@ -46,7 +46,8 @@ fn show(view: &PlanView, format: Format) -> Result<(), Failure> {
     if view.cut {
         output::warn("the plan is cut: more tasks would be made or stopped than are shown");
     }
-    let mut text = view.changes.iter().map(|change| format!("{change}\n")).collect::<String>();
+    let changes = view.changes.iter();
+    let mut text = changes.fold(String::new(), |text, change| text + change + "\n");
     if text.is_empty() {
         text = format!("stack `{}` would be unchanged\n", view.stack);
     }
