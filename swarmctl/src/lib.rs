@@ -83,3 +83,30 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Arguments;
+
+    fn each(command: &clap::Command, look: &mut impl FnMut(&clap::Command)) {
+        look(command);
+        command.get_subcommands().for_each(|inner| each(inner, look));
+    }
+
+    #[test]
+    fn no_command_has_an_argument_with_the_name_of_one_of_all() {
+        let command = Arguments::command();
+        let common = command.get_arguments().filter(|argument| argument.is_global_set());
+        let common: Vec<_> = common.map(|argument| argument.get_id().clone()).collect();
+        assert!(common.iter().any(|id| id == "context"), "{common:?}");
+        for inner in command.get_subcommands() {
+            each(inner, &mut |command| {
+                let own = command.get_arguments().map(clap::Arg::get_id);
+                let twice: Vec<_> = own.filter(|id| common.contains(id)).collect();
+                assert!(twice.is_empty(), "`{}` has its own {twice:?}", command.get_name());
+            });
+        }
+    }
+}

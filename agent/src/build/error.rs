@@ -16,8 +16,10 @@ pub enum BuildError {
     #[error("{0}")]
     Dockerfile(#[from] Problems),
     /// One instruction failed.
-    #[error("line {line}: `{text}`")]
+    #[error("{file}:{line}: `{text}`")]
     Step {
+        /// The Dockerfile's name.
+        file: String,
         /// Its line in the Dockerfile; zero for a trigger of the base image.
         line: usize,
         /// The instruction.

@@ -142,6 +142,7 @@ impl Work {
                 self.step(place, &name, &step, &layers).await.map_err(|error| match error {
                     BuildError::Cancelled => BuildError::Cancelled,
                     source => BuildError::Step {
+                        file: self.request.file.clone(),
                         line: step.line,
                         text: step.text.clone(),
                         source: Box::new(source),

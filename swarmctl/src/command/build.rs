@@ -54,15 +54,16 @@ pub(crate) struct Build {
     #[arg(long)]
     pub(crate) check: bool,
     /// The folder with the files
-    context: PathBuf,
+    #[arg(value_name = "CONTEXT")]
+    folder: PathBuf,
 }
 
 impl Build {
     /// What is to be built, as the options have it.
     fn order(&self) -> Result<Order, Failure> {
-        let file = self.file.clone().unwrap_or_else(|| self.context.join("Dockerfile"));
+        let file = self.file.clone().unwrap_or_else(|| self.folder.join("Dockerfile"));
         Ok(Order {
-            context: self.context.clone(),
+            context: self.folder.clone(),
             instructions: Instructions::File(file),
             names: self.tag.clone(),
             target: self.target.clone(),

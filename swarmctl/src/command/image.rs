@@ -63,14 +63,14 @@ pub(crate) enum ImageCommand {
     /// Removes images that nothing needs from all nodes
     ///
     /// What a task of a node or a stack's current revision needs stays, and so does what was loaded, built or tagged on
-    /// a host, unless `--local` is given: no registry may have it.
+    /// a host, unless `--all` is given: no registry may have it.
     Prune {
         /// Only those that came to their node longer ago
         #[arg(long, default_value = "24h", value_parser = duration, value_name = "DURATION")]
         older_than: Duration,
         /// Also those that were loaded, built or tagged on a host
         #[arg(long)]
-        local: bool,
+        all: bool,
         /// Only on this node
         #[arg(long)]
         node: Option<String>,
@@ -100,11 +100,11 @@ pub(crate) async fn run(command: ImageCommand, call: &Call) -> Result<(), Failur
         }
         ImageCommand::Tag { image, name, node } => tag(&image, name, node, call).await,
         ImageCommand::Rm { images, node } => remove(&images, node.as_deref(), call).await,
-        ImageCommand::Prune { older_than, local, node } => {
+        ImageCommand::Prune { older_than, all, node } => {
             let request = wire::PruneImagesRequest {
                 node: node.unwrap_or_default(),
                 older_than: u64::try_from(older_than.as_millis()).unwrap_or(u64::MAX),
-                local,
+                local: all,
                 ..wire::PruneImagesRequest::default()
             };
             let ask = async |channel| ImagesClient::new(channel).prune(request.clone()).await;

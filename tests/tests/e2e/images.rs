@@ -99,7 +99,7 @@ fn an_image_that_no_registry_has_runs_on_all_hosts() {
         let said = lab.try_run(&["image", "rm", image]);
         assert!(said.code == 1 && said.stderr.contains("is in use"), "{said:#?}");
     }
-    lab.run(&["image", "prune", "--older-than", "0s", "--local"]);
+    lab.run(&["image", "prune", "--older-than", "0s", "--all"]);
     assert_eq!(holders(&lab, NAME).unwrap().0, hosts);
 
     // Saved from any host, and loaded again once it is gone everywhere.
