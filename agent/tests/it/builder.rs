@@ -33,7 +33,6 @@ pub(crate) struct Told {
     pub(crate) output: Vec<String>,
     /// Each instruction, with a star where an earlier build had done it.
     pub(crate) steps: Vec<String>,
-    pub(crate) warnings: Vec<String>,
 }
 
 impl Told {
@@ -130,10 +129,10 @@ impl Lab {
         let stop = cancelled.clone();
         let building =
             tokio::spawn(async move { builder.build(request, context, sender, cancelled).await });
-        let (mut output, mut steps, mut warnings) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let (mut output, mut steps) = (Vec::new(), BTreeMap::new());
         while let Some(told) = progress.recv().await {
             match told {
-                Progress::Warning(text) => warnings.push(text),
+                Progress::Warning(_) => {}
                 Progress::Begun { step, text, .. } => drop(steps.insert(step, text)),
                 Progress::Output { line, .. } => {
                     let line = String::from_utf8(line).unwrap();
@@ -150,7 +149,7 @@ impl Lab {
             }
         }
         let steps = steps.into_values().collect();
-        Told { result: building.await.unwrap(), output, steps, warnings }
+        Told { result: building.await.unwrap(), output, steps }
     }
 
     /// The image as a task would get it, without any registry.

@@ -218,10 +218,10 @@ fn with_hint(code: Code, status: &Status, hint: &str) -> Status {
     }
 }
 
-/// Whether another node's answer could not differ.
+/// Whether another node's answer could not differ. One that has not heard of this controller yet refuses the call, which
+/// says nothing of the image.
 fn is_final(status: &Status) -> bool {
-    let codes =
-        [Code::NotFound, Code::InvalidArgument, Code::PermissionDenied, Code::FailedPrecondition];
+    let codes = [Code::NotFound, Code::InvalidArgument, Code::FailedPrecondition];
     codes.contains(&status.code())
 }
 

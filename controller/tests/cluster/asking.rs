@@ -1,5 +1,6 @@
 //! What controllers ask of agents: what an image's name stands for, logs, lists of images.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use swarm_proto::object::TaskState;
@@ -147,9 +148,15 @@ async fn a_tag_becomes_a_digest_once_per_deploy() {
     assert_eq!(service.container.unwrap().image.unwrap().digest, Some(digest));
 
     *fake.registry.lock().unwrap() = Err(Status::unavailable("connection refused"));
-    let answer = control.deploy(deploy("r3", open)).await.unwrap().into_inner();
+    let answer = control.deploy(deploy("r3", open.clone())).await.unwrap().into_inner();
     assert!(!answer.changed);
     assert!(answer.warnings[0].ends_with("stays: connection refused"), "{answer:?}");
+
+    // An agent that has not heard of this controller yet says nothing of the image.
+    let why = "node 1 runs no controller of this cluster";
+    *fake.registry.lock().unwrap() = Err(Status::permission_denied(why));
+    let answer = control.deploy(deploy("r4", open)).await.unwrap().into_inner();
+    assert!(answer.warnings[0].ends_with(why), "{answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +164,7 @@ async fn a_name_that_a_node_gave_stands_for_what_it_gave_it_to() {
     let hosts = cluster(1).await;
     let identity = agent_identity(&hosts[0]).await;
     let (agent, fake) = serving(&hosts[0], &identity).await;
-    let mut control = hosts[0].control().await;
+    let control = hosts[0].control().await;
     let open = without_digest(stack("web", 1));
     let name = "docker.io/library/sleep:1";
     let deployed = async || {
@@ -169,25 +176,28 @@ async fn a_name_that_a_node_gave_stands_for_what_it_gave_it_to() {
     // A name without a registry's host: the registry's own word does not count.
     *fake.registry.lock().unwrap() = Ok(digest("ab"));
     agent.holds(&digest("cd"), name, true).await;
-    let mut request = 0;
+    let request = AtomicU32::new(0);
+    let asked_again = async || {
+        let number = request.fetch_add(1, Ordering::Relaxed);
+        let mut control = control.clone();
+        control.deploy(deploy(&format!("r{number}"), open.clone())).await.unwrap();
+        deployed().await
+    };
     eventually("the leader hears of it", async || {
-        request += 1;
-        control.deploy(deploy(&format!("r{request}"), open.clone())).await.unwrap();
-        let found = deployed().await;
+        let found = asked_again().await;
         if found == digest("cd") { Ok(()) } else { Err(found) }
     })
     .await;
     // What came from a registry is asked for there again; only when it is gone, a node's image counts.
     agent.holds(&digest("ef"), name, false).await;
     eventually("the leader hears of it", async || {
-        request += 1;
-        control.deploy(deploy(&format!("r{request}"), open.clone())).await.unwrap();
-        let found = deployed().await;
+        let found = asked_again().await;
         if found == digest("ab") { Ok(()) } else { Err(found) }
     })
     .await;
     *fake.registry.lock().unwrap() = Err(Status::not_found("the registry does not know it"));
-    let answer = control.deploy(deploy("last", open)).await.unwrap().into_inner();
+    let mut control = control.clone();
+    let answer = control.deploy(deploy("last", open.clone())).await.unwrap().into_inner();
     assert_eq!(deployed().await, digest("ef"));
     let expected = "no registry gives docker.io/library/sleep:1, so the image is taken that a1 has under this name";
     assert!(answer.warnings[0].starts_with(expected), "{answer:?}");
