@@ -23,6 +23,9 @@ use crate::core::State;
 
 /// How long the first message may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an agent may not know this controller yet, and how often it is asked meanwhile.
+const HEARS_WITHIN: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// What comes back from a build.
 pub type Outputs = Answers<wire::BuildOutput>;
@@ -66,20 +69,35 @@ async fn carry(
     // Arguments and secrets stay out of the log.
     let image = start.names.first().map_or("an image without a name", String::as_str);
     let audit = Audit::by(who, "Build", format!("{image} on {host}"));
-    let (forward, forwarded) = mpsc::channel(QUEUE);
-    // There is room: nothing was sent yet.
-    let _ = forward.try_send(wire::BuildInput { input: Some(Input::Start(start)) });
-    let opened = async {
-        let mut agent = controller.builds(&node).await?;
-        let opened = agent.build(ReceiverStream::new(forwarded)).await;
-        Ok(opened.map_err(|status| failed(&host, status))?.into_inner())
-    };
-    let outputs = audit.answer(opened.await)?.into_inner();
+    let (forward, outputs) = audit.answer(open(controller, &node, start).await)?.into_inner();
     let started = Output::Started(wire::BuildStarted { node: host.clone() });
     if sender.send(Ok(wire::BuildOutput { output: Some(started) })).await.is_err() {
         return Ok(());
     }
     relay::carry(input, forward, outputs, sender, |status| failed(&host, status)).await
+}
+
+/// Begins a build on a node. Its agent hears of a controller that is new within a heartbeat, and refuses it until then.
+async fn open(
+    controller: &Controller,
+    node: &Node,
+    start: wire::BuildStart,
+) -> Result<(mpsc::Sender<wire::BuildInput>, Streaming<wire::BuildOutput>), Status> {
+    let mut agent = controller.builds(node).await?;
+    let mut left = HEARS_WITHIN;
+    loop {
+        let (forward, forwarded) = mpsc::channel(QUEUE);
+        // There is room: nothing was sent yet.
+        let _ = forward.try_send(wire::BuildInput { input: Some(Input::Start(start.clone())) });
+        match agent.build(ReceiverStream::new(forwarded)).await {
+            Ok(outputs) => return Ok((forward, outputs.into_inner())),
+            Err(status) if status.code() == Code::PermissionDenied && !left.is_zero() => {
+                left = left.saturating_sub(PAUSE);
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(status) => return Err(failed(&node.description.hostname, status)),
+        }
+    }
 }
 
 impl Controller {
