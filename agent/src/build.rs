@@ -176,7 +176,7 @@ impl Builder {
             Err(error) => Err(error),
         };
         let removed = blocking(move || attached::remove(&folder)).await;
-        context.is_removed();
+        context.let_go();
         let built = built?;
         removed?;
         Ok(built)

@@ -165,16 +165,12 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let worker = Worker::start(journal, Arc::clone(&means), Arc::clone(&board), reach).await;
     let worker = Arc::new(worker);
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let one_shots = executor.one_shots();
-    let opened = Arc::clone(&images);
-    let builder = tokio::task::spawn_blocking(move || Builder::open(&agent, opened, one_shots));
-    let builder = builder.await.map_err(|error| BuildError::Stopped(error.to_string()))??;
+    let builder = builder(agent, Arc::clone(&images), &executor).await?;
     let controllers = Arc::new(Controllers::default());
     share(&images, neighbours(&tls, &controllers, identity.node_id), &worker);
     let store = ImageStoreService::server(Images::clone(&images), hostname.clone());
-    let held = images.held();
     let service = AgentService::server(
-        images,
+        Arc::clone(&images),
         Arc::clone(&executor),
         Arc::clone(&worker),
         (identity.node_id, hostname),
@@ -189,7 +185,6 @@ async fn serve(config: Config) -> Result<(), RunError> {
         reserve: config.reserve.clone(),
         tls: Arc::clone(&tls),
     };
-    let describer = Describer::new(fixed);
     let usages = usage::start(Arc::clone(&worker), Arc::clone(&means));
     let sessions = Sessions {
         identity,
@@ -199,12 +194,12 @@ async fn serve(config: Config) -> Result<(), RunError> {
         worker,
         board,
         executor: means,
-        describer,
+        describer: Describer::new(fixed),
         latest,
         cut_off,
         lease,
         usages,
-        images: held,
+        images: images.held(),
     };
     sessions.run().await;
     Ok(())
@@ -213,6 +208,16 @@ async fn serve(config: Config) -> Result<(), RunError> {
 fn images(config: &Config, agent: &Path) -> Result<Arc<Images>, RunError> {
     let registries = config.registries().map_err(RunError::Mirrors)?;
     Ok(Arc::new(Images::open_with(agent, registries, config.image_reserve)?))
+}
+
+async fn builder(
+    agent: PathBuf,
+    images: Arc<Images>,
+    executor: &HostExecutor,
+) -> Result<Arc<Builder>, RunError> {
+    let one_shots = executor.one_shots();
+    let builder = tokio::task::spawn_blocking(move || Builder::open(&agent, images, one_shots));
+    Ok(builder.await.map_err(|error| BuildError::Stopped(error.to_string()))??)
 }
 
 fn neighbours(tls: &Arc<Tls>, controllers: &Arc<Controllers>, node: NodeId) -> Neighbours {

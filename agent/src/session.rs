@@ -13,6 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use swarm_proto::assignment::AssignmentDiff;
 use swarm_proto::convert::{ConvertError, Fields, each};
 use swarm_proto::failure::sentence;
+use swarm_proto::id::ServiceId;
 use swarm_proto::object::{HeldImage, Incarnation};
 use swarm_proto::transport::{
     self, CONTROLLER_NAME, ConnectError, Identity, MAX_MESSAGE, Tls, tell_incarnation,
@@ -380,17 +381,10 @@ impl Open<'_> {
                     self.unanswered.push_back(sent);
                     self.say(Say::Heartbeat(wire::Heartbeat {})).await?;
                 }
-                measured = next_usages(&mut usages) => {
-                    let tasks = measured.iter().map(|(id, usage)| (id, usage).into()).collect();
-                    self.say(Say::Usage(wire::UsageReport { tasks })).await?;
-                }
-                services = executor.demand() => {
-                    let services = services.into_iter().map(|service| service.0).collect();
-                    self.say(Say::Demand(wire::Demand { services })).await?;
-                }
+                measured = next_usages(&mut usages) => self.say(usage_report(&measured)).await?,
+                services = executor.demand() => self.say(demand(services)).await?,
                 held = next_images(&mut images) => {
-                    let images = each(&held);
-                    self.say(Say::Images(wire::ImagesReport { images })).await?;
+                    self.say(Say::Images(wire::ImagesReport { images: each(&held) })).await?;
                 }
                 () = tls.roots_changed(&roots) => {
                     roots = tls.roots();
@@ -508,6 +502,16 @@ async fn next_usages(usages: &mut watch::Receiver<Usages>) -> Usages {
         std::future::pending::<()>().await;
     }
     usages.borrow_and_update().clone()
+}
+
+fn usage_report(measured: &Usages) -> Say {
+    let tasks = measured.iter().map(|(id, usage)| (id, usage).into()).collect();
+    Say::Usage(wire::UsageReport { tasks })
+}
+
+fn demand(services: BTreeSet<ServiceId>) -> Say {
+    let services = services.into_iter().map(|service| service.0).collect();
+    Say::Demand(wire::Demand { services })
 }
 
 /// What images there are, once they changed.

@@ -59,15 +59,12 @@ fn mount_point(line: &[u8]) -> Option<PathBuf> {
     while let [first, more @ ..] = rest {
         let octal = (*first == b'\\').then(|| more.get(..3)).flatten();
         let octal = octal.and_then(|digits| std::str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                path.push(byte);
-                rest = &more[3..];
-            }
-            None => {
-                path.push(*first);
-                rest = more;
-            }
+        if let Some(byte) = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            path.push(byte);
+            rest = &more[3..];
+        } else {
+            path.push(*first);
+            rest = more;
         }
     }
     Some(PathBuf::from(std::ffi::OsString::from_vec(path)))

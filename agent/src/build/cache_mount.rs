@@ -106,9 +106,10 @@ impl Held {
     pub(super) fn give(&self, aside: &Path) -> std::io::Result<()> {
         let _turn = self.caches.used();
         // Who shares it may have been quicker, and uses it already.
-        match self.path.is_dir() {
-            true => crate::tree::remove_path(aside),
-            false => fs::rename(aside, &self.path),
+        if self.path.is_dir() {
+            crate::tree::remove_path(aside)
+        } else {
+            fs::rename(aside, &self.path)
         }
     }
 }

@@ -52,7 +52,7 @@ impl Context {
     }
 
     /// Its folder is gone already.
-    pub(super) fn is_removed(mut self) {
+    pub(super) fn let_go(mut self) {
         self.removed = true;
     }
 }

@@ -37,13 +37,14 @@ pub(super) fn find(root: &OwnedFd, text: &str) -> Result<Owner, BuildError> {
     };
     let gid = match group {
         None => own,
-        Some(group) => match group.parse::<u32>() {
-            Ok(gid) => gid,
-            Err(_) => {
+        Some(group) => {
+            if let Ok(gid) = group.parse::<u32>() {
+                gid
+            } else {
                 let groups = read(root, "etc/group")?;
                 find_group(&groups, group).ok_or_else(|| fail("no such group in its /etc/group"))?
             }
-        },
+        }
     };
     Ok((uid, gid))
 }

@@ -175,7 +175,7 @@ async fn receive(
 ) -> Result<Context, Status> {
     let (sender, parts) = mpsc::channel(WAITING);
     let unpacking = tokio::task::spawn_blocking(move || {
-        let parts = Parts { parts, current: Vec::new(), at: 0 };
+        let parts = Parts { incoming: parts, current: Vec::new(), at: 0 };
         context.unpack(parts).map(|()| context)
     });
     let received = send_parts(inputs, sender).await;
@@ -214,7 +214,7 @@ async fn send_parts(
 
 /// The parts of a context, as they come, to be read on a thread for blocking work.
 struct Parts {
-    parts: mpsc::Receiver<io::Result<Vec<u8>>>,
+    incoming: mpsc::Receiver<io::Result<Vec<u8>>>,
     current: Vec<u8>,
     at: usize,
 }
@@ -222,7 +222,7 @@ struct Parts {
 impl Read for Parts {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at == self.current.len() {
-            match self.parts.blocking_recv() {
+            match self.incoming.blocking_recv() {
                 Some(part) => (self.current, self.at) = (part?, 0),
                 None => return Ok(0),
             }

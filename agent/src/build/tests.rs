@@ -86,7 +86,7 @@ fn a_layer_holds_what_changed_and_no_more() {
         "base",
         &[("kept/a", "a"), ("looked/x", "x"), ("gone", "g"), ("swept/old", "o"), ("mode/m", "m")],
     );
-    let snapshot = lab.snapshot("s", &[base.clone()]);
+    let snapshot = lab.snapshot("s", std::slice::from_ref(&base));
     let root = snapshot.root().unwrap();
     fs::remove_file(at(&root, "gone")).unwrap();
     fs::remove_dir_all(at(&root, "swept")).unwrap();

@@ -132,7 +132,7 @@ impl Store {
             reason: "its description is not on this host any more; pull it again".to_owned(),
         };
         let read = |digest: &Digest| self.read_blob(digest).ok_or_else(|| absent(digest));
-        let manifest = self.manifest_of(digest, read)?;
+        let manifest = Self::manifest_of(digest, read)?;
         let config = read(&manifest.config.digest)?;
         let (_, diff_ids) = manifest::parse_config(&manifest.config.digest, &config)?;
         let layers = manifest.layers.into_iter().zip(diff_ids);
@@ -146,7 +146,6 @@ impl Store {
     }
 
     fn manifest_of(
-        &self,
         digest: &Digest,
         read: impl Fn(&Digest) -> Result<Vec<u8>, ImageError>,
     ) -> Result<Manifest, ImageError> {

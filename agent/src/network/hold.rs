@@ -342,7 +342,9 @@ async fn watch(
 
 fn refuse_expired(hold: &Hold, place: Place, sender: &Sender) -> Option<Instant> {
     let (old, next) = hold.expired(place, Instant::now());
-    old.iter().for_each(|packet| refuse(sender, packet));
+    for packet in &old {
+        refuse(sender, packet);
+    }
     next
 }
 

@@ -8,6 +8,7 @@ mod random;
 
 use std::collections::HashSet;
 use std::error::Error;
+use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -248,7 +249,7 @@ fn build(text: &str) -> Result<String, Problems> {
         while let Some(step) = run.next_step()? {
             let action = format!("{:?}", step.action);
             let name: String = action.chars().take_while(|c| c.is_alphanumeric()).collect();
-            digest.push_str(&format!("{name} {} ", action.len()));
+            let _ = write!(digest, "{name} {} ", action.len());
         }
         ends.push(run.finish());
     }

@@ -75,7 +75,8 @@ fn long(d: &Decoder<'_>, key: &Key, node: &Node, declared: &Declared<'_>) -> Opt
 
 /// A folder beside the stack file.
 fn context(d: &Decoder<'_>, at: At, text: &str) -> Option<PathBuf> {
-    let is_remote = text.contains("://") || text.starts_with("git@") || text.ends_with(".git");
+    let is_repository = Path::new(text).extension().is_some_and(|ending| ending == "git");
+    let is_remote = text.contains("://") || text.starts_with("git@") || is_repository;
     if is_remote {
         let message = format!("`{}` is not a folder: repositories are not fetched", shorten(text));
         d.problems.error_hint(at, message, "check it out, and name the folder");

@@ -93,13 +93,23 @@ pub(super) fn stack(d: &Decoder<'_>, tree: &Node, name: Option<&str>) -> Option<
         contents::contents(d, kind, pairs, &mut stack);
     }
     stack.name_externals();
+    check_full_names(d, networks, volumes, &stack);
+    Some(stack)
+}
+
+/// No two networks, and no two volumes, have the same name in the cluster.
+fn check_full_names(
+    d: &Decoder<'_>,
+    networks: &[(Key, Node)],
+    volumes: &[(Key, Node)],
+    stack: &StackSpec,
+) {
     let name = |(key, spec): (&'_ String, &NetworkSpec)| spec.full_name(&stack.name, key);
     let names = stack.networks.iter().map(|pair| (pair.0.as_str(), name(pair)));
     check_names(d, "network", networks, names);
     let name = |(key, spec): (&'_ String, &VolumeSpec)| spec.full_name(&stack.name, key);
     let names = stack.volumes.iter().map(|pair| (pair.0.as_str(), name(pair)));
     check_names(d, "volume", volumes, names);
-    Some(stack)
 }
 
 /// The rule for a stack's name, in words.

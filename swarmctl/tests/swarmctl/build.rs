@@ -212,7 +212,7 @@ async fn a_deploy_builds_what_no_node_has_before_it_sends_anything_else() {
     fake.script.seen.lock().unwrap().clear();
     let said = fake.run(&["deploy", "-f", file, "--name", "shop", "--detach"]).await;
     assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.talk.contains("did you mean `RUN`?"), "{said:?}");
+    assert!(said.talk.contains("do you mean `RUN`?"), "{said:?}");
     // A plan builds nothing.
     std::fs::write(fake.folder.path().join("app/Dockerfile"), "FROM busybox\n").unwrap();
     let said = fake.run(&["plan", "-f", file, "--name", "shop"]).await;

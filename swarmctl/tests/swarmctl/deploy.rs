@@ -257,7 +257,7 @@ async fn a_bad_file_sends_nothing() {
         2 |   web:
           |   ^^^
 
-        hint: add `image: NAME:TAG`
+        hint: add `image: NAME:TAG`, or `build: .`
 
         error: bad.yml:3:5: unknown key `imag` in service `web`
           |

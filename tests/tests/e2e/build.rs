@@ -153,7 +153,7 @@ fn an_image_is_built_on_a_node_by_hand() {
         .unwrap();
     let said = lab.try_run(&["build", context]);
     assert_eq!(said.code, 1, "{said:#?}");
-    for words in ["CPOY", "did you mean `COPY`?", "type"] {
+    for words in ["CPOY", "do you mean `COPY`?", "type"] {
         assert!(said.stderr.contains(words), "{words}: {said:#?}");
     }
     lab.run(&["stack", "rm", "hand"]);

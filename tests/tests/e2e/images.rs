@@ -104,7 +104,7 @@ fn an_image_that_no_registry_has_runs_on_all_hosts() {
 
     // Saved from any host, and loaded again once it is gone everywhere.
     let saved = folder.path().join("saved.tar").into_os_string().into_string().unwrap();
-    lab.run(&["image", "save", "made-here:1", "-o", &saved]);
+    lab.run(&["image", "save", "made-here:1", "-f", &saved]);
     let names = made("tar", &["-tf", &saved], folder.path());
     let names = String::from_utf8(names).unwrap();
     for name in ["oci-layout", "index.json", "manifest.json"] {

@@ -276,13 +276,18 @@ impl Agent {
         }
         reports.extend(self.measure(now, faulty));
         if now % 1_000 < 100 {
-            let at_zero = self.networks.values().flat_map(|known| &known.at_zero);
-            let services = autoscale::demanded(at_zero, self.machine, now, faulty);
-            reports.extend((!services.is_empty()).then_some(FromAgent::Demand(services)));
+            reports.extend(self.demand(now, faulty));
             self.lease.sent(self.complete, now);
             reports.push(FromAgent::Heartbeat);
         }
         reports
+    }
+
+    /// The services at zero that somebody here connects to.
+    fn demand(&self, now: u64, faulty: bool) -> Option<FromAgent> {
+        let at_zero = self.networks.values().flat_map(|known| &known.at_zero);
+        let services = autoscale::demanded(at_zero, self.machine, now, faulty);
+        (!services.is_empty()).then_some(FromAgent::Demand(services))
     }
 
     /// What its tasks use, where that is measured now.

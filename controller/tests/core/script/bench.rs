@@ -140,16 +140,18 @@ impl Bench {
             ["uses", whose, words @ ..] => self.uses(whose, words),
             ["demand", node, services @ ..] => self.demand(node, services),
             ["autoscale"] => self.ask(Command::ListScaling),
-            ["confirm", node] => {
-                let agent = self.agent(node);
-                let (session, message) = (agent.session.unwrap(), agent.confirmation());
-                self.input(Input::SessionMessage { session, message });
-            }
+            ["confirm", node] => self.confirm(node),
             ["holds", node, volume, image @ ..] => self.holds(node, volume, image.first()),
             ["show", what @ ..] => self.show(what),
             other => panic!("unknown command {other:?}"),
         }
         self.advance(TICK * 4);
+    }
+
+    fn confirm(&mut self, node: &str) {
+        let agent = self.agent(node);
+        let (session, message) = (agent.session.unwrap(), agent.confirmation());
+        self.input(Input::SessionMessage { session, message });
     }
 
     fn job(&mut self, words: &[&str]) {

@@ -42,6 +42,9 @@ pub(super) fn reply(result: &Result<CommandDone, Refusal>) -> String {
                 text.push_str(&autoscale::line(report));
             }
         }
+        Ok(CommandDone::Found(found)) => {
+            let _ = writeln!(text, "  {found:?}");
+        }
         Ok(CommandDone::Done) => text.push_str("  done\n"),
         Err(refusal) => {
             let _ = writeln!(text, "  refused ({:?}): {}", refusal.kind, refusal.message);

@@ -56,9 +56,8 @@ fn triggers_that_cannot_be_used_are_told_with_their_image() {
         ("RUN a\nRUN b", "not one instruction"),
         ("ADD https://example.org/x /x", "not fetched"),
     ] {
-        let problems = match StageRun::begin(&plan, 0, &image(&[trigger]).into()) {
-            Ok(_) => panic!("{trigger} is used"),
-            Err(problems) => problems,
+        let Err(problems) = StageRun::begin(&plan, 0, &image(&[trigger]).into()) else {
+            panic!("{trigger} is used");
         };
         assert_eq!(problems.0[0].file, "registry.example/base:1");
         assert!(problems.to_string().contains(part), "{trigger}: {problems}");
@@ -126,10 +125,10 @@ fn an_image_is_written_as_it_was_read() {
 proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "(FROM|RUN|COPY|ENV|ARG|ONBUILD|ADD|<<E|E|--mount=|[ $\\\\{}=\"',\n/a-c.:-]){0,60}") {
-        if let Ok(dockerfile) = read(&text, "Dockerfile") {
-            if let Ok(plan) = plan(&dockerfile, &wishes()) {
-                let _ = steps(&plan, &image(&[]).into());
-            }
+        if let Ok(dockerfile) = read(&text, "Dockerfile")
+            && let Ok(plan) = plan(&dockerfile, &wishes())
+        {
+            let _ = steps(&plan, &image(&[]).into());
         }
     }
 
@@ -138,9 +137,9 @@ proptest! {
         let mut text = String::new();
         for (index, (base, copied)) in froms.iter().enumerate() {
             let base = if *base < index { format!("s{base}") } else { "busybox".to_owned() };
-            text.push_str(&format!("FROM {base} AS s{index}\n"));
+            text += &["FROM ", &base, " AS s", &index.to_string(), "\n"].concat();
             if let Some(copied) = copied.filter(|copied| *copied < index) {
-                text.push_str(&format!("COPY --from={copied} /a /b\n"));
+                text += &["COPY --from=", &copied.to_string(), " /a /b\n"].concat();
             }
         }
         let plan = planned(&text);

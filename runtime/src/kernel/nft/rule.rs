@@ -105,6 +105,7 @@ impl Rule {
     }
 
     /// The same rule, which tells of each packet.
+    #[must_use]
     pub fn logged(self, log: Log) -> Self {
         Self { log: Some(log), ..self }
     }

@@ -48,7 +48,7 @@ pub(crate) struct Save {
     images: Vec<String>,
     /// Where to write it, or `-` for standard output
     #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    file: PathBuf,
     /// The node to take them from; by default one that holds them
     #[arg(long)]
     node: Option<String>,
@@ -119,7 +119,7 @@ pub(super) async fn save(save: Save, call: &Call) -> Result<(), Failure> {
     let request = wire::SaveImageRequest { node: save.node.unwrap_or_default(), images };
     let ask = async |channel| ImagesClient::new(channel).save(request.clone()).await;
     let mut parts = call.cluster.call_service(ask).await?;
-    let mut target = Target::open(&save.output)?;
+    let mut target = Target::open(&save.file)?;
     while let Some(part) = parts.message().await.map_err(|status| connect::refusal(&status))? {
         target.write(&part.data)?;
     }
