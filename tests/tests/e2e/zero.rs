@@ -15,11 +15,6 @@ services:
     ports: ['8090:80']
     healthcheck: {test: ['CMD', 'wget', '-q', '-O', '-', 'http://127.0.0.1/'], interval: 1s}
     x-swarm: {autoscale: {min: 0, max: 2, requests: 1000, stabilisation: 5s, cool_down: 1s}}
-  plain:
-    image: busybox
-    command: sh -c 'mkdir /w; echo hello > /w/index.html; sleep 1; exec httpd -f -p 80 -h /w'
-    stop_grace_period: 1s
-    x-swarm: {autoscale: {min: 0, max: 2, requests: 1000, stabilisation: 5s, cool_down: 1s}}
   client:
     image: busybox
     command: sleep 100000
@@ -40,16 +35,14 @@ fn the_first_connection_to_a_service_at_zero_waits_and_is_answered() {
     let lab = Lab::up("zero");
     lab.deploy("shop", SHOP);
     sleeps(&lab, "shop_web");
-    sleeps(&lab, "shop_plain");
     let listed = lab.run(&["service", "ls"]);
     assert!(listed.contains("0/0 (wakes on connection)"), "{listed}");
     // The same file again is no wish for tasks.
     lab.deploy("shop", SHOP);
     assert!(lab.running("shop_web").is_empty());
 
-    // From a container, to a service whose health is looked at and to one whose is not.
+    // From a container.
     assert_eq!(lab.inside("shop_client.1", "wget -q -O - http://web/").trim(), "hello");
-    assert_eq!(lab.inside("shop_client.1", "wget -q -O - http://plain/").trim(), "hello");
     assert_eq!(lab.running("shop_web").len(), 1);
     let events = lab.run(&["events"]);
     assert!(events.contains("from 0 to 1: a connection waits"), "{events}");
@@ -79,5 +72,4 @@ fn the_first_connection_to_a_service_at_zero_waits_and_is_answered() {
     lab.deploy("shop", &SHOP.replace("echo hello", "echo changed"));
     assert_eq!(lab.inside("shop_client.1", "wget -q -O - http://web/").trim(), "changed");
     sleeps(&lab, "shop_web");
-    sleeps(&lab, "shop_plain");
 }
