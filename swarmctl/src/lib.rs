@@ -95,17 +95,21 @@ mod tests {
         command.get_subcommands().for_each(|inner| each(inner, look));
     }
 
+    /// The value would be taken for that of all, which is then of the wrong type.
     #[test]
-    fn no_command_has_an_argument_with_the_name_of_one_of_all() {
+    fn no_command_has_an_argument_of_another_type_with_the_name_of_one_of_all() {
         let command = Arguments::command();
-        let common = command.get_arguments().filter(|argument| argument.is_global_set());
-        let common: Vec<_> = common.map(|argument| argument.get_id().clone()).collect();
-        assert!(common.iter().any(|id| id == "context"), "{common:?}");
+        let type_of = |argument: &clap::Arg| argument.get_value_parser().type_id();
+        let common: Vec<_> = command.get_arguments().filter(|one| one.is_global_set()).collect();
+        assert!(common.iter().any(|one| one.get_id() == "context"), "{common:?}");
+        let clashes = |own: &&clap::Arg| {
+            let same = common.iter().find(|one| one.get_id() == own.get_id());
+            same.is_some_and(|one| type_of(one) != type_of(own))
+        };
         for inner in command.get_subcommands() {
             each(inner, &mut |command| {
-                let own = command.get_arguments().map(clap::Arg::get_id);
-                let twice: Vec<_> = own.filter(|id| common.contains(id)).collect();
-                assert!(twice.is_empty(), "`{}` has its own {twice:?}", command.get_name());
+                let wrong = command.get_arguments().find(clashes).map(clap::Arg::get_id);
+                assert_eq!(wrong, None, "of `{}`", command.get_name());
             });
         }
     }

@@ -1,6 +1,6 @@
 //! Reads Dockerfiles. Nothing here touches a file, a network or a clock.
 //!
-//! [`read`] takes the text apart and finds every problem that can be seen in it. [`plan`] says which stages a build needs.
+//! [`read`] takes the text apart and finds every problem that can be seen in it. [`plan()`] says which stages a build needs.
 //! For each of them an engine makes a [`StageRun`] from its base's configuration, and carries out one [`Step`] after
 //! another: every variable in them is replaced, and what touches no file is already done in the image's configuration.
 //!
