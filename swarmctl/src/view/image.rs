@@ -186,17 +186,18 @@ struct Step {
 }
 
 impl HistoryView {
-    /// The steps of an image, the newest first; layers that its configuration says nothing of are steps without words.
-    /// `None` when the configuration cannot be read.
+    /// The steps of an image, the newest first; layers that its configuration says nothing of lie below, those of a base
+    /// without words. `None` when the configuration cannot be read.
     pub fn of_config(details: &wire::ImageDetails) -> Option<Vec<Self>> {
         let Config { history } = serde_json::from_slice(&details.config).ok()?;
-        let mut layers = details.layers.iter();
-        let mut steps = Vec::new();
+        let told = history.iter().filter(|step| !step.empty_layer).count();
+        let (untold, told) = details.layers.split_at(details.layers.len().saturating_sub(told));
+        let untold = untold.iter().map(|layer| Self::of(Step::default(), Some(layer)));
+        let (mut steps, mut layers): (Vec<_>, _) = (untold.collect(), told.iter());
         for step in history {
             let layer = if step.empty_layer { None } else { layers.next() };
             steps.push(Self::of(step, layer));
         }
-        steps.extend(layers.map(|layer| Self::of(Step::default(), Some(layer))));
         steps.reverse();
         Some(steps)
     }
@@ -260,7 +261,7 @@ mod tests {
             .collect();
         assert_eq!(
             said,
-            [("", 20, Some("sha256:b")), ("CMD x", 0, None), ("ADD base", 10, Some("sha256:a"))]
+            [("CMD x", 0, None), ("ADD base", 20, Some("sha256:b")), ("", 10, Some("sha256:a"))]
         );
         let damaged = wire::ImageDetails { config: b"{".to_vec(), ..details };
         assert_eq!(HistoryView::of_config(&damaged), None);
