@@ -18,48 +18,32 @@ use tonic::{Code, Status, Streaming};
 use super::audit::Audit;
 use super::controller::Controller;
 use super::refusal::Refusal;
-use super::relay::{self, Answers, QUEUE};
+use super::relay::{self, Answers, QUEUE, Sender};
 use crate::core::State;
 
-/// How long the first message may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an agent may not know this controller yet, and how often it is asked meanwhile.
 const HEARS_WITHIN: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// What comes back from a build.
 pub type Outputs = Answers<wire::BuildOutput>;
-type Sender = mpsc::Sender<Result<wire::BuildOutput, Status>>;
 
-/// Builds an image for `who`. Answers at once, refusals come in the stream: so a person's request, which must not be sent
-/// twice, begins only when it is known to have arrived.
+/// Builds an image for `who`; see [`relay::answer`].
 pub fn build(
     controller: Arc<Controller>,
     input: Streaming<wire::BuildInput>,
     who: Peer,
 ) -> Outputs {
-    let (sender, outputs) = mpsc::channel(QUEUE);
-    tokio::spawn(async move {
-        let carried = tokio::select! {
-            carried = carry(&controller, input, &who, &sender) => carried,
-            () = sender.closed() => return,
-        };
-        if let Err(refusal) = carried {
-            // An error means that nobody listens any more.
-            let _ = sender.send(Err(refusal)).await;
-        }
-    });
-    ReceiverStream::new(outputs)
+    relay::answer(|sender| async move { carry(&controller, input, &who, &sender).await })
 }
 
 async fn carry(
     controller: &Controller,
     mut input: Streaming<wire::BuildInput>,
     who: &Peer,
-    sender: &Sender,
+    sender: &Sender<wire::BuildOutput>,
 ) -> Result<(), Status> {
-    let first = tokio::time::timeout(PATIENCE, input.message()).await;
-    let first = first.map_err(|_| Status::deadline_exceeded("nothing was asked for"))??;
+    let first = relay::first(&mut input).await?;
     let Some(Input::Start(start)) = first.and_then(|message| message.input) else {
         return Err(Refusal::invalid("the first message must say what to build").into());
     };

@@ -1,7 +1,6 @@
 //! Programs in tasks' containers: finds the task and its node, and carries the streams between a person and the agent.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use swarm_proto::id::TaskId;
 use swarm_proto::object::{Node, NodeStatus, Task, TaskState};
@@ -16,41 +15,24 @@ use super::audit::Audit;
 use super::controller::Controller;
 use super::logs::is_target;
 use super::refusal::Refusal;
-use super::relay::{self, Answers, QUEUE};
+use super::relay::{self, Answers, QUEUE, Sender};
 use crate::core::State;
-
-/// How long the first message may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What comes back from a program.
 pub type Outputs = Answers<wire::ExecOutput>;
-type Sender = mpsc::Sender<Result<wire::ExecOutput, Status>>;
 
-/// Runs a program for `who`. Answers at once, refusals come in the stream: so a person's request, which must not be
-/// sent twice, begins only when it is known to have arrived.
+/// Runs a program for `who`; see [`relay::answer`].
 pub fn exec(controller: Arc<Controller>, input: Streaming<wire::ExecInput>, who: Peer) -> Outputs {
-    let (sender, outputs) = mpsc::channel(QUEUE);
-    tokio::spawn(async move {
-        let carried = tokio::select! {
-            carried = carry(&controller, input, &who, &sender) => carried,
-            () = sender.closed() => return,
-        };
-        if let Err(refusal) = carried {
-            // An error means that nobody listens any more.
-            let _ = sender.send(Err(refusal)).await;
-        }
-    });
-    ReceiverStream::new(outputs)
+    relay::answer(|sender| async move { carry(&controller, input, &who, &sender).await })
 }
 
 async fn carry(
     controller: &Controller,
     mut input: Streaming<wire::ExecInput>,
     who: &Peer,
-    sender: &Sender,
+    sender: &Sender<wire::ExecOutput>,
 ) -> Result<(), Status> {
-    let first = tokio::time::timeout(PATIENCE, input.message()).await;
-    let first = first.map_err(|_| Status::deadline_exceeded("nothing was asked for"))??;
+    let first = relay::first(&mut input).await?;
     let Some(Input::Start(mut start)) = first.and_then(|message| message.input) else {
         return Err(Refusal::invalid("the first message must say what to run").into());
     };
