@@ -15,7 +15,7 @@ use swarm_proto::wire;
 use swarm_proto::wire::control_client::ControlClient;
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Response, Status, Streaming};
 
 use crate::context::{Context, Contexts};
 use crate::failure::Failure;
@@ -369,6 +369,20 @@ fn load_identity(path: &Path) -> Result<Arc<Tls>, Failure> {
 pub(crate) fn is_passing(status: &Status) -> bool {
     matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Aborted)
         || (status.source().is_some() && matches!(status.code(), Code::Unknown | Code::Internal))
+}
+
+/// What a stream says next. What ends it without a word of a controller is a loss, told by `lost`.
+pub(crate) async fn next<M, O>(
+    stream: &mut Streaming<M>,
+    output: impl FnOnce(M) -> Option<O>,
+    lost: impl Fn(&str) -> Failure,
+) -> Result<O, Failure> {
+    match stream.message().await {
+        Ok(Some(message)) => output(message).ok_or_else(|| lost("it said nothing")),
+        Ok(None) => Err(lost("the connection ended")),
+        Err(status) if is_passing(&status) => Err(lost(status.message())),
+        Err(status) => Err(refusal(&status)),
+    }
 }
 
 /// The request was sent again and again, and nobody could serve it.

@@ -88,7 +88,7 @@ pub(super) async fn run_locally(exec: &Exec, agent: &mut Local) -> Result<ExitCo
 
 /// Carries the streams of a program. Only now is anything done: a request is never sent twice.
 async fn carry(exec: &Exec, (sender, mut outputs): Streams) -> Result<ExitCode, Failure> {
-    let running = match next(&mut outputs).await? {
+    let running = match connect::next(&mut outputs, |message| message.output, lost).await? {
         Output::Started(started) => started,
         Output::End(end) => return Ok(ended(&end)),
         _ => return Err(lost("it said something before it began")),
@@ -103,7 +103,7 @@ async fn carry(exec: &Exec, (sender, mut outputs): Streams) -> Result<ExitCode, 
     loop {
         let has_room = session.outstanding + cost(CHUNK) <= WINDOW;
         tokio::select! {
-            said = next(&mut outputs) => match said? {
+            said = connect::next(&mut outputs, |message| message.output, lost) => match said? {
                 Output::Stdout(bytes) => output::raw(&bytes).map_err(|_| reader_gone())?,
                 Output::Stderr(bytes) => output::raw_error(&bytes),
                 Output::Taken(taken) => {
@@ -167,15 +167,6 @@ fn start(exec: &Exec) -> Result<wire::ExecStart, Failure> {
         directory: exec.workdir.clone(),
         environment,
     })
-}
-
-async fn next(outputs: &mut Streaming<wire::ExecOutput>) -> Result<Output, Failure> {
-    match outputs.message().await {
-        Ok(Some(message)) => message.output.ok_or_else(|| lost("it said nothing")),
-        Ok(None) => Err(lost("the connection ended")),
-        Err(status) if connect::is_passing(&status) => Err(lost(status.message())),
-        Err(status) => Err(connect::refusal(&status)),
-    }
 }
 
 fn lost(why: &str) -> Failure {

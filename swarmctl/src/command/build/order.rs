@@ -155,7 +155,7 @@ async fn follow(
     let mut progress = progress::Progress::default();
     loop {
         tokio::select! {
-            said = next(&mut outputs) => match said? {
+            said = connect::next(&mut outputs, |message| message.output, lost) => match said? {
                 Output::Done(done) => return Ok(done),
                 other => progress.show(&other),
             },
@@ -164,15 +164,6 @@ async fn follow(
                 is_sent = true;
             }
         }
-    }
-}
-
-async fn next(outputs: &mut Streaming<wire::BuildOutput>) -> Result<Output, Failure> {
-    match outputs.message().await {
-        Ok(Some(message)) => message.output.ok_or_else(|| lost("it said nothing")),
-        Ok(None) => Err(lost("the connection ended")),
-        Err(status) if connect::is_passing(&status) => Err(lost(status.message())),
-        Err(status) => Err(connect::refusal(&status)),
     }
 }
 
