@@ -186,7 +186,7 @@ impl<'a> Target<'a> {
             let of_source = path::open(source, from, OFlags::RDONLY | OFlags::DIRECTORY)?;
             set_owner_and_mode(&made, owner, self.permissions(stat.st_mode, true))?;
             attribute::write(&made, &attribute::read(&of_source)?)?;
-            self.folders.push((to.to_vec(), times(stat)));
+            self.folders.push((to.to_vec(), tree::times(stat)));
             return Ok(());
         }
         make_way(&folder, name)?;
@@ -204,7 +204,7 @@ impl<'a> Target<'a> {
                 io::copy(&mut read, &mut file)?;
                 set_owner_and_mode(&file, owner, self.permissions(stat.st_mode, false))?;
                 attribute::write(&file, &attribute::read(&read)?)?;
-                Ok(rustix::fs::futimens(&file, &times(stat))?)
+                Ok(rustix::fs::futimens(&file, &tree::times(stat))?)
             }
             FileType::Symlink => {
                 let (of_link, link) = path::split(from);
@@ -278,16 +278,5 @@ fn set_owner_and_mode(fd: impl AsFd, (uid, gid): Owner, mode: u32) -> io::Result
 fn set_by_name(folder: &OwnedFd, name: &[u8], (uid, gid): Owner, stat: &Stat) -> io::Result<()> {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     rustix::fs::chownat(folder, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), flags)?;
-    Ok(rustix::fs::utimensat(folder, name, &times(stat), flags)?)
-}
-
-fn times(stat: &Stat) -> Timestamps {
-    let time = |seconds: i64, nanoseconds: u64| Timespec {
-        tv_sec: seconds,
-        tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),
-    };
-    Timestamps {
-        last_access: time(stat.st_atime, stat.st_atime_nsec),
-        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
-    }
+    Ok(rustix::fs::utimensat(folder, name, &tree::times(stat), flags)?)
 }

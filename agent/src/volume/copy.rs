@@ -5,9 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, XattrFlags};
 
 use crate::tree;
 
@@ -42,7 +40,7 @@ impl Copy<'_> {
         let stat = rustix::fs::fstat(source)?;
         copy_attributes(source, target)?;
         set_owner_and_mode(target, &stat)?;
-        rustix::fs::futimens(target, &times(&stat))?;
+        rustix::fs::futimens(target, &tree::times(&stat))?;
         Ok(!names.is_empty())
     }
 
@@ -107,7 +105,7 @@ fn file(
     // The owner before the attributes and the mode: a change of owner takes both away.
     set_owner_and_mode(write.as_fd(), stat)?;
     copy_attributes(read.as_fd(), write.as_fd())?;
-    rustix::fs::futimens(&write, &times(stat))?;
+    rustix::fs::futimens(&write, &tree::times(stat))?;
     Ok(())
 }
 
@@ -122,19 +120,8 @@ fn set_by_name(parent: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> io::Result<(
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     let flags = AtFlags::SYMLINK_NOFOLLOW;
     rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags)?;
-    rustix::fs::utimensat(parent, name, &times(stat), flags)?;
+    rustix::fs::utimensat(parent, name, &tree::times(stat), flags)?;
     Ok(())
-}
-
-fn times(stat: &Stat) -> Timestamps {
-    let time = |seconds: i64, nanoseconds: u64| Timespec {
-        tv_sec: seconds,
-        tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),
-    };
-    Timestamps {
-        last_access: time(stat.st_atime, stat.st_atime_nsec),
-        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
-    }
 }
 
 fn copy_attributes(source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
