@@ -134,14 +134,8 @@ impl Inner {
         let chosen = manifest::choose(&origins.reference, index, architecture())?;
         claim.add(&chosen.digest);
         let bytes = self.document(origins, &chosen.digest).await?;
-        match manifest::parse(&chosen.digest, &bytes)? {
-            Document::Manifest(manifest) => Ok((chosen.digest, manifest)),
-            Document::Index(_) => Err(ImageError::Invalid {
-                what: "manifest",
-                digest: chosen.digest.to_string(),
-                reason: "an index inside of an index".to_owned(),
-            }),
-        }
+        let manifest = manifest::parse_named(&chosen.digest, &bytes)?;
+        Ok((chosen.digest, manifest))
     }
 
     async fn document(&self, origins: &Origins, digest: &Digest) -> Result<Vec<u8>, ImageError> {

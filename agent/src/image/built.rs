@@ -11,10 +11,10 @@ use sha2::{Digest as _, Sha256};
 use swarm_proto::id::Digest;
 
 use super::claims::Claim;
-use super::manifest::{self, Document, Manifest};
+use super::manifest;
 use super::pull::blocking;
 use super::store::{Record, Store, digest_of, sha256};
-use super::{Image, ImageError, Images, Reference, architecture, name_of};
+use super::{Image, ImageError, Images, Reference, name_of};
 use crate::{clock, durable, tree};
 
 const BUFFER: usize = 128 << 10;
@@ -132,7 +132,7 @@ impl Store {
             reason: "its description is not on this host any more; pull it again".to_owned(),
         };
         let read = |digest: &Digest| self.read_blob(digest).ok_or_else(|| absent(digest));
-        let manifest = Self::manifest_of(digest, read)?;
+        let (_, manifest) = manifest::own(digest, read)?;
         let config = read(&manifest.config.digest)?;
         let (_, diff_ids) = manifest::parse_config(&manifest.config.digest, &config)?;
         let layers = manifest.layers.into_iter().zip(diff_ids);
@@ -143,25 +143,6 @@ impl Store {
             Ok(LayerBlob { digest: layer.digest, diff_id, size, media_type })
         });
         Ok(ImageParts { layers: layers.collect::<Result<_, ImageError>>()?, config })
-    }
-
-    fn manifest_of(
-        digest: &Digest,
-        read: impl Fn(&Digest) -> Result<Vec<u8>, ImageError>,
-    ) -> Result<Manifest, ImageError> {
-        let index = match manifest::parse(digest, &read(digest)?)? {
-            Document::Manifest(manifest) => return Ok(manifest),
-            Document::Index(index) => index,
-        };
-        let chosen = manifest::choose(digest.as_str(), index, architecture())?.digest;
-        match manifest::parse(&chosen, &read(&chosen)?)? {
-            Document::Manifest(manifest) => Ok(manifest),
-            Document::Index(_) => Err(ImageError::Invalid {
-                what: "manifest",
-                digest: chosen.to_string(),
-                reason: "an index inside of an index".to_owned(),
-            }),
-        }
     }
 
     /// Packs a layer aside, gives it its name, and unpacks it as any other that came.

@@ -4,7 +4,7 @@ use swarm_proto::id::{Digest, Timestamp};
 use swarm_proto::object::{HeldImage, HeldName};
 use swarm_proto::spec::ImageSpec;
 
-use super::manifest::{self, Document, Manifest, architecture};
+use super::manifest::{self, Manifest};
 use super::store::Record;
 use super::{ImageError, Images, Inner, ListedImage, Reference};
 use crate::clock;
@@ -160,21 +160,7 @@ impl Inner {
 
     /// An image's own manifest, with its digest.
     pub(super) fn manifest_of(&self, record: &Record) -> Result<(Digest, Manifest), ImageError> {
-        let read =
-            |digest: &Digest| manifest::parse(digest, &self.document_here("manifest", digest)?);
-        let entries = match read(&record.digest)? {
-            Document::Manifest(manifest) => return Ok((record.digest.clone(), manifest)),
-            Document::Index(entries) => entries,
-        };
-        let chosen = manifest::choose(record.digest.as_str(), entries, architecture())?.digest;
-        match read(&chosen)? {
-            Document::Manifest(manifest) => Ok((chosen, manifest)),
-            Document::Index(_) => Err(ImageError::Invalid {
-                what: "manifest",
-                digest: chosen.to_string(),
-                reason: "an index inside of an index".to_owned(),
-            }),
-        }
+        manifest::own(&record.digest, |digest| self.document_here("manifest", digest))
     }
 
     /// A document of an image that is whole.

@@ -82,6 +82,32 @@ pub(super) fn parse(digest: &Digest, bytes: &[u8]) -> Result<Document, ImageErro
     }
 }
 
+/// The manifest that an index names, which is no index again.
+pub(super) fn parse_named(digest: &Digest, bytes: &[u8]) -> Result<Manifest, ImageError> {
+    match parse(digest, bytes)? {
+        Document::Manifest(manifest) => Ok(manifest),
+        Document::Index(_) => Err(ImageError::Invalid {
+            what: "manifest",
+            digest: digest.to_string(),
+            reason: "an index inside of an index".to_owned(),
+        }),
+    }
+}
+
+/// The manifest of an image of this host for this machine, by way of an index where there is one, with its digest.
+pub(super) fn own(
+    digest: &Digest,
+    read: impl Fn(&Digest) -> Result<Vec<u8>, ImageError>,
+) -> Result<(Digest, Manifest), ImageError> {
+    let entries = match parse(digest, &read(digest)?)? {
+        Document::Manifest(manifest) => return Ok((digest.clone(), manifest)),
+        Document::Index(entries) => entries,
+    };
+    let chosen = choose(digest.as_str(), entries, architecture())?.digest;
+    let manifest = parse_named(&chosen, &read(&chosen)?)?;
+    Ok((chosen, manifest))
+}
+
 /// This machine's architecture in the words of image indexes.
 pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
