@@ -63,10 +63,7 @@ fn replace(
     let slot = ended.id.slot;
     let history = state.history((service.id, slot));
     let policy = &service.spec.restart;
-    let read = [
-        (ObjectId::Service(service.id), Counter::Spec),
-        (ObjectId::Task(ended.id), Counter::Desired),
-    ];
+    let read = read_of(service, ended);
     if is_begun_in_vain(service, ended, view) {
         return plan.add(state, &read, vec![stop_task(ended)]);
     }
@@ -85,6 +82,11 @@ fn replace(
     let next = Next { start_after, held, standby: ended.standby, ..Next::of_version(version) };
     let next = next_task(state, service, slot, next, now);
     plan.add(state, &read, vec![stop_task(ended), next]);
+}
+
+/// What a successor, or that there is none, depends on.
+fn read_of(service: &Service, task: &Task) -> [(ObjectId, Counter); 2] {
+    [(ObjectId::Service(service.id), Counter::Spec), (ObjectId::Task(task.id), Counter::Desired)]
 }
 
 /// Whether a task was begun beside another of its slot, by a policy that lets successors start first, and that is not the
@@ -138,11 +140,7 @@ pub(super) fn release(
     plan: &mut Plan,
 ) {
     if is_begun_in_vain(service, held, view) {
-        let read = [
-            (ObjectId::Service(service.id), Counter::Spec),
-            (ObjectId::Task(held.id), Counter::Desired),
-        ];
-        return plan.add(state, &read, vec![stop_task(held)]);
+        return plan.add(state, &read_of(service, held), vec![stop_task(held)]);
     }
     // One that shall run is left of an overlap, and stops once this one runs.
     if view.is_taken(service, held.standby, held.spec_version) {
