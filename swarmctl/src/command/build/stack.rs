@@ -32,12 +32,12 @@ pub(in crate::command) async fn build(
     if stack.builds.is_empty() {
         return Ok(());
     }
-    let known = known(call).await?;
+    let known = if when == When::Always { BTreeMap::new() } else { known(call).await? };
     let mut orders: Vec<(String, Ready)> = Vec::new();
     for (key, build) in &stack.builds {
         let Some(service) = stack.spec.services.get_mut(key) else { continue };
         let image = &mut service.container.image;
-        let is_wanted = when == When::Always || when == When::Missing && build.always;
+        let is_wanted = when == When::Missing && build.always;
         match known.get(&image.reference).filter(|_| !is_wanted) {
             Some(digest) => image.digest = Some(digest.clone()),
             None if when == When::Never => return Err(not_built(key, &image.reference)),
