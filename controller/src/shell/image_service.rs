@@ -24,12 +24,9 @@ use super::controller::Controller;
 use super::images::ready_nodes;
 use super::membership::was_removed;
 use super::refusal::Refusal;
+use super::relay::{self, Answers, QUEUE};
 use crate::core::State;
 
-/// Messages on their way, in each direction.
-const QUEUE: usize = 8;
-/// How long the first message may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one agent may take to remove images: many files may go.
 const REMOVAL: Duration = Duration::from_mins(1);
 /// Agents that are asked at the same time.
@@ -63,39 +60,31 @@ impl ImageIndex for ImageIndexService {
 /// Serves people.
 pub struct ImageService(pub Arc<Controller>);
 
-type Parts<T> = ReceiverStream<Result<T, Status>>;
-
 #[tonic::async_trait]
 impl Images for ImageService {
-    type LoadStream = Parts<wire::LoadImageResponse>;
+    type LoadStream = Answers<wire::LoadImageResponse>;
 
     async fn load(
         &self,
         request: Request<Streaming<wire::LoadImageRequest>>,
     ) -> Result<Response<Self::LoadStream>, Status> {
         let who = known_peer(&request)?.clone();
-        let (sender, answers) = mpsc::channel(1);
         let controller = Arc::clone(&self.0);
         let parts = request.into_inner();
-        tokio::spawn(async move {
-            let load = async {
-                let (node, start, parts) = begun(&controller, parts).await?;
-                let audit =
-                    Audit::by(&who, "LoadImage", format!("on node {}", node.description.hostname));
-                let loaded = carry(&controller, &node, start, parts).await;
-                audit.answer(loaded).map(Response::into_inner)
-            };
-            let answer = tokio::select! {
-                answer = load => answer,
-                () = sender.closed() => return,
-            };
+        let answers = relay::answer(|sender| async move {
+            let (node, start, parts) = begun(&controller, parts).await?;
+            let audit =
+                Audit::by(&who, "LoadImage", format!("on node {}", node.description.hostname));
+            let loaded = carry(&controller, &node, start, parts).await;
+            let loaded = audit.answer(loaded)?.into_inner();
             // An error means that nobody listens any more.
-            let _ = sender.send(answer).await;
+            let _ = sender.send(Ok(loaded)).await;
+            Ok(())
         });
-        Ok(Response::new(ReceiverStream::new(answers)))
+        Ok(Response::new(answers))
     }
 
-    type SaveStream = Parts<wire::ArchivePart>;
+    type SaveStream = Answers<wire::ArchivePart>;
 
     async fn save(
         &self,
@@ -153,8 +142,7 @@ async fn begun(
     controller: &Controller,
     mut parts: Archive,
 ) -> Result<(Node, wire::LoadImageStart, Archive), Status> {
-    let first = timeout(PATIENCE, parts.message()).await;
-    let first = first.map_err(|_| Status::deadline_exceeded("nothing was asked for"))??;
+    let first = relay::first(&mut parts).await?;
     let Some(Part::Start(start)) = first.and_then(|message| message.part) else {
         return Err(Refusal::invalid("the first message must say what is loaded").into());
     };
@@ -254,7 +242,7 @@ impl Controller {
     async fn save_images(
         &self,
         request: wire::SaveImageRequest,
-    ) -> Result<Parts<wire::ArchivePart>, Status> {
+    ) -> Result<Answers<wire::ArchivePart>, Status> {
         let first = request.images.first();
         let first = first.ok_or_else(|| Refusal::invalid("no image is named"))?;
         let mut candidates = self.holders(&request.node, first).await?;
