@@ -26,6 +26,8 @@ const TIME_OF_A_BYTE: Duration = Duration::from_micros(5);
 const HANGS: Duration = Duration::from_mins(1);
 /// Inputs are not made longer than a little more than what is read.
 const LONGEST: usize = (1 << 20) + 64;
+/// So long is an input of one piece over and over.
+const LONG: usize = 1 << 18;
 /// Inputs that went a new way are kept up to this number, and up to this length each.
 const MOST_KEPT: usize = 10_000;
 const LONGEST_KEPT: usize = 1 << 13;
@@ -151,6 +153,12 @@ impl Run {
         let begun = Instant::now();
         for index in 0..self.given {
             self.one(self.inputs[index].clone())?;
+        }
+        // What is only slow when it is long is seldom met by luck.
+        for piece in PIECES {
+            let input = format!("FROM a\nARG A=1\nENV B=\"{}\"", piece.repeat(LONG / piece.len()));
+            self.one(input.into_bytes())?;
+            self.one(piece.repeat(LONG / piece.len()).into_bytes())?;
         }
         while begun.elapsed() < time {
             let other = self.random.pick(&self.inputs).cloned().unwrap_or_default();

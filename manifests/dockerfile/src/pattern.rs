@@ -60,11 +60,11 @@ impl Glob {
             match c {
                 '*' if deep && characters.next_if_eq(&'*').is_some() => {
                     let folders = characters.next_if_eq(&'/').is_some();
-                    let rest: String = characters.clone().collect();
                     // Docker takes `**.md` for any path that ends so, but `a/**.md` for folders and then `.md`.
-                    let ends_so =
-                        tokens.is_empty() && !folders && !rest.contains(['*', '?', '[', ']', '\\']);
-                    if rest.is_empty() || ends_so {
+                    let ends_so = tokens.is_empty()
+                        && !folders
+                        && !characters.clone().any(|c| "*?[]\\".contains(c));
+                    if characters.peek().is_none() || ends_so {
                         tokens.push(Token::All);
                     } else {
                         tokens.extend([Token::Maybe, Token::All, Token::Literal('/')]);
