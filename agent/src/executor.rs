@@ -177,6 +177,9 @@ pub trait Executor: Send + Sync {
     /// How a task's health is looked at; `None` where it is not.
     async fn health_check(&self, task: &TaskAssignment) -> Option<Check>;
 
+    /// Returns once a running task listens to others, and after a while in any case.
+    async fn listens(&self, _task: &TaskAssignment) {}
+
     /// Looks at a running task's health once. Nothing is left of the check when this returns or is dropped.
     async fn check(&self, task: &TaskAssignment, check: &Check) -> Outcome;
 

@@ -28,6 +28,7 @@ pub mod run;
 pub mod server;
 pub mod session;
 pub mod simulation;
+mod sockets;
 pub mod step;
 mod sys;
 #[cfg(test)]

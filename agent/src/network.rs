@@ -47,6 +47,7 @@ use tokio::task::{AbortHandle, spawn_blocking};
 
 use crate::inspection::Difference;
 use crate::names::Names;
+use crate::sockets::{self, Waiting};
 use hold::Hold;
 use host::Host;
 pub(crate) use rules::{DNS_ADDRESS, LINK_GROUP, TABLE};
@@ -279,6 +280,18 @@ impl Networks {
         });
         let made = made.await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
         made.map_err(|source| NetworkError::Probe { task: task.id, source })
+    }
+
+    /// Whether anything in a task's network waits for what others send.
+    pub async fn listens(&self, task: TaskId) -> Result<bool, NetworkError> {
+        let path = task::path_in(&self.spaces.1, task);
+        let read = spawn_blocking(move || -> Result<Vec<Waiting>, KernelError> {
+            Namespace::open(&path)?.enter(sockets::read)?.map_err(KernelError::Probe)
+        });
+        let read = read.await.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
+        // Its names are answered on a loopback address, by this agent.
+        let any = |sockets: Vec<Waiting>| sockets.iter().any(|one| !one.address.is_loopback());
+        read.map(any).map_err(|source| NetworkError::Probe { task, source })
     }
 
     /// Disconnects a task and removes its namespace, also one that an earlier agent made. The container is gone.

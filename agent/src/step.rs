@@ -72,6 +72,8 @@ pub struct Actual {
     pub told: Option<Timestamp>,
     /// When its stop began.
     pub stopping: Option<Timestamp>,
+    /// Clients may wait for it, and it does not listen yet.
+    pub awaited: bool,
     /// SIGKILL was sent.
     pub killed: bool,
     /// What its run needed is gone from the host.
@@ -160,11 +162,11 @@ fn towards_start(wish: &Wish, actual: &Actual) -> Step {
     Step::Start
 }
 
-/// What its health asks for. Without checks it is healthy as soon as it runs.
+/// What its health asks for. Without checks it is healthy as soon as it runs, and listens if clients wait for it.
 fn while_running(wish: &Wish, actual: &Actual, now: Timestamp, cut_off: bool) -> Step {
     let runs = actual.status.state >= TaskState::Running;
     let Some(health) = &actual.status.health else {
-        return if runs { Step::Await(None) } else { Step::BecomeRunning };
+        return if runs || actual.awaited { Step::Await(None) } else { Step::BecomeRunning };
     };
     match health.state {
         HealthState::Healthy if !runs => Step::BecomeRunning,
@@ -268,6 +270,7 @@ mod tests {
             built: true,
             told: None,
             stopping: None,
+            awaited: false,
             killed: false,
             settled: true,
             reported: false,
@@ -333,6 +336,15 @@ mod tests {
                 assert_eq!(next(&wish(desired), actual, NOW, false), *expected, "{actual:?}");
             }
         }
+    }
+
+    #[test]
+    fn one_that_clients_may_wait_for_runs_once_it_listens() {
+        let awaited = Actual { awaited: true, ..actual(S::Starting, Running) };
+        assert_eq!(next(&wish(S::Running), &awaited, NOW, false), Step::Await(None));
+        assert_eq!(next(&wish(S::Shutdown), &awaited, NOW, false), Step::Stop);
+        let ended = Actual { container: Exited, ..awaited };
+        assert_eq!(next(&wish(S::Running), &ended, NOW, false), Step::Settle);
     }
 
     fn checked(state: TaskState, health: HealthState) -> Actual {

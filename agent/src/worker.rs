@@ -329,6 +329,7 @@ fn actual(progress: Progress) -> Actual {
         built: false,
         told: None,
         stopping: progress.stopping,
+        awaited: false,
         killed: false,
         settled: false,
         reported: progress.reported,

@@ -6,12 +6,16 @@ use swarm_proto::assignment::TaskAssignment;
 use swarm_proto::failure::sentence;
 use swarm_proto::spec::{Hook, ImageSpec, PullPolicy};
 use swarm_runtime::{ExecError, ExecOptions};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::HostExecutor;
 use crate::exec::ExecFailure;
 use crate::health::{Check, Outcome, Probe, probe};
 use crate::image::ImageConfig;
+
+/// A task is waited for so long until it listens, and looked at so often.
+const LISTENS_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_AFTER: Duration = Duration::from_millis(10);
 
 impl HostExecutor {
     /// What the image of a task says. One that is not here any more says nothing.
@@ -41,6 +45,21 @@ impl HostExecutor {
         }
     }
 
+    /// Waits until a task listens to others. One that never does, or cannot be looked at, is as good as one that does.
+    pub(super) async fn wait_for_listener(&self, task: &TaskAssignment) {
+        let end = Instant::now() + LISTENS_WITHIN;
+        while Instant::now() < end {
+            match self.networks.listens(task.id).await {
+                Ok(false) => sleep(LOOK_AFTER).await,
+                Ok(true) => return,
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    return tracing::debug!(task = %task.name, error, "not waited until it listens");
+                }
+            }
+        }
+    }
+
     /// Runs a hook in a task's container; a failure is only logged, as the stop goes on without it.
     pub(super) async fn run_hook(&self, task: &TaskAssignment, hook: &Hook) {
         let variable = |(name, value): (&String, &String)| format!("{name}={value}");
@@ -65,7 +84,7 @@ impl HostExecutor {
         options: ExecOptions,
         limit: Duration,
     ) -> Outcome {
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         let options = ExecOptions { whole_session: true, ..options };
         match timeout(limit, self.exec(task.id, options)).await {
             Ok(Ok(started)) => {

@@ -281,6 +281,10 @@ impl Executor for HostExecutor {
         Check::of(task.container.health.as_ref(), &self.image_config(task).await)
     }
 
+    async fn listens(&self, task: &TaskAssignment) {
+        self.wait_for_listener(task).await;
+    }
+
     async fn check(&self, task: &TaskAssignment, check: &Check) -> Outcome {
         self.look_at_health(task, check).await
     }

@@ -8,6 +8,7 @@ use swarm_proto::id::{TaskId, Timestamp};
 use swarm_proto::object::{HealthState, TaskHealth, TaskState, TaskStatus};
 use swarm_runtime::ExitRecord;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Shared, actual};
 use crate::clock;
@@ -40,6 +41,8 @@ pub(super) struct TaskLoop {
     exit: Option<ExitRecord>,
     /// The checks of its health, while it runs and has some.
     checks: Option<Watch>,
+    /// Ends when it listens, while that is waited for.
+    listens: Option<AbortOnDropHandle<()>>,
     /// Why it cannot go on, before that has become its status.
     failure: Option<TaskError>,
     pause: Duration,
@@ -109,6 +112,7 @@ impl TaskLoop {
             end: None,
             exit: None,
             checks: None,
+            listens: None,
             failure: None,
             pause: FIRST_PAUSE,
         };
@@ -237,8 +241,8 @@ impl TaskLoop {
         if self.actual.container == Presence::Running {
             self.begin_checks().await;
             match self.actual.status.health {
-                None => self.come_to(TaskState::Running),
-                Some(_) => self.report(),
+                None if !self.actual.awaited => self.come_to(TaskState::Running),
+                _ => self.report(),
             }
         }
     }
@@ -250,7 +254,7 @@ impl TaskLoop {
         let Some(check) = check.filter(|_| self.actual.stopping.is_none()) else {
             // The words of an earlier check explain why it stops.
             status.health = status.health.take().filter(|_| self.actual.stopping.is_some());
-            return;
+            return self.wait_for_listener();
         };
         let started = status.started_at.unwrap_or_else(clock::now);
         let mut begin = TaskHealth::starting(started);
@@ -260,6 +264,18 @@ impl TaskLoop {
         let known = status.health.get_or_insert(begin).clone();
         let (executor, places) = (&self.shared.executor, &self.shared.checks);
         self.checks = Some(Watch::start(executor, places, &self.task, check, (known, started)));
+    }
+
+    /// Led to it before it listens, clients that wait would be refused.
+    fn wait_for_listener(&mut self) {
+        let begins = self.actual.status.state < TaskState::Running;
+        self.actual.awaited =
+            begins && self.actual.stopping.is_none() && wakes_on_connection(&self.task);
+        if self.actual.awaited {
+            let (executor, task) = (Arc::clone(&self.shared.executor), Arc::clone(&self.task));
+            let listens = tokio::spawn(async move { executor.listens(&task).await });
+            self.listens = Some(AbortOnDropHandle::new(listens));
+        }
     }
 
     fn take_health(&mut self) {
@@ -320,6 +336,10 @@ impl TaskLoop {
                 self.take_health();
                 false
             }
+            () = over(&mut self.listens) => {
+                (self.listens, self.actual.awaited) = (None, false);
+                false
+            }
             _ = cut_off.changed(), if alone => false,
             () = lease.changed(&self.task, self.actual.lease), if !is_over => false,
             () = self.shared.board.heard.notified(), if alone => false,
@@ -331,7 +351,7 @@ impl TaskLoop {
 
     async fn stop(&mut self) {
         self.actual.stopping = Some(clock::now());
-        self.checks = None;
+        (self.checks, self.listens, self.actual.awaited) = (None, None, false);
         self.report();
         if !self.task.container.pre_stop.is_empty() && self.pre_stop().await {
             return self.look().await;
@@ -479,6 +499,11 @@ fn unhealthy(status: &TaskStatus) -> String {
     }
 }
 
+/// Whether it may be started for connections that wait already.
+fn wakes_on_connection(task: &TaskAssignment) -> bool {
+    task.measure.as_ref().is_some_and(|measure| measure.connections)
+}
+
 fn describe(exit: &ExitRecord) -> String {
     if let Some(message) = &exit.message {
         return message.clone();
@@ -508,6 +533,14 @@ async fn ended(end: &mut Option<EndWatch>) {
 async fn changed(checks: &mut Option<Watch>) {
     match checks {
         Some(checks) => checks.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns when a piece of work is over, also one that failed.
+async fn over(work: &mut Option<AbortOnDropHandle<()>>) {
+    match work {
+        Some(work) => drop(work.await),
         None => std::future::pending().await,
     }
 }

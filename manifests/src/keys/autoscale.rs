@@ -16,8 +16,8 @@ pub(crate) static X_SWARM_AUTOSCALE: Level = Level {
             .meaning(
                 "The fewest tasks; 1 where nothing is said. With 0, which needs `requests`, none is left once nobody connected \
                  and no connection was open for `stabilisation`. The first connection to its virtual address or published \
-                 ports, from anywhere, makes the first task at once and waits until that serves, a minute at most; with a \
-                 health check until that passes. Without `replicas` it begins with one task. Datagrams wake it as well, but \
+                 ports, from anywhere, makes the first task at once and waits until that serves, a minute at most: \
+                 until its health check passes or, without one, until anything in it listens (ten seconds at most). Without `replicas` it begins with one task. Datagrams wake it as well, but \
                  do not wait. A connection that began within the last five seconds before ends with the last task.",
             ),
         honoured("max", "swarm", Shape::Integer, &["10"]).meaning("The most tasks."),

@@ -300,12 +300,22 @@ impl Lab {
         address: Ipv4Addr,
         port: u16,
     ) -> std::io::Result<TcpStream> {
+        self.connect_within(Duration::from_secs(3), host, address, port)
+    }
+
+    fn connect_within(
+        &self,
+        limit: Duration,
+        host: &str,
+        address: Ipv4Addr,
+        port: u16,
+    ) -> std::io::Result<TcpStream> {
         let pid = self.first_process(host).ok_or(std::io::ErrorKind::HostUnreachable)?;
         let namespace = Namespace::open(Path::new(&format!("/proc/{pid}/ns/net")))
             .map_err(std::io::Error::other)?;
         let target = SocketAddr::from((address, port));
         let stream = namespace
-            .enter(|| TcpStream::connect_timeout(&target, Duration::from_secs(3)))
+            .enter(|| TcpStream::connect_timeout(&target, limit))
             .map_err(std::io::Error::other)??;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         Ok(stream)
@@ -313,14 +323,12 @@ impl Lab {
 
     /// Gets a page from a host's published port, asked from that host.
     pub(crate) fn get(&self, host: &str, port: u16) -> std::io::Result<String> {
-        let mut stream = self.connect(host, address(host), port)?;
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        match text.split_once("\r\n\r\n") {
-            Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
-            _ => Err(std::io::Error::other(text)),
-        }
+        page(self.connect(host, address(host), port)?)
+    }
+
+    /// The same of a service that has to wake first.
+    pub(crate) fn get_patiently(&self, host: &str, port: u16) -> std::io::Result<String> {
+        page(self.connect_within(Duration::from_secs(30), host, address(host), port)?)
     }
 
     /// What would help to understand a failure.
@@ -389,6 +397,17 @@ impl Drop for Lab {
                 panic!("{left}");
             }
         }
+    }
+}
+
+/// What a server answers.
+fn page(mut stream: TcpStream) -> std::io::Result<String> {
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    match text.split_once("\r\n\r\n") {
+        Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
+        _ => Err(std::io::Error::other(text)),
     }
 }
 

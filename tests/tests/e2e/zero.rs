@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::lab::{Lab, address, eventually, throughout};
 
-/// `web` starts in a second and is healthy one later; `client` asks it by its name.
+/// `web` starts in a second and is healthy one later; `bare` listens in the same time, and nobody looks at its health;
+/// `client` asks both by their names.
 const SHOP: &str = r"
 services:
   web:
@@ -14,6 +15,12 @@ services:
     stop_grace_period: 1s
     ports: ['8090:80']
     healthcheck: {test: ['CMD', 'wget', '-q', '-O', '-', 'http://127.0.0.1/'], interval: 1s}
+    x-swarm: {autoscale: {min: 0, max: 2, requests: 1000, stabilisation: 5s, cool_down: 1s}}
+  bare:
+    image: busybox
+    command: sh -c 'mkdir /w; echo bare > /w/index.html; sleep 2; exec httpd -f -p 81 -h /w'
+    stop_grace_period: 1s
+    ports: ['8091:81']
     x-swarm: {autoscale: {min: 0, max: 2, requests: 1000, stabilisation: 5s, cool_down: 1s}}
   client:
     image: busybox
@@ -53,7 +60,7 @@ fn the_first_connection_to_a_service_at_zero_waits_and_is_answered() {
     let answers = thread::scope(|scope| {
         let asked = hosts.map(|host| {
             let lab = &lab;
-            scope.spawn(move || lab.get(host, 8090))
+            scope.spawn(move || lab.get_patiently(host, 8090))
         });
         asked.map(|one| one.join().expect("no panic"))
     });
@@ -72,4 +79,17 @@ fn the_first_connection_to_a_service_at_zero_waits_and_is_answered() {
     lab.deploy("shop", &SHOP.replace("echo hello", "echo changed"));
     assert_eq!(lab.inside("shop_client.1", "wget -q -O - http://web/").trim(), "changed");
     sleeps(&lab, "shop_web");
+}
+
+#[test]
+fn a_connection_waits_until_a_task_listens_whose_health_nobody_looks_at() {
+    let lab = Lab::up("listens");
+    lab.deploy("shop", SHOP);
+    // Its client tries again each second, and so twice while the task does not listen yet.
+    for _ in 0..2 {
+        sleeps(&lab, "shop_bare");
+        assert_eq!(lab.inside("shop_client.1", "wget -q -O - http://bare:81/").trim(), "bare");
+    }
+    sleeps(&lab, "shop_bare");
+    assert_eq!(lab.get_patiently("n2", 8091).unwrap().trim(), "bare");
 }

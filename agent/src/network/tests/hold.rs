@@ -117,6 +117,24 @@ async fn a_port_is_asked_until_it_listens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_listens_once_others_reach_a_socket_of_it() {
+    let mut lab = Lab::new(1).await;
+    let plan = served(&at_zero(1), 1);
+    lab.hosts[0].apply(&[plan.for_host(1)]).await;
+    let web = lab.hosts[0].attach(&plan.task(11), &[plan.for_host(1)]).await;
+    let task = plan.task(11).id;
+    // Its names are answered within it, by the agent.
+    assert!(!lab.hosts[0].networks().listens(task).await.unwrap());
+    let own = web.enter(|| std::net::TcpListener::bind("127.0.0.1:7000").unwrap()).unwrap();
+    assert!(!lab.hosts[0].networks().listens(task).await.unwrap());
+    drop(own);
+    lab.echo(&web, 7000, "web");
+    assert!(lab.hosts[0].networks().listens(task).await.unwrap());
+    let gone = lab.hosts[0].networks().listens(plan.task(99).id).await;
+    assert!(gone.is_err(), "{gone:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_a_service_that_goes_is_refused() {
     let lab = Lab::new(1).await;
     let mut plan = at_zero(1);
