@@ -6,7 +6,7 @@
 //! mounted on the host but what a program's own mounts need, for as long as it runs. All of a build lies in one folder,
 //! `build/work/<id>`, which goes with it, or at the next start.
 //!
-//! Programs have the host's network, unless they ask for none.
+//! Programs have a network of their own with a way out, unless they ask for that of the host, or none.
 
 mod archive;
 mod attached;

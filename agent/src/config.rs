@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use swarm_proto::object::GenericResources;
 
+use crate::executor::BuildSubnet;
 use crate::image::{Endpoint, Registries};
 use crate::resources::{self, Reserve, ResourceDevices};
 
@@ -76,6 +77,8 @@ pub struct Config {
     /// Bytes of the disk that images leave free; by default a twentieth of it, at most 1 GiB.
     #[serde(deserialize_with = "resources::bytes")]
     pub image_reserve: Option<u64>,
+    /// Where the programs of builds have their addresses: a subnet that leads nowhere else from this host.
+    pub build_subnet: BuildSubnet,
     /// Where images come from.
     pub registry: RegistryConfig,
 }
@@ -108,6 +111,7 @@ impl Default for Config {
             resource_devices: ResourceDevices::new(),
             reserve: Reserve::default(),
             image_reserve: None,
+            build_subnet: BuildSubnet::default(),
             registry: RegistryConfig::default(),
         }
     }
@@ -125,6 +129,7 @@ const SETTINGS: &[&str] = &[
     "resource_devices",
     "reserve",
     "image_reserve",
+    "build_subnet",
     "registry",
 ];
 const RESERVE_SETTINGS: &[&str] = &["cpus", "memory", "pids"];

@@ -39,7 +39,7 @@ pub(crate) use container::remove;
 pub use error::TaskError;
 pub(crate) use files::mount_memory;
 pub use host::{ExecutorConfig, HostExecutor};
-pub use oneshot::OneShots;
+pub use oneshot::{BuildSubnet, OneShots};
 pub(crate) use oneshot::{Mounted, OneShot, take_down};
 
 use crate::health::{Check, Outcome};

@@ -25,7 +25,7 @@ use crate::build::{BuildError, BuildService, Builder};
 use crate::config::Config;
 use crate::controllers::Controllers;
 use crate::description::{Describer, Fixed};
-use crate::executor::{Executor, ExecutorConfig, HostExecutor, TaskError};
+use crate::executor::{Executor, ExecutorConfig, HostExecutor, OneShots, TaskError};
 use crate::image::{ImageError, Images, Neighbours};
 use crate::image_service::ImageStoreService;
 use crate::incarnation::{IncarnationError, Latest};
@@ -165,7 +165,8 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let worker = Worker::start(journal, Arc::clone(&means), Arc::clone(&board), reach).await;
     let worker = Arc::new(worker);
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let builder = builder(agent, Arc::clone(&images), &executor).await?;
+    let one_shots = executor.one_shots(config.build_subnet);
+    let builder = builder(agent, Arc::clone(&images), one_shots).await?;
     let controllers = Arc::new(Controllers::default());
     share(&images, neighbours(&tls, &controllers, identity.node_id), &worker);
     let store = ImageStoreService::server(Images::clone(&images), hostname.clone());
@@ -213,9 +214,8 @@ fn images(config: &Config, agent: &Path) -> Result<Arc<Images>, RunError> {
 async fn builder(
     agent: PathBuf,
     images: Arc<Images>,
-    executor: &HostExecutor,
+    one_shots: OneShots,
 ) -> Result<Arc<Builder>, RunError> {
-    let one_shots = executor.one_shots();
     let builder = tokio::task::spawn_blocking(move || Builder::open(&agent, images, one_shots));
     Ok(builder.await.map_err(|error| BuildError::Stopped(error.to_string()))??)
 }

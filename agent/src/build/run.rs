@@ -114,8 +114,9 @@ async fn in_container(
         user: run.user.clone(),
         workdir: run.workdir.clone(),
         network: match run.network {
+            Network::Default => NetworkMode::Own,
+            Network::Host => NetworkMode::Host,
             Network::None => NetworkMode::None,
-            Network::Default | Network::Host => NetworkMode::Host,
         },
         mounts,
         memory: work.memory(),

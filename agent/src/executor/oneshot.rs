@@ -1,6 +1,8 @@
 //! A program that is run once, for no task: a step of a build. It is confined as a task's is, but set-user-id programs
 //! count, as in any builder: what they make is only an image.
 
+mod network;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -25,7 +27,9 @@ use super::container::{Look, container_in, look};
 use super::{Found, HostExecutor, TaskError, blocking, capability};
 use crate::image::ImageConfig;
 use crate::names;
-use crate::network::{KernelError, NetworkError};
+use crate::network::{KernelError, NetworkError, Networks};
+pub use network::BuildSubnet;
+use network::{BuildNetwork, Connected};
 
 /// Its name for itself.
 const HOSTNAME: &str = "build";
@@ -43,6 +47,7 @@ const SHARES: u64 = 256;
 pub struct OneShots {
     program: Arc<ShimProgram>,
     cgroup_parent: String,
+    network: BuildNetwork,
     /// How many there are: the last one takes the parent of their control groups away.
     running: Mutex<usize>,
 }
@@ -72,7 +77,7 @@ pub(crate) struct OneShot {
     /// Empty is root.
     pub(crate) user: String,
     pub(crate) workdir: String,
-    /// With the host's network, or none.
+    /// Its own has a way out, and nobody else on it.
     pub(crate) network: NetworkMode,
     /// By the path in the container.
     pub(crate) mounts: BTreeMap<String, Mounted>,
@@ -82,16 +87,24 @@ pub(crate) struct OneShot {
 
 impl HostExecutor {
     /// Runs programs with this host's means, beside its tasks.
-    pub fn one_shots(&self) -> OneShots {
+    pub fn one_shots(&self, subnet: BuildSubnet) -> OneShots {
         // Not among those of tasks: nobody shall take them for strays.
-        OneShots::new(Arc::clone(&self.program), format!("{}-build", self.config.cgroup_parent))
+        let cgroup_parent = format!("{}-build", self.config.cgroup_parent);
+        let networks = Arc::clone(&self.networks);
+        OneShots::new(Arc::clone(&self.program), cgroup_parent, networks, subnet)
     }
 }
 
 impl OneShots {
     /// With the runtime's program, below a parent of control groups that is theirs alone.
-    pub fn new(program: Arc<ShimProgram>, cgroup_parent: String) -> Self {
-        Self { program, cgroup_parent, running: Mutex::new(0) }
+    pub fn new(
+        program: Arc<ShimProgram>,
+        cgroup_parent: String,
+        networks: Arc<Networks>,
+        subnet: BuildSubnet,
+    ) -> Self {
+        let network = BuildNetwork::new(networks, subnet);
+        Self { program, cgroup_parent, network, running: Mutex::new(0) }
     }
 
     /// Runs a program until it ends, or `cancelled` does, which kills it. Nothing is left of it but its folder.
@@ -101,13 +114,29 @@ impl OneShots {
         cancelled: impl Future<Output = ()>,
     ) -> Result<ExitRecord, TaskError> {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        let folder = one.folder.clone();
-        let ended = self.begin_and_wait(one, cancelled).await;
-        let removed = blocking(move || take_down(&folder)).await;
+        let ended = self.connected(one, cancelled).await;
         self.one_less();
-        let ended = ended?;
+        ended
+    }
+
+    /// Runs a program in its network, which is there as long as it is.
+    async fn connected(
+        &self,
+        one: OneShot,
+        cancelled: impl Future<Output = ()>,
+    ) -> Result<ExitRecord, TaskError> {
+        let folder = one.folder.clone();
+        let connected = match one.network {
+            NetworkMode::Own => Some(self.network.connect(task(&one.name, spec(&one))).await?),
+            NetworkMode::Host | NetworkMode::None => None,
+        };
+        let ended = self.begin_and_wait(one, connected.as_ref(), cancelled).await;
+        let removed = blocking(move || take_down(&folder)).await;
+        if let Some(connected) = connected {
+            self.network.disconnect(connected).await?;
+        }
         removed?;
-        Ok(ended)
+        ended
     }
 
     fn one_less(&self) {
@@ -128,11 +157,13 @@ impl OneShots {
     async fn begin_and_wait(
         &self,
         one: OneShot,
+        connected: Option<&Connected>,
         cancelled: impl Future<Output = ()>,
     ) -> Result<ExitRecord, TaskError> {
+        let place = Place::of(connected);
         let (program, parent) = (Arc::clone(&self.program), self.cgroup_parent.clone());
         let folder = one.folder.clone();
-        let begun = blocking(move || begin(&program, one, parent)).await;
+        let begun = blocking(move || begin(&program, one, place, parent)).await;
         if let Found::Running { mut end, .. } = begun.and_then(Look::into_found)? {
             tokio::select! {
                 () = end.ended() => {}
@@ -170,13 +201,37 @@ fn alone(source: KernelError) -> TaskError {
     TaskError::Network(NetworkError::Host(source))
 }
 
-fn begin(program: &ShimProgram, one: OneShot, cgroup_parent: String) -> Result<Look, TaskError> {
+/// Where a program is in the network, as it sees that.
+struct Place {
+    namespace: Option<PathBuf>,
+    resolv_conf: Option<String>,
+    /// Of its own name.
+    address: IpAddr,
+}
+
+impl Place {
+    fn of(connected: Option<&Connected>) -> Self {
+        let network = connected.map(|connected| &connected.network);
+        let address = network.and_then(|network| network.addresses.first());
+        Self {
+            namespace: network.and_then(|network| network.namespace.clone()),
+            resolv_conf: network.map(|network| network.resolv_conf.clone()),
+            address: IpAddr::V4(address.copied().unwrap_or(Ipv4Addr::LOCALHOST)),
+        }
+    }
+}
+
+fn begin(
+    program: &ShimProgram,
+    one: OneShot,
+    mut place: Place,
+    cgroup_parent: String,
+) -> Result<Look, TaskError> {
     fs::create_dir_all(&one.folder).map_err(TaskError::disk("make", &one.folder))?;
-    let namespace = match one.network {
-        NetworkMode::None => Some(make_alone(&one.folder)?),
-        _ => None,
-    };
-    let (task, around) = described(&one, namespace);
+    if one.network == NetworkMode::None {
+        place.namespace = Some(make_alone(&one.folder)?);
+    }
+    let (task, around) = described(&one, place);
     let available = capability::available();
     bundle::write(&one.folder, &task, &ImageConfig::default(), &around, available)?;
     let limits = Limits {
@@ -204,8 +259,8 @@ fn begin(program: &ShimProgram, one: OneShot, cgroup_parent: String) -> Result<L
     look(&container)
 }
 
-/// The program as a task would be described.
-fn described(one: &OneShot, namespace: Option<PathBuf>) -> (TaskAssignment, Surroundings) {
+/// The program as a task would be described, without its mounts.
+fn spec(one: &OneShot) -> ContainerSpec {
     let mut spec = ContainerSpec::new(ImageSpec::new(""));
     spec.entrypoint = Some(vec![String::new()]);
     spec.command = Some(one.arguments.clone());
@@ -215,6 +270,12 @@ fn described(one: &OneShot, namespace: Option<PathBuf>) -> (TaskAssignment, Surr
     spec.hostname = Some(HOSTNAME.to_owned());
     spec.sharing.network = one.network;
     spec.security.no_new_privileges = Some(false);
+    spec
+}
+
+/// The program as a task would be described, and what is around it.
+fn described(one: &OneShot, place: Place) -> (TaskAssignment, Surroundings) {
+    let mut spec = spec(one);
     let (mut sources, mut files) = (BTreeMap::new(), BTreeMap::new());
     for (target, mounted) in &one.mounts {
         let (source, read_only) = match mounted {
@@ -232,12 +293,14 @@ fn described(one: &OneShot, namespace: Option<PathBuf>) -> (TaskAssignment, Surr
         };
         spec.mounts.push(Mount { target: target.clone(), source, read_only });
     }
+    let of_host = || names::resolv_conf(Path::new(RESOLV_CONF), one.network, &Dns::default());
     let around = Surroundings {
-        namespace,
-        resolv_conf: names::resolv_conf(Path::new(RESOLV_CONF), one.network, &Dns::default()),
+        namespace: place.namespace,
+        resolv_conf: place.resolv_conf.unwrap_or_else(of_host),
         hosts: vec![
-            (IpAddr::V4(Ipv4Addr::LOCALHOST), format!("localhost {HOSTNAME}")),
+            (IpAddr::V4(Ipv4Addr::LOCALHOST), "localhost".to_owned()),
             (IpAddr::V6(Ipv6Addr::LOCALHOST), "localhost".to_owned()),
+            (place.address, HOSTNAME.to_owned()),
         ],
         addresses: Vec::new(),
         sources,

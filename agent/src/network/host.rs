@@ -332,7 +332,10 @@ impl Host {
         }
         let assignment =
             networks.get(&network).ok_or(NetworkError::UnknownNetwork { task, network })?;
-        self.wanted.insert(network);
+        // One of this host alone goes with the last task that is on it.
+        if overlay::has_tunnel(assignment) {
+            self.wanted.insert(network);
+        }
         self.set_network(assignment.clone())?;
         self.set_host_rules()?;
         self.mark_standing(&[network]);

@@ -11,7 +11,7 @@ use swarm_runtime::kernel::{Namespace, namespace, nft};
 
 use super::KernelError;
 use super::host::{Host, NetworkRecord, TaskRecord, way_out};
-use super::overlay::{BRIDGE, GATEWAY_PORT, TUNNEL, port_name};
+use super::overlay::{self, BRIDGE, GATEWAY_PORT, TUNNEL, port_name};
 use super::rules::{self, LINK_GROUP, gateway_link};
 use super::task::{self, DnsSockets};
 use crate::inspection::Difference;
@@ -104,7 +104,8 @@ impl Host {
         let ours = attachments.filter(|place| place.network == record.assignment.id);
         let ports: BTreeSet<String> = ours.map(|place| port_name(place.address)).collect();
         let gateway = record.assignment.gateway.map(|_| GATEWAY_PORT);
-        let wanted = [BRIDGE, TUNNEL].into_iter().chain(gateway);
+        let tunnel = overlay::has_tunnel(&record.assignment).then_some(TUNNEL);
+        let wanted = [BRIDGE].into_iter().chain(tunnel).chain(gateway);
         let wanted = wanted.chain(ports.iter().map(String::as_str));
         let of = format!("of {name}");
         let mut found: Vec<Difference> =

@@ -55,7 +55,8 @@ impl Ground {
 pub(super) struct Overlay {
     socket: Socket,
     bridge: u32,
-    tunnel: u32,
+    /// None on a network of this host alone.
+    tunnel: Option<u32>,
     namespace: Namespace,
     /// What the host's link into the network was last made to be; nothing at first.
     gateway: Option<Gateway>,
@@ -68,7 +69,8 @@ pub(super) struct Overlay {
 struct Gateway(Option<(Ipv4Addr, Mac)>, u8);
 
 impl Overlay {
-    /// Makes the namespace, bridge and tunnel, or takes those that an earlier agent made with all that they know.
+    /// Makes the namespace, bridge and, unless it has no number for one, tunnel, or takes those that an earlier agent made
+    /// with all that they know.
     pub(super) fn open(
         ground: &mut Ground,
         assignment: &NetworkAssignment,
@@ -87,24 +89,46 @@ impl Overlay {
             })?;
         }
         let bridge = socket.link(BRIDGE)?.index;
+        let (neighbours, forwardings) = (BTreeMap::new(), BTreeMap::new());
+        let mut this = Self {
+            socket,
+            bridge,
+            tunnel: None,
+            namespace,
+            gateway: None,
+            neighbours,
+            forwardings,
+        };
+        if has_tunnel(assignment) {
+            this.open_tunnel(ground, assignment)?;
+        }
+        Ok(this)
+    }
+
+    fn open_tunnel(
+        &mut self,
+        ground: &mut Ground,
+        assignment: &NetworkAssignment,
+    ) -> Result<(), KernelError> {
+        let socket = &mut self.socket;
         if socket.find_link(TUNNEL)?.is_none() {
             let kind = LinkKind::Vxlan {
                 id: assignment.vni,
                 local: ground.underlay,
                 port: assignment.vxlan_port,
             };
-            let namespace = Some(&namespace);
+            let (mtu, namespace) = (Some(ground.mtu()), Some(&self.namespace));
             ground.socket.add_link(&NewLink { mtu, namespace, ..NewLink::new(TUNNEL, kind) })?;
         }
         let tunnel = socket.link(TUNNEL)?;
-        join(&mut socket, &tunnel, bridge)?;
+        join(socket, &tunnel, self.bridge)?;
         let tunnel = tunnel.index;
         let known = socket.neighbours(tunnel)?;
-        let neighbours = known.into_iter().map(|entry| (entry.address, entry.mac)).collect();
+        self.neighbours = known.into_iter().map(|entry| (entry.address, entry.mac)).collect();
         let known = socket.forwardings(tunnel)?;
-        let forwardings = known.into_iter().map(|entry| (entry.mac, entry.host)).collect();
-        let gateway = None;
-        Ok(Self { socket, bridge, tunnel, namespace, gateway, neighbours, forwardings })
+        self.forwardings = known.into_iter().map(|entry| (entry.mac, entry.host)).collect();
+        self.tunnel = Some(tunnel);
+        Ok(())
     }
 
     /// Makes the host's link into the network and the tunnel's entries what the assignment says.
@@ -119,7 +143,9 @@ impl Overlay {
             self.set_gateway(ground, assignment)?;
             self.gateway = Some(gateway);
         }
-        self.set_peers(&assignment.peers, ground.underlay)?;
+        if let Some(tunnel) = self.tunnel {
+            self.set_peers(tunnel, &assignment.peers, ground.underlay)?;
+        }
         Ok(())
     }
 
@@ -206,7 +232,12 @@ impl Overlay {
         Ok(ground.socket.link(name)?)
     }
 
-    fn set_peers(&mut self, peers: &[NetworkPeer], own: Ipv4Addr) -> Result<(), NetlinkError> {
+    fn set_peers(
+        &mut self,
+        tunnel: u32,
+        peers: &[NetworkPeer],
+        own: Ipv4Addr,
+    ) -> Result<(), NetlinkError> {
         let remote = peers.iter().filter(|peer| peer.host != own);
         let neighbours: BTreeMap<_, _> =
             remote.clone().map(|peer| (peer.address, peer.mac)).collect();
@@ -216,19 +247,24 @@ impl Overlay {
         let entry = |(address, mac)| Neighbour { address, mac };
         let (gone, new): (Vec<_>, Vec<_>) =
             (gone.into_iter().map(entry).collect(), new.into_iter().map(entry).collect());
-        self.socket.delete_neighbours(self.tunnel, &gone)?;
-        self.socket.replace_neighbours(self.tunnel, &new)?;
+        self.socket.delete_neighbours(tunnel, &gone)?;
+        self.socket.replace_neighbours(tunnel, &new)?;
         self.neighbours = neighbours;
 
         let (gone, new) = difference(&self.forwardings, &forwardings);
         let entry = |(mac, host)| Forwarding { mac, host };
         let (gone, new): (Vec<_>, Vec<_>) =
             (gone.into_iter().map(entry).collect(), new.into_iter().map(entry).collect());
-        self.socket.delete_forwardings(self.tunnel, &gone)?;
-        self.socket.replace_forwardings(self.tunnel, &new)?;
+        self.socket.delete_forwardings(tunnel, &gone)?;
+        self.socket.replace_forwardings(tunnel, &new)?;
         self.forwardings = forwardings;
         Ok(())
     }
+}
+
+/// Whether a network reaches other hosts.
+pub(super) fn has_tunnel(network: &NetworkAssignment) -> bool {
+    network.vni != 0
 }
 
 /// Removes a network or whatever is left of one. Links go first and by name: a namespace's own end comes later, and

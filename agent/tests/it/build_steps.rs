@@ -85,7 +85,9 @@ fn a_program_has_the_network_that_it_asks_for() {
     in_a_lab(async |lab| {
         let ask = "echo -ne 'GET /v2/ HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 5 IP PORT";
         let text = format!(
-            "FROM busybox:1\nRUN --network=none cat /proc/net/dev; {ask} || echo cut\nRUN {ask}\n"
+            "FROM busybox:1\nRUN --network=none cat /proc/net/dev; {ask} || echo cut\n\
+             RUN cat /proc/net/dev; {ask} || echo apart; cat /etc/resolv.conf\n\
+             RUN --network=host {ask}\n"
         );
         let address = lab.registry.address;
         let text = text.replace("IP", &address.ip().to_string());
@@ -95,8 +97,11 @@ fn a_program_has_the_network_that_it_asks_for() {
         let counted = told.output.iter().filter(|line| line.split_whitespace().count() > 10);
         let links = counted.filter_map(|line| line.trim().split_once(':'));
         let links: Vec<_> = links.map(|(name, _)| name).collect();
-        assert_eq!(links, ["lo"], "{:?}", told.output);
-        assert!(told.output.contains(&"cut".to_owned()), "{:?}", told.output);
+        assert_eq!(links, ["lo", "lo", "eth0"], "{:?}", told.output);
+        // The host's loopback is not theirs.
+        for words in ["cut", "apart", "nameserver 127.0.0.11"] {
+            assert!(told.output.contains(&words.to_owned()), "{words}: {:?}", told.output);
+        }
         assert_eq!(told.output.last().unwrap(), "{}", "the registry answered");
     });
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
 use swarm_agent::build::{BuildError, BuildRequest, Builder, BuiltImage, Progress};
-use swarm_agent::executor::OneShots;
+use swarm_agent::executor::{BuildSubnet, OneShots};
 use swarm_agent::image::{Endpoint, Image, Images, Registries};
+use swarm_agent::network::{NetworkConfig, Networks};
 use swarm_proto::failure::sentence;
 use swarm_proto::spec::{ImageSpec, PullPolicy};
 use swarm_proto::transport::install_crypto_provider;
@@ -103,7 +105,15 @@ impl Lab {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let cgroup_parent = format!("swarm-build-test-{}-{number}", std::process::id());
         let program = Arc::new(ShimProgram::seal(&runtime_program()).unwrap());
-        let one_shots = OneShots::new(program, cgroup_parent.clone());
+        let config = NetworkConfig {
+            run_dir: folder.path().join("run"),
+            underlay: Ipv4Addr::LOCALHOST,
+            host: Namespace::current().unwrap(),
+            resolv_conf: "/etc/resolv.conf".into(),
+        };
+        let networks = Arc::new(Networks::new(config).await.unwrap());
+        let subnet = BuildSubnet::default();
+        let one_shots = OneShots::new(program, cgroup_parent.clone(), networks, subnet);
         let builder = Builder::open(folder.path(), Arc::clone(&images), one_shots).unwrap();
         Self { folder, images, builder, registry, cgroup_parent }
     }

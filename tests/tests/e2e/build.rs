@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::lab::{Lab, eventually};
+use crate::lab::{Lab, address, eventually};
 
 /// Easy to find, wherever it is not to be.
 const KEY: &str = "green-walrus-6053-lamp";
@@ -157,4 +157,31 @@ fn an_image_is_built_on_a_node_by_hand() {
         assert!(said.stderr.contains(words), "{words}: {said:#?}");
     }
     lab.run(&["stack", "rm", "hand"]);
+}
+
+/// The agents' own port answers from elsewhere, and on the host's loopback as well.
+const NETWORKS: &str = r"
+FROM busybox
+ARG ELSEWHERE
+RUN ip -4 addr show | grep -q 'inet 198.19.255.' && grep -q 127.0.0.11 /etc/resolv.conf
+RUN nc -w 5 $ELSEWHERE 2387 </dev/null
+RUN ! nc -w 5 127.0.0.1 2387 </dev/null
+RUN --network=host nc -w 5 127.0.0.1 2387 </dev/null
+RUN --network=none ! nc -w 5 $ELSEWHERE 2387 </dev/null
+";
+
+#[test]
+fn a_step_has_a_network_of_its_own_with_a_way_out() {
+    let lab = Lab::up("build-network");
+    let folder = lab.settings().join("networks");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("Dockerfile"), NETWORKS).unwrap();
+    let elsewhere = format!("ELSEWHERE={}", address("n1"));
+    let folder = folder.to_str().unwrap();
+    lab.run(&["build", "-t", "networks:1", "--node", "n2", "--build-arg", &elsewhere, folder]);
+    // Nothing of them is left once no step runs.
+    let links = lab.exec("n2", &["ip", "-o", "link", "show"]);
+    assert!(!links.contains("sw0"), "{links}");
+    let doctor = lab.run(&["doctor"]);
+    assert!(!doctor.contains("build"), "{doctor}");
 }
