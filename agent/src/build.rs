@@ -35,13 +35,15 @@ mod work;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde::Serialize;
 use swarm_dockerfile::{Platform, Wishes};
 use swarm_proto::id::Digest;
-use swarm_proto::spec::ContentBytes;
+use swarm_proto::spec::{ContentBytes, NetworkMode, Ulimit};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -84,6 +86,23 @@ pub struct BuildRequest {
     pub source_date_epoch: Option<u64>,
     /// Bytes of memory that each program may use.
     pub memory: Option<u64>,
+    /// Labels of the image, in place of those of the Dockerfile with the same name.
+    pub labels: BTreeMap<String, String>,
+    /// What every program has.
+    pub steps: StepOptions,
+}
+
+/// What every program of a build has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct StepOptions {
+    /// Lines of `/etc/hosts`: names and their addresses.
+    pub extra_hosts: Vec<(String, IpAddr)>,
+    /// Bytes of `/dev/shm`.
+    pub shm_size: Option<u64>,
+    /// Limits of its processes.
+    pub ulimits: Vec<Ulimit>,
+    /// The network of an instruction that does not say it.
+    pub network: NetworkMode,
 }
 
 /// An image that was built.
@@ -167,12 +186,13 @@ impl Builder {
         };
         let plan = swarm_dockerfile::plan(&dockerfile, &wishes)?;
         let names = std::mem::take(&mut request.names);
+        let labels = std::mem::take(&mut request.labels);
         let (folder, id) = (context.folder().to_owned(), context.id().to_owned());
         let means =
             Means { folder: folder.clone(), id, context: context.files(), progress, cancelled };
         let work = Arc::new(Work::new(Arc::clone(self), request, plan, means));
         let built = match work.build().await {
-            Ok(done) => self.keep(&done, &names).await,
+            Ok(done) => self.keep(&done, &names, labels).await,
             Err(error) => Err(error),
         };
         let removed = blocking(move || attached::remove(&folder)).await;
@@ -182,8 +202,15 @@ impl Builder {
         Ok(built)
     }
 
-    async fn keep(&self, done: &work::Done, names: &[Reference]) -> Result<BuiltImage, BuildError> {
-        let (config, manifest) = description::documents(done.end.image.clone(), &done.layers)?;
+    async fn keep(
+        &self,
+        done: &work::Done,
+        names: &[Reference],
+        labels: BTreeMap<String, String>,
+    ) -> Result<BuiltImage, BuildError> {
+        let mut image = done.end.image.clone();
+        image.config.labels.extend(labels);
+        let (config, manifest) = description::documents(image, &done.layers)?;
         let name = names.iter().cloned().map(Some);
         let names: Vec<_> = if names.is_empty() { vec![None] } else { name.collect() };
         let mut digest = None;

@@ -1,9 +1,10 @@
 //! How the images of services are made.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
-use swarm_proto::spec::ContentBytes;
+use swarm_proto::spec::{ContentBytes, NetworkMode, Ulimit};
 
 use crate::stack::ContentSource;
 
@@ -28,6 +29,25 @@ pub struct Build {
     pub no_cache: bool,
     /// Whether the registry is asked what the names of base images stand for, also where a host has such images.
     pub pull: bool,
+    /// Labels of the image, in place of those of the Dockerfile with the same name.
+    pub labels: BTreeMap<String, String>,
+    /// What every `RUN` has.
+    pub steps: BuildSteps,
+}
+
+/// What every `RUN` of a build has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BuildSteps {
+    /// Lines of `/etc/hosts`, by name.
+    pub extra_hosts: BTreeMap<String, Ipv4Addr>,
+    /// As `extra_hosts`, with addresses of IPv6.
+    pub extra_hosts_v6: BTreeMap<String, Ipv6Addr>,
+    /// Bytes of `/dev/shm`.
+    pub shm_size: Option<u64>,
+    /// Limits of its processes.
+    pub ulimits: Vec<Ulimit>,
+    /// The network of an instruction that does not say it.
+    pub network: NetworkMode,
 }
 
 /// Where the instructions of a build stand.

@@ -37,7 +37,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-pub use build::{Build, BuildSecret, Recipe};
+pub use build::{Build, BuildSecret, BuildSteps, Recipe};
 pub use decode::is_stack_name;
 pub use image::{ImageReference, InvalidImage};
 pub use nearest::nearest;

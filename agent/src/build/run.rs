@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use swarm_dockerfile::{Mount, Network, Run};
 use swarm_proto::spec::NetworkMode;
+use swarm_runtime::ExitRecord;
 use swarm_runtime::record::LOG_FILE;
 use tokio::sync::mpsc;
 
@@ -114,12 +115,13 @@ async fn in_container(
         user: run.user.clone(),
         workdir: run.workdir.clone(),
         network: match run.network {
-            Network::Default => NetworkMode::Own,
+            Network::Default => work.step_options().network,
             Network::Host => NetworkMode::Host,
             Network::None => NetworkMode::None,
         },
         mounts,
         memory: work.memory(),
+        options: work.step_options().clone(),
     };
     let output = tokio::spawn(show(all, reporter.clone()));
     let ended = work.one_shots().run(one, work.cancelled()).await;
@@ -129,14 +131,7 @@ async fn in_container(
             // All of the log is there now; who shows it may be slow, or gone.
             let shown = output.await;
             shown.map_err(|error| BuildError::Stopped(error.to_string()))?;
-            if ended.code != 0 {
-                let more = match (ended.oom_killed, ended.message) {
-                    (true, _) => ": it used up its memory".to_owned(),
-                    (false, Some(message)) => format!(": {message}"),
-                    (false, None) => String::new(),
-                };
-                return Err(BuildError::Ended { code: ended.code, more });
-            }
+            succeeded(ended)?;
         }
         Err(error) => {
             output.abort();
@@ -146,6 +141,18 @@ async fn in_container(
     let after = Arc::clone(snapshot);
     blocking(move || stub::remove(&after.root()?, &stubs).map_err(BuildError::disk("tidy", "/")))
         .await
+}
+
+fn succeeded(ended: ExitRecord) -> Result<(), BuildError> {
+    if ended.code == 0 {
+        return Ok(());
+    }
+    let more = match (ended.oom_killed, ended.message) {
+        (true, _) => ": it used up its memory".to_owned(),
+        (false, Some(message)) => format!(": {message}"),
+        (false, None) => String::new(),
+    };
+    Err(BuildError::Ended { code: ended.code, more })
 }
 
 /// Tells what the program says, line by line.

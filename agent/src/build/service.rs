@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::Stream;
 use swarm_proto::build::{PART, SECRET, SECRETS};
 use swarm_proto::failure::sentence;
-use swarm_proto::spec::ContentBytes;
+use swarm_proto::spec::{ContentBytes, NetworkMode, Ulimit};
 use swarm_proto::wire;
 use swarm_proto::wire::build_input::Input;
 use swarm_proto::wire::build_output::Output;
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{BuildError, BuildRequest, Builder, Context, Progress};
+use super::{BuildError, BuildRequest, Builder, Context, Progress, StepOptions};
 use crate::image::ImageError;
 
 /// Messages that wait for the network, and parts that wait for the disk.
@@ -165,6 +165,27 @@ fn wish(mut start: wire::BuildStart) -> Result<BuildRequest, Status> {
         pull: start.pull,
         source_date_epoch: None,
         memory: None,
+        labels: start.labels.into_iter().collect(),
+        steps: step_options(start.steps.unwrap_or_default()).map_err(wrong)?,
+    })
+}
+
+fn step_options(steps: wire::BuildSteps) -> Result<StepOptions, String> {
+    let network = match steps.network() {
+        wire::BuildNetwork::Unspecified => NetworkMode::Own,
+        wire::BuildNetwork::Host => NetworkMode::Host,
+        wire::BuildNetwork::None => NetworkMode::None,
+    };
+    let host = |host: wire::BuildHost| match host.address.parse() {
+        Ok(address) => Ok((host.name, address)),
+        Err(_) => Err(format!("`{}` of host `{}` is no address", host.address, host.name)),
+    };
+    let ulimit = |ulimit: wire::Ulimit| Ulimit::try_from(ulimit).map_err(|error| error.to_string());
+    Ok(StepOptions {
+        extra_hosts: steps.extra_hosts.into_iter().map(host).collect::<Result<_, _>>()?,
+        shm_size: steps.shm_size,
+        ulimits: steps.ulimits.into_iter().map(ulimit).collect::<Result<_, _>>()?,
+        network,
     })
 }
 

@@ -120,12 +120,18 @@ async fn key(work: &Work, action: &Action, below: &[LayerBlob]) -> Result<Digest
     };
     let told = serde_json::to_vec(&told)
         .map_err(|source| BuildError::Description { what: "cache key", source })?;
+    let options = match action {
+        Action::Run(_) => serde_json::to_vec(work.step_options()),
+        _ => Ok(Vec::new()),
+    };
+    let options =
+        options.map_err(|source| BuildError::Description { what: "cache key", source })?;
     let content = content.digest();
     let epoch = work.epoch().map(|epoch| epoch.to_string()).unwrap_or_default();
     let linked = matches!(action, Action::Copy(copy) if copy.link && copy.owner.is_none());
     let below = if linked { &[] } else { below };
     let below = below.iter().map(|layer| layer.diff_id.as_str().as_bytes());
-    let own = [FORM, &told, content.as_str().as_bytes(), epoch.as_bytes()];
+    let own = [FORM, &told, content.as_str().as_bytes(), epoch.as_bytes(), &options];
     Ok(cache::key(own.into_iter().chain(below)))
 }
 

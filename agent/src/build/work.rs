@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::cache::Made;
 use super::cache_mount::CacheMounts;
 use super::progress::{Progress, Reporter};
-use super::{BuildError, BuildRequest, Builder, description, step};
+use super::{BuildError, BuildRequest, Builder, StepOptions, description, step};
 use crate::executor::OneShots;
 use crate::image::{Claim, Images, LayerBlob, Reference};
 
@@ -279,6 +279,11 @@ impl Work {
 
     pub(super) fn secret(&self, id: &str) -> Option<Arc<ContentBytes>> {
         self.request.secrets.get(id).cloned()
+    }
+
+    /// What every program has.
+    pub(super) fn step_options(&self) -> &StepOptions {
+        &self.request.steps
     }
 
     pub(super) fn memory(&self) -> Option<u64> {

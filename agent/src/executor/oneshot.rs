@@ -25,6 +25,7 @@ use swarm_runtime::{
 use super::bundle::{self, Surroundings};
 use super::container::{Look, container_in, look};
 use super::{Found, HostExecutor, TaskError, blocking, capability};
+use crate::build::StepOptions;
 use crate::image::ImageConfig;
 use crate::names;
 use crate::network::{KernelError, NetworkError, Networks};
@@ -83,6 +84,8 @@ pub(crate) struct OneShot {
     pub(crate) mounts: BTreeMap<String, Mounted>,
     /// Bytes of memory that it may use.
     pub(crate) memory: Option<u64>,
+    /// What the whole build has; its network is in `network` already.
+    pub(crate) options: StepOptions,
 }
 
 impl HostExecutor {
@@ -269,6 +272,8 @@ fn spec(one: &OneShot) -> ContainerSpec {
     spec.working_dir = Some(one.workdir.clone());
     spec.hostname = Some(HOSTNAME.to_owned());
     spec.sharing.network = one.network;
+    spec.shm_size = one.options.shm_size;
+    spec.ulimits.clone_from(&one.options.ulimits);
     spec.security.no_new_privileges = Some(false);
     spec
 }
@@ -294,14 +299,16 @@ fn described(one: &OneShot, place: Place) -> (TaskAssignment, Surroundings) {
         spec.mounts.push(Mount { target: target.clone(), source, read_only });
     }
     let of_host = || names::resolv_conf(Path::new(RESOLV_CONF), one.network, &Dns::default());
+    let own = [
+        (IpAddr::V4(Ipv4Addr::LOCALHOST), "localhost".to_owned()),
+        (IpAddr::V6(Ipv6Addr::LOCALHOST), "localhost".to_owned()),
+        (place.address, HOSTNAME.to_owned()),
+    ];
+    let given = one.options.extra_hosts.iter().map(|(name, address)| (*address, name.clone()));
     let around = Surroundings {
         namespace: place.namespace,
         resolv_conf: place.resolv_conf.unwrap_or_else(of_host),
-        hosts: vec![
-            (IpAddr::V4(Ipv4Addr::LOCALHOST), "localhost".to_owned()),
-            (IpAddr::V6(Ipv6Addr::LOCALHOST), "localhost".to_owned()),
-            (place.address, HOSTNAME.to_owned()),
-        ],
+        hosts: own.into_iter().chain(given).collect(),
         addresses: Vec::new(),
         sources,
         files,

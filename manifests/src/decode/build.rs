@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use swarm_proto::spec::ContentKind;
+use swarm_proto::spec::{ContentKind, NetworkMode};
 
 use super::stack::Declared;
-use super::{Decoder, Fields, contents, mounts};
-use crate::build::{Build, BuildGrant, Recipe};
+use super::{Decoder, Fields, contents, limits, mounts, resolver};
+use crate::build::{Build, BuildGrant, BuildSteps, Recipe};
 use crate::image::ImageReference;
 use crate::keys::{BUILD, BUILD_SECRET};
 use crate::tree::{At, Data, Key, Node, shorten};
@@ -42,6 +42,8 @@ fn of_context(context: &Path, dockerfile: &str) -> Build {
         tags: Vec::new(),
         no_cache: false,
         pull: false,
+        labels: BTreeMap::new(),
+        steps: BuildSteps::default(),
     }
 }
 
@@ -64,6 +66,8 @@ fn long(d: &Decoder<'_>, key: &Key, node: &Node, declared: &Declared<'_>) -> Opt
     build.tags = fields.get("tags").map(|node| tags(d, node)).unwrap_or_default();
     build.target = text("target").map(|(_, target)| target.to_owned());
     (build.no_cache, build.pull) = (flag("no_cache"), flag("pull"));
+    build.labels = fields.get("labels").map(|node| d.labels(node)).unwrap_or_default();
+    build.steps = steps(d, &fields);
     if let Some(node) = fields.get("secrets") {
         let items = d.list(node, "secrets").unwrap_or_default();
         let grants = items.iter().filter_map(|item| grant(d, key, item, declared));
@@ -71,6 +75,33 @@ fn long(d: &Decoder<'_>, key: &Key, node: &Node, declared: &Declared<'_>) -> Opt
         d.found.borrow_mut().build_grants.extend(grants);
     }
     Some(build)
+}
+
+/// What every `RUN` has.
+fn steps(d: &Decoder<'_>, fields: &Fields<'_>) -> BuildSteps {
+    let hosts = fields.get("extra_hosts").map(|node| resolver::extra_hosts(d, node));
+    let (extra_hosts, extra_hosts_v6) = hosts.unwrap_or_default();
+    BuildSteps {
+        extra_hosts,
+        extra_hosts_v6,
+        shm_size: fields.get("shm_size").and_then(|node| limits::shm_size(d, node)),
+        ulimits: fields.get("ulimits").map(|node| limits::ulimits(d, node)).unwrap_or_default(),
+        network: fields.get("network").and_then(|node| network(d, node)).unwrap_or_default(),
+    }
+}
+
+fn network(d: &Decoder<'_>, node: &Node) -> Option<NetworkMode> {
+    match d.text(node, "network")? {
+        "default" => Some(NetworkMode::Own),
+        "host" => Some(NetworkMode::Host),
+        "none" => Some(NetworkMode::None),
+        other => {
+            let message = format!("a build cannot be on the network `{}`", shorten(other));
+            let hint = "`default` has a way out; `host` and `none` are known as well";
+            d.problems.error_hint(node.at, message, hint);
+            None
+        }
+    }
 }
 
 /// A folder beside the stack file.

@@ -1,6 +1,6 @@
 //! How a service's image is built.
 
-use super::service::HOSTS;
+use super::service::{HOSTS, ULIMITS};
 use super::{Key, Level, Shape, TEXTS, hint, honoured, later, never};
 
 const GRANTS: Shape = Shape::List(&Shape::Either(&[Shape::Text, Shape::Mapping(&BUILD_SECRET)]));
@@ -32,11 +32,14 @@ pub(crate) static BUILD: Level = Level {
         honoured("pull", "spec", Shape::Flag, &["true"]),
         hint("cache_from", "3.2", TEXTS, &["[web:1]"], BY_CONTENT),
         hint("cache_to", "spec", TEXTS, &["[type=inline]"], BY_CONTENT),
-        later("labels", "3.3", Shape::Pairs, &["{a: b}"], "use `LABEL` in the Dockerfile"),
-        later("network", "3.4", Shape::Text, &["host"], "use `RUN --network` in the Dockerfile"),
-        later("shm_size", "3.5", Shape::Bytes, &["64m"], ""),
-        later("extra_hosts", "spec", HOSTS, &["[\"db:10.0.0.1\"]"], ""),
-        later("ulimits", "spec", Shape::Any, &["{nofile: 1024}"], ""),
+        honoured("labels", "3.3", Shape::Pairs, &["{a: b}"])
+            .meaning("In place of those of the Dockerfile with the same name."),
+        honoured("network", "3.4", Shape::Text, &["none", "host"]).meaning(
+            "`default`, with a way out, `host` or `none`, where `RUN --network` says nothing. Other networks are refused.",
+        ),
+        honoured("shm_size", "3.5", Shape::Bytes, &["64m"]),
+        honoured("extra_hosts", "spec", HOSTS, &["[\"db:10.0.0.1\"]"]),
+        honoured("ulimits", "spec", ULIMITS, &["{nofile: 1024}"]),
         later("additional_contexts", "spec", Shape::Pairs, &["{a: docker-image://b}"], ""),
         later("no_cache_filter", "spec", TEXTS, &["[release]"], "use `no_cache`"),
         later("ssh", "spec", Shape::Pairs, &["[default]"], "give the key as a secret"),

@@ -22,6 +22,8 @@ const ENV_FILES: Shape = Shape::Either(&[
     Shape::List(&Shape::Either(&[Shape::Text, Shape::Mapping(&ENV_FILE)])),
 ]);
 /// Addresses of names.
+pub(super) const ULIMITS: Shape =
+    Shape::Named(&Shape::Either(&[Shape::Integer, Shape::Mapping(&ULIMIT)]));
 pub(super) const HOSTS: Shape = Shape::Either(&[Shape::Pairs, Shape::Named(&TEXTS)]);
 const GRANTS: Shape = Shape::List(&Shape::Either(&[Shape::Text, Shape::Mapping(&GRANT)]));
 
@@ -232,7 +234,7 @@ pub(crate) static SERVICE: Level = Level {
         honoured(
             "ulimits",
             "3.0",
-            Shape::Named(&Shape::Either(&[Shape::Integer, Shape::Mapping(&ULIMIT)])),
+            ULIMITS,
             &["{nproc: 1000}", "{nofile: {soft: 20000, hard: 40000}}"],
         ),
         honoured("group_add", "3.13", TEXTS, &["[audio, 1001]"]),

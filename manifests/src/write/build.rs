@@ -1,11 +1,14 @@
 //! How a service's image is built.
 
-use super::{Pairs, text};
-use crate::build::{Build, BuildSecret, Recipe};
+use swarm_proto::spec::NetworkMode;
+
+use super::{Pairs, container, text};
+use crate::build::{Build, BuildSecret, BuildSteps, Recipe};
 use crate::value::Value;
 
 pub(super) fn build(build: &Build) -> Value {
-    let Build { context, recipe, args, target, secrets, always: _, tags, no_cache, pull } = build;
+    let Build { context, recipe, args, target, secrets, always: _, tags, no_cache, .. } = build;
+    let Build { pull, labels, steps, .. } = build;
     let mut pairs = Pairs::default();
     pairs.put("context", &context.display().to_string());
     match recipe {
@@ -19,7 +22,24 @@ pub(super) fn build(build: &Build) -> Value {
     pairs.put("tags", tags);
     pairs.put("no_cache", no_cache);
     pairs.put("pull", pull);
+    pairs.put("labels", labels);
+    put_steps(&mut pairs, steps);
     pairs.into_value()
+}
+
+fn put_steps(pairs: &mut Pairs, steps: &BuildSteps) {
+    let BuildSteps { extra_hosts, extra_hosts_v6, shm_size, ulimits, network } = steps;
+    pairs.put("extra_hosts", &container::hosts(extra_hosts, extra_hosts_v6));
+    pairs.put("shm_size", shm_size);
+    pairs.put("ulimits", &container::ulimits(ulimits));
+    pairs.put(
+        "network",
+        &match network {
+            NetworkMode::Own => None,
+            NetworkMode::Host => Some(text("host")),
+            NetworkMode::None => Some(text("none")),
+        },
+    );
 }
 
 fn secret(secret: &BuildSecret) -> Value {

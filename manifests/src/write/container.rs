@@ -130,7 +130,10 @@ fn put_resources(pairs: &mut Pairs, resources: &Resources) {
 }
 
 /// Addresses by name; a name with both kinds has a list.
-fn hosts(v4: &BTreeMap<String, Ipv4Addr>, v6: &BTreeMap<String, Ipv6Addr>) -> Option<Value> {
+pub(super) fn hosts(
+    v4: &BTreeMap<String, Ipv4Addr>,
+    v6: &BTreeMap<String, Ipv6Addr>,
+) -> Option<Value> {
     let names: BTreeSet<&String> = v4.keys().chain(v6.keys()).collect();
     let addresses = |name: &String| {
         let v4 = v4.get(name).map(ToString::to_string);
@@ -162,7 +165,7 @@ fn put_image(pairs: &mut Pairs, image: &ImageSpec) {
     );
 }
 
-fn ulimits(limits: &[Ulimit]) -> Option<Value> {
+pub(super) fn ulimits(limits: &[Ulimit]) -> Option<Value> {
     // Without a limit is -1 in a file.
     let limit = |limit: u64| Value::Integer(if limit == u64::MAX { -1 } else { limit.into() });
     let pair = |Ulimit { name, soft, hard }: &Ulimit| {

@@ -83,7 +83,9 @@ fn beside(above: &str, path: &str) -> Vec<(&'static str, &'static str)> {
             vec![("type", "tmpfs"), ("target", "/t")]
         }
         "services.*.volumes[]" => vec![("type", "volume"), ("source", "data"), ("target", "/data")],
-        "services.*.ulimits.*" => vec![("soft", "1"), ("hard", "50000")],
+        "services.*.ulimits.*" | "services.*.build.ulimits.*" => {
+            vec![("soft", "1"), ("hard", "50000")]
+        }
         _ => Vec::new(),
     }
 }
@@ -122,7 +124,7 @@ fn named(above: &str) -> &'static str {
         "networks" | "services.*.networks" => "front",
         "volumes" => "data",
         "secrets" | "configs" => "key",
-        "services.*.ulimits" => "nofile",
+        "services.*.ulimits" | "services.*.build.ulimits" => "nofile",
         "services.*.depends_on" => "db",
         _ => "web",
     }

@@ -5,6 +5,7 @@ mod given;
 pub(super) mod order;
 mod progress;
 pub(super) mod stack;
+mod steps;
 mod upload;
 mod view;
 
@@ -17,6 +18,7 @@ use crate::failure::Failure;
 use crate::output::{self, Format};
 use given::{Argument, SecretOption};
 use order::{Instructions, Order};
+use steps::StepFlags;
 use view::{BuiltView, PlanView};
 
 /// Builds an image of a Dockerfile on a node, with no daemon
@@ -41,6 +43,11 @@ pub(crate) struct Build {
     /// A secret for `RUN --mount=type=secret`: `id=ID,src=FILE`, or `id=ID,env=VARIABLE`
     #[arg(long, value_name = "id=ID,src=FILE", value_parser = given::secret)]
     secret: Vec<SecretOption>,
+    /// A label of the image, in place of one of the Dockerfile
+    #[arg(long, value_name = "NAME=VALUE", value_parser = given::label)]
+    label: Vec<(String, String)>,
+    #[command(flatten)]
+    steps: StepFlags,
     /// Use nothing that an earlier build made
     #[arg(long)]
     no_cache: bool,
@@ -72,6 +79,8 @@ impl Build {
             no_cache: self.no_cache,
             pull: self.pull,
             node: self.node.clone(),
+            labels: self.label.iter().cloned().collect(),
+            steps: self.steps.read(),
         })
     }
 }

@@ -16,6 +16,10 @@ COPY words.txt late*.txt /src/
 RUN --mount=type=secret,id=key \
     md5sum </run/secrets/key >/src/sum && echo "v$VERSION" >/src/version
 RUN <<END
+set -e
+grep 192.0.2.7 /etc/hosts || test $VERSION = 0
+df -k /dev/shm | grep -w 8192 || test $VERSION = 0
+test $(ulimit -n) = 1234 || test $VERSION = 0
 mkdir /src/private
 chmod 700 /src/private
 END
@@ -34,6 +38,10 @@ services:
       context: app
       args: {VERSION: "2"}
       secrets: [key]
+      labels: {team: shop}
+      extra_hosts: ["mirror:192.0.2.7"]
+      shm_size: 8m
+      ulimits: {nofile: 1234}
     stop_grace_period: 1s
     deploy: {replicas: 3, placement: {max_replicas_per_node: 1}}
 secrets:
@@ -82,6 +90,8 @@ fn a_stack_builds_its_image_once_and_all_hosts_run_it() {
     deploy(&lab, &folder, &[]);
     let sum = inside_all(&lab, "cat /app/sum | cut -d' ' -f1");
     assert_eq!(sum, md5(KEY), "the secret was read");
+    let image = lab.json(&["image", "inspect", "built_app"]).to_string();
+    assert!(image.contains(r#""team":"shop""#), "{image}");
     let script =
         "cat /app/version /app/words.txt; ls /app; stat -c '%n %a %u:%g' private; id -u; pwd";
     assert_eq!(

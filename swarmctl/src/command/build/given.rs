@@ -43,6 +43,14 @@ pub(super) fn argument(text: &str) -> Result<Argument, String> {
     Ok(Argument { name: name.to_owned(), value })
 }
 
+/// Reads `NAME=VALUE`; without a value it is empty.
+pub(super) fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=').unwrap_or((text, "")) {
+        ("", _) => Err("write a label as `NAME=value`".to_owned()),
+        (name, value) => Ok((name.to_owned(), value.to_owned())),
+    }
+}
+
 /// The last value of each.
 pub(super) fn values(arguments: &[Argument]) -> BTreeMap<String, String> {
     let given = arguments.iter();

@@ -41,6 +41,10 @@ pub(in crate::command) struct Order {
     pub(in crate::command) pull: bool,
     /// Who builds; a node that takes tasks where there is none.
     pub(in crate::command) node: Option<String>,
+    /// Of the image, in place of those of the Dockerfile with the same name.
+    pub(in crate::command) labels: BTreeMap<String, String>,
+    /// What every `RUN` has.
+    pub(in crate::command) steps: wire::BuildSteps,
 }
 
 /// Where the instructions stand.
@@ -128,6 +132,8 @@ impl Ready {
             no_cache: order.no_cache,
             pull: order.pull,
             node: order.node.unwrap_or_default(),
+            labels: order.labels,
+            steps: Some(order.steps),
         };
         let streams = call.cluster.call(async |mut client| {
             let (sender, inputs) = mpsc::channel(WAITING);

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use swarm_manifests::{Build, Recipe, Stack};
+use swarm_manifests::{Build, BuildSteps, Recipe, Stack};
 use swarm_proto::id::Digest;
+use swarm_proto::spec::NetworkMode;
 use swarm_proto::wire;
 
 use super::order::{Instructions, Order, Ready};
@@ -99,5 +100,24 @@ fn order(key: &str, reference: &str, build: &Build) -> Order {
         no_cache: build.no_cache,
         pull: build.pull,
         node: None,
+        labels: build.labels.clone(),
+        steps: steps(&build.steps),
+    }
+}
+
+fn steps(steps: &BuildSteps) -> wire::BuildSteps {
+    let v4 = steps.extra_hosts.iter().map(|(name, address)| (name, address.to_string()));
+    let v6 = steps.extra_hosts_v6.iter().map(|(name, address)| (name, address.to_string()));
+    let host = |(name, address): (&String, String)| wire::BuildHost { name: name.clone(), address };
+    wire::BuildSteps {
+        extra_hosts: v4.chain(v6).map(host).collect(),
+        shm_size: steps.shm_size,
+        ulimits: steps.ulimits.iter().map(Into::into).collect(),
+        network: match steps.network {
+            NetworkMode::Own => wire::BuildNetwork::Unspecified,
+            NetworkMode::Host => wire::BuildNetwork::Host,
+            NetworkMode::None => wire::BuildNetwork::None,
+        }
+        .into(),
     }
 }
