@@ -2,11 +2,12 @@
 
 use std::io::Cursor;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use super::removal::Content;
-use super::store::sha256;
+use super::store::{sha256, synced_mark};
 use super::*;
 
 fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -42,8 +43,17 @@ fn open(folder: &Path) -> Images {
     Images::open(folder, Registries::default()).unwrap()
 }
 
+/// Loads an image, and waits until its layers are synced: nothing is written beside the test after that.
 async fn load(images: &Images, name: &str) -> Digest {
-    images.load(archive(name), None).await.unwrap()[0].digest.clone()
+    let digest = images.load(archive(name), None).await.unwrap()[0].digest.clone();
+    let end = Instant::now() + Duration::from_secs(20);
+    let layers = images.inner.look_up(name).unwrap().layers;
+    let is_synced = |id: &Digest| synced_mark(&images.inner.store.layer(id)).exists();
+    while !layers.iter().all(is_synced) {
+        assert!(Instant::now() < end, "the layers of {name} are never synced");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    digest
 }
 
 /// Blobs, layers and files of records.
