@@ -24,7 +24,9 @@ mod volume;
 
 pub use autoscale::{Autoscale, AutoscaleError, Decimal, ParseDecimalError, Scrape, ScrapeTarget};
 pub use canary::{Canary, CanarySize, ParseCanarySizeError};
-pub use change::{ChangeError, ChangedField, ParseFieldError, PolicyField, ServiceChange};
+pub use change::{
+    AutoscaleField, ChangeError, ChangedField, ParseFieldError, PolicyField, ServiceChange,
+};
 pub use constraint::{Comparison, Constraint, ConstraintError, ConstraintKey};
 pub use container::{
     ContainerSpec, Dns, ImageSpec, Mount, MountSource, PullPolicy, Resources, Tmpfs, Ulimit,

@@ -402,6 +402,61 @@ pub const EXTENSIONS: &[Flag] = &[
     )
     .note("goes on by `swarmctl promote`"),
     flag("", "canary-hold", "x-swarm.canary.hold", "scripts_give_what_they_say"),
+    flag(
+        "",
+        "autoscale",
+        "x-swarm.autoscale",
+        "scaling_is_said_whole_for_a_new_service_and_in_parts_for_a_change",
+    )
+    .note("`none` takes it away"),
+    flag(
+        "",
+        "autoscale-min",
+        "x-swarm.autoscale.min",
+        "scaling_is_changed_by_its_parts_and_begun_as_a_whole",
+    ),
+    flag(
+        "",
+        "autoscale-max",
+        "x-swarm.autoscale.max",
+        "scaling_is_changed_by_its_parts_and_begun_as_a_whole",
+    ),
+    flag(
+        "",
+        "autoscale-cpu",
+        "x-swarm.autoscale.cpu",
+        "scaling_is_changed_by_its_parts_and_begun_as_a_whole",
+    ),
+    flag(
+        "",
+        "autoscale-memory",
+        "x-swarm.autoscale.memory",
+        "scaling_is_changed_by_its_parts_and_begun_as_a_whole",
+    ),
+    flag(
+        "",
+        "autoscale-requests",
+        "x-swarm.autoscale.requests",
+        "scaling_is_changed_by_its_parts_and_begun_as_a_whole",
+    ),
+    flag(
+        "",
+        "autoscale-scrape",
+        "x-swarm.autoscale.scrape",
+        "scaling_is_changed_by_its_parts_and_begun_as_a_whole",
+    ),
+    flag(
+        "",
+        "autoscale-stabilisation",
+        "x-swarm.autoscale.stabilisation",
+        "scaling_is_changed_by_its_parts_and_begun_as_a_whole",
+    ),
+    flag(
+        "",
+        "autoscale-cool-down",
+        "x-swarm.autoscale.cool_down",
+        "scaling_is_changed_by_its_parts_and_begun_as_a_whole",
+    ),
     flag("", "unreachable-after", "x-swarm.unreachable_after", "scripts_give_what_they_say")
         .note("on top of the four seconds after which a node is down"),
     flag("", "on-cut-off", "x-swarm.on_cut_off", "a_cut_off_database_never_runs_twice"),

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Constraint, Mount, PortSpec, ServiceMode, ServiceSpec, UpdatePolicy};
+use super::{Autoscale, Constraint, Mount, PortSpec, ServiceMode, ServiceSpec, UpdatePolicy};
 
 /// A part of a service's spec that a change takes over as a whole. Its name is the flag's of `service update`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,10 +47,70 @@ pub enum ChangedField {
     Canary,
     /// `--canary-hold`: only for how long, where there is a canary already
     CanaryHold,
+    /// `--autoscale`: all of it, which is to take it away
+    Autoscale,
+    /// `--autoscale-…`
+    Autoscaling(AutoscaleField),
     /// `--update-…`
     Update(PolicyField),
     /// `--rollback-…`
     Rollback(PolicyField),
+}
+
+/// A part of how a service is scaled by what is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AutoscaleField {
+    /// `min`
+    Min,
+    /// `max`
+    Max,
+    /// `cpu`
+    Cpu,
+    /// `memory`
+    Memory,
+    /// `requests`
+    Requests,
+    /// `scrape`
+    Scrape,
+    /// `stabilisation`
+    Stabilisation,
+    /// `cool-down`
+    CoolDown,
+}
+
+impl AutoscaleField {
+    /// All of them, with their names.
+    pub const ALL: [(Self, &'static str); 8] = [
+        (Self::Min, "min"),
+        (Self::Max, "max"),
+        (Self::Cpu, "cpu"),
+        (Self::Memory, "memory"),
+        (Self::Requests, "requests"),
+        (Self::Scrape, "scrape"),
+        (Self::Stabilisation, "stabilisation"),
+        (Self::CoolDown, "cool-down"),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(field, _)| *field == self).map_or("", |(_, name)| name)
+    }
+
+    fn is_target(self) -> bool {
+        matches!(self, Self::Cpu | Self::Memory | Self::Requests | Self::Scrape)
+    }
+
+    fn take(self, into: &mut Autoscale, from: &Autoscale) {
+        match self {
+            Self::Min => into.min = from.min,
+            Self::Max => into.max = from.max,
+            Self::Cpu => into.cpu = from.cpu,
+            Self::Memory => into.memory = from.memory,
+            Self::Requests => into.requests = from.requests,
+            Self::Scrape => into.scrape.clone_from(&from.scrape),
+            Self::Stabilisation => into.stabilisation = from.stabilisation,
+            Self::CoolDown => into.cool_down = from.cool_down,
+        }
+    }
 }
 
 /// A part of the policy of updates or of rollbacks.
@@ -102,7 +162,7 @@ impl PolicyField {
 }
 
 impl ChangedField {
-    const PLAIN: [(Self, &'static str); 20] = [
+    const PLAIN: [(Self, &'static str); 21] = [
         (Self::Image, "image"),
         (Self::Args, "args"),
         (Self::Replicas, "replicas"),
@@ -123,12 +183,14 @@ impl ChangedField {
         (Self::OnCutOff, "on-cut-off"),
         (Self::Canary, "canary"),
         (Self::CanaryHold, "canary-hold"),
+        (Self::Autoscale, "autoscale"),
     ];
 }
 
 impl fmt::Display for ChangedField {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Autoscaling(field) => write!(f, "autoscale-{}", field.name()),
             Self::Update(field) => write!(f, "update-{}", field.name()),
             Self::Rollback(field) => write!(f, "rollback-{}", field.name()),
             plain => {
@@ -155,7 +217,13 @@ impl FromStr for ChangedField {
         let plain = Self::PLAIN.into_iter().find(|(_, name)| *name == text);
         let update = || text.strip_prefix("update-").and_then(policy).map(Self::Update);
         let rollback = || text.strip_prefix("rollback-").and_then(policy).map(Self::Rollback);
-        let found = plain.map(|(field, _)| field).or_else(update).or_else(rollback);
+        let autoscaling = || {
+            let name = text.strip_prefix("autoscale-")?;
+            let found = AutoscaleField::ALL.into_iter().find(|(_, known)| *known == name);
+            found.map(|(field, _)| Self::Autoscaling(field))
+        };
+        let plain = plain.map(|(field, _)| field);
+        let found = plain.or_else(autoscaling).or_else(update).or_else(rollback);
         found.ok_or_else(|| ParseFieldError(text.to_owned()))
     }
 }
@@ -197,6 +265,11 @@ pub enum ChangeError {
     /// A time to hold for where nothing holds.
     #[error("it has no canary that could hold: say also with `--canary` how many tasks that is")]
     NoCanary,
+    /// A part of how it is scaled where nothing scales it.
+    #[error(
+        "nothing scales it yet: say with `--autoscale-max` how far, and by what with another `--autoscale-…`"
+    )]
+    NoAutoscale,
     /// What is to be taken away is not there.
     #[error("it has no {0} `{1}`")]
     Absent(&'static str, String),
@@ -317,9 +390,41 @@ impl ServiceChange {
                 let canary = spec.canary.as_mut().ok_or(ChangeError::NoCanary)?;
                 canary.hold = hold;
             }
+            ChangedField::Autoscale => spec.autoscale.clone_from(&from.autoscale),
+            ChangedField::Autoscaling(field) => self.take_scaling(field, spec)?,
             ChangedField::Update(field) => field.take(&mut spec.update, &from.update),
             ChangedField::Rollback(field) => field.take(&mut spec.rollback, &from.rollback),
         }
+        Ok(())
+    }
+}
+
+impl ServiceChange {
+    /// One that is not scaled yet needs to be told what a stack file would be.
+    fn take_scaling(
+        &self,
+        field: AutoscaleField,
+        spec: &mut ServiceSpec,
+    ) -> Result<(), ChangeError> {
+        let from = self.values.autoscale.as_ref().ok_or(ChangeError::NoAutoscale)?;
+        let is_whole = self.fields.contains(&ChangedField::Autoscaling(AutoscaleField::Max))
+            && self.fields.iter().any(
+                |field| matches!(field, ChangedField::Autoscaling(field) if field.is_target()),
+            );
+        let first = || Autoscale {
+            min: 1,
+            cpu: None,
+            memory: None,
+            requests: None,
+            scrape: None,
+            stabilisation: Autoscale::STABILISATION,
+            cool_down: Autoscale::COOL_DOWN,
+            ..from.clone()
+        };
+        if spec.autoscale.is_none() && !is_whole {
+            return Err(ChangeError::NoAutoscale);
+        }
+        field.take(spec.autoscale.get_or_insert_with(first), from);
         Ok(())
     }
 }
@@ -360,7 +465,10 @@ mod tests {
         let policy = PolicyField::ALL.iter().map(|(field, _)| *field);
         let policy =
             policy.flat_map(|one| [ChangedField::Update(one), ChangedField::Rollback(one)]);
-        for field in ChangedField::PLAIN.iter().map(|(field, _)| *field).chain(policy) {
+        let scaling =
+            AutoscaleField::ALL.iter().map(|(field, _)| ChangedField::Autoscaling(*field));
+        let plain = ChangedField::PLAIN.iter().map(|(field, _)| *field);
+        for field in plain.chain(policy).chain(scaling) {
             assert_eq!(field.to_string().parse(), Ok(field));
         }
         assert!("update-".parse::<ChangedField>().is_err());
@@ -431,6 +539,37 @@ mod tests {
         change.values.canary = None;
         change.apply(&mut new).unwrap();
         assert_eq!(new.canary, None);
+    }
+
+    #[test]
+    fn scaling_is_changed_by_its_parts_and_begun_as_a_whole() {
+        use AutoscaleField as Part;
+        let scaled = |max, cpu, memory| Autoscale {
+            min: 2,
+            max,
+            cpu,
+            memory,
+            requests: None,
+            scrape: None,
+            stabilisation: Autoscale::STABILISATION,
+            cool_down: Autoscale::COOL_DOWN,
+        };
+        let mut change = ServiceChange::new(spec("a"));
+        change.values.autoscale = Some(scaled(9, Some(70), Some(80)));
+        change.fields = [Part::Max, Part::Memory].map(ChangedField::Autoscaling).into();
+        let mut old = spec("a");
+        old.autoscale = Some(scaled(4, Some(50), None));
+        change.apply(&mut old).unwrap();
+        assert_eq!(old.autoscale, Some(scaled(9, Some(50), Some(80))));
+        let mut new = spec("a");
+        change.apply(&mut new).unwrap();
+        assert_eq!(new.autoscale, Some(Autoscale { min: 1, ..scaled(9, None, Some(80)) }));
+        change.fields.remove(&ChangedField::Autoscaling(Part::Memory));
+        assert_eq!(change.apply(&mut spec("a")), Err(ChangeError::NoAutoscale));
+        change.fields = [ChangedField::Autoscale].into();
+        change.values.autoscale = None;
+        change.apply(&mut new).unwrap();
+        assert_eq!(new.autoscale, None);
     }
 
     #[test]

@@ -134,8 +134,7 @@ impl Update {
         // Another image's name would be asked for; this one only has to be a name.
         let image = self.image.as_deref().unwrap_or("unchanged");
         let command = self.args.as_deref().map(|args| args.replace('$', "$$").into());
-        let (stack, fields) = self.flags.read("unchanged", image, command)?;
-        let mut values = only_service(stack)?;
+        let (mut values, fields) = self.flags.read_change(image, command)?;
         values.networks.clear();
         let mut change = ServiceChange::new(values);
         change.fields.extend(fields);

@@ -1,6 +1,8 @@
 //! Flags of `service create` and `service update` that Docker's services do not have.
 
-use super::flags::Scalar;
+use serde_json::{Map, Value};
+
+use super::flags::{Scalar, put, scalar, text};
 use crate::failure::Failure;
 
 /// What a stack file says under `x-swarm`.
@@ -25,15 +27,52 @@ pub(super) struct Extensions {
     /// After so long it goes on without `swarmctl promote`
     #[arg(long, value_name = "DURATION")]
     canary_hold: Option<String>,
+    /// `none` scales the service by what is measured no more
+    #[arg(long, value_name = "none", value_parser = [NONE])]
+    autoscale: Option<String>,
+    /// The fewest tasks; with 0 a connection makes the first one again
+    #[arg(long, value_name = "N")]
+    autoscale_min: Option<String>,
+    /// The most tasks
+    #[arg(long, value_name = "N")]
+    autoscale_max: Option<String>,
+    /// How much of its reservation or limit of CPUs a task should use: `70%`
+    #[arg(long, value_name = "PERCENT")]
+    autoscale_cpu: Option<String>,
+    /// The same of memory
+    #[arg(long, value_name = "PERCENT")]
+    autoscale_memory: Option<String>,
+    /// How many new connections a second a task should have
+    #[arg(long, value_name = "N")]
+    autoscale_requests: Option<String>,
+    /// A number that tasks tell, and how much of it one should have: `port=9090,metric=queue_length,target=100`
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    autoscale_scrape: Option<String>,
+    /// How long fewer tasks must have been wanted before there are fewer
+    #[arg(long, value_name = "DURATION")]
+    autoscale_stabilisation: Option<String>,
+    /// The least time between two changes
+    #[arg(long, value_name = "DURATION")]
+    autoscale_cool_down: Option<String>,
 }
 
-impl Extensions {
-    /// Takes a canary away.
-    pub(super) const NO_CANARY: &str = "none";
+/// Takes a canary, or scaling, away.
+pub(super) const NONE: &str = "none";
+/// Where a stack file says how a service is scaled.
+const AUTOSCALE: &str = "/x-swarm/autoscale";
 
+impl Extensions {
     /// Refuses what contradicts itself.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        if self.canary.as_deref() == Some(Self::NO_CANARY) && self.canary_hold.is_some() {
+        let scales = self
+            .scalars()
+            .into_iter()
+            .any(|(name, _, value)| value.is_some() && name.strip_prefix("autoscale-").is_some());
+        if self.autoscale.is_some() && (scales || self.autoscale_scrape.is_some()) {
+            return Err(Failure::usage("`--autoscale none` leaves nothing that could scale")
+                .hint("leave the other `--autoscale-…` out"));
+        }
+        if self.canary.as_deref() == Some(NONE) && self.canary_hold.is_some() {
             return Err(Failure::usage("`--canary none` leaves nothing that could hold")
                 .hint("leave `--canary-hold` out"));
         }
@@ -49,6 +88,51 @@ impl Extensions {
             ("on-cut-off", "/x-swarm/on_cut_off", &self.on_cut_off),
             ("canary", "/x-swarm/canary/replicas", &self.canary),
             ("canary-hold", "/x-swarm/canary/hold", &self.canary_hold),
+            ("autoscale", AUTOSCALE, &self.autoscale),
+            ("autoscale-min", "/x-swarm/autoscale/min", &self.autoscale_min),
+            ("autoscale-max", "/x-swarm/autoscale/max", &self.autoscale_max),
+            ("autoscale-cpu", "/x-swarm/autoscale/cpu", &self.autoscale_cpu),
+            ("autoscale-memory", "/x-swarm/autoscale/memory", &self.autoscale_memory),
+            ("autoscale-requests", "/x-swarm/autoscale/requests", &self.autoscale_requests),
+            (
+                "autoscale-stabilisation",
+                "/x-swarm/autoscale/stabilisation",
+                &self.autoscale_stabilisation,
+            ),
+            ("autoscale-cool-down", "/x-swarm/autoscale/cool_down", &self.autoscale_cool_down),
         ]
+    }
+
+    /// What `--autoscale-scrape` stands for.
+    pub(super) fn scrape(&self) -> Option<Map<String, Value>> {
+        let pairs = self.autoscale_scrape.as_deref()?.split(',');
+        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        Some(pairs.map(|(key, value)| (key.to_owned(), scalar(value))).collect())
+    }
+
+    /// A change of some parts is read as a whole, so what it does not say stands for nothing: those parts are not taken.
+    pub(super) fn complete(service: &mut Map<String, Value>) {
+        let Some(Value::Object(autoscale)) =
+            service.get("x-swarm").and_then(|x| x.get("autoscale"))
+        else {
+            return;
+        };
+        let says = |key: &str| autoscale.get(key).is_some();
+        let least = autoscale.get("min").and_then(Value::as_u64).unwrap_or(1).max(1);
+        let (max, requests) = (says("max"), says("requests"));
+        let shares = [("cpu", "cpus", "1"), ("memory", "memory", "1g")];
+        let shares: Vec<_> = shares.into_iter().filter(|(key, _, _)| says(key)).collect();
+        if !max {
+            put(service, "/x-swarm/autoscale/max", least.into());
+        }
+        if !requests {
+            put(service, "/x-swarm/autoscale/requests", 1.into());
+        }
+        for (_, resource, share) in shares {
+            let place = format!("/deploy/resources/reservations/{resource}");
+            if service.get("deploy").and_then(|deploy| deploy.pointer(&place[7..])).is_none() {
+                put(service, &place, text(share));
+            }
+        }
     }
 }

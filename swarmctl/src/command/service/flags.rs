@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 use swarm_manifests::{Environment, ManifestErrors, Source};
-use swarm_proto::spec::{ChangedField, ServiceSpec, StackSpec, UpdateOrder};
+use swarm_proto::spec::{AutoscaleField, ChangedField, ServiceSpec, StackSpec, UpdateOrder};
 
-use super::extensions::Extensions;
+use super::extensions::{Extensions, NONE};
 use crate::failure::Failure;
 
 /// The key of the service while it is read.
@@ -309,10 +309,15 @@ impl Flags {
         let scalars = self.scalars().into_iter().chain(self.policies.scalars());
         for (name, place, value) in scalars.chain(self.extensions.scalars()) {
             let Some(value) = value else { continue };
-            if name != "canary" || value != Extensions::NO_CANARY {
+            let is_taken_away = matches!(name, "canary" | "autoscale") && value == NONE;
+            if !is_taken_away {
                 put(&mut service, place, scalar(value));
             }
             fields.push(name.parse().map_err(|error| Failure::usage(format!("{error}")))?);
+        }
+        if let Some(scrape) = self.extensions.scrape() {
+            put(&mut service, "/x-swarm/autoscale/scrape", scrape.into());
+            fields.push(ChangedField::Autoscaling(AutoscaleField::Scrape));
         }
         let lists = [
             ("/environment", &self.env),
@@ -351,28 +356,49 @@ impl Flags {
         image: &str,
         command: Option<Value>,
     ) -> Result<(StackSpec, Vec<ChangedField>), Failure> {
-        let (mut service, fields) = self.piece()?;
-        service.insert("image".to_owned(), text(image));
-        if let Some(command) = command {
-            service.insert("command".to_owned(), command);
-        }
-        let volumes = service.get("volumes").and_then(Value::as_array).into_iter().flatten();
-        let named = volumes.filter(|mount| mount["type"] == "volume");
-        let named = named.filter_map(|mount| mount["source"].as_str());
-        let volumes: Map<String, Value> = named.map(|name| (name.to_owned(), json!({}))).collect();
-        let file = json!({ "services": { KEY: service }, "volumes": volumes });
-        let source = Source {
-            name: "the flags".to_owned(),
-            folder: PathBuf::from("/"),
-            content: file.to_string().into_bytes(),
-        };
-        let environment = Environment::of_process()
-            .map_err(|error| Failure::refused(format!("the working directory is gone: {error}")))?;
-        let environment = Environment { stack_name: Some(stack.to_owned()), ..environment };
-        let (stack, _) = swarm_manifests::read_sources(&[source], &environment)
-            .map_err(|errors| refused(&errors))?;
-        Ok((stack.spec, fields))
+        let (service, fields) = self.piece()?;
+        Ok((stack_of(service, stack, image, command)?, fields))
     }
+
+    /// What they change of a service that is there, and which of its fields they name.
+    pub(crate) fn read_change(
+        &self,
+        image: &str,
+        command: Option<Value>,
+    ) -> Result<(ServiceSpec, Vec<ChangedField>), Failure> {
+        let (mut service, fields) = self.piece()?;
+        Extensions::complete(&mut service);
+        Ok((only_service(stack_of(service, "unchanged", image, command)?)?, fields))
+    }
+}
+
+/// A stack of one such service.
+fn stack_of(
+    mut service: Map<String, Value>,
+    stack: &str,
+    image: &str,
+    command: Option<Value>,
+) -> Result<StackSpec, Failure> {
+    service.insert("image".to_owned(), text(image));
+    if let Some(command) = command {
+        service.insert("command".to_owned(), command);
+    }
+    let volumes = service.get("volumes").and_then(Value::as_array).into_iter().flatten();
+    let named = volumes.filter(|mount| mount["type"] == "volume");
+    let named = named.filter_map(|mount| mount["source"].as_str());
+    let volumes: Map<String, Value> = named.map(|name| (name.to_owned(), json!({}))).collect();
+    let file = json!({ "services": { KEY: service }, "volumes": volumes });
+    let source = Source {
+        name: "the flags".to_owned(),
+        folder: PathBuf::from("/"),
+        content: file.to_string().into_bytes(),
+    };
+    let environment = Environment::of_process()
+        .map_err(|error| Failure::refused(format!("the working directory is gone: {error}")))?;
+    let environment = Environment { stack_name: Some(stack.to_owned()), ..environment };
+    let (stack, _) = swarm_manifests::read_sources(&[source], &environment)
+        .map_err(|errors| refused(&errors))?;
+    Ok(stack.spec)
 }
 
 /// The only service of such a stack.
@@ -392,7 +418,7 @@ fn refused(errors: &ManifestErrors) -> Failure {
 }
 
 /// Puts a value into a tree of mappings.
-fn put(map: &mut Map<String, Value>, place: &str, value: Value) {
+pub(super) fn put(map: &mut Map<String, Value>, place: &str, value: Value) {
     let (way, last) = place.rsplit_once('/').unwrap_or(("", place));
     let mut map = map;
     for key in way.split('/').filter(|key| !key.is_empty()) {
@@ -404,12 +430,12 @@ fn put(map: &mut Map<String, Value>, place: &str, value: Value) {
 }
 
 /// A text as it is: a stack file would replace `$`.
-fn text(text: &str) -> Value {
+pub(super) fn text(text: &str) -> Value {
     Value::String(text.replace('$', "$$"))
 }
 
 /// A number as such, so that a stack file takes it where it wants one.
-fn scalar(value: &str) -> Value {
+pub(super) fn scalar(value: &str) -> Value {
     match value.parse::<u64>() {
         Ok(number) if number.to_string() == value => number.into(),
         _ => text(value),
@@ -563,6 +589,39 @@ mod tests {
     }
 
     #[test]
+    fn scaling_is_said_whole_for_a_new_service_and_in_parts_for_a_change() {
+        let (spec, fields) = read(
+            "--autoscale-max 9 --autoscale-cpu 70% --reserve-cpu 0.5 --autoscale-cool-down 5s \
+             --autoscale-scrape port=9090,metric=queue,target=100",
+        )
+        .unwrap();
+        let autoscale = spec.autoscale.unwrap();
+        assert_eq!((autoscale.min, autoscale.max, autoscale.cpu), (1, 9, Some(70)));
+        assert_eq!((autoscale.requests, autoscale.cool_down.as_secs()), (None, 5));
+        assert_eq!(autoscale.scrape.unwrap().scrape.metric, "queue");
+        let named = [
+            "reserve-cpu",
+            "autoscale-max",
+            "autoscale-cpu",
+            "autoscale-cool-down",
+            "autoscale-scrape",
+        ];
+        assert_eq!(fields, named);
+
+        let change = |line: &str| {
+            let words = std::iter::once("test").chain(line.split_whitespace());
+            let flags = Line::try_parse_from(words).unwrap().flags;
+            flags.read_change("unchanged", None).unwrap()
+        };
+        let (values, fields) = change("--autoscale-cpu 50% --autoscale-min 0");
+        let autoscale = values.autoscale.unwrap();
+        assert_eq!((autoscale.min, autoscale.cpu), (0, Some(50)));
+        assert_eq!(fields.len(), 2, "what it is completed with is not taken: {fields:?}");
+        let (values, fields) = change("--autoscale none");
+        assert_eq!((values.autoscale, fields), (None, vec![ChangedField::Autoscale]));
+    }
+
+    #[test]
     fn what_is_wrong_is_said_without_a_place_in_a_file() {
         let text = |line: &str| read(line).unwrap_err().to_string();
         assert!(
@@ -580,6 +639,11 @@ mod tests {
         assert!(text("--priority 1001").contains("1000"), "{}", text("--priority 1001"));
         assert!(text("--canary 100%").contains("a number of tasks or a percentage"));
         assert!(text("--canary none --canary-hold 3s").contains("`--canary none`"));
+        assert!(text("--autoscale none --autoscale-max 3").contains("`--autoscale none`"));
+        assert!(text("--autoscale-cpu 70%").contains("needs `max`"));
+        assert!(text("--autoscale-max 3").contains("no target"));
+        let scraped = text("--autoscale-max 3 --autoscale-scrape port=9090,what=x");
+        assert!(scraped.contains("what"), "{scraped}");
         let twice = text("--on-cut-off stop --update-order start-first");
         assert!(twice.contains("lets no task run twice"), "{twice}");
     }
