@@ -23,6 +23,8 @@ mod unpack;
 mod withdraw;
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;

@@ -1,7 +1,9 @@
 //! Puts the agent together and runs it.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,10 +146,15 @@ pub(crate) async fn until_told(
     }
 }
 
+/// Programs of images in the agent's folder may be set-user-id: nobody else of this host may come by one.
+fn make_private(folder: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::set_permissions(folder, Permissions::from_mode(0o700))
+}
+
 async fn serve(config: Config) -> Result<(), RunError> {
     let agent = config.agent_dir();
-    std::fs::create_dir_all(&agent)
-        .map_err(|source| RunError::Folder { path: agent.clone(), source })?;
+    make_private(&agent).map_err(|source| RunError::Folder { path: agent.clone(), source })?;
     let identity = wait_for_identity(&config.state_dir).await?;
     let address = advertised(&config, &identity)?;
     tracing::info!(node = %identity.node_id, %address, "starting");

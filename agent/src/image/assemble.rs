@@ -18,6 +18,8 @@ use crate::clock;
 /// How often it is asked who holds an image that no registry has.
 const ASKED: u32 = 3;
 const ASK_PAUSE: Duration = Duration::from_millis(1_500);
+/// The kernel stacks no more.
+const MOST_LAYERS: usize = 500;
 
 /// What an image is to be called.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +28,15 @@ pub(super) struct Naming {
     pub(super) names: Vec<String>,
     /// They are given on a host, not by a registry.
     pub(super) local: bool,
+}
+
+/// Compares a part's size with what was told of it: who lies about that is not to be trusted with the rest.
+fn has_size(what: &'static str, told: &Descriptor, size: u64) -> Result<(), ImageError> {
+    if told.size == size {
+        return Ok(());
+    }
+    let reason = format!("it has {size} bytes, and what names it says {}", told.size);
+    Err(ImageError::Invalid { what, digest: told.digest.to_string(), reason })
 }
 
 impl Inner {
@@ -80,6 +91,13 @@ impl Inner {
         claim.add(&manifest.config.digest);
         let config = self.small(&origins, &manifest.config).await?;
         let (config, layers) = manifest::parse_config(&manifest.config.digest, &config)?;
+        if layers.len() > MOST_LAYERS {
+            return Err(ImageError::Invalid {
+                what: "configuration",
+                digest: manifest.config.digest.to_string(),
+                reason: format!("it has {} layers, more than {MOST_LAYERS}", layers.len()),
+            });
+        }
         if layers.len() != manifest.layers.len() {
             return Err(ImageError::Invalid {
                 what: "configuration",
@@ -93,6 +111,12 @@ impl Inner {
         }
         for digest in manifest.layers.iter().map(|layer| &layer.digest).chain(&layers) {
             claim.add(digest);
+        }
+        // What is yet to come is measured as it comes.
+        for layer in &manifest.layers {
+            if self.store.blob(&layer.digest).exists() {
+                has_size("layer", layer, self.store.length(&layer.digest)?)?;
+            }
         }
         let needed = room::needed(&self.store, &manifest.layers, &layers);
         self.make_room(&origins.reference, needed).await?;
@@ -134,6 +158,7 @@ impl Inner {
         let chosen = manifest::choose(&origins.reference, index, architecture())?;
         claim.add(&chosen.digest);
         let bytes = self.document(origins, &chosen.digest).await?;
+        has_size("manifest", &chosen, bytes.len() as u64)?;
         let manifest = manifest::parse_named(&chosen.digest, &bytes)?;
         Ok((chosen.digest, manifest))
     }
@@ -163,10 +188,9 @@ impl Inner {
         if descriptor.size > LARGEST {
             return Err(invalid("it is larger than 8 MiB"));
         }
-        if let Some(bytes) = self.store.read_blob(digest) {
-            return Ok(bytes);
-        }
         origins.blob(&self.store, descriptor).await?;
+        // Before it is read: it may be as large as an archive.
+        has_size("configuration", descriptor, self.store.length(digest)?)?;
         self.store.read_blob(digest).ok_or_else(|| invalid("it changed on the disk"))
     }
 
@@ -192,7 +216,8 @@ impl Inner {
                 inner.unpacks.acquire().await.map_err(|e| ImageError::Stopped(e.to_string()))?;
             let store = Arc::clone(&inner.store);
             let Descriptor { digest, media_type, .. } = descriptor;
-            blocking(move || store.unpack(&digest, &media_type, &diff_id)).await
+            let reserve = inner.reserve;
+            blocking(move || store.unpack(&digest, &media_type, &diff_id, reserve)).await
         };
         self.layers.join(key, begin).await
     }

@@ -74,7 +74,8 @@ impl Images {
         write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
     ) -> Result<LayerBlob, ImageError> {
         let store = Arc::clone(&self.inner.store);
-        blocking(move || store.add_layer(write)).await
+        let reserve = self.inner.reserve;
+        blocking(move || store.add_layer(write, reserve)).await
     }
 
     /// What a work that is begun now counts on: nothing yet.
@@ -149,6 +150,7 @@ impl Store {
     fn add_layer(
         &self,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+        reserve: Option<u64>,
     ) -> Result<LayerBlob, ImageError> {
         let aside = durable::unfinished(&self.blobs);
         let packed = self.pack(&aside, write);
@@ -158,7 +160,7 @@ impl Store {
             tracing::warn!(%error, path = %aside.display(), "cannot remove an unfinished layer");
         }
         let layer = packed.map_err(ImageError::disk("write a new layer into", &self.blobs))?;
-        match self.unpack(&layer.digest, &layer.media_type, &layer.diff_id) {
+        match self.unpack(&layer.digest, &layer.media_type, &layer.diff_id, reserve) {
             // Another step has made the same at the same time.
             Err(_) if self.has_layer(&layer.diff_id) => Ok(layer),
             other => other.map(|()| layer),

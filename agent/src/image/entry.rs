@@ -105,7 +105,9 @@ fn number(value: &[u8]) -> io::Result<u64> {
 }
 
 fn small_id(id: u64) -> io::Result<u32> {
-    u32::try_from(id).map_err(|_| bad("an owner is out of range"))
+    // The largest number means "nobody" to the kernel: a file would stay root's.
+    let id = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+    id.ok_or_else(|| bad("an owner is out of range"))
 }
 
 /// `1700000000.25`, also negative; digits beyond nanoseconds are dropped.

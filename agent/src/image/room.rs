@@ -1,5 +1,6 @@
 //! Room on the disk: what an image needs is compared with what is free before it comes.
 
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,8 @@ const MOST_RESERVED: u64 = 1 << 30;
 const UNUSED_FOR: Duration = Duration::from_hours(1);
 /// What a compressed layer unpacks to, at a guess.
 const UNPACKED: u64 = 3;
+/// Between two looks at the disk while something is written.
+const LOOK_EVERY: u64 = 64 << 20;
 
 /// Bytes that an image needs beyond what is here: its blobs, and their layers at a guess.
 pub(super) fn needed(store: &Store, layers: &[Descriptor], diff_ids: &[Digest]) -> u64 {
@@ -44,12 +47,45 @@ fn look(folder: &Path, reserve: Option<u64>) -> Result<Room, ImageError> {
 }
 
 /// Refuses when less is free than images must leave.
-pub(super) fn check(folder: &Path, reserve: Option<u64>) -> Result<(), ImageError> {
+pub(super) fn check(what: &str, folder: &Path, reserve: Option<u64>) -> Result<(), ImageError> {
     let room = look(folder, reserve)?;
     if room.free > room.reserve {
         return Ok(());
     }
-    Err(no_room("the archive", 1, folder, &room))
+    Err(no_room(what, 1, folder, &room))
+}
+
+/// A stream that is written to a disk as it is read: it breaks off before the disk is full.
+pub(super) struct Guarded<'a, R> {
+    inner: R,
+    what: &'a str,
+    folder: &'a Path,
+    reserve: Option<u64>,
+    since: u64,
+    /// Why it broke off.
+    pub(super) refused: Option<ImageError>,
+}
+
+impl<'a, R: Read> Guarded<'a, R> {
+    /// `what` is told where there is no room.
+    pub(super) fn new(inner: R, what: &'a str, folder: &'a Path, reserve: Option<u64>) -> Self {
+        Self { inner, what, folder, reserve, since: LOOK_EVERY, refused: None }
+    }
+}
+
+impl<R: Read> Read for Guarded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.since += length as u64;
+        if self.since >= LOOK_EVERY {
+            self.since = 0;
+            if let Err(error) = check(self.what, self.folder, self.reserve) {
+                self.refused = Some(error);
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+        }
+        Ok(length)
+    }
 }
 
 fn no_room(image: &str, needed: u64, folder: &Path, room: &Room) -> ImageError {

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use swarm_proto::id::{Digest, Timestamp};
 
 use super::manifest::{self, Descriptor, Document, architecture};
-use super::{ImageConfig, ImageError, compression, unpack};
+use super::{ImageConfig, ImageError, compression, room, unpack};
 use crate::{durable, tree};
 
 /// An image that is whole on this host.
@@ -68,6 +69,9 @@ impl Store {
             fs::create_dir_all(folder).map_err(ImageError::disk("make", folder))?;
             durable::sweep(folder).map_err(ImageError::disk("clean", folder))?;
         }
+        // Programs in them may be set-user-id: nobody of this host may come by one.
+        fs::set_permissions(&store.layers, fs::Permissions::from_mode(0o700))
+            .map_err(ImageError::disk("set the mode of", &store.layers))?;
         store.finish_removals().map_err(ImageError::disk("clean", &store.records))?;
         store.drop_unsynced().map_err(ImageError::disk("check", &store.layers))?;
         Ok(store)
@@ -116,6 +120,12 @@ impl Store {
         (sha256(&bytes) == *digest).then_some(bytes)
     }
 
+    /// A blob's bytes.
+    pub(super) fn length(&self, digest: &Digest) -> Result<u64, ImageError> {
+        let path = self.blob(digest);
+        Ok(fs::metadata(&path).map_err(ImageError::disk("look at", &path))?.len())
+    }
+
     /// Keeps a small blob, after comparing its digest.
     pub(super) fn write_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), ImageError> {
         let found = sha256(bytes);
@@ -127,19 +137,26 @@ impl Store {
         durable::write(&path, bytes).map_err(ImageError::disk("write", path))
     }
 
-    /// Unpacks a layer's blob, comparing the digest of what comes out.
+    /// Unpacks a layer's blob, comparing the digest of what comes out. So many bytes of the disk stay free; `None` is the
+    /// usual.
     pub(super) fn unpack(
         &self,
         blob: &Digest,
         media_type: &str,
         diff_id: &Digest,
+        reserve: Option<u64>,
     ) -> Result<(), ImageError> {
         if self.has_layer(diff_id) {
             return Ok(());
         }
         let aside = durable::unfinished(&self.layers);
         fs::create_dir(&aside).map_err(ImageError::disk("make", &aside))?;
-        let done = self.unpack_into(&aside, blob, media_type, diff_id).and_then(|()| {
+        let unpacked = self.unpack_into(&aside, blob, media_type, reserve);
+        let done = unpacked.and_then(|found| {
+            if found != *diff_id {
+                let expected = diff_id.to_string();
+                return Err(ImageError::Corrupt { expected, found: found.to_string() });
+            }
             let layer = self.layer(diff_id);
             fs::rename(&aside, &layer).map_err(ImageError::disk("name", layer))
         });
@@ -151,39 +168,40 @@ impl Store {
         done
     }
 
+    /// The digest of what came out.
     fn unpack_into(
         &self,
         folder: &Path,
         blob: &Digest,
         media_type: &str,
-        diff_id: &Digest,
-    ) -> Result<(), ImageError> {
-        let invalid = |error: &io::Error| ImageError::Invalid {
-            what: "layer",
-            digest: blob.to_string(),
-            reason: error.to_string(),
-        };
+        reserve: Option<u64>,
+    ) -> Result<Digest, ImageError> {
         let path = self.blob(blob);
         let file = fs::File::open(&path).map_err(ImageError::disk("read", &path))?;
         let root = tree::open_root(folder).map_err(ImageError::disk("open", folder))?;
         rustix::fs::fchmod(&root, rustix::fs::Mode::from_raw_mode(0o755))
             .map_err(|error| ImageError::disk("set the mode of", folder)(error.into()))?;
-        let plain = compression::reader(media_type, file).map_err(|e| invalid(&e))?;
+        let invalid = |error: &io::Error| ImageError::Invalid {
+            what: "layer",
+            digest: blob.to_string(),
+            reason: error.to_string(),
+        };
+        let plain = compression::reader(media_type, file).map_err(|error| invalid(&error))?;
         let mut hashed = Hashed { inner: plain, hash: Sha256::new() };
-        unpack::unpack(&mut hashed, root).map_err(|e| match e.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                ImageError::disk("unpack into", folder)(e)
-            }
-            _ => invalid(&e),
-        })?;
+        let mut guarded = room::Guarded::new(&mut hashed, blob.as_str(), folder, reserve);
         // What follows the archive's end is part of the digest too.
-        io::copy(&mut hashed, &mut io::sink()).map_err(|e| invalid(&e))?;
-        let found = digest_of(hashed.hash);
-        if found != *diff_id {
-            let expected = diff_id.to_string();
-            return Err(ImageError::Corrupt { expected, found: found.to_string() });
+        let unpacked = unpack::unpack(&mut guarded, root)
+            .and_then(|()| io::copy(&mut guarded, &mut io::sink()));
+        let refused = guarded.refused.take();
+        match unpacked {
+            Ok(_) => Ok(digest_of(hashed.hash)),
+            Err(error) => Err(refused.unwrap_or_else(|| match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    ImageError::disk("unpack into", folder)(error)
+                }
+                _ => invalid(&error),
+            })),
         }
-        Ok(())
     }
 
     /// Brings layers to the disk and marks them so. Slow; nobody waits for it.

@@ -23,6 +23,8 @@ const OPAQUE_WHITEOUT: &[u8] = b".wh..wh..opq";
 const RESERVED_WHITEOUT: &[u8] = b".wh..wh.";
 const OPAQUE_XATTR: &str = "trusted.overlay.opaque";
 const COPY_BUFFER: usize = 128 << 10;
+/// A layer with more entries is made to use up the disk's room for names.
+const MOST_ENTRIES: u64 = 2_000_000;
 
 /// Unpacks an uncompressed tar stream into the folder `root`, which is empty.
 pub(super) fn unpack(stream: impl Read, root: OwnedFd) -> io::Result<()> {
@@ -46,8 +48,13 @@ fn unpack_entries(
 ) -> io::Result<()> {
     let mut archive = tar::Archive::new(stream);
     let mut pending = Pending::default();
+    let mut count = 0;
     for entry in archive.entries()?.raw(true) {
         let mut entry = entry?;
+        count += 1;
+        if count > MOST_ENTRIES {
+            return Err(refused(&format!("it has more than {MOST_ENTRIES} entries")));
+        }
         if pending.absorb(&mut entry)? {
             continue;
         }

@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -324,4 +325,149 @@ fn broken_archives_end_with_an_error() {
     assert!(odd.unpack(&place.layer).is_err());
     let permissions = fs::metadata(&place.layer).unwrap().permissions();
     assert_eq!(permissions.mode() & 0o777, 0o755);
+}
+
+#[test]
+fn whiteouts_do_not_lead_outside() {
+    for (link, mark) in [
+        ("../outside", "door/.wh.kept"),
+        ("../outside", "door/.wh..wh..opq"),
+        ("/", "door/outside/.wh.kept"),
+        ("/proc/self/root", "door/.wh.tmp"),
+        (".", "door/../.wh.outside"),
+        ("a", "door/.wh..."),
+    ] {
+        let place = place();
+        let outside = place.outside.to_str().unwrap().to_owned();
+        // It may be refused, or hide a name inside of the layer: never anything else.
+        let absolute = Archive::new().symlink("door", &outside).file(mark, "").unpack(&place.layer);
+        place.assert_untouched();
+        let other = self::place();
+        let relative = Archive::new().symlink("door", link).file(mark, "").unpack(&other.layer);
+        other.assert_untouched();
+        let upwards = mark.contains("../") || mark.ends_with(".wh...");
+        assert!(!upwards || (absolute.is_err() && relative.is_err()), "{mark} was taken");
+    }
+}
+
+#[test]
+fn hard_links_through_symlinks_stay_inside() {
+    for target in ["../outside", "/proc/self/cwd", "/proc/self/root/tmp"] {
+        let place = place();
+        let outside = place.outside.to_str().unwrap().to_owned();
+        for link in [target, outside.as_str()] {
+            // The file that is linked to lies behind a symlink; then the name that it gets does.
+            let from = Archive::new().symlink("door", link).hard_link("stolen", "door/kept");
+            assert!(from.unpack(&place.layer).is_err(), "through a link to {link}");
+            place.assert_untouched();
+            let to = Archive::new().file("mine", "x").symlink("way", link);
+            assert!(to.hard_link("way/mine", "mine").unpack(&place.layer).is_err());
+            place.assert_untouched();
+        }
+    }
+    // A second name of a symlink leads no further than the first.
+    let place = place();
+    let link = Archive::new().symlink("door", "../outside").hard_link("other", "door");
+    assert!(link.file("other/new", "x").unpack(&place.layer).is_err());
+    place.assert_untouched();
+}
+
+#[test]
+fn links_that_lead_to_themselves_end_with_an_error() {
+    let place = place();
+    let archive = Archive::new().symlink("a", "b").symlink("b", "a").file("a/file", "x");
+    assert!(archive.unpack(&place.layer).is_err());
+    place.assert_untouched();
+}
+
+#[test]
+fn devices_have_no_second_names() {
+    for kind in [EntryType::Char, EntryType::Block] {
+        let place = place();
+        let archive = Archive::new().with("disk", kind, "", "").hard_link("again", "disk");
+        assert!(archive.unpack(&place.layer).is_err());
+        assert!(!place.layer.join("again").exists());
+    }
+    // Neither has what a whiteout becomes: it would hide another name than the layer says.
+    let place = place();
+    let archive = Archive::new().file(".wh.gone", "").hard_link("again", "gone");
+    assert!(archive.unpack(&place.layer).is_err());
+}
+
+#[test]
+fn only_plain_attributes_are_kept() {
+    let place = place();
+    let mut records = String::new();
+    let names = ["trusted.overlay.redirect", "trusted.overlay.opaque", "user.overlay.opaque"];
+    for name in [&names[..], &["system.posix_acl_access", "security.selinux"]].concat() {
+        let record = format!("SCHILY.xattr.{name}=/\n");
+        write!(records, "{} {record}", record.len() + 3).unwrap();
+    }
+    Archive::new().pax(&records).file("file", "x").unpack(&place.layer).unwrap();
+    let file = fs::File::open(place.layer.join("file")).unwrap();
+    for name in names {
+        assert!(rustix::fs::fgetxattr_query(&file, name).is_err(), "{name} was set");
+    }
+}
+
+#[test]
+fn sizes_and_owners_out_of_range_are_refused() {
+    // More than follows, and more than there is.
+    for size in [1 << 20, 1 << 40, u64::MAX >> 1] {
+        let place = place();
+        let mut large = header("large", EntryType::Regular, "", 0);
+        large.set_size(size);
+        large.set_cksum();
+        let bytes = [large.as_bytes().as_slice(), &[0; 2048]].concat();
+        let root = tree::open_root(&place.layer).unwrap();
+        assert!(unpack(bytes.as_slice(), root).is_err(), "took {size}");
+    }
+    for owner in [u64::from(u32::MAX), 1 << 40] {
+        let place = place();
+        let mut foreign = header("file", EntryType::Regular, "", 0);
+        foreign.set_uid(owner);
+        foreign.set_cksum();
+        let mut archive = Archive::new();
+        archive.0.append(&foreign, io::empty()).unwrap();
+        assert!(archive.unpack(&place.layer).is_err(), "took owner {owner}");
+    }
+}
+
+#[test]
+fn very_long_and_deep_names_are_refused() {
+    for (name, reason) in [("d/".repeat(5000), "long"), ("x".repeat(300), "long")] {
+        let place = place();
+        let record = format!("path={name}file\n");
+        let mut length = record.len() + 2;
+        while format!("{length} {record}").len() != length {
+            length += 1;
+        }
+        let archive = Archive::new().pax(&format!("{length} {record}")).file("short", "x");
+        let error = archive.unpack(&place.layer).unwrap_err().to_string();
+        assert!(error.to_lowercase().contains(reason), "{error}");
+        place.assert_untouched();
+    }
+}
+
+/// The same header, over and over, and nothing else.
+struct Endless {
+    header: Vec<u8>,
+    at: usize,
+}
+
+impl Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = (&self.header[self.at..]).read(buffer)?;
+        self.at = (self.at + length) % self.header.len();
+        Ok(length)
+    }
+}
+
+#[test]
+fn entries_without_end_are_given_up() {
+    let place = place();
+    let mark = header(".wh..wh.plnk", EntryType::Regular, "", 0);
+    let stream = Endless { header: mark.as_bytes().to_vec(), at: 0 };
+    let error = unpack(stream, tree::open_root(&place.layer).unwrap()).unwrap_err();
+    assert_eq!(error.to_string(), "it has more than 2000000 entries");
 }

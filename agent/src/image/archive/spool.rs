@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use flate2::read::MultiGzDecoder;
 use sha2::{Digest as _, Sha256};
 use swarm_proto::id::Digest;
 use tar::EntryType;
 
 use super::super::ImageError;
-use super::super::room;
 use super::super::store::{Store, digest_of};
+use super::super::{compression, room};
 use super::wrong;
 use crate::{durable, tree};
 
@@ -22,6 +21,8 @@ const MOST_FILES: usize = 20_000;
 const LARGEST_DOCUMENT: u64 = 8 << 20;
 /// A link may lead to a link, so often.
 const MOST_LINKS: usize = 8;
+/// What is told to have no room.
+const ARCHIVE: &str = "the archive";
 /// Between two looks at the disk.
 const LOOK_EVERY: u64 = 64 << 20;
 const BUFFER: usize = 256 << 10;
@@ -50,21 +51,14 @@ impl Spool {
     pub(super) fn read(
         store: &Store,
         reserve: Option<u64>,
-        archive: impl Read,
+        archive: impl Read + Send + 'static,
     ) -> Result<Self, ImageError> {
         let folder = durable::unfinished(&store.blobs);
         fs::create_dir(&folder).map_err(ImageError::disk("make", &folder))?;
         let (files, links) = (BTreeMap::new(), BTreeMap::new());
         let mut spool = Self { folder, files, links, written: 0, looked: 0, reserve };
-        room::check(&spool.folder, spool.reserve)?;
-        let mut archive = BufReader::with_capacity(BUFFER, archive);
-        let start = io::BufRead::fill_buf(&mut archive).map_err(|error| broken(&error))?;
-        if start.starts_with(&GZIP) {
-            let plain = BufReader::with_capacity(BUFFER, MultiGzDecoder::new(archive));
-            spool.take(plain)?;
-        } else {
-            spool.take(archive)?;
-        }
+        room::check(ARCHIVE, &spool.folder, spool.reserve)?;
+        spool.take(compression::reader_of(archive).map_err(|error| broken(&error))?)?;
         Ok(spool)
     }
 
@@ -111,7 +105,7 @@ impl Spool {
             self.written += length as u64;
             if self.written - self.looked > LOOK_EVERY {
                 self.looked = self.written;
-                room::check(&self.folder, self.reserve)?;
+                room::check(ARCHIVE, &self.folder, self.reserve)?;
             }
         }
         self.files.insert(name, Kept { path, digest: digest_of(hash), size, compressed });
