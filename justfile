@@ -53,8 +53,13 @@ sim-mutants:
 
 # End-to-end tests on the release programs in labs of their own; FILTER is part of a test's name
 e2e filter="": build images
-    command -v nft >/dev/null || { apt-get -o DPkg::Lock::Timeout=120 update -qq; DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 install -y -qq --no-install-recommends nftables >/dev/null; }
+    tests/packages nft skopeo buildah umoci
     {{ if nextest == "yes" { "cargo nextest run --release --workspace -E 'binary(e2e)' --no-fail-fast --no-tests=pass " + filter } else { "cargo test --release --workspace --test e2e -- --test-threads=1 " + filter } }}
+
+# The example Dockerfiles built by buildah and by us, as a table of what is the same and what is not
+compare-builds: build images
+    tests/packages nft skopeo buildah
+    cargo test --release --workspace --test e2e -- --nocapture buildah_and_we_make_the_same_of_every_example
 
 # Debian packages of the release programs, in target/deb
 deb: build
@@ -73,6 +78,11 @@ fuzz-manifests seconds="60":
 fuzz-dockerfile seconds="60":
     cargo build --workspace --release --example fuzz-dockerfile
     target/release/examples/fuzz-dockerfile {{ seconds }}
+
+# Mutated layers, manifests and names of images for so many seconds: none may panic, hang, or reach out of its folder
+fuzz-images seconds="60":
+    cargo build --workspace --release --example fuzz-images
+    target/release/examples/fuzz-images {{ seconds }}
 
 # Reads and writes at five controllers under kills, freezes and cuts; their history must be linearizable
 jepsen minutes="30": build
