@@ -13,6 +13,7 @@ mod held;
 mod manifest;
 mod origin;
 mod pull;
+pub mod readers;
 mod reference;
 mod registry;
 mod removal;

@@ -1,0 +1,217 @@
+//! Mutated images for so many seconds: `fuzz-images SECONDS [SEED]`. Layers are unpacked, and archives of
+//! images loaded, into a folder beside files that nothing may touch; manifests, indexes, configurations and names are read. None may panic or hang, nothing outside of the
+//! layer's folder may change, and nothing in it may be a device or carry what only the kernel may set. Prints the seed, the
+//! number of inputs and the worst time; fails, and keeps the input in `target/fuzz-images`, on the first that breaks a rule.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that says how it went")]
+
+mod archives;
+mod documents;
+mod layers;
+mod place;
+#[path = "../../manifests/fuzz/random.rs"]
+mod random;
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use place::Place;
+use random::Random;
+
+/// What any input may take.
+const MOST_TIME: Duration = Duration::from_secs(5);
+/// An input that takes longer hangs.
+const HANGS: Duration = Duration::from_mins(1);
+/// Inputs that went a new way are kept up to this number of each kind, and up to this length each.
+const MOST_KEPT: usize = 5_000;
+const LONGEST_KEPT: usize = 1 << 16;
+
+/// What is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Layer,
+    Archive,
+    Document,
+    Name,
+}
+
+const KINDS: [Kind; 4] = [Kind::Layer, Kind::Archive, Kind::Document, Kind::Name];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let seconds: f64 = arguments.next().map_or(Ok(20.0), |text| text.parse())?;
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let of_clock = u64::from(since.subsec_nanos()) ^ since.as_secs();
+    let seed = arguments.next().map_or(Ok(of_clock), |text| text.parse())?;
+    println!("fuzz-images: seed {seed}");
+    let mut run = Run::new(seed)?;
+    let result = run.go(Duration::from_secs_f64(seconds));
+    let (whole, ways, worst) = (run.whole, run.ways.len(), run.worst);
+    let [layers, archives, documents, names] = run.counts;
+    println!(
+        "fuzz-images: seed {seed}: {layers} layers, {archives} archives, {documents} documents, {names} names, \
+         {whole} taken, {ways} ways, worst {worst:?}"
+    );
+    result.map_err(Into::into)
+}
+
+struct Run {
+    random: Random,
+    seed: u64,
+    place: Place,
+    /// Of each kind, those that went a new way.
+    inputs: [Vec<Vec<u8>>; KINDS.len()],
+    ways: HashSet<String>,
+    worst: Duration,
+    counts: [usize; KINDS.len()],
+    /// Layers and archives that were not refused.
+    whole: usize,
+    current: Arc<Mutex<(Instant, Vec<u8>)>>,
+}
+
+impl Run {
+    fn new(seed: u64) -> Result<Self, Box<dyn Error>> {
+        Ok(Self {
+            random: Random::new(seed),
+            seed,
+            place: Place::make()?,
+            inputs: [Vec::new(), Vec::new(), documents::documents(), documents::names()],
+            ways: HashSet::new(),
+            worst: Duration::ZERO,
+            counts: [0; KINDS.len()],
+            whole: 0,
+            current: Arc::new(Mutex::new((Instant::now(), Vec::new()))),
+        })
+    }
+
+    fn go(&mut self, time: Duration) -> Result<(), String> {
+        self.watch();
+        let begun = Instant::now();
+        for kind in KINDS {
+            for input in self.inputs[kind as usize].clone() {
+                self.one(kind, input)?;
+            }
+        }
+        for input in documents::long() {
+            self.one(Kind::Document, input.clone())?;
+            self.one(Kind::Name, input)?;
+        }
+        while begun.elapsed() < time {
+            let kind = KINDS[[0, 0, 0, 0, 1, 2, 2, 3][self.random.below(8)]];
+            let input = self.input(kind);
+            self.one(kind, input)?;
+        }
+        Ok(())
+    }
+
+    /// A layer that is made anew, or a change of what went a new way.
+    fn input(&mut self, kind: Kind) -> Vec<u8> {
+        let known = &self.inputs[kind as usize];
+        let is_packed = matches!(kind, Kind::Layer | Kind::Archive);
+        if is_packed && (known.is_empty() || self.random.once_in(2)) {
+            let outside = self.place.outside().display().to_string();
+            let make = if kind == Kind::Layer { layers::made } else { archives::made };
+            return make(&mut self.random, &outside);
+        }
+        let other = self.random.pick(known).cloned().unwrap_or_default();
+        let input = self.random.pick(known).cloned().unwrap_or_default();
+        match kind {
+            Kind::Layer | Kind::Archive => layers::mutated(&mut self.random, input, &other),
+            Kind::Document | Kind::Name => documents::mutated(&mut self.random, input, &other),
+        }
+    }
+
+    /// Ends the process when an input hangs: no thread can be stopped from outside.
+    fn watch(&self) {
+        let (current, seed) = (Arc::clone(&self.current), self.seed);
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+                let Ok(current) = current.lock() else { return };
+                if current.0.elapsed() > HANGS {
+                    eprintln!("error: an input hangs; it is in {}", keep(seed, &current.1));
+                    std::process::abort();
+                }
+            }
+        });
+    }
+
+    fn one(&mut self, kind: Kind, input: Vec<u8>) -> Result<(), String> {
+        self.counts[kind as usize] += 1;
+        if let Ok(mut current) = self.current.lock() {
+            *current = (Instant::now(), input.clone());
+        }
+        let broken = match self.measured(kind, &input) {
+            Ok(answer) => {
+                self.whole += usize::from(answer == layers::WHOLE || answer == archives::WHOLE);
+                let is_new = self.ways.insert(format!("{kind:?} {}", way(&answer)));
+                let inputs = &mut self.inputs[kind as usize];
+                if is_new && input.len() <= LONGEST_KEPT && inputs.len() < MOST_KEPT {
+                    inputs.push(input);
+                }
+                return Ok(());
+            }
+            Err(broken) => broken,
+        };
+        let path = keep(self.seed, &input);
+        Err(format!("{kind:?}: {broken}\n\nthe input, {} bytes, is in {path}", input.len()))
+    }
+
+    fn measured(&mut self, kind: Kind, input: &[u8]) -> Result<String, String> {
+        let mut time = Duration::MAX;
+        let mut answer = String::new();
+        // Others may have had the processor: only what is slow each time counts.
+        for _ in 0..4 {
+            let (said, took) = self.measure(kind, input)?;
+            (answer, time) = (said, time.min(took));
+            if time <= MOST_TIME {
+                break;
+            }
+        }
+        self.worst = self.worst.max(time);
+        if time > MOST_TIME { Err(format!("it took {time:?}")) } else { Ok(answer) }
+    }
+
+    fn measure(&mut self, kind: Kind, input: &[u8]) -> Result<(String, Duration), String> {
+        let folder = match kind {
+            Kind::Layer | Kind::Archive => {
+                Some(self.place.begin().map_err(|error| error.to_string())?)
+            }
+            Kind::Document | Kind::Name => None,
+        };
+        let start = Instant::now();
+        let answered = catch_unwind(AssertUnwindSafe(|| match (&folder, kind) {
+            (Some(folder), Kind::Layer) => Ok(layers::unpack(input, folder)),
+            (Some(folder), _) => archives::load(input, folder),
+            (None, Kind::Document) => Ok(documents::read(input)),
+            (None, _) => documents::read_name(input),
+        }));
+        let time = start.elapsed();
+        if folder.is_some() {
+            self.place.end()?;
+        }
+        Ok((answered.map_err(|_| "it panicked".to_owned())??, time))
+    }
+}
+
+/// The words of an answer without what came from the input, so that like answers are one way.
+fn way(answer: &str) -> String {
+    let mut quoted = false;
+    let kept = answer.chars().filter(|c| {
+        quoted ^= *c == '`';
+        !quoted && !c.is_ascii_digit()
+    });
+    kept.take(300).collect()
+}
+
+fn keep(seed: u64, input: &[u8]) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/fuzz-images");
+    let path = folder.join(format!("broken-{seed}"));
+    match std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, input)) {
+        Ok(()) => path.display().to_string(),
+        Err(error) => format!("no file: {error}"),
+    }
+}
