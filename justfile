@@ -143,6 +143,11 @@ bench-manifest: build
 bench-demo: build images
     target/release/bench-demo
 
+# A large image pulled and unpacked, the counter app built, images copied between hosts, beside others' programs
+bench-images: build images
+    tests/packages skopeo ip busybox
+    target/release/bench-images
+
 # One container from create to delete
 bench-spawn: build
     mkdir -p target/bench

@@ -34,6 +34,10 @@ impl Case {
     fn is_rate(self) -> bool {
         self.unit.ends_with("/s")
     }
+
+    fn better(self) -> &'static str {
+        if self.is_rate() { "higher" } else { "lower" }
+    }
 }
 
 /// How many rounds to take: `BENCH_ROUNDS`, else `default`.
@@ -67,12 +71,47 @@ pub fn report(
         }
         println!();
         rows.push(json!({
-            "case": case.name, "unit": case.unit, "better": if case.is_rate() { "higher" } else { "lower" },
+            "case": case.name, "unit": case.unit, "better": case.better(),
             "ours": mine.median, "peers": peers,
         }));
     }
     let folder = folder()?;
     fs::write(folder.join(format!("{name}.json")), serde_json::to_string_pretty(&rows)?)?;
+    Ok(())
+}
+
+/// One line of a table beside any number of peers.
+pub struct Beside {
+    /// What was measured.
+    pub case: Case,
+    /// Ours, one number for each round.
+    pub ours: Vec<f64>,
+    /// Each other program's name and its rounds.
+    pub peers: Vec<(&'static str, Vec<f64>)>,
+}
+
+/// Prints medians, each peer on a line of its own with our share of its number, and writes them to
+/// `target/bench/NAME.json`.
+pub fn report_beside(name: &str, lines: &[Beside]) -> Outcome<()> {
+    println!("{name}: medians (worst in brackets)");
+    let mut rows = Vec::new();
+    for Beside { case, ours, peers } in lines {
+        let mine = Spread::among(ours, *case);
+        println!("{:<42} {:>5} {:>9.2} ({:>7.2})", case.name, case.unit, mine.median, mine.worst);
+        let mut medians = serde_json::Map::new();
+        for (peer, figures) in peers {
+            let theirs = Spread::among(figures, *case);
+            let share = mine.median / theirs.median * 100.0;
+            let Spread { median, worst } = theirs;
+            println!("    {peer:<38} {:>5} {median:>9.2} ({worst:>7.2})   ours {share:>6.1} %", "");
+            medians.insert((*peer).to_owned(), Value::from(median));
+        }
+        rows.push(json!({
+            "case": case.name, "unit": case.unit, "better": case.better(),
+            "ours": mine.median, "peers": medians,
+        }));
+    }
+    fs::write(folder()?.join(format!("{name}.json")), serde_json::to_string_pretty(&rows)?)?;
     Ok(())
 }
 
@@ -83,7 +122,12 @@ struct Spread {
 
 impl Spread {
     fn of(rounds: &[Figures], case: Case) -> Self {
-        let mut figures: Vec<f64> = rounds.iter().map(|figures| figures[case.name]).collect();
+        let figures: Vec<f64> = rounds.iter().map(|figures| figures[case.name]).collect();
+        Self::among(&figures, case)
+    }
+
+    fn among(figures: &[f64], case: Case) -> Self {
+        let mut figures = figures.to_vec();
         figures.sort_by(f64::total_cmp);
         let worst = if case.is_rate() { figures.first() } else { figures.last() };
         let worst = worst.copied().unwrap_or(f64::NAN);
