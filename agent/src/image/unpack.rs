@@ -216,6 +216,22 @@ impl Layer {
         }
     }
 
+    /// Makes something new under a name, by a call that fails where the name is taken. Mostly it is free; else what has it
+    /// goes first.
+    fn make<T>(
+        &mut self,
+        folder: &[u8],
+        name: &[u8],
+        make: impl Fn(&OwnedFd) -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        match make(self.open(folder)?) {
+            Err(rustix::io::Errno::EXIST) => {}
+            made => return Ok(made?),
+        }
+        self.clear(folder, name)?;
+        Ok(make(self.open(folder)?)?)
+    }
+
     fn folder(&mut self, folder: &[u8], name: &[u8], meta: &Meta) -> io::Result<()> {
         let path = join(folder, name);
         let parent = self.open(folder)?;
@@ -245,11 +261,11 @@ impl Layer {
         if meta.path.ends_with(b"/") {
             return self.folder(folder, name, meta);
         }
-        self.clear(folder, name)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let mode = Mode::from_raw_mode(0o600);
-        let made = rustix::fs::openat(self.open(folder)?, name, flags | OFlags::CLOEXEC, mode)?;
-        let mut file = File::from(made);
+        let mut file = File::from(self.make(folder, name, |parent| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+            let mode = Mode::from_raw_mode(0o600);
+            rustix::fs::openat(parent, name, flags | OFlags::CLOEXEC, mode)
+        })?);
         loop {
             let length = content.read(&mut self.buffer)?;
             if length == 0 {
@@ -264,10 +280,9 @@ impl Layer {
     }
 
     fn symlink(&mut self, folder: &[u8], name: &[u8], meta: &Meta) -> io::Result<()> {
-        self.clear(folder, name)?;
-        let parent = self.open(folder)?;
-        rustix::fs::symlinkat(OsStr::from_bytes(&meta.link), parent, name)?;
-        set_owner_by_name(parent, name, meta)
+        let target = OsStr::from_bytes(&meta.link);
+        self.make(folder, name, |parent| rustix::fs::symlinkat(target, parent, name))?;
+        set_owner_by_name(self.open(folder)?, name, meta)
     }
 
     fn fifo(&mut self, folder: &[u8], name: &[u8], meta: &Meta) -> io::Result<()> {
