@@ -51,6 +51,7 @@ pub use sharing::{Directory, Known, Neighbours};
 pub use withdraw::{Needed, Removed};
 
 pub(crate) use compression::{reader as plain_reader, reader_of as plain_reader_of};
+pub(crate) use sharing::coming;
 pub(crate) use store::digest_of;
 pub(crate) use unpack::unpack_archive;
 
@@ -62,8 +63,10 @@ use withdraw::Doomed;
 
 /// Layers that come over the network at the same time, over all images.
 const DOWNLOADS: usize = 3;
-/// Layers that are unpacked at the same time: this fills the processors of a small host.
-const UNPACKS: usize = 2;
+/// Layers that are unpacked at the same time: as many as there are processors, within these bounds. Each needs about
+/// 1 MiB of memory.
+const LEAST_UNPACKS: usize = 2;
+const MOST_UNPACKS: usize = 4;
 
 /// An image that is ready to run.
 #[derive(Debug)]
@@ -154,7 +157,7 @@ impl Images {
             layers: Flights::new(),
             claims: Arc::default(),
             downloads: Semaphore::new(DOWNLOADS),
-            unpacks: Semaphore::new(UNPACKS),
+            unpacks: Semaphore::new(unpacks()),
             neighbours: OnceLock::new(),
             users: OnceLock::new(),
             reserve,
@@ -187,6 +190,15 @@ impl Images {
     /// Opens a blob that is whole on this host.
     pub fn open_blob(&self, digest: &Digest) -> Option<File> {
         File::open(self.inner.store.blob(digest)).ok()
+    }
+
+    /// How many bytes have come of a blob that is not whole here, but that a pull under way is to bring.
+    pub fn coming(&self, digest: &Digest) -> Option<u64> {
+        let store = &self.inner.store;
+        if store.blob(digest).exists() || !self.inner.claims.has(digest) {
+            return None;
+        }
+        Some(std::fs::metadata(store.partial_blob(digest)).map_or(0, |partial| partial.len()))
     }
 
     /// Asks the registry what a name stands for. A name without a registry that was given on this host stands for
@@ -285,6 +297,11 @@ impl Inner {
         let times = records.values().filter_map(|r| Some((r.references.get(reference)?, r)));
         times.max_by_key(|(time, _)| **time).map(|(_, record)| record.digest.clone())
     }
+}
+
+fn unpacks() -> usize {
+    let processors = std::thread::available_parallelism().map_or(LEAST_UNPACKS, usize::from);
+    processors.clamp(LEAST_UNPACKS, MOST_UNPACKS)
 }
 
 /// The name without the content that it is pinned to.

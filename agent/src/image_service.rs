@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::image::{Details, Images, Needed, Removed};
+use crate::image::{Details, Images, Needed, Removed, coming};
 use crate::server::refusal;
 
 /// Blobs that are sent at the same time: the disk and the network are the tasks' too.
@@ -73,6 +73,9 @@ impl ImageStore for ImageStoreService {
         let wire::ReadBlobRequest { digest, offset } = request.into_inner();
         let digest: Digest =
             digest.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
+        if let Some(bytes) = self.images.coming(&digest) {
+            return Err(coming(&digest, bytes));
+        }
         let turn = timeout(TURN, Arc::clone(&self.sends).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return Err(Status::resource_exhausted("this host sends enough already"));

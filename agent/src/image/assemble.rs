@@ -47,6 +47,9 @@ impl Inner {
         digest: Digest,
     ) -> Result<Arc<Image>, ImageError> {
         tracing::info!(image = %reference, %digest, "pulling");
+        // Before it is asked who holds it: whoever asks later is told of this host, and waits for what it claims.
+        let claim = self.claims.begin();
+        claim.add(&digest);
         let mut asked = 0;
         loop {
             let known = self.find(&name_of(&reference), Some(&digest)).await;
@@ -88,6 +91,9 @@ impl Inner {
     ) -> Result<Arc<Image>, ImageError> {
         let claim = self.claims.begin();
         let (of, manifest) = self.manifest(&origins, &digest, &claim).await?;
+        for digest in manifest.layers.iter().map(|layer| &layer.digest) {
+            claim.add(digest);
+        }
         claim.add(&manifest.config.digest);
         let config = self.small(&origins, &manifest.config).await?;
         let (config, layers) = manifest::parse_config(&manifest.config.digest, &config)?;
@@ -109,8 +115,8 @@ impl Inner {
                 ),
             });
         }
-        for digest in manifest.layers.iter().map(|layer| &layer.digest).chain(&layers) {
-            claim.add(digest);
+        for layer in &layers {
+            claim.add(layer);
         }
         // What is yet to come is measured as it comes.
         for layer in &manifest.layers {
@@ -120,8 +126,11 @@ impl Inner {
         }
         let needed = room::needed(&self.store, &manifest.layers, &layers);
         self.make_room(&origins.reference, needed).await?;
-        let work = manifest.layers.iter().zip(&layers).map(|(descriptor, diff_id)| {
-            self.layer(Arc::clone(&origins), descriptor.clone(), diff_id.clone())
+        // Hosts that begin together begin with different layers, and then have something for each other.
+        let first = origins.copies.first_of(layers.len());
+        let order = (0..layers.len()).map(|turn| (first + turn) % layers.len());
+        let work = order.map(|at| {
+            self.layer(Arc::clone(&origins), manifest.layers[at].clone(), layers[at].clone())
         });
         try_join_all(work).await?;
         let mut blobs = vec![digest.clone(), of, manifest.config.digest];
@@ -188,7 +197,7 @@ impl Inner {
         if descriptor.size > LARGEST {
             return Err(invalid("it is larger than 8 MiB"));
         }
-        origins.blob(&self.store, descriptor).await?;
+        origins.blob(&self.store, descriptor, &self.downloads).await?;
         // Before it is read: it may be as large as an archive.
         has_size("configuration", descriptor, self.store.length(digest)?)?;
         self.store.read_blob(digest).ok_or_else(|| invalid("it changed on the disk"))
@@ -208,10 +217,7 @@ impl Inner {
             if inner.store.has_layer(&diff_id) && whole {
                 return Ok(());
             }
-            let permit =
-                inner.downloads.acquire().await.map_err(|e| ImageError::Stopped(e.to_string()))?;
-            origins.blob(&inner.store, &descriptor).await?;
-            drop(permit);
+            origins.blob(&inner.store, &descriptor, &inner.downloads).await?;
             let _permit =
                 inner.unpacks.acquire().await.map_err(|e| ImageError::Stopped(e.to_string()))?;
             let store = Arc::clone(&inner.store);

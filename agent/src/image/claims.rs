@@ -18,6 +18,11 @@ impl Claims {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a work under way counts on it.
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.hold().contains_key(digest)
+    }
+
     /// A work's own claim, on nothing yet.
     pub(super) fn begin(self: &Arc<Self>) -> Claim {
         Claim { claims: Arc::clone(self), digests: Mutex::default() }

@@ -1,10 +1,11 @@
 //! Where the parts of one image come from: other hosts first, then the registry.
 
 use swarm_proto::id::Digest;
+use tokio::sync::Semaphore;
 
 use super::manifest::Descriptor;
 use super::registry::Source;
-use super::sharing::Copies;
+use super::sharing::{Copies, take_turn};
 use super::store::Store;
 use super::{ImageError, pull};
 
@@ -42,17 +43,19 @@ impl Origins {
         Ok(bytes.to_vec())
     }
 
-    /// Brings a blob into the store.
+    /// Brings a blob into the store, in its turn among the downloads.
     pub(super) async fn blob(
         &self,
         store: &Store,
         descriptor: &Descriptor,
+        turns: &Semaphore,
     ) -> Result<(), ImageError> {
         let digest = &descriptor.digest;
-        if store.blob(digest).exists() || self.copies.blob(store, descriptor).await? {
+        if store.blob(digest).exists() || self.copies.blob(store, descriptor, turns).await? {
             return Ok(());
         }
         let source = self.registry("blob", digest)?;
+        let _turn = take_turn(turns).await?;
         let reference = source.reference();
         let pulled = pull::blob(store, source, reference, descriptor).await;
         pulled.map_err(|error| self.with_copies(error))

@@ -1,5 +1,8 @@
 //! Copies images from other hosts, over mutual TLS on the agents' port. Each blob is compared with its digest; one that
 //! breaks off goes on from the next host. Blobs begin with different hosts, and different hosts with different ones.
+//!
+//! Some of the hosts may still be fetching the image themselves. What is on its way there is waited for, as long as
+//! bytes come; so one pull from the registry is enough for hosts that begin together.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,9 +17,10 @@ use swarm_proto::object::ImageHolder;
 use swarm_proto::transport::{Tls, node_name};
 use swarm_proto::wire;
 use swarm_proto::wire::image_store_client::ImageStoreClient;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
-use tonic::{Code, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use super::ImageError;
 use super::manifest::Descriptor;
@@ -25,9 +29,12 @@ use super::store::{Store, sha256};
 
 /// A host that says nothing for so long is passed over.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Hosts that have enough to do are asked again after a pause, so often.
-const BUSY_ROUNDS: u32 = 60;
-const BUSY_PAUSE: Duration = Duration::from_millis(500);
+/// Hosts that have enough to do, or that fetch a blob themselves, are asked again after a pause.
+const PAUSE: Duration = Duration::from_millis(250);
+/// For so long, and from each byte on that comes to them.
+const WAIT: Duration = Duration::from_secs(30);
+/// How many bytes of a blob have come to a host that fetches it, in its answer.
+const COMING: &str = "swarm-coming";
 /// No manifest or index is larger.
 const LARGEST_DOCUMENT: usize = 8 << 20;
 
@@ -85,6 +92,8 @@ struct Place {
 enum Miss {
     /// It has enough to do.
     Busy,
+    /// It is fetching it, and has so many bytes.
+    Coming(u64),
     /// It has not got this one.
     Absent,
     /// It is not asked again for this image.
@@ -110,6 +119,14 @@ impl Copies {
         places.filter(|place| !place.given_up.load(Ordering::Relaxed))
     }
 
+    /// With which of so many layers this host begins; with the first where it copies from nobody.
+    pub(super) fn first_of(&self, layers: usize) -> usize {
+        if self.places.is_empty() || layers == 0 {
+            return 0;
+        }
+        usize::try_from(self.shift % layers as u64).unwrap_or_default()
+    }
+
     /// Why hosts did not give what they hold; empty when none failed.
     pub(super) fn failures(&self) -> String {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).join("; ")
@@ -118,6 +135,7 @@ impl Copies {
     fn note(&self, place: &Place, digest: &Digest, miss: Miss) {
         let reason = match miss {
             Miss::Busy => "it has enough to do".to_owned(),
+            Miss::Coming(_) => "it is fetching it, too".to_owned(),
             Miss::Absent => "it does not have it".to_owned(),
             Miss::Failed(reason) => {
                 place.given_up.store(true, Ordering::Relaxed);
@@ -134,40 +152,95 @@ impl Copies {
 
     /// A manifest or index, compared with its digest.
     pub(super) async fn document(&self, digest: &Digest) -> Option<Vec<u8>> {
-        for place in self.order(digest) {
-            match place.document(digest).await {
-                Ok(bytes) => return Some(bytes),
-                Err(miss) => self.note(place, digest, miss),
+        let mut patience = Patience::begin(Instant::now());
+        loop {
+            let mut later = None;
+            for place in self.order(digest) {
+                match place.document(digest).await {
+                    Ok(bytes) => return Some(bytes),
+                    Err(miss) => self.miss(place, digest, miss, &mut later),
+                }
             }
+            if !patience.allows(later?, Instant::now()) {
+                return None;
+            }
+            sleep(PAUSE).await;
         }
-        None
     }
 
-    /// Brings a blob into the store; false when no host gives it.
+    /// Brings a blob into the store; false when no host gives it. It has a turn while bytes come, not while it waits.
     pub(super) async fn blob(
         &self,
         store: &Store,
         descriptor: &Descriptor,
+        turns: &Semaphore,
     ) -> Result<bool, ImageError> {
         let digest = &descriptor.digest;
-        for _ in 0..BUSY_ROUNDS {
-            let mut busy = false;
+        let mut patience = Patience::begin(Instant::now());
+        loop {
+            let turn = take_turn(turns).await?;
+            let mut later = None;
             for place in self.order(digest) {
                 match place.blob(store, descriptor).await? {
                     Ok(()) => return Ok(true),
-                    Err(miss) => {
-                        busy |= matches!(miss, Miss::Busy);
-                        self.note(place, digest, miss);
-                    }
+                    Err(miss) => self.miss(place, digest, miss, &mut later),
                 }
             }
-            if !busy {
+            drop(turn);
+            if !later.is_some_and(|bytes| patience.allows(bytes, Instant::now())) {
                 return Ok(false);
             }
-            sleep(BUSY_PAUSE).await;
+            sleep(PAUSE).await;
         }
-        Ok(false)
     }
+
+    /// Takes down why a host did not give something. `later`: one may yet, and so many bytes have come to such hosts.
+    fn miss(&self, place: &Place, digest: &Digest, miss: Miss, later: &mut Option<u64>) {
+        let bytes = match &miss {
+            Miss::Busy => Some(0),
+            Miss::Coming(bytes) => Some(*bytes),
+            Miss::Absent | Miss::Failed(_) => None,
+        };
+        if let Some(bytes) = bytes {
+            *later = Some(later.unwrap_or(0).saturating_add(bytes));
+        }
+        // A host that only tries to get it itself says nothing of where it is.
+        if !matches!(miss, Miss::Coming(_)) {
+            self.note(place, digest, miss);
+        }
+    }
+}
+
+/// How long hosts are waited for that do not have something yet.
+struct Patience {
+    until: Instant,
+    most: u64,
+}
+
+impl Patience {
+    fn begin(now: Instant) -> Self {
+        Self { until: now + WAIT, most: 0 }
+    }
+
+    /// Whether to ask once more, when so many bytes have come to them.
+    fn allows(&mut self, bytes: u64, now: Instant) -> bool {
+        if bytes > self.most {
+            *self = Self { until: now + WAIT, most: bytes };
+        }
+        now < self.until
+    }
+}
+
+/// A turn among the downloads of this host.
+pub(super) async fn take_turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, ImageError> {
+    turns.acquire().await.map_err(|error| ImageError::Stopped(error.to_string()))
+}
+
+/// The answer of a host that is fetching a blob itself, and has so many bytes.
+pub(crate) fn coming(digest: &Digest, bytes: u64) -> Status {
+    let mut status = Status::aborted(format!("`{digest}` is on its way to this host"));
+    status.metadata_mut().insert(COMING, bytes.into());
+    status
 }
 
 impl Place {
@@ -183,6 +256,10 @@ impl Place {
             Ok(Err(status)) => Err(match status.code() {
                 Code::ResourceExhausted => Miss::Busy,
                 Code::NotFound => Miss::Absent,
+                Code::Aborted if status.metadata().contains_key(COMING) => {
+                    let bytes = status.metadata().get(COMING).and_then(|text| text.to_str().ok());
+                    Miss::Coming(bytes.and_then(|text| text.parse().ok()).unwrap_or_default())
+                }
                 _ => Miss::Failed(first_line(status.message())),
             }),
             Err(_) => Err(Miss::Failed(SILENT.to_owned())),

@@ -5,10 +5,10 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use swarm_agent::image::{Directory, Images, Known, Neighbours, Registries};
+use swarm_agent::image::{Directory, Endpoint, Images, Known, Neighbours, Registries};
 use swarm_agent::image_service::ImageStoreService;
 use swarm_proto::id::{Digest, NodeId};
 use swarm_proto::object::{ImageHolder, Role};
@@ -19,10 +19,12 @@ use swarm_proto::transport::{
 use swarm_proto::wire;
 use swarm_proto::wire::image_store_server::{ImageStore, ImageStoreServer};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::image::{digest, tar};
+use crate::image::{digest, image, tar};
+use crate::registry::Registry;
 
 /// Says what the test says.
 #[derive(Default)]
@@ -81,11 +83,15 @@ impl Cluster {
         address
     }
 
+    /// A host that can ask no registry for anything.
     async fn host(&self, node: u64) -> Host {
+        self.host_with(node, BTreeMap::new()).await
+    }
+
+    async fn host_with(&self, node: u64, mirrors: BTreeMap<String, Vec<Endpoint>>) -> Host {
         let folder = tempfile::tempdir().unwrap();
-        // No registry can be asked for anything.
-        let registries =
-            Registries { mirrors_only: ["docker.io".to_owned()].into(), ..Registries::default() };
+        let mirrors_only = ["docker.io".to_owned()].into();
+        let registries = Registries { mirrors, mirrors_only, ..Registries::default() };
         let images = Images::open(folder.path(), registries).unwrap();
         let directory = Arc::new(Fixed::default());
         let own = Arc::clone(&directory) as Arc<dyn Directory>;
@@ -332,6 +338,71 @@ async fn a_copy_goes_on_from_the_next_host_where_one_breaks_off() {
     assert_eq!(died, [0]);
     assert_eq!(went_on.len(), 1);
     assert!((500_000..700_000).contains(&went_on[0]), "{went_on:?}");
+}
+
+/// An image in a registry that has it, whose blobs break off so many times, and the way there.
+async fn in_registry(breaks: u32) -> (Registry, Digest, BTreeMap<String, Vec<Endpoint>>) {
+    let registry = Registry::start().await;
+    let noise: Vec<u8> =
+        (0..300_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let layers = [tar(&[("big", 0o644, Some(&noise))]), tar(&[("new", 0o644, Some(b"new"))])];
+    let pinned = registry.put("library/web", "1", &image(&layers, &json!({ "Cmd": ["x"] })));
+    registry.shelf.lock().unwrap().break_after = Some((100_000, breaks));
+    let mirror = Endpoint { host: registry.address.to_string(), plain: true };
+    (registry, pinned.parse().unwrap(), [("docker.io".to_owned(), vec![mirror])].into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_begin_together_pull_an_image_once() {
+    let cluster = Cluster::new();
+    // Broken off and taken up again a few times, it takes the first host a second.
+    let (registry, pinned, mirrors) = in_registry(4).await;
+    let first = cluster.host_with(1, mirrors.clone()).await;
+    let others = [cluster.host_with(2, mirrors.clone()).await, cluster.host_with(3, mirrors).await];
+    let mut before = vec![first.holder()];
+    for other in &others {
+        *other.directory.known.lock().unwrap() =
+            Known { holders: before.clone(), ..Known::default() };
+        before.push(other.holder());
+    }
+    let wanted = spec(&pinned);
+    let begun = first.images.ensure(&wanted);
+    let later = async {
+        // They ask once the first one has begun, as the leader sees to.
+        let begins = async {
+            while first.images.coming(&pinned).is_none()
+                && first.images.open_blob(&pinned).is_none()
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(30), begins).await.unwrap();
+        tokio::join!(others[0].images.ensure(&wanted), others[1].images.ensure(&wanted))
+    };
+    let (one, (two, three)) = tokio::join!(begun, later);
+    for image in [one.unwrap(), two.unwrap(), three.unwrap()] {
+        assert_eq!(read(&image.layers, "new"), b"new");
+    }
+    assert_eq!(first.blobs(), others[0].blobs());
+    assert_eq!(first.blobs(), others[1].blobs());
+    assert_eq!(registry.requests("/manifests/").len(), 1, "{:?}", registry.requests(""));
+    let mut blobs = registry.requests("/blobs/");
+    blobs.retain(|request| !request.contains("bytes="));
+    assert_eq!(blobs.len(), 3, "the configuration and two layers: {blobs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_pull_failed_is_not_waited_for() {
+    let cluster = Cluster::new();
+    let (_registry, pinned, mirrors) = in_registry(0).await;
+    let (first, second) = (cluster.host(1).await, cluster.host_with(2, mirrors).await);
+    *second.directory.known.lock().unwrap() =
+        Known { holders: vec![first.holder()], ..Known::default() };
+    let wanted = spec(&pinned);
+    let (failed, pulled) =
+        tokio::join!(first.images.ensure(&wanted), second.images.ensure(&wanted));
+    failed.unwrap_err();
+    assert_eq!(read(&pulled.unwrap().layers, "new"), b"new");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -243,6 +243,9 @@ impl Leader {
             }
         }
         let decided = rules::command::decide_by(head, &self.observed, command, now);
+        if let Command::FindImage(wanted) = command {
+            self.observed.images.note(wanted, now);
+        }
         let decided = decided.and_then(|decision| {
             programs.allow(head, &decision.actions)?;
             self.check_quorum(head, member, command)?;

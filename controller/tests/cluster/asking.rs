@@ -210,27 +210,56 @@ async fn an_agent_learns_who_else_holds_an_image() {
     let (agent, _fake) = serving(&hosts[0], &identity).await;
     let digest = format!("sha256:{}", "cd".repeat(32));
     agent.holds(&digest, "docker.io/library/web:1", true).await;
-    let find = |identity: &Identity| {
-        let (tls, digest) = (Tls::new(&identity.credentials()).unwrap(), digest.clone());
-        let address = hosts[0].address.clone();
-        async move {
-            let channel = tls.connect(&address, transport::CONTROLLER_NAME).await.unwrap();
-            let request = wire::FindImageRequest {
-                request_id: transport::random_hex::<16>().unwrap(),
-                reference: String::from("docker.io/library/web:1"),
-                digest,
-                asker: 77,
-            };
-            ImageIndexClient::new(channel).find_image(request).await.unwrap().into_inner()
-        }
-    };
-    let own = find(&identity).await;
+    let own = find_image(&hosts[0], &identity, &digest).await;
     assert!(own.holders.is_empty(), "nobody copies from itself: {own:?}");
     let other = agent_identity(&hosts[0]).await;
     eventually("the leader hears of it", async || {
-        let found = find(&other).await;
+        let found = find_image(&hosts[0], &other, &digest).await;
         let holders: Vec<&str> = found.holders.iter().map(|one| one.hostname.as_str()).collect();
         if holders == ["a1"] && found.local { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+}
+
+/// What a node is told that looks for an image.
+async fn find_image(host: &Host, identity: &Identity, digest: &str) -> wire::FindImageResponse {
+    let tls = Tls::new(&identity.credentials()).unwrap();
+    let channel = tls.connect(&host.address, transport::CONTROLLER_NAME).await.unwrap();
+    let request = wire::FindImageRequest {
+        request_id: transport::random_hex::<16>().unwrap(),
+        reference: String::from("docker.io/library/web:1"),
+        digest: digest.to_owned(),
+        asker: 77,
+    };
+    ImageIndexClient::new(channel).find_image(request).await.unwrap().into_inner()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_agent_is_to_fetch_and_those_that_ask_later_are_sent_to_it() {
+    let hosts = cluster(1).await;
+    let first = agent_identity(&hosts[0]).await;
+    let (agent, _fake) = serving(&hosts[0], &first).await;
+    let other = agent_identity(&hosts[0]).await;
+    let digest = format!("sha256:{}", "cd".repeat(32));
+    let names = |found: &wire::FindImageResponse| {
+        found.holders.iter().map(|one| one.hostname.clone()).collect::<Vec<_>>()
+    };
+    // Whoever asks first goes to the registry, also when it asks again.
+    for _ in 0..2 {
+        let found = find_image(&hosts[0], &first, &digest).await;
+        assert!(names(&found).is_empty() && found.digest.is_empty(), "{found:?}");
+        let later = find_image(&hosts[0], &other, &digest).await;
+        assert_eq!(names(&later), ["a1"], "{later:?}");
+        assert!(later.digest.is_empty(), "nobody holds it yet: {later:?}");
+    }
+    let foreign = format!("sha256:{}", "ab".repeat(32));
+    assert!(names(&find_image(&hosts[0], &other, &foreign).await).is_empty());
+    // Once it holds the image it is named as one that does, and once.
+    agent.holds(&digest, "docker.io/library/web:1", false).await;
+    eventually("the leader hears of it", async || {
+        let found = find_image(&hosts[0], &other, &digest).await;
+        let holds = found.digest == digest && names(&found) == ["a1"];
+        if holds { Ok(()) } else { Err(format!("{found:?}")) }
     })
     .await;
 }
