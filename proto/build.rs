@@ -8,7 +8,7 @@ use std::{env, fs};
 use protox::prost_reflect::prost_types::{DescriptorProto, FileDescriptorSet, MessageOptions};
 
 /// Messages whose fields no Debug output may show; `wire` writes theirs by hand.
-const SECRET: [&str; 18] = [
+const SECRET: [&str; 19] = [
     ".swarm.v1.AddContentPart",
     ".swarm.v1.AddContentRequest",
     ".swarm.v1.AuthorityWish",
@@ -23,6 +23,7 @@ const SECRET: [&str; 18] = [
     ".swarm.v1.JoinClusterRequest",
     ".swarm.v1.JoinTokens",
     ".swarm.v1.LockWish",
+    ".swarm.v1.RegistryLogin",
     ".swarm.v1.SetLockResponse",
     ".swarm.v1.StoredContent",
     ".swarm.v1.TokensWish",

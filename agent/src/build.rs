@@ -53,7 +53,7 @@ pub use progress::Progress;
 pub use service::BuildService;
 
 use crate::executor::{OneShots, take_down};
-use crate::image::{Images, NewImage, Reference, architecture};
+use crate::image::{Images, Logins, NewImage, Reference, architecture};
 use cache::Cache;
 use cache_mount::CacheMounts;
 use work::{Means, Work};
@@ -86,6 +86,8 @@ pub struct BuildRequest {
     pub source_date_epoch: Option<u64>,
     /// Bytes of memory that each program may use.
     pub memory: Option<u64>,
+    /// The cluster's logins at the registries of its images.
+    pub logins: Logins,
     /// Labels of the image, in place of those of the Dockerfile with the same name.
     pub labels: BTreeMap<String, String>,
     /// What every program has.

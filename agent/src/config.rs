@@ -12,6 +12,9 @@ use crate::executor::BuildSubnet;
 use crate::image::{Endpoint, Registries};
 use crate::resources::{self, Reserve, ResourceDevices};
 
+/// Where Docker keeps names and passwords for registries, of root.
+const DEFAULT_CREDENTIALS: &str = "/root/.docker/config.json";
+
 /// Where the configuration lies unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/swarm/agent.toml";
 
@@ -95,6 +98,12 @@ pub struct RegistryConfig {
     pub mirrors_only: BTreeSet<String>,
     /// The HTTP proxy through which registries that speak TLS are reached: `http://host:port`.
     pub proxy: Option<String>,
+    /// By registry (`host` or `host:port`) or mirror, a file with certificates of authorities that it is trusted by, PEM,
+    /// beside those that the host trusts.
+    pub ca_files: BTreeMap<String, PathBuf>,
+    /// A file of names and passwords as `docker login` writes it, for registries at which the cluster has no login; by
+    /// default root's own. Programs that it names are run.
+    pub credentials: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -133,7 +142,8 @@ const SETTINGS: &[&str] = &[
     "registry",
 ];
 const RESERVE_SETTINGS: &[&str] = &["cpus", "memory", "pids"];
-const REGISTRY_SETTINGS: &[&str] = &["mirrors", "insecure", "mirrors_only", "proxy"];
+const REGISTRY_SETTINGS: &[&str] =
+    &["mirrors", "insecure", "mirrors_only", "proxy", "ca_files", "credentials"];
 
 impl Config {
     /// Reads a file. The default file may be missing, one that was asked for may not.
@@ -179,8 +189,14 @@ impl Config {
             let endpoints: Result<Vec<_>, _> = urls.iter().map(|url| endpoint(url)).collect();
             mirrors.insert(registry.clone(), endpoints?);
         }
-        let RegistryConfig { insecure, mirrors_only, proxy, .. } = self.registry.clone();
-        Ok(Registries { mirrors, insecure, mirrors_only, proxy })
+        let RegistryConfig { insecure, mirrors_only, proxy, ca_files, credentials, .. } =
+            self.registry.clone();
+        let paths = ca_files.values().chain(&credentials);
+        if let Some(path) = paths.into_iter().find(|path| !path.is_absolute()) {
+            return Err(format!("the path `{}` in `registry` is not absolute", path.display()));
+        }
+        let logins = Some(credentials.unwrap_or_else(|| DEFAULT_CREDENTIALS.into()));
+        Ok(Registries { mirrors, insecure, mirrors_only, proxy, ca_files, logins })
     }
 
     /// What the host has beside CPUs, memory and processes.
@@ -269,6 +285,9 @@ mod tests {
             image_reserve = "2g"
             [registry]
             insecure = ["r.example:5000"]
+            credentials = "/c/config.json"
+            [registry.ca_files]
+            "r.example" = "/c/ca.pem"
             [registry.mirrors]
             "docker.io" = ["http://10.0.0.1:5000", "https://m.example/"]
         "#;
@@ -278,7 +297,10 @@ mod tests {
         assert_eq!(config.resources().unwrap().len(), 2);
         assert_eq!(config.reserve.memory, Some(256 << 20));
         assert_eq!(config.image_reserve, Some(2 << 30));
-        let endpoints = config.registries().unwrap().endpoints("docker.io");
+        let registries = config.registries().unwrap();
+        assert_eq!(registries.ca_files["r.example"], Path::new("/c/ca.pem"));
+        assert_eq!(registries.logins.as_deref(), Some(Path::new("/c/config.json")));
+        let endpoints = registries.endpoints("docker.io");
         let endpoints: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
         assert_eq!(endpoints, ["http://10.0.0.1:5000", "https://m.example", "https://docker.io"]);
         assert_eq!(parse("").unwrap(), Config::default());
@@ -302,6 +324,14 @@ mod tests {
             ("cgroup_parent = '../x'", "cgroup_parent"),
             ("[registry.mirrors]\n'docker.io' = ['10.0.0.1:5000']", "does not begin with"),
             ("[registry.mirrors]\n'docker.io' = ['http://x/y']", "not just a host"),
+            (
+                "[registry]\ncredentials = 'config.json'",
+                "`config.json` in `registry` is not absolute",
+            ),
+            (
+                "[registry.ca_files]\n'r.example' = 'ca.pem'",
+                "`ca.pem` in `registry` is not absolute",
+            ),
             ("x", "agent.toml"),
         ];
         for (text, expected) in table {

@@ -10,9 +10,12 @@ mod error;
 mod export;
 mod flight;
 mod held;
+mod keyring;
+mod login;
 mod manifest;
 mod origin;
 mod pull;
+mod push;
 pub mod readers;
 mod reference;
 mod registry;
@@ -21,6 +24,7 @@ mod room;
 mod sharing;
 mod store;
 mod unpack;
+mod upload;
 mod withdraw;
 
 #[cfg(test)]
@@ -44,7 +48,10 @@ pub use claims::Claim;
 pub use error::ImageError;
 pub use export::Export;
 pub use held::{Details, LayerDetails};
+pub use keyring::Logins;
+pub use login::LoginCheck;
 pub use manifest::{ImageConfig, ImageHealth, architecture};
+pub use push::{BlobStep, PushStep, Pushed};
 pub use reference::{ParseReferenceError, Reference};
 pub use registry::{Endpoint, Registries};
 pub use sharing::{Directory, Known, Neighbours};
@@ -57,6 +64,7 @@ pub(crate) use unpack::unpack_archive;
 
 use claims::Claims;
 use flight::Flights;
+use keyring::Keyring;
 use registry::Source;
 use store::{Record, Store};
 use withdraw::Doomed;
@@ -108,6 +116,8 @@ pub type Users = Box<dyn Fn() -> Vec<ImageUser> + Send + Sync>;
 #[derive(Clone)]
 pub struct Images {
     inner: Arc<Inner>,
+    /// What came with the request that is carried out.
+    logins: Arc<Logins>,
     pulls: Arc<Flights<Digest, Arc<Image>>>,
 }
 
@@ -164,7 +174,14 @@ impl Images {
             held: watch::Sender::default(),
         };
         inner.tell();
-        Ok(Self { inner: Arc::new(inner), pulls: Arc::new(Flights::new()) })
+        let (inner, pulls) = (Arc::new(inner), Arc::new(Flights::new()));
+        Ok(Self { inner, logins: Arc::default(), pulls })
+    }
+
+    /// The same images, for a request with which logins came.
+    #[must_use]
+    pub fn with_logins(&self, logins: Logins) -> Self {
+        Self { logins: Arc::new(logins), ..self.clone() }
     }
 
     /// From now on images are copied from other hosts. Called once.
@@ -214,7 +231,8 @@ impl Images {
         if let Some(given) = given.as_ref().filter(|_| reference.is_of_default_registry()) {
             return Ok(given.clone());
         }
-        let asked = match Source::new(&self.inner.registries, &reference) {
+        let keyring = self.inner.keyring(&self.logins);
+        let asked = match Source::new(&self.inner.registries, &reference, keyring) {
             Ok(source) => source.digest().await,
             Err(error) => Err(error),
         };
@@ -244,9 +262,10 @@ impl Images {
         if spec.pull_policy == PullPolicy::Never {
             return Err(ImageError::Absent { reference: reference.to_string(), digest });
         }
-        let inner = Arc::clone(&self.inner);
+        let (inner, logins) = (Arc::clone(&self.inner), Arc::clone(&self.logins));
         let key = digest.clone();
-        self.pulls.join(key, move || async move { inner.pull(reference, digest).await }).await
+        let pull = move || async move { inner.pull(reference, digest, &logins).await };
+        self.pulls.join(key, pull).await
     }
 }
 
@@ -281,6 +300,15 @@ impl Inner {
         let records = self.records();
         let found = records.values().find(|record| record.local.contains(name))?;
         Some(found.digest.clone())
+    }
+
+    /// Who may open what, for a conversation with a registry.
+    fn keyring(&self, logins: &Arc<Logins>) -> Keyring {
+        Keyring {
+            logins: Arc::clone(logins),
+            directory: self.neighbours.get().map(|others| Arc::clone(&others.directory)),
+            file: self.registries.logins.clone(),
+        }
     }
 
     /// What the cluster knows of an image; nothing where no other host can be asked.

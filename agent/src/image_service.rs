@@ -7,16 +7,20 @@ use std::time::Duration;
 
 use swarm_proto::convert::{Fields, each};
 use swarm_proto::id::Digest;
+use swarm_proto::object::RegistryLogin;
 use swarm_proto::transport::{Peer, PeerRole, known_peer};
 use swarm_proto::wire;
 use swarm_proto::wire::image_store_server::{ImageStore, ImageStoreServer};
 use swarm_proto::wire::load_image_request::Part;
+use swarm_proto::wire::push_progress::Said;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::image::{Details, Images, Needed, Removed, coming};
+use crate::image::{
+    BlobStep, Details, Images, LoginCheck, Logins, Needed, PushStep, Removed, coming,
+};
 use crate::server::refusal;
 
 /// Blobs that are sent at the same time: the disk and the network are the tasks' too.
@@ -190,6 +194,94 @@ impl ImageStore for ImageStoreService {
         let removed = self.images.prune(age, local, &by_digest(needed)?).await;
         removed.map(|removed| self.told(removed)).map_err(|error| refusal(&error))
     }
+
+    type PushStream = Parts<wire::PushProgress>;
+
+    async fn push(
+        &self,
+        request: Request<wire::PushImageRequest>,
+    ) -> Result<Response<Self::PushStream>, Status> {
+        let request = request.into_inner();
+        let logins = Logins::of_cluster(login(request.login)?).or_brought(login(request.brought)?);
+        let images = self.images.with_logins(logins);
+        let (sender, parts) = mpsc::channel(WAITING);
+        let names = (request.image, request.target);
+        tokio::spawn(push(images, self.hostname.clone(), names, sender));
+        Ok(Response::new(ReceiverStream::new(parts)))
+    }
+
+    async fn check_login(
+        &self,
+        request: Request<wire::RegistryLogin>,
+    ) -> Result<Response<wire::CheckLoginResponse>, Status> {
+        let login = RegistryLogin::try_from(request.into_inner())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let check = self.images.check_login(&login).await.map_err(|error| refusal(&error))?;
+        Ok(Response::new(wire::CheckLoginResponse { open: check == LoginCheck::Open }))
+    }
+}
+
+/// Sends an image as long as somebody listens, and tells how far it is.
+async fn push(
+    images: Images,
+    hostname: String,
+    (image, target): (String, String),
+    sender: mpsc::Sender<Result<wire::PushProgress, Status>>,
+) {
+    let say = |said| Ok(wire::PushProgress { said: Some(said) });
+    let started = Said::Started(wire::PushStarted { node: hostname, target: target.clone() });
+    if sender.send(say(started)).await.is_err() {
+        return;
+    }
+    let (steps, mut told) = mpsc::channel(WAITING);
+    let telling = async {
+        while let Some(step) = told.recv().await {
+            if sender.send(say(Said::Blob(shown_step(step)))).await.is_err() {
+                return;
+            }
+        }
+    };
+    let pushing = async { tokio::join!(images.push(&image, &target, steps), telling).0 };
+    let pushed = tokio::select! {
+        pushed = pushing => pushed,
+        () = sender.closed() => return,
+    };
+    let done = pushed.map(|pushed| wire::PushProgress {
+        said: Some(Said::Done(wire::PushDone {
+            target: pushed.target,
+            digest: pushed.digest.to_string(),
+            size: pushed.size,
+            index: pushed.index.map(|index| index.to_string()).unwrap_or_default(),
+        })),
+    });
+    // An error means that nobody listens any more.
+    let _ = sender.send(done.map_err(|error| refusal(&error))).await;
+}
+
+fn shown_step(step: PushStep) -> wire::PushedBlob {
+    let PushStep { digest, size, step } = step;
+    let (mut sent, mut reason) = (0, String::new());
+    let step = match step {
+        BlobStep::Waiting => wire::BlobStep::Waiting,
+        BlobStep::Sending(bytes) => {
+            sent = bytes;
+            wire::BlobStep::Sending
+        }
+        BlobStep::Again(why) => {
+            reason = why;
+            wire::BlobStep::Again
+        }
+        BlobStep::There => wire::BlobStep::There,
+        BlobStep::Mounted => wire::BlobStep::Mounted,
+        BlobStep::Sent => wire::BlobStep::Sent,
+    };
+    wire::PushedBlob { digest: digest.to_string(), size, step: step.into(), sent, reason }
+}
+
+/// A login as a message has it.
+fn login(message: Option<wire::RegistryLogin>) -> Result<Option<RegistryLogin>, Status> {
+    let login = message.map(RegistryLogin::try_from).transpose();
+    login.map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
 impl ImageStoreService {

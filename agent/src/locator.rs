@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use swarm_proto::id::{Digest, NodeId};
+use swarm_proto::object::{RegistryLogin, RegistryName};
 use swarm_proto::transport::{CONTROLLER_NAME, Tls, random_hex};
 use swarm_proto::wire;
 use swarm_proto::wire::image_index_client::ImageIndexClient;
@@ -78,6 +79,23 @@ impl Directory for Locator {
             digest: answer.digest.parse().ok(),
             local: answer.local,
             holders: answer.holders.into_iter().map(Into::into).collect(),
+        }
+    }
+
+    async fn login(&self, registry: &RegistryName) -> Option<RegistryLogin> {
+        let mut client = self.client()?;
+        let request = wire::GetLoginRequest { registry: registry.to_string() };
+        match timeout(PATIENCE, client.get_login(request)).await {
+            Ok(Ok(answer)) => answer.into_inner().login?.try_into().ok(),
+            // One that is too old has no logins.
+            Ok(Err(status)) => {
+                tracing::info!(%registry, why = status.message(), "cannot ask for a login");
+                None
+            }
+            Err(_) => {
+                tracing::info!(%registry, "no controller gives a login in time");
+                None
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use futures_util::Stream;
 use futures_util::StreamExt;
 use swarm_proto::failure::sentence;
 use swarm_proto::id::{NodeId, TaskId};
+use swarm_proto::object::RegistryLogin;
 use swarm_proto::wire;
 use swarm_proto::wire::agent_server::{Agent, AgentServer};
 use tokio::sync::mpsc;
@@ -15,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::exec::{Outputs, Programs};
 use crate::executor::HostExecutor;
-use crate::image::{ImageError, Images};
+use crate::image::{ImageError, Images, Logins};
 use crate::log;
 use crate::view;
 use crate::worker::Worker;
@@ -75,8 +76,11 @@ impl Agent for AgentService {
         &self,
         request: Request<wire::ResolveImageRequest>,
     ) -> Result<Response<wire::ResolveImageResponse>, Status> {
-        let reference = request.into_inner().reference;
-        let digest = self.images.resolve(&reference).await.map_err(|error| refusal(&error))?;
+        let wire::ResolveImageRequest { reference, login } = request.into_inner();
+        let login = login.map(RegistryLogin::try_from).transpose();
+        let login = login.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let images = self.images.with_logins(Logins::of_cluster(login));
+        let digest = images.resolve(&reference).await.map_err(|error| refusal(&error))?;
         Ok(Response::new(wire::ResolveImageResponse { digest: digest.to_string() }))
     }
 
@@ -164,13 +168,18 @@ impl AgentService {
 
 /// "Not there" and "cannot say" are different answers.
 pub(crate) fn refusal(error: &ImageError) -> Status {
-    let text = sentence(error);
+    let text = match error.hint() {
+        Some(hint) => format!("{}\n\nhint: {hint}", sentence(error)),
+        None => sentence(error),
+    };
     match error.inner() {
         ImageError::Name(_) => Status::invalid_argument(text),
         ImageError::NotFound { .. } | ImageError::Denied { .. } | ImageError::NotHere { .. } => {
             Status::not_found(text)
         }
-        ImageError::Unavailable { .. } | ImageError::Stopped(_) => Status::unavailable(text),
+        ImageError::Unavailable { .. }
+        | ImageError::LoginUntried { .. }
+        | ImageError::Stopped(_) => Status::unavailable(text),
         _ => Status::failed_precondition(text),
     }
 }

@@ -32,6 +32,7 @@ pub mod raft_thread;
 pub mod read;
 pub mod rebalance;
 pub mod refusal;
+pub mod registry;
 pub mod relay;
 pub mod restore;
 pub mod seal;

@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 use crate::id::{NetworkId, NodeId, RaftId, ServiceId, TaskId, Timestamp, VolumeId};
 use crate::object::{
     AllocatedPort, Attachment, Availability, Cluster, GenericResources, Leaving, NamedContent,
-    Network, Node, NodeAttachment, NodeDescription, NodeStatus, RunState, Service, Stack, Task,
-    TaskState, TaskStatus, UpdateStatus, Vip, Volume, VolumeHolding,
+    Network, Node, NodeAttachment, NodeDescription, NodeStatus, RegistryLogin, RegistryName,
+    RunState, Service, Stack, Task, TaskState, TaskStatus, UpdateStatus, Vip, Volume,
+    VolumeHolding,
 };
 use crate::spec::{ContentBytes, ContentId, ContentKind};
 use crate::version::ClusterVersion;
@@ -305,6 +306,10 @@ pub enum Action {
     /// Counts a move of this task to where it would be placed now. Where no further move is allowed yet, it does not
     /// fit: however its leader counted, there are no more within a minute than the cluster's setting says.
     CountMove(TaskId),
+    /// Keeps a name and password for a registry, in the place of those that there were.
+    SetRegistryLogin(Box<RegistryLogin>),
+    /// Forgets the name and password for a registry.
+    RemoveRegistryLogin(RegistryName),
 }
 
 /// What begins a run.
@@ -342,6 +347,7 @@ pub struct RunProgress {
 impl Action {
     /// The cluster version that brought this action, and what it makes use of. A new action, or a new field of an object,
     /// names the version that comes with it.
+    #[expect(clippy::too_many_lines, reason = "one arm for each action")]
     pub fn needs(&self) -> ClusterVersion {
         match self {
             // Only who knows the version itself can live with it.
@@ -352,6 +358,8 @@ impl Action {
             Self::SetUpdate { .. }
             | Self::CountUpdateFailure(_)
             | Self::CountMove(_)
+            | Self::SetRegistryLogin(_)
+            | Self::RemoveRegistryLogin(_)
             | Self::StartRun(_)
             | Self::SetRun(_)
             | Self::SkipRuns { .. }

@@ -9,6 +9,8 @@ pub mod assignment;
 pub mod backup;
 pub mod build;
 pub mod convert;
+#[cfg(feature = "transport")]
+pub mod docker_config;
 pub mod entry;
 pub mod exec;
 pub mod failure;

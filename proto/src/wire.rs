@@ -59,6 +59,7 @@ hide! {
     JoinClusterRequest { hostname, controller_address }
     JoinTokens { controllers }
     LockWish { request_id }
+    RegistryLogin { registry, user }
     SetLockResponse {}
     StoredContent { content, size }
     TokensWish { request_id }
@@ -78,6 +79,7 @@ forget! {
     JoinClusterRequest { token }
     JoinTokens { controller_token, agent_token }
     LockWish { key }
+    RegistryLogin { password }
     SetLockResponse { unlock_key }
     StoredContent { parts }
     TokensWish { controller, agent }

@@ -14,6 +14,7 @@ mod files;
 mod host;
 mod image;
 mod job;
+mod login;
 mod logs;
 mod network;
 mod node;
@@ -96,6 +97,8 @@ pub(crate) enum Command {
     /// Images on the nodes
     #[command(subcommand)]
     Image(image::ImageCommand),
+    Login(login::Login),
+    Logout(login::Logout),
     /// Tells what happened lately
     Events(events::Events),
     /// Compares what is wished, what the controllers hold and what the hosts hold
@@ -216,6 +219,8 @@ async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
         Command::Volume(command) => volume::run(command, call).await?,
         Command::Network(command) => network::run(command, call).await?,
         Command::Image(command) => image::run(command, call).await?,
+        Command::Login(login) => login::log_in(login, call).await?,
+        Command::Logout(logout) => login::log_out(logout, call).await?,
         Command::Events(events) => events::run(&events, call).await?,
         Command::Doctor => return doctor::run(call).await,
         Command::Version => version::run(call).await?,

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::output;
 
 /// The longest line, in bytes.
-const LONGEST: usize = 1024;
+const LONGEST: usize = 8 << 10;
 
 /// Reads a line from standard input, without its end; from a terminal after a prompt, and without showing it. The
 /// terminal is as before on return, also when a signal ended the wait.

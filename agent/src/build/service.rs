@@ -7,6 +7,7 @@ use std::sync::Arc;
 use futures_util::Stream;
 use swarm_proto::build::{PART, SECRET, SECRETS};
 use swarm_proto::failure::sentence;
+use swarm_proto::object::RegistryLogin;
 use swarm_proto::spec::{ContentBytes, NetworkMode, Ulimit};
 use swarm_proto::wire;
 use swarm_proto::wire::build_input::Input;
@@ -17,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{BuildError, BuildRequest, Builder, Context, Progress, StepOptions};
-use crate::image::ImageError;
+use crate::image::{ImageError, Logins};
 
 /// Messages that wait for the network, and parts that wait for the disk.
 const WAITING: usize = 16;
@@ -154,6 +155,9 @@ fn wish(mut start: wire::BuildStart) -> Result<BuildRequest, Status> {
         let bytes = ContentBytes::new(std::mem::take(&mut secret.data));
         secrets.insert(secret.id.clone(), Arc::new(bytes));
     }
+    let logins: Result<Vec<RegistryLogin>, _> =
+        start.logins.into_iter().map(TryInto::try_into).collect();
+    let logins = logins.map_err(|error| wrong(error.to_string()))?;
     Ok(BuildRequest {
         dockerfile: start.dockerfile,
         file: start.file,
@@ -165,6 +169,7 @@ fn wish(mut start: wire::BuildStart) -> Result<BuildRequest, Status> {
         pull: start.pull,
         source_date_epoch: None,
         memory: None,
+        logins: Logins::of_cluster(logins),
         labels: start.labels.into_iter().collect(),
         steps: step_options(start.steps.unwrap_or_default()).map_err(wrong)?,
     })

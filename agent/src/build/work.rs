@@ -44,6 +44,8 @@ pub(super) struct Work {
     progress: mpsc::Sender<Progress>,
     cancelled: CancellationToken,
     stages: Stages,
+    /// This host's images, as this build may fetch them.
+    sources: Images,
     images: BaseImages,
     /// What no removal takes away meanwhile.
     claim: Claim,
@@ -69,6 +71,7 @@ impl Work {
     ) -> Self {
         let Means { folder, id, context, progress, cancelled } = means;
         let claim = builder.images.claim();
+        let sources = builder.images.with_logins(request.logins.clone());
         let stages = plan.stages.iter().map(|_| watch::Sender::new(None)).collect();
         Self {
             builder,
@@ -80,6 +83,7 @@ impl Work {
             progress,
             cancelled,
             stages,
+            sources,
             images: BaseImages::default(),
             claim,
             steps: AtomicU32::new(0),
@@ -266,7 +270,7 @@ impl Work {
     }
 
     pub(super) fn images(&self) -> &Images {
-        &self.builder.images
+        &self.sources
     }
 
     pub(super) fn one_shots(&self) -> &OneShots {

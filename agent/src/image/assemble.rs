@@ -12,7 +12,7 @@ use super::origin::{Origins, Registry};
 use super::pull::blocking;
 use super::registry::Source;
 use super::store::Record;
-use super::{Image, ImageError, Inner, Known, Reference, name_of, room};
+use super::{Image, ImageError, Inner, Known, Logins, Reference, name_of, room};
 use crate::clock;
 
 /// How often it is asked who holds an image that no registry has.
@@ -45,6 +45,7 @@ impl Inner {
         self: Arc<Self>,
         reference: Reference,
         digest: Digest,
+        logins: &Arc<Logins>,
     ) -> Result<Arc<Image>, ImageError> {
         tracing::info!(image = %reference, %digest, "pulling");
         // Before it is asked who holds it: whoever asks later is told of this host, and waits for what it claims.
@@ -54,7 +55,7 @@ impl Inner {
         loop {
             let known = self.find(&name_of(&reference), Some(&digest)).await;
             let nobody = known.holders.is_empty() && self.neighbours.get().is_some();
-            let pulled = self.pull_from(known, &reference, digest.clone()).await;
+            let pulled = self.pull_from(known, &reference, digest.clone(), logins).await;
             asked += 1;
             let unknown = pulled.as_ref().is_err_and(|error| error.inner().is_unknown());
             if !(nobody && unknown) || asked == ASKED {
@@ -70,9 +71,11 @@ impl Inner {
         known: Known,
         reference: &Reference,
         digest: Digest,
+        logins: &Arc<Logins>,
     ) -> Result<Arc<Image>, ImageError> {
         let copies = self.neighbours.get().map(|neighbours| neighbours.copies(known.holders));
-        let registry = match Source::new(&self.registries, reference) {
+        let keyring = self.keyring(logins);
+        let registry = match Source::new(&self.registries, reference, keyring) {
             Ok(source) => Registry::Source(Box::new(source)),
             Err(error) => Registry::Unready(error),
         };

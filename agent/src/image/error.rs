@@ -37,6 +37,36 @@ pub enum ImageError {
         /// Each registry with its reason.
         detail: String,
     },
+    /// The registry lets nobody push it there who has this login, or none.
+    #[error("`{registry}` does not take image `{reference}`: access is denied")]
+    PushDenied {
+        /// The name that it was to get.
+        reference: String,
+        /// Who said so.
+        registry: String,
+    },
+    /// The registry cannot be reached, or does not do what a registry does.
+    #[error("image `{reference}` cannot be pushed: {detail}")]
+    NotPushed {
+        /// The name that it was to get.
+        reference: String,
+        /// Why.
+        detail: String,
+    },
+    /// A registry does not take a name and password.
+    #[error("`{registry}` refuses this name and password")]
+    LoginRefused {
+        /// Which.
+        registry: String,
+    },
+    /// A registry cannot be asked whether it takes a name and password.
+    #[error("`{registry}` cannot be asked: {detail}")]
+    LoginUntried {
+        /// Which.
+        registry: String,
+        /// Why.
+        detail: String,
+    },
     /// The image has nothing for this kind of machine.
     #[error("image `{reference}` has nothing for {platform}, only for {found}")]
     Platform {
@@ -136,6 +166,8 @@ impl ImageError {
             | Self::Disk { .. }
             | Self::NoRoom { .. }
             | Self::InUse { .. }
+            | Self::NotPushed { .. }
+            | Self::LoginUntried { .. }
             | Self::Stopped(_) => false,
             Self::Name(_)
             | Self::NotFound { .. }
@@ -144,6 +176,8 @@ impl ImageError {
             | Self::Invalid { .. }
             | Self::NotHere { .. }
             | Self::Archive { .. }
+            | Self::PushDenied { .. }
+            | Self::LoginRefused { .. }
             | Self::Absent { .. } => true,
             Self::Shared(inner) => inner.is_permanent(),
         }
@@ -163,6 +197,32 @@ impl ImageError {
         matches!(self, Self::NotFound { .. } | Self::Denied { .. })
     }
 
+    /// What a person may do about it, where a registry or the way to it is the matter.
+    pub fn hint(&self) -> Option<String> {
+        let registry_of = |reference: &str| {
+            reference.split('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
+        };
+        match self.inner() {
+            Self::Denied { reference, .. } => {
+                let registry = registry_of(reference)?;
+                Some(format!(
+                    "check the name; an image that is not public needs `swarmctl login {registry}`"
+                ))
+            }
+            Self::PushDenied { reference, .. } => Some(format!(
+                "`swarmctl login {}` with a name that may push there, and try again",
+                registry_of(reference)?
+            )),
+            Self::LoginRefused { .. } => {
+                Some("check the name and password; some registries want a token".to_owned())
+            }
+            Self::Unavailable { detail, .. }
+            | Self::NotPushed { detail, .. }
+            | Self::LoginUntried { detail, .. } => of_the_way(detail),
+            _ => None,
+        }
+    }
+
     /// The error itself, where it was shared.
     pub fn inner(&self) -> &Self {
         match self {
@@ -179,4 +239,17 @@ impl ImageError {
         let path = path.into();
         move |source| Self::Disk { action, path, source }
     }
+}
+
+/// What to do about a connection that does not come about, by what the library says of it.
+fn of_the_way(detail: &str) -> Option<String> {
+    if detail.contains("certificate") {
+        let hint = "name its authority's certificate under `[registry.ca_files]` in the hosts' `/etc/swarm/agent.toml`";
+        return Some(hint.to_owned());
+    }
+    // How a server without TLS shows itself to one who speaks it.
+    detail.contains("InvalidContentType").then(|| {
+        "it does not speak TLS: name it under `insecure` of `[registry]` in the hosts' `/etc/swarm/agent.toml`"
+            .to_owned()
+    })
 }

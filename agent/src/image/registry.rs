@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::fs;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
+use oci_client::client::{
+    BlobResponse, Certificate, CertificateEncoding, ClientConfig, ClientProtocol,
+};
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::manifest::{
     IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE,
@@ -16,11 +20,15 @@ use oci_client::manifest::{
 use oci_client::secrets::RegistryAuth;
 use prost::bytes::Bytes;
 use swarm_proto::id::Digest;
+use tokio::sync::OnceCell;
 
+use super::keyring::Keyring;
 use super::{ImageError, Reference};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// What registries are told of who asks.
+pub(super) const USER_AGENT: &str = concat!("swarm-agent/", env!("CARGO_PKG_VERSION"));
 const MANIFEST_TYPES: &[&str] = &[
     OCI_IMAGE_INDEX_MEDIA_TYPE,
     IMAGE_MANIFEST_LIST_MEDIA_TYPE,
@@ -55,6 +63,10 @@ pub struct Registries {
     pub mirrors_only: BTreeSet<String>,
     /// The HTTP proxy through which registries that speak TLS are reached.
     pub proxy: Option<String>,
+    /// By `host` or `host:port`, files of certificates that are trusted beside the host's own, PEM.
+    pub ca_files: BTreeMap<String, PathBuf>,
+    /// A file of names and passwords as Docker writes it, for registries where the cluster has no login.
+    pub logins: Option<PathBuf>,
 }
 
 impl Registries {
@@ -62,11 +74,37 @@ impl Registries {
     pub fn endpoints(&self, registry: &str) -> Vec<Endpoint> {
         let mut endpoints = self.mirrors.get(registry).cloned().unwrap_or_default();
         if !self.mirrors_only.contains(registry) {
-            let host = registry.to_owned();
-            let plain = self.insecure.contains(registry) || is_loopback(registry);
-            endpoints.push(Endpoint { host, plain });
+            endpoints.push(self.own_endpoint(registry));
         }
         endpoints
+    }
+
+    /// The registry itself.
+    pub(super) fn own_endpoint(&self, registry: &str) -> Endpoint {
+        let plain = self.insecure.contains(registry) || is_loopback(registry);
+        Endpoint { host: registry.to_owned(), plain }
+    }
+
+    /// What connections to an endpoint have in common.
+    pub(super) fn client(&self, endpoint: &Endpoint) -> Result<ClientConfig, String> {
+        let read = |path: &PathBuf| {
+            fs::read(path).map_err(|error| {
+                format!("cannot read `{}`, its certificates: {error}", path.display())
+            })
+        };
+        let certificates = self.ca_files.get(&endpoint.host).map(read).transpose()?;
+        let certificate = |data| Certificate { encoding: CertificateEncoding::Pem, data };
+        Ok(ClientConfig {
+            protocol: if endpoint.plain { ClientProtocol::Http } else { ClientProtocol::Https },
+            connect_timeout: Some(CONNECT_TIMEOUT),
+            read_timeout: Some(READ_TIMEOUT),
+            // Who is asked without TLS is not known anyway; all content is compared with its digest.
+            accept_invalid_certificates: endpoint.plain,
+            user_agent: USER_AGENT,
+            https_proxy: self.proxy.clone(),
+            extra_root_certificates: certificates.map(certificate).into_iter().collect(),
+            ..ClientConfig::default()
+        })
     }
 }
 
@@ -100,27 +138,40 @@ struct Place {
     endpoint: Endpoint,
     client: oci_client::Client,
     base: oci_client::Reference,
+    /// Found out when it is asked first.
+    auth: OnceCell<RegistryAuth>,
+}
+
+impl Place {
+    fn auth(&self) -> &RegistryAuth {
+        self.auth.get().unwrap_or(&RegistryAuth::Anonymous)
+    }
 }
 
 /// A conversation about one image.
 pub(super) struct Source {
     reference: Reference,
     places: Vec<Place>,
+    keyring: Keyring,
     /// The place that answered last is asked first.
     preferred: AtomicUsize,
 }
 
 impl Source {
-    pub(super) fn new(registries: &Registries, reference: &Reference) -> Result<Self, ImageError> {
+    pub(super) fn new(
+        registries: &Registries,
+        reference: &Reference,
+        keyring: Keyring,
+    ) -> Result<Self, ImageError> {
         let endpoints = registries.endpoints(&reference.registry);
-        let proxy = registries.proxy.as_deref();
         let places: Result<Vec<_>, _> =
-            endpoints.into_iter().map(|endpoint| place(endpoint, reference, proxy)).collect();
+            endpoints.into_iter().map(|endpoint| place(registries, endpoint, reference)).collect();
         let places = places.map_err(|reason| ImageError::Unavailable {
             reference: reference.to_string(),
             detail: format!("the connection cannot be prepared: {reason}"),
         })?;
-        Ok(Self { reference: reference.clone(), places, preferred: AtomicUsize::new(0) })
+        let preferred = AtomicUsize::new(0);
+        Ok(Self { reference: reference.clone(), places, keyring, preferred })
     }
 
     pub(super) fn reference(&self) -> &Reference {
@@ -133,8 +184,7 @@ impl Source {
         self.ask(2, |place| {
             let name = tagged(&place.base, &tag);
             Box::pin(async move {
-                let auth = RegistryAuth::Anonymous;
-                let digest = place.client.fetch_manifest_digest(&name, &auth).await;
+                let digest = place.client.fetch_manifest_digest(&name, place.auth()).await;
                 let digest = digest.map_err(failure)?;
                 let not_one = |_| Failure::Broken(format!("`{digest}` is no SHA-256 digest"));
                 digest.parse().map_err(not_one)
@@ -148,8 +198,8 @@ impl Source {
         self.ask(4, |place| {
             let name = place.base.clone_with_digest(digest.to_string());
             Box::pin(async move {
-                let auth = RegistryAuth::Anonymous;
-                let pulled = place.client.pull_manifest_raw(&name, &auth, MANIFEST_TYPES).await;
+                let auth = place.auth();
+                let pulled = place.client.pull_manifest_raw(&name, auth, MANIFEST_TYPES).await;
                 pulled.map(|(bytes, _)| bytes).map_err(failure)
             })
         })
@@ -165,9 +215,8 @@ impl Source {
         self.ask(4, |place| {
             let name = place.base.clone();
             Box::pin(async move {
-                let auth = RegistryAuth::Anonymous;
                 let registry = name.resolve_registry().to_owned();
-                place.client.store_auth_if_needed(&registry, &auth).await;
+                place.client.store_auth_if_needed(&registry, place.auth()).await;
                 let digest = digest.as_str();
                 if offset == 0 {
                     let stream = place.client.pull_blob_stream(&name, digest).await;
@@ -199,6 +248,7 @@ impl Source {
                 let preferred = self.preferred.load(Ordering::Relaxed);
                 let index = (preferred + turn) % self.places.len();
                 let place = &self.places[index];
+                place.auth.get_or_init(|| self.keyring.find(&place.endpoint.host)).await;
                 match request(place).await {
                     Ok(answer) => {
                         self.preferred.store(index, Ordering::Relaxed);
@@ -237,10 +287,10 @@ impl Source {
 }
 
 fn place(
+    registries: &Registries,
     endpoint: Endpoint,
     reference: &Reference,
-    proxy: Option<&str>,
-) -> Result<Place, OciDistributionError> {
+) -> Result<Place, String> {
     let registry = reference.registry.clone();
     let tag = reference.tag.clone().unwrap_or_default();
     let mut base =
@@ -248,21 +298,17 @@ fn place(
     if endpoint.host != registry {
         base.set_mirror_registry(endpoint.host.clone());
     }
-    let config = ClientConfig {
-        protocol: if endpoint.plain { ClientProtocol::Http } else { ClientProtocol::Https },
-        connect_timeout: Some(CONNECT_TIMEOUT),
-        read_timeout: Some(READ_TIMEOUT),
-        // Who is asked without TLS is not known anyway; all content is compared with its digest.
-        accept_invalid_certificates: endpoint.plain,
-        user_agent: concat!("swarm-agent/", env!("CARGO_PKG_VERSION")),
-        https_proxy: proxy.map(str::to_owned),
-        ..ClientConfig::default()
-    };
+    let client = client(registries.client(&endpoint)?)?;
+    Ok(Place { endpoint, client, base, auth: OnceCell::new() })
+}
+
+/// A client of a registry.
+pub(super) fn client(config: ClientConfig) -> Result<oci_client::Client, String> {
     // The library makes such a client beside the one that it is asked for, and panics where the host has no root
     // certificates: here it is an error.
-    reqwest::Client::builder().build()?;
-    let client = oci_client::Client::try_from(config)?;
-    Ok(Place { endpoint, client, base })
+    let checked = reqwest::Client::builder().build();
+    checked.map_err(|error| innermost(&error))?;
+    oci_client::Client::try_from(config).map_err(|error| innermost(&error))
 }
 
 fn tagged(base: &oci_client::Reference, tag: &str) -> oci_client::Reference {
@@ -274,7 +320,8 @@ fn tagged(base: &oci_client::Reference, tag: &str) -> oci_client::Reference {
     name
 }
 
-fn failure(error: OciDistributionError) -> Failure {
+/// What an error of the library is.
+pub(super) fn failure(error: OciDistributionError) -> Failure {
     use OciErrorCode as Code;
     match error {
         OciDistributionError::RegistryError { envelope, .. } => {
@@ -297,7 +344,13 @@ fn failure(error: OciDistributionError) -> Failure {
         OciDistributionError::ServerError { code, message, .. } if code == 429 || code >= 500 => {
             Failure::Transient(one_line(&format!("status {code}: {message}")))
         }
-        OciDistributionError::RequestError(error) => Failure::Transient(innermost(&error)),
+        OciDistributionError::RequestError(error) => match error.status().map(|s| s.as_u16()) {
+            Some(404) => Failure::NotFound,
+            Some(401 | 403) => Failure::Denied,
+            Some(code) if code != 429 && code < 500 => Failure::Broken(format!("status {code}")),
+            Some(code) => Failure::Transient(format!("status {code}")),
+            None => Failure::Transient(innermost(&error)),
+        },
         OciDistributionError::IoError(error) => Failure::Transient(innermost(&error)),
         other => Failure::Broken(one_line(&other.to_string())),
     }

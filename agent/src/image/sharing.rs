@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{BoxStream, unfold};
 use prost::bytes::Bytes;
 use swarm_proto::id::{Digest, NodeId};
-use swarm_proto::object::ImageHolder;
+use swarm_proto::object::{ImageHolder, RegistryLogin, RegistryName};
 use swarm_proto::transport::{Tls, node_name};
 use swarm_proto::wire;
 use swarm_proto::wire::image_store_client::ImageStoreClient;
@@ -57,6 +57,11 @@ pub trait Directory: Send + Sync {
 
     /// Whether a node is a member of the cluster.
     async fn is_member(&self, node: NodeId) -> bool;
+
+    /// The cluster's login at a registry, where this host needs it and there is one.
+    async fn login(&self, _registry: &RegistryName) -> Option<RegistryLogin> {
+        None
+    }
 }
 
 /// The other hosts.

@@ -12,6 +12,7 @@ mod exec;
 mod host;
 mod image;
 mod pull;
+mod push;
 mod registry;
 mod sharing;
 mod task;

@@ -19,6 +19,16 @@ pub(crate) struct Shelf {
     pub(crate) blobs: BTreeMap<String, Blob>,
     /// Wants a bearer token, fetched from `/token`.
     pub(crate) guarded: bool,
+    /// Who may have a token, as `name:password` in base64; everybody where there is none.
+    pub(crate) member: Option<&'static str>,
+    /// Wants a name and password with each request: the same, for a registry without tokens.
+    pub(crate) basic: Option<&'static str>,
+    /// Breaks off what is uploaded after so many bytes, so many times.
+    pub(crate) break_upload: Option<(usize, u32)>,
+    /// Says that it has this under each name.
+    pub(crate) claims: Option<String>,
+    /// Repositories have nothing in common, but may take blobs over from each other.
+    pub(crate) mounts: bool,
     /// Breaks off a blob's stream after so many bytes, so many times.
     pub(crate) break_after: Option<(usize, u32)>,
     /// Serves every blob whole, also when a part is asked for.
@@ -82,7 +92,8 @@ impl Registry {
             head.push(stream.read_u8().await?);
         }
         let head = String::from_utf8(head).unwrap();
-        let answer = self.answer(&head);
+        let Some(body) = self.body(&mut stream, &head).await? else { return Ok(()) };
+        let answer = self.answer(&head, &body);
         stream.write_all(format!("{}\r\n", answer.head).as_bytes()).await?;
         // Cut short, the connection ends before the promised length.
         let length = answer.cut.unwrap_or(answer.body.len());
@@ -90,52 +101,138 @@ impl Registry {
         stream.shutdown().await
     }
 
-    fn answer(&self, head: &str) -> Answer {
+    /// What is uploaded; `None` where it breaks off.
+    async fn body(&self, stream: &mut TcpStream, head: &str) -> std::io::Result<Option<Vec<u8>>> {
+        let length = header(head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let broken = {
+            let mut shelf = self.shelf.lock().unwrap();
+            let large = |after: usize| head.starts_with("PUT") && length > after;
+            match &mut shelf.break_upload {
+                Some((after, times)) if *times > 0 && large(*after) => {
+                    *times -= 1;
+                    Some(*after)
+                }
+                _ => None,
+            }
+        };
+        let mut body = vec![0; broken.unwrap_or(length)];
+        stream.read_exact(&mut body).await?;
+        Ok(broken.is_none().then_some(body))
+    }
+
+    fn answer(&self, head: &str, body: &[u8]) -> Answer {
         let mut words = head.split_whitespace();
         let (method, path) = (words.next().unwrap(), words.next().unwrap());
-        let header = |name: &str| {
-            let line = head.lines().find(|line| line.to_lowercase().starts_with(name))?;
-            Some(line.split_once(':')?.1.trim().to_owned())
-        };
-        let range = header("range").unwrap_or_default();
+        let range = header(head, "range").unwrap_or_default();
         let mut shelf = self.shelf.lock().unwrap();
         shelf.requests.push(format!("{method} {path} {range}").trim_end().to_owned());
         if shelf.busy > 0 {
             shelf.busy -= 1;
             return Answer::new("503 Service Unavailable", "", b"later");
         }
-        if path.starts_with("/token") {
-            let right = path.contains("scope=repository") && path.contains("service=test-registry");
-            let token = if right { TOKEN } else { "wrong" };
-            let body = format!(r#"{{"token":"{token}","expires_in":300}}"#);
-            return Answer::new("200 OK", "application/json", body.as_bytes());
+        if let Some(answer) = guarded(&shelf, head, path, self.address) {
+            return answer;
         }
-        let authorised = header("authorization").is_some_and(|v| v == format!("Bearer {TOKEN}"));
-        if shelf.guarded && !authorised {
-            let challenge =
-                format!(r#"Bearer realm="http://{}/token",service="test-registry""#, self.address);
-            let body = br#"{"errors":[{"code":"UNAUTHORIZED","message":"no token"}]}"#;
-            let answer = Answer::new("401 Unauthorized", "application/json", body);
-            return answer.with("www-authenticate", &challenge);
-        }
-        let path = path.split('?').next().unwrap().trim_start_matches("/v2/");
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let path = path.trim_start_matches("/v2/");
         if path.is_empty() {
             return Answer::new("200 OK", "application/json", b"{}");
         }
         if let Some((name, reference)) = path.split_once("/manifests/") {
-            return match shelf.manifests.get(&format!("{name}@{reference}")) {
+            let key = format!("{name}@{reference}");
+            if method == "PUT" {
+                let kind = header(head, "content-type").unwrap_or_default();
+                let by_digest = format!("{name}@{}", digest(body));
+                shelf.manifests.insert(by_digest, (kind.clone(), body.to_vec()));
+                shelf.manifests.insert(key, (kind, body.to_vec()));
+                return Answer::new("201 Created", "text/plain", b"")
+                    .with("location", &format!("/v2/{name}/manifests/{}", digest(body)));
+            }
+            let claimed = shelf.claims.clone();
+            return match shelf.manifests.get(&key) {
                 Some((kind, manifest)) => {
                     let body = if method == "HEAD" { &[] } else { manifest.as_slice() };
                     Answer::new("200 OK", kind, body)
-                        .with("docker-content-digest", &digest(manifest))
+                        .with("docker-content-digest", &claimed.unwrap_or_else(|| digest(manifest)))
                 }
                 None => Answer::unknown("MANIFEST_UNKNOWN"),
             };
         }
         match path.split_once("/blobs/") {
+            Some((name, upload)) if upload.starts_with("uploads/") => {
+                uploaded(&mut shelf, name, method, query, body)
+            }
+            Some((_, wanted)) if method == "HEAD" => {
+                if shelf.mounts {
+                    return Answer::unknown("BLOB_UNKNOWN");
+                }
+                let mut answer = blob(&mut shelf, wanted, "");
+                answer.body.clear();
+                answer
+            }
             Some((_, wanted)) => blob(&mut shelf, wanted, &range),
             None => Answer::unknown("UNSUPPORTED"),
         }
+    }
+}
+
+/// What somebody is told who has not shown who they are; also of the service that gives tokens.
+fn guarded(shelf: &Shelf, head: &str, path: &str, address: SocketAddr) -> Option<Answer> {
+    let shown = header(head, "authorization").unwrap_or_default();
+    if path.starts_with("/token") {
+        if shelf.member.is_some_and(|member| shown != format!("Basic {member}")) {
+            return Some(Answer::new("401 Unauthorized", "text/plain", b"who are you"));
+        }
+        if !path.contains("scope=") {
+            return Some(Answer::new("200 OK", "application/json", br#"{"token":"x"}"#));
+        }
+        let right = path.contains("scope=repository") && path.contains("service=test-registry");
+        let token = if right { TOKEN } else { "wrong" };
+        let body = format!(r#"{{"token":"{token}","expires_in":300}}"#);
+        return Some(Answer::new("200 OK", "application/json", body.as_bytes()));
+    }
+    if shelf.basic.is_some_and(|member| shown != format!("Basic {member}")) {
+        let answer = Answer::new("401 Unauthorized", "text/plain", b"no");
+        return Some(answer.with("www-authenticate", "Basic realm=\"test\""));
+    }
+    if shelf.guarded && shown != format!("Bearer {TOKEN}") {
+        let challenge = format!(r#"Bearer realm="http://{address}/token",service="test-registry""#);
+        let body = br#"{"errors":[{"code":"UNAUTHORIZED","message":"no token"}]}"#;
+        let answer = Answer::new("401 Unauthorized", "application/json", body);
+        return Some(answer.with("www-authenticate", &challenge));
+    }
+    None
+}
+
+fn header(head: &str, name: &str) -> Option<String> {
+    let begin = format!("{name}:");
+    let line = head.lines().find(|line| line.to_lowercase().starts_with(&begin))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// One step of an upload: a `POST` begins it or mounts a blob, a `PUT` brings all of it.
+fn uploaded(shelf: &mut Shelf, name: &str, method: &str, query: &str, body: &[u8]) -> Answer {
+    let value = |key: &str| {
+        let pair = query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))?;
+        Some(pair.replace("%3A", ":"))
+    };
+    let created = |digest: &str| {
+        let place = format!("/v2/{name}/blobs/{digest}");
+        Answer::new("201 Created", "text/plain", b"").with("location", &place)
+    };
+    if method == "PUT" {
+        let wanted = value("digest").unwrap_or_default();
+        if digest(body) != wanted {
+            let error = br#"{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}"#;
+            return Answer::new("400 Bad Request", "application/json", error);
+        }
+        shelf.blobs.insert(wanted.clone(), body.to_vec());
+        return created(&wanted);
+    }
+    match value("mount") {
+        Some(digest) if shelf.mounts => created(&digest),
+        _ => Answer::new("202 Accepted", "text/plain", b"")
+            .with("location", &format!("/v2/{name}/blobs/uploads/1")),
     }
 }
 

@@ -292,6 +292,22 @@ impl ImageStore for Faulty {
     ) -> Result<Response<wire::RemovedImages>, Status> {
         Err(Status::unimplemented("not here"))
     }
+
+    type PushStream = Parts<wire::PushProgress>;
+
+    async fn push(
+        &self,
+        _: Request<wire::PushImageRequest>,
+    ) -> Result<Response<Self::PushStream>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn check_login(
+        &self,
+        _: Request<wire::RegistryLogin>,
+    ) -> Result<Response<wire::CheckLoginResponse>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
 }
 
 fn read(layers: &[PathBuf], name: &str) -> Vec<u8> {

@@ -364,10 +364,10 @@ fn only_controllers_may_ask() {
         assert_eq!(refused.unwrap_err().code(), tonic::Code::PermissionDenied);
         let channel = host.controller.tls.connect(&address, AGENT_NAME).await.unwrap();
         let mut client = AgentClient::new(channel);
-        let request = wire::ResolveImageRequest { reference: "busybox:1".into() };
+        let request = wire::ResolveImageRequest { reference: "busybox:1".into(), login: None };
         let digest = client.resolve_image(request).await.unwrap().into_inner().digest;
         assert_eq!(digest, host.busybox);
-        let request = wire::ResolveImageRequest { reference: "nothing:1".into() };
+        let request = wire::ResolveImageRequest { reference: "nothing:1".into(), login: None };
         let refused = client.resolve_image(request).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::NotFound, "{refused:?}");
         let pid = host.agent_pid();

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 
 use swarm_proto::id::{Digest, NodeId, RaftId};
 use swarm_proto::object::{
-    Availability, ImageHolder, PlannedMove, RebalanceMode, Role, ScalingReport, Secret,
+    Availability, ImageHolder, PlannedMove, RebalanceMode, RegistryLogin, RegistryName, Role,
+    ScalingReport, Secret,
 };
 use swarm_proto::spec::{ContentBytes, ContentId, ContentKind, ServiceChange, StackSpec};
 
@@ -185,6 +186,16 @@ pub enum Command {
         kind: ContentKind,
         /// Which.
         name: String,
+    },
+    /// Keep a name and password for a registry; the shell has tried them.
+    LogIn {
+        /// Which.
+        login: Box<RegistryLogin>,
+    },
+    /// Forget the name and password for a registry.
+    LogOut {
+        /// Which.
+        registry: RegistryName,
     },
     /// Let a machine in; the shell has checked its token.
     Join {

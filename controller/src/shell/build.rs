@@ -18,6 +18,7 @@ use tonic::{Code, Status, Streaming};
 use super::audit::Audit;
 use super::controller::Controller;
 use super::refusal::Refusal;
+use super::registry;
 use super::relay::{self, Answers, QUEUE, Sender};
 use crate::core::State;
 
@@ -44,7 +45,7 @@ async fn carry(
     sender: &Sender<wire::BuildOutput>,
 ) -> Result<(), Status> {
     let first = relay::first(&mut input).await?;
-    let Some(Input::Start(start)) = first.and_then(|message| message.input) else {
+    let Some(Input::Start(mut start)) = first.and_then(|message| message.input) else {
         return Err(Refusal::invalid("the first message must say what to build").into());
     };
     let state = Arc::clone(&controller.read_soon().await.0.state);
@@ -52,6 +53,7 @@ async fn carry(
     let host = node.description.hostname.clone();
     // Arguments and secrets stay out of the log.
     let image = start.names.first().map_or("an image without a name", String::as_str);
+    start.logins = registry::logins_at(&state, &start.registries);
     let audit = Audit::by(who, "Build", format!("{image} on {host}"));
     let (forward, outputs) = audit.answer(open(controller, &node, start).await)?.into_inner();
     let started = Output::Started(wire::BuildStarted { node: host.clone() });

@@ -24,7 +24,9 @@ use super::controller::Controller;
 use super::images::ready_nodes;
 use super::membership::was_removed;
 use super::refusal::Refusal;
+use super::registry;
 use super::relay::{self, Answers, QUEUE};
+use super::write::Write as _;
 use crate::core::State;
 
 /// How long one agent may take to remove images: many files may go.
@@ -54,6 +56,15 @@ impl ImageIndex for ImageIndexService {
         // One that this controller has not heard of yet joined just now.
         let member = !was_removed(&self.0.hub.view().state, node);
         Ok(Response::new(wire::CheckMemberResponse { member }))
+    }
+
+    async fn get_login(
+        &self,
+        request: Request<wire::GetLoginRequest>,
+    ) -> Result<Response<wire::GetLoginResponse>, Status> {
+        let node = known_peer(&request)?.node_id;
+        let node = node.ok_or_else(|| Refusal::denied("only a node is given a login"))?;
+        self.0.login_for(node, &request.into_inner().registry).await.map(Response::new)
     }
 }
 
@@ -133,6 +144,46 @@ impl Images for ImageService {
         let audit = Audit::of(&request, "PruneImages", "unused images")?;
         audit.answer(self.0.prune_images(request.into_inner()).await)
     }
+
+    type PushStream = Answers<wire::PushProgress>;
+
+    async fn push(
+        &self,
+        request: Request<wire::PushImageRequest>,
+    ) -> Result<Response<Self::PushStream>, Status> {
+        let who = known_peer(&request)?.clone();
+        let (controller, request) = (Arc::clone(&self.0), request.into_inner());
+        let object = format!("image {} as {}", request.image, request.target);
+        let audit = Audit::by(&who, "PushImage", object);
+        let answers = relay::answer(|sender| async move {
+            let pushed = controller.push_image(request, &sender).await;
+            audit.answer(pushed).map(drop)
+        });
+        Ok(Response::new(answers))
+    }
+
+    async fn log_in(
+        &self,
+        request: Request<wire::LogInRequest>,
+    ) -> Result<Response<wire::LogInResponse>, Status> {
+        let audit = Audit::of(&request, "LogIn", request.get_ref().object())?;
+        audit.answer(self.0.log_in(request.into_inner()).await)
+    }
+
+    async fn log_out(
+        &self,
+        request: Request<wire::LogOutRequest>,
+    ) -> Result<Response<wire::LogOutResponse>, Status> {
+        let audit = Audit::of(&request, "LogOut", request.get_ref().object())?;
+        audit.answer(self.0.write(request.into_inner()).await)
+    }
+
+    async fn list_logins(
+        &self,
+        request: Request<wire::ListLoginsRequest>,
+    ) -> Result<Response<wire::ListLoginsResponse>, Status> {
+        self.0.list_logins(request.into_inner()).await.map(Response::new)
+    }
 }
 
 type Archive = Streaming<wire::LoadImageRequest>;
@@ -199,6 +250,16 @@ fn some_node(controller: &Controller, state: &State) -> Result<Node, Status> {
     })
 }
 
+fn cannot_push(node: &Node, status: Status) -> Status {
+    if status.code() != Code::Unimplemented {
+        return status;
+    }
+    let host = &node.description.hostname;
+    Refusal::conflict(format!("the agent of node {host} is too old to push images"))
+        .hint("upgrade that host, or name another one with `--node`")
+        .into()
+}
+
 fn absent(image: &str) -> Status {
     Refusal::not_found(format!("no node holds image `{image}`"))
         .hint("`swarmctl image ls` lists the images of all nodes")
@@ -206,7 +267,8 @@ fn absent(image: &str) -> Status {
 }
 
 impl Controller {
-    async fn store(&self, node: &Node) -> Result<ImageStoreClient<Channel>, Status> {
+    /// The images of a node.
+    pub async fn store(&self, node: &Node) -> Result<ImageStoreClient<Channel>, Status> {
         Ok(ImageStoreClient::new(self.agent_channel(node).await?))
     }
 
@@ -268,6 +330,26 @@ impl Controller {
             }
         });
         Ok(ReceiverStream::new(carried))
+    }
+
+    /// Has a node that holds an image send it, and carries what it tells.
+    async fn push_image(
+        &self,
+        request: wire::PushImageRequest,
+        sender: &relay::Sender<wire::PushProgress>,
+    ) -> Result<(), Status> {
+        let holders = self.holders(&request.node, &request.image).await?;
+        let node = holders.first().ok_or_else(|| absent(&request.image))?;
+        let login = registry::login_of(&self.hub.view().state, &request.target);
+        let mut store = self.store(node).await?;
+        let answer = store.push(wire::PushImageRequest { login, ..request }).await;
+        let mut told = answer.map_err(|status| cannot_push(node, status))?.into_inner();
+        while let Some(said) = told.message().await? {
+            if sender.send(Ok(said)).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// On all nodes that hold the image: the name outlives each of them.

@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 
 use super::controller::Controller;
 use super::refusal::Refusal;
+use super::registry;
 use crate::core::State;
 
 /// Agents that are asked for one image at most.
@@ -68,6 +69,8 @@ impl Controller {
 
     /// Gives every image of a stack a digest. Answers with sentences for the user.
     pub async fn resolve_images(&self, stack: &mut wire::StackSpec) -> Result<Vec<String>, Status> {
+        // A login that somebody was told is kept counts here too.
+        self.read_soon().await;
         let open = |image: &wire::ImageSpec| image.digest.as_deref().unwrap_or("").is_empty();
         let references: BTreeSet<String> = images(stack)
             .filter(|image| open(image))
@@ -147,7 +150,8 @@ impl Controller {
 
     async fn ask(&self, node: &Node, reference: &str) -> Result<String, Status> {
         let mut agent = self.agent(node).await?;
-        let request = wire::ResolveImageRequest { reference: reference.to_owned() };
+        let login = registry::login_of(&self.hub.view().state, reference);
+        let request = wire::ResolveImageRequest { reference: reference.to_owned(), login };
         let Ok(answer) = timeout(RESOLVE_PATIENCE, agent.resolve_image(request)).await else {
             let seconds = RESOLVE_PATIENCE.as_secs();
             let why = format!("image {reference}: its registry did not answer in {seconds} s");

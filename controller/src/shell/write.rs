@@ -5,6 +5,7 @@ mod content;
 mod image;
 mod job;
 mod rebalance;
+mod registry;
 mod service;
 
 use std::time::Duration;
@@ -109,6 +110,8 @@ impl Controller {
             AddContentRequest
             CreateNamedContentRequest
             RemoveNamedContentRequest
+            LogInRequest
+            LogOutRequest
             UpdateClusterRequest
             RebalanceRequest
             PromoteWish

@@ -145,16 +145,23 @@ fn table() -> Expect {
         Dispatcher/Session           - x x - - -
         ImageIndex/CheckMember       - x x - - -
         ImageIndex/FindImage         - x x - - -
+        ImageIndex/GetLogin          - x x - - -
+        ImageStore/CheckLogin        - - x - - -
         ImageStore/Inspect           - - x - - -
         ImageStore/Load              - - x - - -
         ImageStore/Prune             - - x - - -
+        ImageStore/Push              - - x - - -
         ImageStore/ReadBlob          - x x - - -
         ImageStore/Remove            - - x - - -
         ImageStore/Save              - - x - - -
         ImageStore/Tag               - - x - - -
         Images/Inspect               - - - x x x
+        Images/ListLogins            - - - x x x
         Images/Load                  - - - - x x
+        Images/LogIn                 - - - - x x
+        Images/LogOut                - - - - x x
         Images/Prune                 - - - - x x
+        Images/Push                  - - - - x x
         Images/Remove                - - - - x x
         Images/Save                  - - - - x x
         Images/Tag                   - - - - x x

@@ -9,6 +9,7 @@ use swarm_proto::wire;
 use swarm_proto::wire::agent_server::{Agent as AgentRpc, AgentServer};
 use swarm_proto::wire::builds_server::BuildsServer;
 use swarm_proto::wire::image_index_client::ImageIndexClient;
+use swarm_proto::wire::image_store_server::ImageStoreServer;
 use tokio::net::TcpListener;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
@@ -16,6 +17,7 @@ use tonic::{Request, Response, Status};
 use crate::agent::{Agent, agent_identity};
 use crate::building::FakeBuilds;
 use crate::host::{Host, cluster, deploy, eventually, stack};
+use crate::registry::FakeStore;
 
 /// Answers for one host; the registry is as the test says.
 #[derive(Clone)]
@@ -92,11 +94,24 @@ async fn serving(host: &Host, identity: &Identity) -> (Agent, FakeAgent) {
     serving_builds(host, identity, None).await
 }
 
+/// An agent whose images can be asked for.
+pub(crate) async fn serving_images(host: &Host, identity: &Identity, store: FakeStore) -> Agent {
+    serving_all(host, identity, (None, Some(store))).await.0
+}
+
 /// An agent that may build as well.
 pub(crate) async fn serving_builds(
     host: &Host,
     identity: &Identity,
     builds: Option<FakeBuilds>,
+) -> (Agent, FakeAgent) {
+    serving_all(host, identity, (builds, None)).await
+}
+
+async fn serving_all(
+    host: &Host,
+    identity: &Identity,
+    (builds, store): (Option<FakeBuilds>, Option<FakeStore>),
 ) -> (Agent, FakeAgent) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -104,7 +119,8 @@ pub(crate) async fn serving_builds(
     let fake = FakeAgent { registry: Arc::new(Mutex::new(Err(Status::unavailable("down")))) };
     let server = transport::server()
         .add_service(AgentServer::new(fake.clone()))
-        .add_optional_service(builds.map(BuildsServer::new));
+        .add_optional_service(builds.map(BuildsServer::new))
+        .add_optional_service(store.map(ImageStoreServer::new));
     tokio::spawn(server.serve_with_incoming(accept_tls(listener, tls)));
     let mut agent = Agent::with_port(identity, &host.address, port).await;
     agent.welcomed().await;

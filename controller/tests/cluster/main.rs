@@ -14,6 +14,7 @@ mod host;
 mod leaving;
 mod lock;
 mod membership;
+mod registry;
 mod released;
 mod renewal;
 mod room;

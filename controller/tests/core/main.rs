@@ -12,6 +12,7 @@ mod history;
 mod laws;
 mod preemption;
 mod rebalance;
+mod registry;
 mod released;
 mod reservations;
 mod script;

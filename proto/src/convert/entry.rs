@@ -277,6 +277,10 @@ impl From<&Action> for wire::Action {
             Action::SetNodeLost(node) => WireAction::SetNodeLost(node.0),
             Action::CountUpdateFailure(task) => WireAction::CountUpdateFailure(task.to_string()),
             Action::CountMove(task) => WireAction::CountMove(task.to_string()),
+            Action::SetRegistryLogin(login) => WireAction::SetRegistryLogin(login.as_ref().into()),
+            Action::RemoveRegistryLogin(registry) => {
+                WireAction::RemoveRegistryLogin(registry.to_string())
+            }
         };
         Self { action: Some(action) }
     }
@@ -404,6 +408,12 @@ impl TryFrom<wire::Action> for Action {
             },
             WireAction::SetNodeLost(node) => Self::SetNodeLost(NodeId(node)),
             WireAction::CountMove(task) => Self::CountMove(at.text("count_move", &task)?),
+            WireAction::SetRegistryLogin(login) => {
+                Self::SetRegistryLogin(Box::new(login.try_into()?))
+            }
+            WireAction::RemoveRegistryLogin(registry) => {
+                Self::RemoveRegistryLogin(at.text("remove_registry_login", &registry)?)
+            }
             WireAction::CountUpdateFailure(task) => {
                 Self::CountUpdateFailure(at.text("count_update_failure", &task)?)
             }

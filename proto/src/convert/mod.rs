@@ -26,6 +26,7 @@ mod node_loss;
 mod object;
 mod placement;
 mod rebalance;
+mod registry;
 mod resource;
 mod spec;
 mod task;

@@ -8,10 +8,10 @@ use prost::Message;
 use super::ConvertError;
 use crate::assignment::{AssignmentDiff, AssignmentSet, VolumeReport};
 use crate::entry::Action;
-use crate::id::TaskId;
+use crate::id::{TaskId, Timestamp};
 use crate::object::{
-    Cluster, NamedContent, Network, Node, ScalingReport, Service, Stack, Task, TaskStatus,
-    TaskUsage, Volume,
+    Cluster, NamedContent, Network, Node, RegistryLogin, RegistryName, ScalingReport, Secret,
+    Service, Stack, Task, TaskStatus, TaskUsage, Volume,
 };
 use crate::spec::{ContentBytes, ContentKind};
 use crate::{object, strategies, wire};
@@ -104,6 +104,26 @@ proptest! {
             Action::AddNamedContent(Box::new(named)),
             Action::AddContentPart { content, size, part, data },
             removed,
+        ] {
+            prop_assert_eq!(travel::<Action, wire::Action>(&action), action);
+        }
+    }
+
+    #[test]
+    fn actions_about_registries(
+        host in "[a-z]{1,8}(:[1-9][0-9]{0,3})?",
+        user in ".{0,8}",
+        password in ".{0,8}",
+        at in any::<u64>(),
+    ) {
+        let registry: RegistryName = host.parse().unwrap();
+        let login = RegistryLogin {
+            updated_at: Timestamp(at),
+            ..RegistryLogin::new(registry.clone(), user, Secret::new(password))
+        };
+        for action in [
+            Action::SetRegistryLogin(Box::new(login)),
+            Action::RemoveRegistryLogin(registry),
         ] {
             prop_assert_eq!(travel::<Action, wire::Action>(&action), action);
         }

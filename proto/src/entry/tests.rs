@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::id::Slot;
 use crate::object::{
-    FormerAuthority, GenericResource, Incarnation, Rebalance, RebalanceMode, Scaling, Secret,
-    TaskHealth, UpdateState,
+    FormerAuthority, GenericResource, Incarnation, Rebalance, RebalanceMode, RegistryLogin,
+    Scaling, Secret, TaskHealth, UpdateState,
 };
 use crate::spec::{
     Affinity, Amount, Autoscale, Canary, CanarySize, Concurrency, ContainerSpec, ContentSpec,
@@ -414,8 +414,26 @@ fn node_user(field: &str) -> Option<Action> {
     }
 }
 
+/// An action about registries that makes use of a field. What the state holds of them comes of these alone.
+fn registry_user(field: &str) -> Option<Action> {
+    let registry: RegistryName = "a.example".parse().unwrap();
+    match field.split_once('.')? {
+        ("Action", "remove_registry_login") => Some(Action::RemoveRegistryLogin(registry)),
+        ("Action", "set_registry_login")
+        | ("StateSnapshot", "registry_logins")
+        | ("RegistryLogin", _) => {
+            let login = RegistryLogin::new(registry, "ada".into(), Secret::default());
+            Some(Action::SetRegistryLogin(Box::new(login)))
+        }
+        _ => None,
+    }
+}
+
 /// An action that makes use of a field.
 fn user_of(field: &str) -> Action {
+    if let Some(action) = registry_user(field) {
+        return action;
+    }
     if let Some(action) = node_user(field) {
         return action;
     }

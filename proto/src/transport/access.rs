@@ -97,17 +97,27 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Dispatcher/Session", NODES),
     ("ImageIndex/CheckMember", NODES),
     ("ImageIndex/FindImage", NODES),
+    // A controller gives it only to a node with a task that needs it.
+    ("ImageIndex/GetLogin", NODES),
+    ("ImageStore/CheckLogin", CONTROLLERS),
     ("ImageStore/Inspect", CONTROLLERS),
     ("ImageStore/Load", CONTROLLERS),
     ("ImageStore/Prune", CONTROLLERS),
+    ("ImageStore/Push", CONTROLLERS),
     // Hosts copy images from each other.
     ("ImageStore/ReadBlob", NODES),
     ("ImageStore/Remove", CONTROLLERS),
     ("ImageStore/Save", CONTROLLERS),
     ("ImageStore/Tag", CONTROLLERS),
     ("Images/Inspect", READERS),
+    // Names alone, never a password.
+    ("Images/ListLogins", READERS),
     ("Images/Load", WRITERS),
+    ("Images/LogIn", WRITERS),
+    ("Images/LogOut", WRITERS),
     ("Images/Prune", WRITERS),
+    // It uses the cluster's login.
+    ("Images/Push", WRITERS),
     ("Images/Remove", WRITERS),
     // More than to look: an image may hold what its owner tells nobody.
     ("Images/Save", WRITERS),

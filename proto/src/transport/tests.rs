@@ -205,7 +205,7 @@ async fn cluster() -> (Arc<Authority>, Running) {
 }
 
 async fn ask(channel: Channel) -> Result<String, Status> {
-    let request = wire::ResolveImageRequest { reference: String::new() };
+    let request = wire::ResolveImageRequest { reference: String::new(), login: None };
     Ok(AgentClient::new(channel).resolve_image(request).await?.into_inner().digest)
 }
 

@@ -1,6 +1,7 @@
 //! `image`: what the nodes hold, and archives in and out.
 
 mod archive;
+mod push;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::failure::Failure;
 use crate::output;
 use crate::view::{self, HistoryView, ImageDetailsView, ImageView};
 use archive::{Load, Save};
+use push::Push;
 
 /// What to do with images.
 #[derive(Debug, clap::Subcommand)]
@@ -22,6 +24,7 @@ pub(crate) enum ImageCommand {
     Ls,
     Load(Load),
     Save(Save),
+    Push(Push),
     /// Shows everything about images
     Inspect {
         /// Names, digests, or the first digits of one
@@ -82,6 +85,7 @@ pub(crate) async fn run(command: ImageCommand, call: &Call) -> Result<(), Failur
         ImageCommand::Ls => list(call).await,
         ImageCommand::Load(load) => archive::load(load, call).await,
         ImageCommand::Save(save) => archive::save(save, call).await,
+        ImageCommand::Push(push) => push::push(push, call).await,
         ImageCommand::Inspect { images, node } => {
             for image in images {
                 let details = inspect(&image, node.as_deref(), call).await?;

@@ -6,7 +6,7 @@ use swarm_proto::object::{Availability, Node, NodeDescription, NodeStatus, Role,
 
 use super::{
     Observed, Plan, authority, autoscale, content, deploy, image, jobs, network, node, rebalance,
-    service, volume,
+    registry, service, volume,
 };
 use crate::core::command::{Command, CommandDone, Refusal};
 use crate::core::state::State;
@@ -41,6 +41,10 @@ pub fn decide(state: &State, command: &Command, now: Timestamp) -> Result<Decisi
 }
 
 /// Decides about a command.
+#[expect(
+    clippy::too_many_lines,
+    reason = "an arm for each command, none of which decides anything itself"
+)]
 pub fn decide_by(
     state: &State,
     observed: &Observed,
@@ -88,6 +92,8 @@ pub fn decide_by(
             content::create(state, content, name, labels, now)
         }
         Command::RemoveNamedContent { kind, name } => content::remove(state, *kind, name),
+        Command::LogIn { login } => registry::log_in(state, login, now),
+        Command::LogOut { registry } => registry::log_out(state, registry),
         Command::Join { hostname, role, controller_address } => {
             Ok(join(state, hostname, *role, controller_address.clone(), now))
         }

@@ -24,6 +24,7 @@ pub mod prune;
 pub mod quorum;
 pub mod reap;
 pub mod rebalance;
+mod registry;
 pub mod replicate;
 pub mod restart;
 pub mod schedule;

@@ -112,6 +112,9 @@ impl State {
             | Action::SetHolding { .. }
             | Action::SetVolumeRemoving(_)
             | Action::RemoveVolume(_) => self.act_volume(action, events),
+            Action::SetRegistryLogin(_) | Action::RemoveRegistryLogin(_) => {
+                self.act_registry(action)
+            }
             Action::AddContentPart { .. }
             | Action::KeepContents(_)
             | Action::RemoveContent(_)

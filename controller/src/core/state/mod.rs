@@ -11,6 +11,7 @@ mod job;
 mod network;
 mod node;
 mod preemption;
+mod registry;
 mod reservation;
 mod restore;
 mod roster;
@@ -26,7 +27,9 @@ use std::sync::Arc;
 use imbl::{OrdMap, Vector};
 use swarm_proto::entry::{Counter, ObjectId};
 use swarm_proto::id::{NetworkId, NodeId, RaftId, ServiceId, Slot, TaskId, Timestamp, VolumeId};
-use swarm_proto::object::{Cluster, NamedContent, Network, Node, Service, Stack, Task, Volume};
+use swarm_proto::object::{
+    Cluster, NamedContent, Network, Node, RegistryLogin, RegistryName, Service, Stack, Task, Volume,
+};
 use swarm_proto::spec::{ContentId, ContentKind, ServiceSpec};
 use swarm_proto::version::ClusterVersion;
 
@@ -172,6 +175,8 @@ pub struct State {
     pub contents: OrdMap<ContentId, Content>,
     /// Those that belong to no stack, by name.
     pub named_contents: OrdMap<(ContentKind, String), Stored<NamedContent>>,
+    /// The cluster's logins at registries.
+    pub registry_logins: OrdMap<RegistryName, Arc<RegistryLogin>>,
     /// The next identities.
     pub next: NextIds,
     /// Histories of slots.

@@ -51,6 +51,7 @@ impl State {
             requests: self.request_order.iter().map(request).collect(),
             cluster_version: self.cluster_version.to_wire(),
             contents: self.contents_to_wire(),
+            registry_logins: self.registry_logins.values().map(|one| one.as_ref().into()).collect(),
         }
         .encode_to_vec()
     }
@@ -179,6 +180,10 @@ impl State {
                 needed_at: Timestamp(stored.needed_at),
             };
             state.contents.insert(id, content);
+        }
+        for login in snapshot.registry_logins {
+            let login = swarm_proto::object::RegistryLogin::try_from(login)?;
+            state.registry_logins.insert(login.registry.clone(), Arc::new(login));
         }
         for object in snapshot.objects {
             state.take_object(object)?;

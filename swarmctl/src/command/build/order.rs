@@ -1,11 +1,12 @@
 //! What is to be built, from the files of this machine to the image on a node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use swarm_dockerfile::{Dockerfile, Ignore, Plan, Platform, Wishes};
+use swarm_dockerfile::{Base, Dockerfile, Ignore, Plan, Platform, Wishes};
+use swarm_manifests::ImageReference;
 use swarm_proto::wire;
 use swarm_proto::wire::build_input::Input;
 use swarm_proto::wire::build_output::Output;
@@ -116,11 +117,25 @@ impl Ready {
         &self.found
     }
 
+    /// The registries of the images that it begins with or takes files from.
+    fn registries(&self) -> Vec<String> {
+        let bases = self.plan.stages.iter().filter_map(|stage| match &stage.base {
+            Base::Image(name) => Some(name),
+            Base::Scratch | Base::Stage(_) => None,
+        });
+        let others = self.plan.stages.iter().flat_map(|stage| &stage.images);
+        let names = bases.chain(others).filter_map(|name| name.parse().ok());
+        let registries: BTreeSet<String> =
+            names.map(|reference: ImageReference| reference.registry).collect();
+        registries.into_iter().collect()
+    }
+
     /// Has a node build it, and shows how far that is.
     pub(in crate::command) async fn carry_out(
         self,
         call: &Call,
     ) -> Result<wire::BuildDone, Failure> {
+        let registries = self.registries();
         let Self { order, text, file, found, .. } = self;
         let start = wire::BuildStart {
             dockerfile: text,
@@ -134,6 +149,8 @@ impl Ready {
             node: order.node.unwrap_or_default(),
             labels: order.labels,
             steps: Some(order.steps),
+            registries,
+            logins: Vec::new(),
         };
         let streams = call.cluster.call(async |mut client| {
             let (sender, inputs) = mpsc::channel(WAITING);

@@ -1,0 +1,180 @@
+//! Sends blobs and manifests to a registry itself, never to a mirror.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use oci_client::RegistryOperation;
+use oci_client::client::ClientConfig;
+use oci_client::errors::OciDistributionError;
+use oci_client::secrets::RegistryAuth;
+use prost::bytes::Bytes;
+use swarm_proto::id::Digest;
+use tokio::time::timeout;
+
+use super::keyring::Keyring;
+use super::registry::{Endpoint, Failure, client, failure};
+use super::{ImageError, Reference, Registries};
+
+/// A registry that takes no byte and answers nothing for so long is given up. It looks at what it was sent first.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// Bytes that are read from the disk at once.
+const CHUNK: usize = 256 << 10;
+
+/// Where an image goes.
+pub(super) struct Destination {
+    target: Reference,
+    endpoint: Endpoint,
+    client: oci_client::Client,
+    name: oci_client::Reference,
+    auth: RegistryAuth,
+}
+
+impl Destination {
+    /// Prepares the connection. `target` has a tag.
+    pub(super) async fn new(
+        registries: &Registries,
+        target: &Reference,
+        keyring: &Keyring,
+    ) -> Result<Self, ImageError> {
+        let not_pushed = |detail| ImageError::NotPushed { reference: target.to_string(), detail };
+        let registry = &target.registry;
+        if registries.mirrors_only.contains(registry) {
+            return Err(not_pushed(format!(
+                "this host asks `{registry}` itself for nothing, only its mirrors (`mirrors_only`)"
+            )));
+        }
+        let endpoint = registries.own_endpoint(registry);
+        let config = registries.client(&endpoint).map_err(not_pushed)?;
+        // The time for an answer counts from a request's beginning, and large blobs take theirs; each blob is one request.
+        let config = ClientConfig { read_timeout: None, use_monolithic_push: true, ..config };
+        let client = client(config).map_err(not_pushed)?;
+        let name = oci_client::Reference::with_tag(
+            registry.clone(),
+            target.repository.clone(),
+            target.tag.clone().unwrap_or_default(),
+        );
+        let auth = keyring.find(registry).await;
+        Ok(Self { target: target.clone(), endpoint, client, name, auth })
+    }
+
+    pub(super) fn target(&self) -> &Reference {
+        &self.target
+    }
+
+    /// Shows oneself, so that a refusal is known before anything is sent.
+    pub(super) async fn begin(&self) -> Result<(), Failure> {
+        let shown = self.client.auth(&self.name, &self.auth, RegistryOperation::Push);
+        bounded(shown).await.map(drop)
+    }
+
+    /// Whether the registry has a blob in this repository.
+    pub(super) async fn has(&self, digest: &Digest) -> Result<bool, Failure> {
+        bounded(self.client.blob_exists(&self.name, digest.as_str())).await
+    }
+
+    /// Whether the registry takes a blob from another of its repositories.
+    pub(super) async fn mount(&self, digest: &Digest, repository: &str) -> bool {
+        let (registry, repository) = (self.target.registry.clone(), repository.to_owned());
+        let source = oci_client::Reference::with_tag(registry, repository, String::new());
+        let mounted = self.client.mount_blob(&self.name, &source, digest.as_str());
+        // Whatever is wrong is said of the upload that follows.
+        bounded(mounted).await.is_ok()
+    }
+
+    /// Sends a blob. `sent` counts its bytes as they go.
+    pub(super) async fn send(
+        &self,
+        digest: &Digest,
+        file: File,
+        size: u64,
+        sent: &Arc<AtomicU64>,
+    ) -> Result<(), Failure> {
+        sent.store(0, Ordering::Relaxed);
+        let bytes = chunks(file, Arc::clone(sent));
+        let sending = self.client.push_blob_stream(&self.name, bytes, digest.as_str(), Some(size));
+        while_going(sending, sent).await.map(drop)
+    }
+
+    /// Names what was sent. Gives the digest that the registry has under the name then.
+    pub(super) async fn finish(
+        &self,
+        manifest: Vec<u8>,
+        media_type: &str,
+    ) -> Result<String, Failure> {
+        let media_type = media_type
+            .parse()
+            .map_err(|_| Failure::Broken(format!("`{media_type}` is no media type")))?;
+        bounded(self.client.push_manifest_raw(&self.name, manifest, media_type)).await?;
+        bounded(self.client.fetch_manifest_digest(&self.name, &self.auth)).await
+    }
+
+    /// What a failure is to who pushes.
+    pub(super) fn conclude(&self, failure: Failure) -> ImageError {
+        let (reference, registry) = (self.target.to_string(), self.endpoint.to_string());
+        let detail = match failure {
+            Failure::Denied => return ImageError::PushDenied { reference, registry },
+            Failure::NotFound => format!("{registry} has no such repository, and makes none"),
+            Failure::Transient(reason) => format!("{registry} cannot be reached: {reason}"),
+            Failure::Broken(reason) => format!("{registry} refuses it: {reason}"),
+        };
+        ImageError::NotPushed { reference, detail }
+    }
+}
+
+/// A request that sends little.
+async fn bounded<T>(
+    request: impl Future<Output = Result<T, OciDistributionError>>,
+) -> Result<T, Failure> {
+    while_going(request, &AtomicU64::new(0)).await
+}
+
+/// A request, as long as bytes go or an answer is not overdue.
+async fn while_going<T>(
+    request: impl Future<Output = Result<T, OciDistributionError>>,
+    sent: &AtomicU64,
+) -> Result<T, Failure> {
+    let mut request = std::pin::pin!(request);
+    let mut before = 0;
+    loop {
+        if let Ok(answer) = timeout(PATIENCE, &mut request).await {
+            return answer.map_err(failure);
+        }
+        let now = sent.load(Ordering::Relaxed);
+        if now == before {
+            let seconds = PATIENCE.as_secs();
+            return Err(Failure::Transient(format!("nothing moved for {seconds} s")));
+        }
+        before = now;
+    }
+}
+
+/// A file's bytes, a few at a time.
+fn chunks(
+    file: File,
+    sent: Arc<AtomicU64>,
+) -> impl Stream<Item = Result<Bytes, OciDistributionError>> + Send + 'static {
+    unfold(Some(file), move |file| {
+        let sent = Arc::clone(&sent);
+        async move {
+            let mut file = file?;
+            let read = tokio::task::spawn_blocking(move || {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                let read = file.by_ref().take(CHUNK as u64).read_to_end(&mut chunk);
+                read.map(|_| (file, chunk))
+            });
+            match read.await.map_err(std::io::Error::other).and_then(|read| read) {
+                Ok((_, chunk)) if chunk.is_empty() => None,
+                Ok((file, chunk)) => {
+                    sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                    Some((Ok(Bytes::from(chunk)), Some(file)))
+                }
+                Err(error) => Some((Err(OciDistributionError::IoError(error)), None)),
+            }
+        }
+    })
+}
