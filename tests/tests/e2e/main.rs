@@ -31,6 +31,7 @@ mod packaging;
 mod priorities;
 mod random_failures;
 mod rebalance;
+mod registry;
 mod rehearsal;
 mod resources;
 mod restore;
