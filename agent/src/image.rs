@@ -118,7 +118,8 @@ pub struct Images {
     inner: Arc<Inner>,
     /// What came with the request that is carried out.
     logins: Arc<Logins>,
-    pulls: Arc<Flights<Digest, Arc<Image>>>,
+    /// By digest and name: each that is asked for becomes one of the image's.
+    pulls: Arc<Flights<(Digest, String), Arc<Image>>>,
 }
 
 struct Inner {
@@ -127,6 +128,7 @@ struct Inner {
     records: Mutex<HashMap<Digest, Record>>,
     /// Held while files of records change.
     writing: tokio::sync::Mutex<()>,
+    blobs: Flights<Digest, ()>,
     layers: Flights<Digest, ()>,
     claims: Arc<Claims>,
     downloads: Semaphore,
@@ -164,6 +166,7 @@ impl Images {
             registries,
             records: Mutex::new(records),
             writing: tokio::sync::Mutex::default(),
+            blobs: Flights::new(),
             layers: Flights::new(),
             claims: Arc::default(),
             downloads: Semaphore::new(DOWNLOADS),
@@ -263,7 +266,7 @@ impl Images {
             return Err(ImageError::Absent { reference: reference.to_string(), digest });
         }
         let (inner, logins) = (Arc::clone(&self.inner), Arc::clone(&self.logins));
-        let key = digest.clone();
+        let key = (digest.clone(), name_of(&reference));
         let pull = move || async move { inner.pull(reference, digest, &logins).await };
         self.pulls.join(key, pull).await
     }

@@ -186,8 +186,8 @@ impl Inner {
 
     /// A small blob's content, such as the configuration.
     async fn small(
-        &self,
-        origins: &Origins,
+        self: &Arc<Self>,
+        origins: &Arc<Origins>,
         descriptor: &Descriptor,
     ) -> Result<Vec<u8>, ImageError> {
         const LARGEST: u64 = 8 << 20;
@@ -200,10 +200,34 @@ impl Inner {
         if descriptor.size > LARGEST {
             return Err(invalid("it is larger than 8 MiB"));
         }
-        origins.blob(&self.store, descriptor, &self.downloads).await?;
+        self.blob(origins, descriptor).await?;
         // Before it is read: it may be as large as an archive.
         has_size("configuration", descriptor, self.store.length(digest)?)?;
         self.store.read_blob(digest).ok_or_else(|| invalid("it changed on the disk"))
+    }
+
+    /// Brings a blob, once for all images that need it at this moment. What failed for another one may be had from this
+    /// one's registry.
+    async fn blob(
+        self: &Arc<Self>,
+        origins: &Arc<Origins>,
+        descriptor: &Descriptor,
+    ) -> Result<(), ImageError> {
+        let mut tries = 0;
+        loop {
+            let mut is_own = false;
+            let begin = || {
+                is_own = true;
+                let (inner, origins) = (Arc::clone(self), Arc::clone(origins));
+                let descriptor = descriptor.clone();
+                async move { origins.blob(&inner.store, &descriptor, &inner.downloads).await }
+            };
+            let done = self.blobs.join(descriptor.digest.clone(), begin).await;
+            tries += 1;
+            if done.is_ok() || is_own || tries == 2 {
+                return done;
+            }
+        }
     }
 
     async fn layer(
@@ -220,7 +244,7 @@ impl Inner {
             if inner.store.has_layer(&diff_id) && whole {
                 return Ok(());
             }
-            origins.blob(&inner.store, &descriptor, &inner.downloads).await?;
+            inner.blob(&origins, &descriptor).await?;
             let _permit =
                 inner.unpacks.acquire().await.map_err(|e| ImageError::Stopped(e.to_string()))?;
             let store = Arc::clone(&inner.store);

@@ -102,6 +102,38 @@ async fn many_tasks_pull_once() {
     assert_eq!(names(&folder.path().join("layers")).iter().filter(|n| n.len() == 64).count(), 2);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_images_share_is_fetched_once_and_each_gets_its_name() {
+    let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::start().await);
+    let plain = registry.put("library/plain", "1", &two_layers());
+    let indexed = indexed(two_layers(), swarm_agent::image::architecture());
+    let many = registry.put("library/many", "1", &indexed);
+    let images = open(folder.path(), &registry);
+    let wanted = [("plain:1", &plain), ("plain:2", &plain), ("many:1", &many), ("many:2", &many)];
+    let wanted = wanted.map(|(name, digest)| (format!("docker.io/library/{name}"), digest));
+    let pulls = wanted.iter().map(|(name, digest)| {
+        let (images, spec) = (images.clone(), spec(name, Some(digest)));
+        tokio::spawn(async move { images.ensure(&spec).await.map(drop) })
+    });
+    for pull in pulls.collect::<Vec<_>>() {
+        pull.await.unwrap().unwrap();
+    }
+    let mut blobs: Vec<String> = registry
+        .requests("/blobs/")
+        .iter()
+        .map(|request| request.split_once("/blobs/").unwrap().1.to_owned())
+        .collect();
+    blobs.sort();
+    assert_eq!(blobs.len(), 3, "two layers and a configuration: {blobs:?}");
+    blobs.dedup();
+    assert_eq!(blobs.len(), 3);
+    let listed = images.list();
+    let known: Vec<_> = listed.iter().map(|image| image.reference.as_str()).collect();
+    for (name, _) in &wanted {
+        assert!(known.contains(&name.as_str()), "{name}: {known:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_broken_download_goes_on_where_it_broke() {
     let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::start().await);
