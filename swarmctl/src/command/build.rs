@@ -46,8 +46,6 @@ pub(crate) struct Build {
     /// A label of the image, in place of one of the Dockerfile
     #[arg(long, value_name = "NAME=VALUE", value_parser = given::label)]
     label: Vec<(String, String)>,
-    #[command(flatten)]
-    steps: StepFlags,
     /// Use nothing that an earlier build made
     #[arg(long)]
     no_cache: bool,
@@ -63,6 +61,9 @@ pub(crate) struct Build {
     /// The folder with the files
     #[arg(value_name = "CONTEXT")]
     folder: PathBuf,
+    // Last: its heading would count for those after it.
+    #[command(flatten)]
+    steps: StepFlags,
 }
 
 impl Build {
