@@ -1,6 +1,6 @@
-//! Mutated images for so many seconds: `fuzz-images SECONDS [SEED]`. Layers are unpacked, and archives of
-//! images loaded, into a folder beside files that nothing may touch; manifests, indexes, configurations and names are read. None may panic or hang, nothing outside of the
-//! layer's folder may change, and nothing in it may be a device or carry what only the kernel may set. Prints the seed, the
+//! Mutated images for so many seconds: `fuzz-images SECONDS [SEED]`. Layers are unpacked, and archives of images loaded,
+//! into a folder beside files that nothing may touch; manifests, indexes, configurations and names are read. None may panic
+//! or hang, nothing outside of the layer's folder may change, and nothing in it may be a device or carry what only the kernel may set. Prints the seed, the
 //! number of inputs and the worst time; fails, and keeps the input in `target/fuzz-images`, on the first that breaks a rule.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that says how it went")]
 
@@ -10,21 +10,21 @@ mod layers;
 mod place;
 #[path = "../../manifests/fuzz/random.rs"]
 mod random;
+#[path = "../../manifests/fuzz/watched.rs"]
+mod watched;
 
 use std::collections::HashSet;
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use place::Place;
 use random::Random;
+use watched::Watched;
 
 /// What any input may take.
 const MOST_TIME: Duration = Duration::from_secs(5);
-/// An input that takes longer hangs.
-const HANGS: Duration = Duration::from_mins(1);
 /// Inputs that went a new way are kept up to this number of each kind, and up to this length each.
 const MOST_KEPT: usize = 5_000;
 const LONGEST_KEPT: usize = 1 << 16;
@@ -41,14 +41,10 @@ enum Kind {
 const KINDS: [Kind; 4] = [Kind::Layer, Kind::Archive, Kind::Document, Kind::Name];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let seconds: f64 = arguments.next().map_or(Ok(20.0), |text| text.parse())?;
-    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let of_clock = u64::from(since.subsec_nanos()) ^ since.as_secs();
-    let seed = arguments.next().map_or(Ok(of_clock), |text| text.parse())?;
+    let (time, seed) = watched::arguments(20.0)?;
     println!("fuzz-images: seed {seed}");
     let mut run = Run::new(seed)?;
-    let result = run.go(Duration::from_secs_f64(seconds));
+    let result = run.go(time);
     let (whole, ways, worst) = (run.whole, run.ways.len(), run.worst);
     let [layers, archives, documents, names] = run.counts;
     println!(
@@ -60,7 +56,6 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 struct Run {
     random: Random,
-    seed: u64,
     place: Place,
     /// Of each kind, those that went a new way.
     inputs: [Vec<Vec<u8>>; KINDS.len()],
@@ -69,26 +64,25 @@ struct Run {
     counts: [usize; KINDS.len()],
     /// Layers and archives that were not refused.
     whole: usize,
-    current: Arc<Mutex<(Instant, Vec<u8>)>>,
+    watched: Watched,
 }
 
 impl Run {
     fn new(seed: u64) -> Result<Self, Box<dyn Error>> {
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/fuzz-images");
         Ok(Self {
             random: Random::new(seed),
-            seed,
             place: Place::make()?,
             inputs: [Vec::new(), Vec::new(), documents::documents(), documents::names()],
             ways: HashSet::new(),
             worst: Duration::ZERO,
             counts: [0; KINDS.len()],
             whole: 0,
-            current: Arc::new(Mutex::new((Instant::now(), Vec::new()))),
+            watched: Watched::begin(&kept, seed),
         })
     }
 
     fn go(&mut self, time: Duration) -> Result<(), String> {
-        self.watch();
         let begun = Instant::now();
         for kind in KINDS {
             for input in self.inputs[kind as usize].clone() {
@@ -124,26 +118,9 @@ impl Run {
         }
     }
 
-    /// Ends the process when an input hangs: no thread can be stopped from outside.
-    fn watch(&self) {
-        let (current, seed) = (Arc::clone(&self.current), self.seed);
-        std::thread::spawn(move || {
-            loop {
-                std::thread::sleep(Duration::from_secs(1));
-                let Ok(current) = current.lock() else { return };
-                if current.0.elapsed() > HANGS {
-                    eprintln!("error: an input hangs; it is in {}", keep(seed, &current.1));
-                    std::process::abort();
-                }
-            }
-        });
-    }
-
     fn one(&mut self, kind: Kind, input: Vec<u8>) -> Result<(), String> {
         self.counts[kind as usize] += 1;
-        if let Ok(mut current) = self.current.lock() {
-            *current = (Instant::now(), input.clone());
-        }
+        self.watched.set(&input, &kind);
         let broken = match self.measured(kind, &input) {
             Ok(answer) => {
                 self.whole += usize::from(answer == layers::WHOLE || answer == archives::WHOLE);
@@ -156,7 +133,7 @@ impl Run {
             }
             Err(broken) => broken,
         };
-        let path = keep(self.seed, &input);
+        let path = self.watched.keep(&input);
         Err(format!("{kind:?}: {broken}\n\nthe input, {} bytes, is in {path}", input.len()))
     }
 
@@ -205,13 +182,4 @@ fn way(answer: &str) -> String {
         !quoted && !c.is_ascii_digit()
     });
     kept.take(300).collect()
-}
-
-fn keep(seed: u64, input: &[u8]) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/fuzz-images");
-    let path = folder.join(format!("broken-{seed}"));
-    match std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, input)) {
-        Ok(()) => path.display().to_string(),
-        Err(error) => format!("no file: {error}"),
-    }
 }

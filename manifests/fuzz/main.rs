@@ -9,17 +9,18 @@ mod pieces;
 mod random;
 mod reader;
 mod sys;
+mod watched;
 
 use std::collections::HashSet;
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mutate::Mutator;
 use random::Random;
 use reader::{Reader, Use};
+use watched::Watched;
 
 #[global_allocator]
 static COUNTING: sys::Counting = sys::Counting;
@@ -30,33 +31,22 @@ const MOST_MEMORY: usize = 96 << 20;
 const MEMORY_OF_A_BYTE: usize = 400;
 const MOST_TIME: Duration = Duration::from_secs(1);
 const TIME_OF_A_BYTE: Duration = Duration::from_micros(3);
-/// An input that takes longer hangs.
-const HANGS: Duration = Duration::from_mins(1);
 /// Shorter inputs say nothing of what a byte takes.
 const SHORTEST_MEASURED: usize = 4096;
 /// Inputs that went a new way are kept up to this number, and up to this length each.
 const MOST_KEPT: usize = 20_000;
 const LONGEST_KEPT: usize = 1 << 14;
 
-type Current = Arc<Mutex<(Instant, Vec<u8>, Use)>>;
-
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let seconds: f64 = arguments.next().map_or(Ok(60.0), |text| text.parse())?;
-    let seed = arguments.next().map_or_else(|| Ok(of_clock()), |text| text.parse())?;
+    let (time, seed) = watched::arguments(60.0)?;
     println!("fuzz-manifests: seed {seed}");
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/fuzz-manifests");
     let reader = Reader::new(&kept.join(format!("files-{}", std::process::id())))?;
-    let mut run = Run::new(seed, reader, kept)?;
-    let result = run.go(Duration::from_secs_f64(seconds));
+    let mut run = Run::new(seed, reader, &kept)?;
+    let result = run.go(time);
     run.reader.remove();
     println!("fuzz-manifests: seed {seed}: {}", run.summary());
     result.map_err(Into::into)
-}
-
-fn of_clock() -> u64 {
-    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    u64::from(since.subsec_nanos()) ^ since.as_secs()
 }
 
 /// The most that an input took, for each byte and at all.
@@ -72,39 +62,34 @@ struct Run {
     random: Random,
     mutator: Mutator,
     reader: Reader,
-    kept: PathBuf,
-    seed: u64,
     inputs: Vec<Vec<u8>>,
     given: usize,
     ways: HashSet<(usize, String)>,
     worst: Worst,
     count: usize,
     begun: Instant,
-    current: Current,
+    watched: Watched,
 }
 
 impl Run {
-    fn new(seed: u64, reader: Reader, kept: PathBuf) -> Result<Self, Box<dyn Error>> {
+    fn new(seed: u64, reader: Reader, kept: &Path) -> Result<Self, Box<dyn Error>> {
         let inputs = corpus()?;
         println!("fuzz-manifests: {} files to begin with", inputs.len());
         Ok(Self {
             random: Random::new(seed),
             mutator: Mutator::new(),
             reader,
-            kept,
-            seed,
             given: inputs.len(),
             inputs,
             ways: HashSet::new(),
             worst: Worst::default(),
             count: 0,
             begun: Instant::now(),
-            current: Arc::new(Mutex::new((Instant::now(), Vec::new(), Use::Alone))),
+            watched: Watched::begin(kept, seed),
         })
     }
 
     fn go(&mut self, time: Duration) -> Result<(), String> {
-        self.watch();
         // First what is there, as it is.
         for index in 0..self.given {
             for usage in Use::ALL {
@@ -123,27 +108,9 @@ impl Run {
         Ok(())
     }
 
-    /// Ends the process when an input hangs: no thread can be stopped from outside.
-    fn watch(&self) {
-        let (current, kept, seed) = (Arc::clone(&self.current), self.kept.clone(), self.seed);
-        std::thread::spawn(move || {
-            loop {
-                std::thread::sleep(Duration::from_secs(1));
-                let Ok(current) = current.lock() else { return };
-                if current.0.elapsed() > HANGS {
-                    let path = keep(&kept, seed, &current.1);
-                    eprintln!("error: an input hangs as {:?}; it is in {path}", current.2);
-                    std::process::abort();
-                }
-            }
-        });
-    }
-
     fn one(&mut self, input: Vec<u8>, usage: Use) -> Result<(), String> {
         self.count += 1;
-        if let Ok(mut current) = self.current.lock() {
-            *current = (Instant::now(), input.clone(), usage);
-        }
+        self.watched.set(&input, &usage);
         let broken = match self.measured(&input, usage) {
             Ok(words) => {
                 let place = Use::ALL.iter().position(|known| *known == usage).unwrap_or_default();
@@ -155,7 +122,7 @@ impl Run {
             }
             Err(broken) => broken,
         };
-        let path = keep(&self.kept, self.seed, &input);
+        let path = self.watched.keep(&input);
         Err(format!("{broken}\n\nthe input, {} bytes as {usage:?}, is in {path}", input.len()))
     }
 
@@ -220,14 +187,6 @@ impl Run {
             worst.time_of_a_byte,
             worst.memory_of_a_byte,
         )
-    }
-}
-
-fn keep(folder: &Path, seed: u64, input: &[u8]) -> String {
-    let path = folder.join(format!("broken-{seed}"));
-    match std::fs::write(&path, input) {
-        Ok(()) => path.display().to_string(),
-        Err(error) => format!("no file: {error}"),
     }
 }
 

@@ -5,25 +5,25 @@
 
 #[path = "../../fuzz/random.rs"]
 mod random;
+#[path = "../../fuzz/watched.rs"]
+mod watched;
 
 use std::collections::HashSet;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use random::Random;
 use swarm_dockerfile::{
     Base, Ignore, Image, Platform, Problems, StageEnd, StageRun, Wishes, plan, read,
 };
+use watched::Watched;
 
 /// What any input may take, and what for each byte more.
 const MOST_TIME: Duration = Duration::from_secs(2);
 const TIME_OF_A_BYTE: Duration = Duration::from_micros(5);
-/// An input that takes longer hangs.
-const HANGS: Duration = Duration::from_mins(1);
 /// Inputs are not made longer than a little more than what is read.
 const LONGEST: usize = (1 << 20) + 64;
 /// So long is an input of one piece over and over.
@@ -109,14 +109,10 @@ const PIECES: [&str; 72] = [
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args().skip(1);
-    let seconds: f64 = arguments.next().map_or(Ok(20.0), |text| text.parse())?;
-    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let of_clock = u64::from(since.subsec_nanos()) ^ since.as_secs();
-    let seed = arguments.next().map_or(Ok(of_clock), |text| text.parse())?;
+    let (time, seed) = watched::arguments(20.0)?;
     println!("fuzz-dockerfile: seed {seed}");
     let mut run = Run::new(seed)?;
-    let result = run.go(Duration::from_secs_f64(seconds));
+    let result = run.go(time);
     let (count, ways, worst) = (run.count, run.ways.len(), run.worst);
     println!("fuzz-dockerfile: seed {seed}: {count} inputs, {ways} ways, worst {worst:?}");
     result.map_err(Into::into)
@@ -124,32 +120,30 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 struct Run {
     random: Random,
-    seed: u64,
     inputs: Vec<Vec<u8>>,
     given: usize,
     ways: HashSet<String>,
     worst: Duration,
     count: usize,
-    current: Arc<Mutex<(Instant, Vec<u8>)>>,
+    watched: Watched,
 }
 
 impl Run {
     fn new(seed: u64) -> Result<Self, Box<dyn Error>> {
         let inputs = corpus()?;
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fuzz-dockerfile");
         Ok(Self {
             random: Random::new(seed),
-            seed,
             given: inputs.len(),
             inputs,
             ways: HashSet::new(),
             worst: Duration::ZERO,
             count: 0,
-            current: Arc::new(Mutex::new((Instant::now(), Vec::new()))),
+            watched: Watched::begin(&kept, seed),
         })
     }
 
     fn go(&mut self, time: Duration) -> Result<(), String> {
-        self.watch();
         let begun = Instant::now();
         for index in 0..self.given {
             self.one(self.inputs[index].clone())?;
@@ -171,26 +165,9 @@ impl Run {
         Ok(())
     }
 
-    /// Ends the process when an input hangs: no thread can be stopped from outside.
-    fn watch(&self) {
-        let (current, seed) = (Arc::clone(&self.current), self.seed);
-        std::thread::spawn(move || {
-            loop {
-                std::thread::sleep(Duration::from_secs(1));
-                let Ok(current) = current.lock() else { return };
-                if current.0.elapsed() > HANGS {
-                    eprintln!("error: an input hangs; it is in {}", keep(seed, &current.1));
-                    std::process::abort();
-                }
-            }
-        });
-    }
-
     fn one(&mut self, input: Vec<u8>) -> Result<(), String> {
         self.count += 1;
-        if let Ok(mut current) = self.current.lock() {
-            *current = (Instant::now(), input.clone());
-        }
+        self.watched.set(&input, &"a Dockerfile");
         let text = String::from_utf8_lossy(&input);
         let broken = match self.measured(&text) {
             Ok(words) => {
@@ -202,7 +179,7 @@ impl Run {
             }
             Err(broken) => broken,
         };
-        let path = keep(self.seed, &input);
+        let path = self.watched.keep(&input);
         Err(format!("{broken}\n\nthe input, {} bytes, is in {path}", input.len()))
     }
 
@@ -318,15 +295,6 @@ fn range(random: &mut Random, length: usize) -> (usize, usize) {
     let start = random.below(length + 1);
     let most = if random.once_in(4) { length } else { 16 };
     (start, length.min(start + random.below(most.max(1) + 1)))
-}
-
-fn keep(seed: u64, input: &[u8]) -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fuzz-dockerfile");
-    let path = folder.join(format!("broken-{seed}"));
-    match std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, input)) {
-        Ok(()) => path.display().to_string(),
-        Err(error) => format!("no file: {error}"),
-    }
 }
 
 /// Every example, in an order that does not depend on the disk.
