@@ -3,6 +3,7 @@
 mod change;
 mod extensions;
 mod flags;
+mod piece;
 
 pub(crate) use change::converge;
 

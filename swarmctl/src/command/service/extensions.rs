@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::flags::{Scalar, put, scalar, text};
+use super::flags::Scalar;
+use super::piece::{put_missing, scalar, text};
 use crate::failure::Failure;
 
 /// What a stack file says under `x-swarm`.
@@ -118,21 +119,15 @@ impl Extensions {
             return;
         };
         let says = |key: &str| autoscale.get(key).is_some();
+        let (cpu, memory) = (says("cpu"), says("memory"));
         let least = autoscale.get("min").and_then(Value::as_u64).unwrap_or(1).max(1);
-        let (max, requests) = (says("max"), says("requests"));
-        let shares = [("cpu", "cpus", "1"), ("memory", "memory", "1g")];
-        let shares: Vec<_> = shares.into_iter().filter(|(key, _, _)| says(key)).collect();
-        if !max {
-            put(service, "/x-swarm/autoscale/max", least.into());
+        put_missing(service, "/x-swarm/autoscale/max", least.into());
+        put_missing(service, "/x-swarm/autoscale/requests", 1.into());
+        if cpu {
+            put_missing(service, "/deploy/resources/reservations/cpus", text("1"));
         }
-        if !requests {
-            put(service, "/x-swarm/autoscale/requests", 1.into());
-        }
-        for (_, resource, share) in shares {
-            let place = format!("/deploy/resources/reservations/{resource}");
-            if service.get("deploy").and_then(|deploy| deploy.pointer(&place[7..])).is_none() {
-                put(service, &place, text(share));
-            }
+        if memory {
+            put_missing(service, "/deploy/resources/reservations/memory", text("1g"));
         }
     }
 }
