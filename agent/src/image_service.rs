@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::image::{
     BlobStep, Details, Images, LoginCheck, Logins, Needed, PushStep, Removed, coming,
 };
-use crate::server::refusal;
+use crate::server::{given, refusal};
 
 /// Blobs that are sent at the same time: the disk and the network are the tasks' too.
 const SENDS: usize = 8;
@@ -202,7 +202,7 @@ impl ImageStore for ImageStoreService {
         request: Request<wire::PushImageRequest>,
     ) -> Result<Response<Self::PushStream>, Status> {
         let request = request.into_inner();
-        let logins = Logins::of_cluster(login(request.login)?).or_brought(login(request.brought)?);
+        let logins = Logins::of_cluster(given(request.login)?).or_brought(given(request.brought)?);
         let images = self.images.with_logins(logins);
         let (sender, parts) = mpsc::channel(WAITING);
         let names = (request.image, request.target);
@@ -276,12 +276,6 @@ fn shown_step(step: PushStep) -> wire::PushedBlob {
         BlobStep::Sent => wire::BlobStep::Sent,
     };
     wire::PushedBlob { digest: digest.to_string(), size, step: step.into(), sent, reason }
-}
-
-/// A login as a message has it.
-fn login(message: Option<wire::RegistryLogin>) -> Result<Option<RegistryLogin>, Status> {
-    let login = message.map(RegistryLogin::try_from).transpose();
-    login.map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
 impl ImageStoreService {

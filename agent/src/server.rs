@@ -77,9 +77,7 @@ impl Agent for AgentService {
         request: Request<wire::ResolveImageRequest>,
     ) -> Result<Response<wire::ResolveImageResponse>, Status> {
         let wire::ResolveImageRequest { reference, login } = request.into_inner();
-        let login = login.map(RegistryLogin::try_from).transpose();
-        let login = login.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let images = self.images.with_logins(Logins::of_cluster(login));
+        let images = self.images.with_logins(Logins::of_cluster(given(login)?));
         let digest = images.resolve(&reference).await.map_err(|error| refusal(&error))?;
         Ok(Response::new(wire::ResolveImageResponse { digest: digest.to_string() }))
     }
@@ -164,6 +162,12 @@ impl AgentService {
         });
         Box::pin(lines)
     }
+}
+
+/// A login that came with a request.
+pub(crate) fn given(login: Option<wire::RegistryLogin>) -> Result<Option<RegistryLogin>, Status> {
+    let login = login.map(RegistryLogin::try_from).transpose();
+    login.map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
 /// "Not there" and "cannot say" are different answers.

@@ -147,6 +147,11 @@ impl Inner {
     }
 }
 
+/// Before one more try, longer after each.
+fn pause(tries: u32) -> Duration {
+    Duration::from_millis(300) * 3_u32.pow(tries - 1)
+}
+
 struct Push<'a> {
     inner: &'a Inner,
     destination: Destination,
@@ -177,7 +182,7 @@ impl Push<'_> {
                 return Err(self.destination.conclude(Failure::Transient(reason)));
             }
             self.tell(blob, BlobStep::Again(reason)).await;
-            tokio::time::sleep(Duration::from_millis(300) * 3_u32.pow(tries - 1)).await;
+            tokio::time::sleep(pause(tries)).await;
         }
     }
 
@@ -220,7 +225,7 @@ impl Push<'_> {
             match self.destination.finish(document.clone(), media_type).await {
                 Err(Failure::Transient(_)) if tries + 1 < TRIES => {
                     tries += 1;
-                    tokio::time::sleep(Duration::from_millis(300) * 3_u32.pow(tries - 1)).await;
+                    tokio::time::sleep(pause(tries)).await;
                 }
                 other => break other.map_err(|failure| self.destination.conclude(failure))?,
             }
