@@ -4,6 +4,7 @@
 //! a rule. Inputs begin with every example and with `tests/corpus`, where those that once broke a rule are kept.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that says how it went")]
 
+mod corpus;
 mod mutate;
 mod pieces;
 mod random;
@@ -73,7 +74,9 @@ struct Run {
 
 impl Run {
     fn new(seed: u64, reader: Reader, kept: &Path) -> Result<Self, Box<dyn Error>> {
-        let inputs = corpus()?;
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folders = vec![root.join("examples"), root.join("tests/corpus")];
+        let inputs = corpus::read(folders, vec![root.join("counter/stack.yml")])?;
         println!("fuzz-manifests: {} files to begin with", inputs.len());
         Ok(Self {
             random: Random::new(seed),
@@ -188,19 +191,4 @@ impl Run {
             worst.memory_of_a_byte,
         )
     }
-}
-
-/// Every example and every kept input, in an order that does not depend on the disk.
-fn corpus() -> std::io::Result<Vec<Vec<u8>>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders = vec![root.join("examples"), root.join("tests/corpus")];
-    let mut files = vec![root.join("counter/stack.yml")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
-        }
-    }
-    files.sort();
-    files.iter().map(std::fs::read).collect()
 }

@@ -3,6 +3,8 @@
 //! fails, and keeps the input in `target/fuzz-dockerfile`, on the first that breaks a rule.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that says how it went")]
 
+#[path = "../../fuzz/corpus.rs"]
+mod corpus;
 #[path = "../../fuzz/random.rs"]
 mod random;
 #[path = "../../fuzz/watched.rs"]
@@ -130,8 +132,9 @@ struct Run {
 
 impl Run {
     fn new(seed: u64) -> Result<Self, Box<dyn Error>> {
-        let inputs = corpus()?;
-        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fuzz-dockerfile");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let inputs = corpus::read(vec![root.join("examples")], Vec::new())?;
+        let kept = root.join("../../target/fuzz-dockerfile");
         Ok(Self {
             random: Random::new(seed),
             given: inputs.len(),
@@ -295,18 +298,4 @@ fn range(random: &mut Random, length: usize) -> (usize, usize) {
     let start = random.below(length + 1);
     let most = if random.once_in(4) { length } else { 16 };
     (start, length.min(start + random.below(most.max(1) + 1)))
-}
-
-/// Every example, in an order that does not depend on the disk.
-fn corpus() -> std::io::Result<Vec<Vec<u8>>> {
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")];
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
-        }
-    }
-    files.sort();
-    files.iter().map(std::fs::read).collect()
 }
