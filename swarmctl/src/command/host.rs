@@ -2,6 +2,7 @@
 
 mod leave;
 
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use super::Call;
@@ -10,6 +11,7 @@ use crate::host::configuration::{Edited, FOLDER};
 use crate::host::places::Places;
 use crate::host::preflight::{self, Host, Lack, Part, Ports};
 use crate::host::{program, unit};
+use crate::local;
 use crate::output;
 
 /// What to do with this host.
@@ -48,7 +50,7 @@ pub(crate) enum HostCommand {
 pub(crate) fn run_here(command: HostCommand) -> Result<Option<HostCommand>, Failure> {
     match command {
         HostCommand::Check { part } => {
-            check(part, Places::default().ports(Path::new(FOLDER))?)?;
+            check(part, Places::default().ports(Path::new(FOLDER))?, true)?;
             output::talk("this host has all that it needs");
         }
         HostCommand::Join { address, token, part, advertise, places, ignore_checks } => {
@@ -97,7 +99,8 @@ fn join(address: &str, token: &str, part: Part, advertise: Option<&str>) -> Resu
 
 /// Refuses to go on while something is missing.
 pub(crate) fn check_unless(ignored: bool, part: Part, ports: Ports) -> Result<(), Failure> {
-    match check(part, ports) {
+    // A host that becomes a controller as well has an agent, which finds there what it needs.
+    match check(part, ports, !own_agent_runs()) {
         Err(failure) if ignored => {
             output::warn(&failure.message);
             Ok(())
@@ -107,17 +110,25 @@ pub(crate) fn check_unless(ignored: bool, part: Part, ports: Ports) -> Result<()
     }
 }
 
-fn check(part: Part, ports: Ports) -> Result<(), Failure> {
-    let host = Host::this()
-        .map_err(|error| Failure::refused(format!("cannot read the kernel's release: {error}")))?;
-    let mut lacks = host.lacks();
+/// What the part lacks, of the host itself as well where that is asked for.
+fn check(part: Part, ports: Ports, of_host: bool) -> Result<(), Failure> {
+    let mut lacks = if of_host { this_host()?.lacks() } else { Vec::new() };
     lacks.extend(preflight::lacking_programs(part, |name| program::find(name).is_some()));
-    lacks.extend(preflight::taken_ports(part, ports));
+    lacks.extend(preflight::taken_ports(part, ports, own_agent_runs()));
     if lacks.is_empty() {
         return Ok(());
     }
     let lines: Vec<String> = lacks.iter().map(line).collect();
     Err(Failure::refused(format!("this host lacks:\n{}", lines.join("\n"))))
+}
+
+fn own_agent_runs() -> bool {
+    UnixStream::connect(local::SOCKET).is_ok()
+}
+
+fn this_host() -> Result<Host, Failure> {
+    let host = Host::this();
+    host.map_err(|error| Failure::refused(format!("cannot read the kernel's release: {error}")))
 }
 
 fn line(lack: &Lack) -> String {

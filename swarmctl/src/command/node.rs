@@ -247,12 +247,9 @@ fn promote(state: &State, node: &Node) -> Result<(), Failure> {
     }
     let addresses = state.nodes.values().filter_map(|node| node.controller_address.as_deref());
     let advertise = node.description.address.map_or("IP".to_owned(), |address| address.to_string());
-    let command = format!(
-        "swarm-controller join --token TOKEN --advertise {advertise} {}",
-        addresses.collect::<Vec<_>>().first().copied().unwrap_or("ADDRESS"),
-    );
     let hint = format!(
-        "run `{command}` on it, then start swarm-controller there; `swarmctl cluster token controller` on a controller's host prints the token"
+        "run `swarmctl host join {} --token TOKEN --as controller --advertise {advertise}` on it; `swarmctl cluster token controller` on a controller's host prints the token",
+        addresses.collect::<Vec<_>>().first().copied().unwrap_or("ADDRESS"),
     );
     Err(Failure::refused(format!("node `{name}` must ask itself to become a controller"))
         .hint(hint))

@@ -159,7 +159,7 @@ impl Default for Ports {
 }
 
 /// Ports that are taken, of those that this part listens on.
-pub fn taken_ports(part: Part, ports: Ports) -> Vec<Lack> {
+pub fn taken_ports(part: Part, ports: Ports, own_agent_runs: bool) -> Vec<Lack> {
     let mut lacks = Vec::new();
     let mut note = |port: u16, protocol: &str, who: &str, flag: &str| {
         lacks.push(Lack {
@@ -170,7 +170,7 @@ pub fn taken_ports(part: Part, ports: Ports) -> Vec<Lack> {
     if part == Part::Controller && is_taken(TcpListener::bind(anywhere(ports.controller))) {
         note(ports.controller, "tcp", "controllers listen", "`--port`");
     }
-    if is_taken(TcpListener::bind(anywhere(ports.agent))) {
+    if !own_agent_runs && is_taken(TcpListener::bind(anywhere(ports.agent))) {
         note(ports.agent, "tcp", "the agent listens", "`--agent-port`");
     }
     if is_taken(UdpSocket::bind(anywhere(ports.vxlan))) && !is_tunnels(ports.vxlan) {
@@ -298,10 +298,12 @@ mod tests {
         let vxlan = socket.local_addr().unwrap().port();
         let listener = TcpListener::bind(anywhere(0)).unwrap();
         let agent = listener.local_addr().unwrap().port();
-        let lacks = taken_ports(Part::Agent, Ports { agent, vxlan, ..Ports::default() });
+        let ports = Ports { agent, vxlan, ..Ports::default() };
+        let lacks = taken_ports(Part::Agent, ports, false);
         let said: Vec<_> = lacks.iter().map(|lack| lack.what.split(',').next().unwrap()).collect();
         let expected = [format!("port {agent}/tcp is taken"), format!("port {vxlan}/udp is taken")];
         assert_eq!(said, expected);
+        assert_eq!(taken_ports(Part::Agent, ports, true).len(), 1, "its own agent may have it");
 
         let line = "  1: 00000000:12B5 00000000:0000 07 00000000:00000000 00:00000000 00000000  0  0 77 2 0 0";
         assert_eq!(socket_on(line, 4789).as_deref(), Some("socket:[77]"));

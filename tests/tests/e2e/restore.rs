@@ -82,7 +82,8 @@ fn controllers_from_before_a_restore_get_no_agents_and_no_votes() {
 
     // The way back that they told.
     let token = lab.exec("n1", &["swarmctl", "cluster", "token", "controller"]);
-    lab.exec("n2", &["swarm-controller", "join", "--token", token.trim()]);
+    let join = ["swarmctl", "host", "join", "10.77.0.1", "--as", "controller", "--token"];
+    lab.exec("n2", &[&join[..], &[token.trim()]].concat());
     lab.lab("start", &["n2"]);
     eventually(30, "it votes", || {
         let said = lab.try_run(&["cluster", "status", "-o", "json"]);
