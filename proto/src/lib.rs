@@ -19,6 +19,8 @@ pub mod object;
 #[cfg(feature = "transport")]
 pub mod rehearsal;
 pub mod schedule;
+#[cfg(feature = "transport")]
+pub mod sealing;
 pub mod spec;
 #[cfg(test)]
 mod strategies;

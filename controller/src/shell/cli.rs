@@ -75,6 +75,9 @@ enum Verb {
     Restore {
         /// The backup.
         file: PathBuf,
+        /// The file with its key [default: `FILE.key`].
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
         /// Where other hosts reach this one.
         #[arg(long, value_name = "IP[:PORT]")]
         advertise: Option<String>,
@@ -164,8 +167,9 @@ async fn carry_out(verb: Verb, config: &Config) -> Result<(), Failure> {
             print(&format!("This host joined the cluster as node {node}.\n\n"))?;
             print("Start its controller:\n\n    swarm-controller run\n")?;
         }
-        Verb::Restore { file, advertise } => {
-            let restored = restore::restore(config, &file, advertise.as_deref())?;
+        Verb::Restore { file, key_file, advertise } => {
+            let backup = (file.as_path(), key_file.as_deref());
+            let restored = restore::restore(config, backup, advertise.as_deref())?;
             print(&what_was_restored(&restored))?;
         }
         Verb::ForceNewCluster { i_know_the_others_are_lost: confirmed } => {

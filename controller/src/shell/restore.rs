@@ -4,12 +4,10 @@
 //! and go on with the containers that run. The Raft group is a new one. Hosts that ran controllers are agents from now
 //! on; they may be let in as controllers again.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use swarm_proto::backup::{self, BackupError};
+use swarm_proto::backup::{self, ReadBackupError};
 use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::object::{Cluster, Role};
 use swarm_proto::transport::{Authority, Identity, random_number};
@@ -23,21 +21,13 @@ use crate::core::{self, RestoringHost, StartError};
 /// Why nothing was restored. Nothing was changed either.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The file cannot be read.
-    #[error("cannot read the backup {}", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is no backup, or no whole one.
+    /// It cannot be read, or is no backup, or no whole one.
     #[error("{} cannot be restored", path.display())]
     Backup {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: BackupError,
+        source: ReadBackupError,
     },
     /// What it holds makes no cluster.
     #[error("{} cannot be restored", path.display())]
@@ -92,13 +82,15 @@ pub struct Restored {
     pub stale: bool,
 }
 
-/// Restores a backup. Nothing is changed unless all of it can be.
+/// Restores a backup, with the file of its key where that does not lie beside it. Nothing is changed unless all of it
+/// can be.
 pub fn restore(
     config: &Config,
-    file: &Path,
+    (file, key): (&Path, Option<&Path>),
     advertise: Option<&str>,
 ) -> Result<Restored, RestoreError> {
-    let backup = read(file)?;
+    let refused = |source| RestoreError::Backup { path: file.to_owned(), source };
+    let backup = backup::read(file, key).map_err(refused)?;
     let raft_dir = config.raft_dir();
     if raft_dir.exists() {
         return Err(SetupError::Leftover { path: raft_dir }.into());
@@ -127,13 +119,6 @@ pub fn restore(
         nodes: begun.state.nodes.len(),
         stale: backup.stale,
     })
-}
-
-fn read(file: &Path) -> Result<wire::Backup, RestoreError> {
-    let path = file.to_owned();
-    let bytes =
-        fs::read(file).map_err(|source| RestoreError::Read { path: path.clone(), source })?;
-    backup::decode(&bytes).map_err(|source| RestoreError::Backup { path, source })
 }
 
 /// Who this host is to the backup's cluster.

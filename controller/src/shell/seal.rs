@@ -1,7 +1,7 @@
 //! Secrets at rest: what the disk keeps of the state is wrapped with XChaCha20-Poly1305 under a key of this host alone.
 //! That key lies beside it; in a locked cluster wrapped itself, under a key that is on no disk but within what it opens.
 //!
-//! Wrapped bytes are a mark, the nonce, the wrapped bytes and their tag. Version 0.1.0 wrapped nothing: bytes without
+//! Wrapped bytes are a mark and what [`SealingKey`] makes. Version 0.1.0 wrapped nothing: bytes without
 //! the mark are taken as they are, for no entry and no snapshot begins with it.
 
 use std::fs::{self, File};
@@ -10,17 +10,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use chacha20poly1305::aead::{AeadInOut as _, Generate as _, KeyInit as _};
-use chacha20poly1305::{Key, Tag, XChaCha20Poly1305, XNonce};
 use swarm_proto::object::Secret;
-use zeroize::{Zeroize as _, Zeroizing};
+use swarm_proto::sealing::{NoRandomness, OVERHEAD, OpenError, SealingKey, from_hex, to_hex};
+use zeroize::Zeroizing;
 
 use super::disk::seal::{Context, Seal};
 
 /// The first bytes of what is wrapped. The entries' and snapshots' own encodings never begin with the first of them.
 const MARK: [u8; 4] = [0xf5, b'S', b'W', 1];
-const NONCE: usize = 24;
-const TAG: usize = 16;
 
 /// The file of the key, in the folder of the log.
 const FILE: &str = "data.key";
@@ -30,8 +27,6 @@ const FORM: &str = "SWDATA-1-";
 const WRAPPED_FORM: &str = "SWDATA-2-";
 /// What the unlock key's text begins with.
 const UNLOCK_FORM: &str = "SWKEY-1-";
-/// The length of every key.
-const KEY: usize = 32;
 
 /// Why the key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -70,15 +65,14 @@ pub enum SealError {
         /// Which.
         path: PathBuf,
     },
-    /// The system gives no random numbers.
-    #[error("the system gives no random numbers")]
-    Random,
+    /// No key can be made.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
 }
 
 /// Wraps what this host's disk keeps.
 pub struct DataKey {
-    cipher: XChaCha20Poly1305,
-    key: Zeroizing<Vec<u8>>,
+    key: SealingKey,
     folder: PathBuf,
     /// Under which unlock key its file keeps it; `None` when it lies there as it is.
     unlock_key: Mutex<Option<Secret>>,
@@ -92,12 +86,11 @@ impl DataKey {
         match read(&path)? {
             Some(text) if text.starts_with(WRAPPED_FORM) => Err(SealError::Wrapped { path }),
             Some(text) => {
-                let key = text.trim_end().strip_prefix(FORM).and_then(from_hex);
-                let key = key.filter(|key| key.len() == KEY);
+                let key = SealingKey::parse(FORM, &text);
                 Ok(Self::of(folder, key.ok_or(SealError::Form { path })?, None))
             }
             None => {
-                let key = Self::of(folder, random_key()?, None);
+                let key = Self::of(folder, SealingKey::make()?, None);
                 key.keep(None)?;
                 Ok(key)
             }
@@ -114,7 +107,6 @@ impl DataKey {
         let path = folder.join(FILE);
         let text = read(&path)?.unwrap_or_default();
         let wrapped = text.trim_end().strip_prefix(WRAPPED_FORM).and_then(from_hex);
-        let wrapped = wrapped.filter(|bytes| bytes.len() == NONCE + KEY + TAG);
         let wrapped = wrapped.ok_or_else(|| SealError::Form { path: path.clone() })?;
         let key = unlock.unwrap(&wrapped).ok_or(SealError::WrongKey { path })?;
         Ok(Self::of(folder, key, Some(unlock.secret())))
@@ -124,7 +116,7 @@ impl DataKey {
     pub fn keep(&self, unlock: Option<&UnlockKey>) -> Result<(), SealError> {
         let mut kept = self.unlock_key.lock().unwrap_or_else(PoisonError::into_inner);
         let text = Zeroizing::new(match unlock {
-            None => format!("{FORM}{}\n", to_hex(&self.key).as_str()),
+            None => format!("{}\n", self.key.text(FORM).as_str()),
             Some(unlock) => format!("{WRAPPED_FORM}{}\n", to_hex(&unlock.wrap(&self.key)).as_str()),
         });
         let path = self.folder.join(FILE);
@@ -148,65 +140,41 @@ impl DataKey {
         self.unlock_key.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn of(folder: &Path, key: Zeroizing<Vec<u8>>, unlock_key: Option<Secret>) -> Self {
-        let (cipher, folder) = (cipher(&key), folder.to_owned());
-        Self { cipher, key, folder, unlock_key: Mutex::new(unlock_key) }
+    fn of(folder: &Path, key: SealingKey, unlock_key: Option<Secret>) -> Self {
+        Self { key, folder: folder.to_owned(), unlock_key: Mutex::new(unlock_key) }
     }
 }
 
 /// What opens the wrapped key of a controller's disk. A person keeps it.
-pub struct UnlockKey(Zeroizing<Vec<u8>>);
+pub struct UnlockKey(SealingKey);
 
 impl UnlockKey {
     /// A new one.
     pub fn make() -> Result<Self, SealError> {
-        random_key().map(Self)
+        Ok(Self(SealingKey::make()?))
     }
 
     /// Reads its text: `SWKEY-1-` and 64 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
-        let key = from_hex(text.trim().strip_prefix(UNLOCK_FORM)?)?;
-        (key.len() == KEY).then_some(Self(key))
+        SealingKey::parse(UNLOCK_FORM, text).map(Self)
     }
 
     /// Its text.
     pub fn secret(&self) -> Secret {
-        Secret::new(format!("{UNLOCK_FORM}{}", to_hex(&self.0).as_str()))
+        Secret::new(self.0.text(UNLOCK_FORM).as_str().to_owned())
     }
 
-    /// Nonce, wrapped bytes and tag.
-    fn wrap(&self, key: &[u8]) -> Zeroizing<Vec<u8>> {
-        let nonce = XNonce::generate();
-        let mut wrapped = Zeroizing::new(nonce.to_vec());
-        wrapped.extend_from_slice(key);
-        let tag = cipher(&self.0)
-            .encrypt_inout_detached(&nonce, WRAPPED_FORM.as_bytes(), (&mut wrapped[NONCE..]).into())
-            .expect("a key is short");
-        wrapped.extend_from_slice(&tag);
+    fn wrap(&self, key: &SealingKey) -> Vec<u8> {
+        let mut wrapped = Vec::new();
+        self.0.seal(WRAPPED_FORM.as_bytes(), key.bytes(), &mut wrapped);
         wrapped
     }
 
-    fn unwrap(&self, wrapped: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let (nonce, rest) = wrapped.split_first_chunk::<NONCE>()?;
-        let (wrapped, tag) = rest.split_last_chunk::<TAG>()?;
-        let mut key = Zeroizing::new(wrapped.to_vec());
-        let (nonce, tag) = (XNonce::from(*nonce), Tag::from(*tag));
-        let buffer = key.as_mut_slice().into();
-        let opened =
-            cipher(&self.0).decrypt_inout_detached(&nonce, WRAPPED_FORM.as_bytes(), buffer, &tag);
-        opened.ok().map(|()| key)
+    fn unwrap(&self, wrapped: &[u8]) -> Option<SealingKey> {
+        let mut key = Zeroizing::new(Vec::new());
+        self.0.open(WRAPPED_FORM.as_bytes(), wrapped, &mut key).ok()?;
+        SealingKey::of(key)
     }
-}
-
-fn cipher(key: &[u8]) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new_from_slice(key).expect("every key has its length")
-}
-
-fn random_key() -> Result<Zeroizing<Vec<u8>>, SealError> {
-    let mut key = Key::try_generate().map_err(|_| SealError::Random)?;
-    let kept = Zeroizing::new(key.to_vec());
-    key.zeroize();
-    Ok(kept)
 }
 
 /// A file's text; `None` when there is none.
@@ -218,41 +186,11 @@ fn read(path: &Path) -> Result<Option<Zeroizing<String>>, SealError> {
     }
 }
 
-fn to_hex(bytes: &[u8]) -> Zeroizing<String> {
-    let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2));
-    for byte in bytes {
-        for digit in [byte >> 4, byte & 0xf] {
-            text.extend(char::from_digit(digit.into(), 16));
-        }
-    }
-    text
-}
-
-fn from_hex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
-    if !digits.len().is_multiple_of(2) || !digits.is_ascii() {
-        return None;
-    }
-    // As long as it will be from the start: nothing is left behind where it grew.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(digits.len() / 2));
-    for at in (0..digits.len()).step_by(2) {
-        bytes.push(u8::from_str_radix(&digits[at..at + 2], 16).ok()?);
-    }
-    Some(bytes)
-}
-
 impl Seal for DataKey {
     fn seal(&self, context: Context, plain: &[u8], out: &mut Vec<u8>) {
-        let nonce = XNonce::generate();
-        out.reserve(MARK.len() + NONCE + plain.len() + TAG);
+        out.reserve(MARK.len() + OVERHEAD + plain.len());
         out.extend_from_slice(&MARK);
-        out.extend_from_slice(&nonce);
-        let start = out.len();
-        out.extend_from_slice(plain);
-        let tag = self
-            .cipher
-            .encrypt_inout_detached(&nonce, &context.to_bytes(), (&mut out[start..]).into())
-            .expect("only more than 256 GiB are too much");
-        out.extend_from_slice(&tag);
+        self.key.seal(&context.to_bytes(), plain, out);
     }
 
     fn open(&self, context: Context, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
@@ -260,17 +198,11 @@ impl Seal for DataKey {
             out.extend_from_slice(sealed);
             return Ok(());
         };
-        let cut_off = || String::from("it is cut off");
-        let (nonce, rest) = rest.split_first_chunk::<NONCE>().ok_or_else(cut_off)?;
-        let (wrapped, tag) = rest.split_last_chunk::<TAG>().ok_or_else(cut_off)?;
-        let start = out.len();
-        out.extend_from_slice(wrapped);
-        let (nonce, tag) = (XNonce::from(*nonce), Tag::from(*tag));
-        let buffer = (&mut out[start..]).into();
-        let opened = self.cipher.decrypt_inout_detached(&nonce, &context.to_bytes(), buffer, &tag);
-        opened.map_err(|_| {
-            out.truncate(start);
-            format!("it is damaged, or was written under another key than that in `{FILE}`")
+        self.key.open(&context.to_bytes(), rest, out).map_err(|error| match error {
+            OpenError::Short => error.to_string(),
+            OpenError::Refused => {
+                format!("it is damaged, or was written under another key than that in `{FILE}`")
+            }
         })
     }
 }
@@ -312,7 +244,7 @@ mod tests {
         fn what_is_sealed_is_opened(plain in prop::collection::vec(any::<u8>(), 0..3000)) {
             let (key, context) = (key(), at(Kind::Entry, 7, 2));
             let wrapped = sealed(&key, context, &plain);
-            prop_assert_eq!(wrapped.len(), plain.len() + MARK.len() + NONCE + TAG);
+            prop_assert_eq!(wrapped.len(), plain.len() + MARK.len() + OVERHEAD);
             prop_assert_eq!(opened(&key, context, &wrapped).unwrap(), plain);
         }
 

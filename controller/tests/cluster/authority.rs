@@ -222,7 +222,7 @@ async fn old_authority(host: &Host) -> Authority {
     while let Some(piece) = pieces.next().await {
         bytes.extend(piece.unwrap().data);
     }
-    let backup = swarm_proto::backup::decode(&bytes).unwrap();
+    let backup = swarm_proto::backup::decode(&bytes, None).unwrap();
     let state = swarm_controller::core::State::from_bytes(&backup.state).unwrap();
     Authority::of(&state.cluster.unwrap()).unwrap()
 }

@@ -120,7 +120,7 @@ fn a_log_in_segments_is_read() {
 #[test]
 fn a_backup_is_read_and_written_back_as_it_was() {
     let bytes = std::fs::read(fixture("0.1.0/backup")).unwrap();
-    let backup = swarm_proto::backup::decode(&bytes).unwrap();
+    let backup = swarm_proto::backup::decode(&bytes, None).unwrap();
     let state = State::from_bytes(&backup.state).unwrap();
     expect_file!["../fixtures/0.1.0/backup.txt"].assert_eq(&describe(&state));
     assert_eq!(describe(&State::from_bytes(&state.to_bytes()).unwrap()), describe(&state));

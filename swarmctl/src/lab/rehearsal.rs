@@ -9,12 +9,13 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use swarm_proto::backup;
+use swarm_proto::backup::{self, ReadBackupError};
 use swarm_proto::failure::sentence;
 use swarm_proto::id::{NodeId, Timestamp};
 use swarm_proto::object::Role;
 use swarm_proto::rehearsal::{Rehearsal, RehearsalError};
 use swarm_proto::transport::{Authority, Identity};
+use swarm_proto::wire;
 
 use super::error::Error;
 use super::layout::{Layout, host_address, host_name};
@@ -29,30 +30,33 @@ const HOSTS: usize = 5;
 /// A backup that shall be played.
 pub(super) struct Backup {
     path: PathBuf,
-    bytes: Vec<u8>,
-    made_at: Timestamp,
+    content: wire::Backup,
     rehearsal: Rehearsal,
 }
 
 impl Backup {
-    /// Reads a backup's file whole and refuses one that cannot be played.
-    pub(super) fn read(path: &Path) -> Result<Self, Error> {
-        let bytes = fs::read(path).map_err(Error::file("read", path))?;
+    /// Reads a backup's file whole, with the file of its key where that does not lie beside it, and refuses one that
+    /// cannot be played.
+    pub(super) fn read(path: &Path, key: Option<&Path>) -> Result<Self, Error> {
         let refused = |error: &dyn std::error::Error, hint: &str| {
             Error::refused(
                 format!("`{}` cannot be played: {}", path.display(), sentence(error)),
                 hint,
             )
         };
-        let decoded = backup::decode(&bytes)
-            .map_err(|error| refused(&error, "make another: swarmctl cluster backup FILE"))?;
-        let rehearsal = Rehearsal::of(&decoded).map_err(|error| match error {
+        let content = backup::read(path, key).map_err(|error| match error {
+            ReadBackupError::Content(_) => {
+                refused(&error, "make another: swarmctl cluster backup FILE")
+            }
+            ReadBackupError::File(_) | ReadBackupError::Key(_) => refused(&error, ""),
+        })?;
+        let rehearsal = Rehearsal::of(&content).map_err(|error| match error {
             RehearsalError::Newer { .. } => {
                 refused(&error, "use the programs of the release that the cluster runs: --programs")
             }
             _ => refused(&error, "make another: swarmctl cluster backup FILE"),
         })?;
-        Ok(Self { path: path.to_owned(), bytes, made_at: Timestamp(decoded.created_at), rehearsal })
+        Ok(Self { path: path.to_owned(), content, rehearsal })
     }
 
     /// How many hosts and controllers a lab has for it where nobody says.
@@ -74,7 +78,7 @@ impl Backup {
         let mut text = format!(
             "it plays cluster {} as of {}, of `{}`:",
             self.rehearsal.cluster.id,
-            view::time(self.made_at),
+            view::time(Timestamp(self.content.created_at)),
             self.path.display()
         );
         for number in 1..=record.hosts {
@@ -147,7 +151,9 @@ impl Backup {
         let mut options = fs::File::options();
         let opened = options.write(true).create(true).truncate(true).mode(0o600).open(&copy);
         opened
-            .and_then(|mut file| std::io::Write::write_all(&mut file, &self.bytes))
+            .and_then(|mut file| {
+                std::io::Write::write_all(&mut file, &backup::encode(&self.content))
+            })
             .map_err(Error::file("write", &copy))?;
         let process = host::require_on(layout, &first)?;
         let command = [program(record, "swarm-controller"), "restore".to_owned()];
@@ -194,18 +200,18 @@ mod tests {
     fn what_is_no_backup_is_refused_with_its_path() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("backup");
-        let refusal = |path: &Path| match Backup::read(path) {
+        let refusal = |path: &Path| match Backup::read(path, None) {
             Err(error) => crate::failure::Failure::from(error),
             Ok(_) => panic!("{} was taken", path.display()),
         };
-        assert!(refusal(&path).message.starts_with("cannot read `"));
+        assert!(refusal(&path).message.contains("backup` cannot be played: cannot read it: "));
         fs::write(&path, "version: 3\n").unwrap();
         let said = refusal(&path);
         assert!(
             said.message.ends_with("backup` cannot be played: it is not a backup of a cluster")
         );
         assert_eq!(said.hint.as_deref(), Some("make another: swarmctl cluster backup FILE"));
-        let empty = swarm_proto::wire::Backup::default();
+        let empty = wire::Backup::default();
         fs::write(&path, backup::encode(&empty)).unwrap();
         assert!(refusal(&path).message.ends_with("cannot be played: it holds no cluster"));
         let mut cut = backup::encode(&empty);

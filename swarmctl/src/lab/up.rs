@@ -46,6 +46,9 @@ pub struct UpOptions {
     /// Hosts may play several nodes [default of --hosts: one for each node, 5 at most]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["registry", "relay"])]
     from_backup: Option<PathBuf>,
+    /// The file with the backup's key [default: beside it, with `.key` at its name's end]
+    #[arg(long, value_name = "FILE", requires = "from_backup")]
+    key_file: Option<PathBuf>,
 }
 
 /// Brings a lab up, from nothing, from its disks, or from whatever state it is in.
@@ -53,7 +56,8 @@ pub(super) fn up(options: &UpOptions) -> Result<(), Error> {
     let begun = Instant::now();
     let layout = Layout::new(&options.name)?;
     // Refused before anything is thrown away.
-    let backup = options.from_backup.as_deref().map(Backup::read).transpose()?;
+    let read = |path| Backup::read(path, options.key_file.as_deref());
+    let backup = options.from_backup.as_deref().map(read).transpose()?;
     if options.fresh {
         remove(&layout)?;
     }

@@ -10,28 +10,36 @@ use swarm_proto::wire;
 use crate::fake::Fake;
 use crate::objects::{NOW, state};
 
-#[tokio::test]
-async fn a_backup_is_whole_private_and_never_replaces_one() {
-    let fake = Fake::start(state()).await;
-    let bytes = backup::encode(&wire::Backup {
+fn backup_of_seven() -> wire::Backup {
+    wire::Backup {
         cluster_id: "c".to_owned(),
         created_at: NOW.0,
         applied: 7,
         state: b"secret".to_vec(),
         ..wire::Backup::default()
-    });
-    *fake.script.backup.lock().unwrap() = bytes.clone();
+    }
+}
+
+#[tokio::test]
+async fn a_backup_is_whole_private_and_never_replaces_one() {
+    let fake = Fake::start(state()).await;
+    let backup = backup_of_seven();
+    *fake.script.backup.lock().unwrap() = backup::encode(&backup);
     expect![[r#"
         ---
-        backup of cluster c as of 2023-11-14T22:13:20.000Z in `made` (72 B, entry 7 of the log)
-        warning: it holds the cluster's secrets and the key of its authority: keep it safe
+        backup of cluster c as of 2023-11-14T22:13:20.000Z in `made` (112 B, entry 7 of the log)
+        only the new key in `made.key` opens it: keep both safe, and apart
         ---
         exit code 0
     "#]]
     .assert_eq(&fake.run(&["cluster", "backup", "made"]).await.transcript());
-    let made = fake.folder.path().join("made");
-    assert_eq!(std::fs::read(&made).unwrap(), bytes);
-    assert_eq!(std::fs::metadata(&made).unwrap().permissions().mode() & 0o777, 0o600);
+    let [made, key] = ["made", "made.key"].map(|name| fake.folder.path().join(name));
+    assert_eq!(backup::read(&made, None).unwrap(), backup);
+    let bytes = std::fs::read(&made).unwrap();
+    assert!(!bytes.windows(6).any(|part| part == b"secret"), "it is sealed");
+    for file in [&made, &key] {
+        assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
     expect![[r#"
         ---
         error: `made` exists already
@@ -42,6 +50,7 @@ async fn a_backup_is_whole_private_and_never_replaces_one() {
     "#]]
     .assert_eq(&fake.run(&["cluster", "backup", "made"]).await.transcript());
     assert_eq!(std::fs::read(&made).unwrap(), bytes);
+
     fake.script.backup.lock().unwrap().pop();
     expect![[r#"
         ---
@@ -52,7 +61,51 @@ async fn a_backup_is_whole_private_and_never_replaces_one() {
         exit code 1
     "#]]
     .assert_eq(&fake.run(&["cluster", "backup", "half"]).await.transcript());
-    assert!(!fake.folder.path().join("half").exists());
+    for name in ["half", "half.key"] {
+        assert!(!fake.folder.path().join(name).exists(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn backups_may_share_a_key_or_have_none() {
+    let fake = Fake::start(state()).await;
+    let backup = backup_of_seven();
+    *fake.script.backup.lock().unwrap() = backup::encode(&backup);
+    let made = fake.run(&["cluster", "backup", "made"]).await;
+    assert_eq!(made.code, Some(0), "{made:?}");
+    let key = fake.folder.path().join("made.key");
+    let again = ["cluster", "backup", "next", "--key-file", "made.key"];
+    expect![[r#"
+        ---
+        backup of cluster c as of 2023-11-14T22:13:20.000Z in `next` (112 B, entry 7 of the log)
+        only the key in `made.key` opens it: keep both safe, and apart
+        ---
+        exit code 0
+    "#]]
+    .assert_eq(&fake.run(&again).await.transcript());
+    let next = fake.folder.path().join("next");
+    assert_eq!(backup::read(&next, Some(&key)).unwrap(), backup);
+    expect![[r#"
+        ---
+        backup of cluster c as of 2023-11-14T22:13:20.000Z in `open` (72 B, entry 7 of the log)
+        warning: it holds the cluster's secrets and the key of its authority, open to whoever reads it: keep it safe
+        ---
+        exit code 0
+    "#]]
+    .assert_eq(&fake.run(&["cluster", "backup", "open", "--plain"]).await.transcript());
+    let open = fake.folder.path().join("open");
+    assert_eq!(std::fs::read(open).unwrap(), backup::encode(&backup));
+    std::fs::write(&key, "hunter2").unwrap();
+    expect![[r#"
+        ---
+        error: no backup was made: `made.key` holds no key of a backup: that begins with `SWBACKUP-1-`
+        ---
+        exit code 1
+    "#]]
+    .assert_eq(
+        &fake.run(&["cluster", "backup", "third", "--key-file", "made.key"]).await.transcript(),
+    );
+    assert!(!fake.folder.path().join("third").exists());
 }
 
 #[tokio::test]

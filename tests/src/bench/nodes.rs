@@ -18,7 +18,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// A backup with so many nodes more, in turn in zones from `zone1` on (the label `zone`).
 pub fn fill(file: &[u8], nodes: u32, zones: u32) -> Outcome<Vec<u8>> {
-    let mut backup = backup::decode(file)?;
+    let mut backup = backup::decode(file, None)?;
     let mut state = State::from_bytes(&backup.state)?;
     let mut cluster = state.cluster.as_deref().ok_or("no cluster in the backup")?.clone();
     cluster.heartbeat = HEARTBEAT;

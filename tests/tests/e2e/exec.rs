@@ -185,11 +185,14 @@ fn a_lost_cluster_is_restored_and_its_containers_go_on() {
         lab.lab("kill", &[host, "--only", "controller"]);
         lab.exec(host, &["rm", "-rf", "/var/lib/swarm/controller"]);
     }
-    std::fs::copy(&file, format!("/var/lib/swarm-lab/{}/n1/lib/backup", lab.name())).unwrap();
-    let said = lab.try_exec(
-        "n1",
-        &["swarm-controller", "restore", "/var/lib/swarm/backup", "--advertise", "10.77.0.1"],
-    );
+    let disk = format!("/var/lib/swarm-lab/{}/n1/lib", lab.name());
+    std::fs::copy(&file, format!("{disk}/backup")).unwrap();
+    let command =
+        ["swarm-controller", "restore", "/var/lib/swarm/backup", "--advertise", "10.77.0.1"];
+    let said = lab.try_exec("n1", &command);
+    assert_eq!(said.code, 1, "a sealed backup was restored without its key: {said:#?}");
+    std::fs::copy(folder.path().join("backup.key"), format!("{disk}/key")).unwrap();
+    let said = lab.try_exec("n1", &[&command[..], &["--key-file", "/var/lib/swarm/key"]].concat());
     assert_eq!(said.code, 0, "{said:#?}");
     lab.lab("start", &["n1"]);
     let back = eventually(60, "all agents are back", || {

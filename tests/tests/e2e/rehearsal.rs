@@ -45,13 +45,14 @@ fn a_backup_is_played_on_simulated_agents() {
     let file = file.to_str().unwrap();
     real.run(&["cluster", "backup", file]);
     let stacks = real.run(&["stack", "ls", "-o", "name"]);
-    let bytes = fs::read(file).unwrap();
+    let kept = tempfile::tempdir().unwrap();
+    let [copy, key] = ["backup", "elsewhere"].map(|name| kept.path().join(name));
+    fs::copy(file, &copy).unwrap();
+    fs::copy(format!("{file}.key"), &key).unwrap();
     drop(real);
 
-    let kept = tempfile::tempdir().unwrap();
-    let file = kept.path().join("backup");
-    fs::write(&file, bytes).unwrap();
-    let lab = Lab::with("play", &["--from-backup", file.to_str().unwrap()]);
+    let [copy, key] = [&copy, &key].map(|path| path.to_str().unwrap());
+    let lab = Lab::with("play", &["--from-backup", copy, "--key-file", key]);
     assert_eq!(lab.run(&["stack", "ls", "-o", "name"]), stacks);
     assert_eq!(nodes(&lab), before.0);
     eventually(20, "the tasks of the backup go on, and no others", || {
@@ -95,6 +96,12 @@ fn a_played_lab_refuses_what_makes_no_sense() {
     assert!(there.contains("there is a lab `t-refuse` already"), "{there}");
     let few = up("t-refused", &["--hosts", "2"]);
     assert!(few.contains("2 hosts cannot play 1 nodes"), "{few}");
+    let key = format!("{path}.key");
+    let aside = fs::read(&key).unwrap();
+    fs::remove_file(&key).unwrap();
+    let sealed = up("t-refused", &[]);
+    assert!(sealed.contains("the key of a backup (--key-file) cannot be read from"), "{sealed}");
+    fs::write(&key, aside).unwrap();
     let mut bytes = fs::read(&file).unwrap();
     bytes[100] ^= 1;
     fs::write(&file, bytes).unwrap();

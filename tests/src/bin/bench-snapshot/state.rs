@@ -23,7 +23,7 @@ const STACK: &str = "services:\n  sleeper:\n    image: busybox:1\n    command: s
 
 /// A backup with so many running tasks more. Nobody notices that their hosts do not exist.
 pub(crate) fn fill(file: &[u8], tasks: u32) -> Outcome<Vec<u8>> {
-    let mut backup = backup::decode(file)?;
+    let mut backup = backup::decode(file, None)?;
     let mut state = State::from_bytes(&backup.state)?;
     let mut cluster = state.cluster.as_deref().ok_or("no cluster in the backup")?.clone();
     cluster.node_down_after = Duration::from_hours(10);
