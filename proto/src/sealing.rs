@@ -8,10 +8,11 @@ use zeroize::{Zeroize as _, Zeroizing};
 /// How many bytes sealed bytes are longer than the plain ones.
 pub const OVERHEAD: usize = NONCE + TAG;
 
+/// How many bytes every key has.
+pub const KEY: usize = 32;
+
 const NONCE: usize = 24;
 const TAG: usize = 16;
-/// The length of every key.
-const KEY: usize = 32;
 
 /// The system gives no random numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

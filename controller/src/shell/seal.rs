@@ -1,5 +1,7 @@
 //! Secrets at rest: what the disk keeps of the state is wrapped with XChaCha20-Poly1305 under a key of this host alone.
 //! That key lies beside it; in a locked cluster wrapped itself, under a key that is on no disk but within what it opens.
+//! With each unlock key comes a new key of the disk, first of those in the file: whoever had read the file before opens
+//! nothing that is written from then on. Those after it open what was written before.
 //!
 //! Wrapped bytes are a mark and what [`SealingKey`] makes. Version 0.1.0 wrapped nothing: bytes without
 //! the mark are taken as they are, for no entry and no snapshot begins with it.
@@ -8,10 +10,10 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use swarm_proto::object::Secret;
-use swarm_proto::sealing::{NoRandomness, OVERHEAD, OpenError, SealingKey, from_hex, to_hex};
+use swarm_proto::sealing::{KEY, NoRandomness, OVERHEAD, OpenError, SealingKey, from_hex, to_hex};
 use zeroize::Zeroizing;
 
 use super::disk::seal::{Context, Seal};
@@ -21,9 +23,9 @@ const MARK: [u8; 4] = [0xf5, b'S', b'W', 1];
 
 /// The file of the key, in the folder of the log.
 const FILE: &str = "data.key";
-/// What the key's text begins with: its form and version.
+/// What the keys' text begins with: its form and version.
 const FORM: &str = "SWDATA-1-";
-/// The same of a key that is wrapped under the cluster's unlock key.
+/// The same of keys that are wrapped under the cluster's unlock key.
 const WRAPPED_FORM: &str = "SWDATA-2-";
 /// What the unlock key's text begins with.
 const UNLOCK_FORM: &str = "SWKEY-1-";
@@ -72,7 +74,8 @@ pub enum SealError {
 
 /// Wraps what this host's disk keeps.
 pub struct DataKey {
-    key: SealingKey,
+    /// The first one seals; the others open what was sealed before there was that one.
+    keys: RwLock<Vec<SealingKey>>,
     folder: PathBuf,
     /// Under which unlock key its file keeps it; `None` when it lies there as it is.
     unlock_key: Mutex<Option<Secret>>,
@@ -86,13 +89,14 @@ impl DataKey {
         match read(&path)? {
             Some(text) if text.starts_with(WRAPPED_FORM) => Err(SealError::Wrapped { path }),
             Some(text) => {
-                let key = SealingKey::parse(FORM, &text);
-                Ok(Self::of(folder, key.ok_or(SealError::Form { path })?, None))
+                let keys = text.trim_end().strip_prefix(FORM).and_then(from_hex);
+                let keys = keys.and_then(|bytes| apart(&bytes));
+                Ok(Self::of(folder, keys.ok_or(SealError::Form { path })?, None))
             }
             None => {
-                let key = Self::of(folder, SealingKey::make()?, None);
-                key.keep(None)?;
-                Ok(key)
+                let made = Self::of(folder, vec![SealingKey::make()?], None);
+                made.keep(None)?;
+                Ok(made)
             }
         }
     }
@@ -108,16 +112,35 @@ impl DataKey {
         let text = read(&path)?.unwrap_or_default();
         let wrapped = text.trim_end().strip_prefix(WRAPPED_FORM).and_then(from_hex);
         let wrapped = wrapped.ok_or_else(|| SealError::Form { path: path.clone() })?;
-        let key = unlock.unwrap(&wrapped).ok_or(SealError::WrongKey { path })?;
-        Ok(Self::of(folder, key, Some(unlock.secret())))
+        let bytes = unlock.unwrap(&wrapped);
+        let bytes = bytes.ok_or_else(|| SealError::WrongKey { path: path.clone() })?;
+        let keys = apart(&bytes).ok_or(SealError::Form { path })?;
+        Ok(Self::of(folder, keys, Some(unlock.secret())))
     }
 
-    /// Keeps the key wrapped from now on, or as it is; durable on return.
+    /// Keeps the key wrapped from now on, or as it is; durable on return. What is sealed after it was wrapped under
+    /// another unlock key than before is sealed under a new key.
     pub fn keep(&self, unlock: Option<&UnlockKey>) -> Result<(), SealError> {
         let mut kept = self.unlock_key.lock().unwrap_or_else(PoisonError::into_inner);
+        let unlock_key = unlock.map(UnlockKey::secret);
+        let is_other = unlock_key.is_some() && unlock_key != *kept;
+        let made = if is_other { Some(SealingKey::make()?) } else { None };
+        self.write(made.as_ref(), unlock)?;
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).splice(0..0, made);
+        *kept = unlock_key;
+        Ok(())
+    }
+
+    /// Writes the file anew, with a further key first.
+    fn write(
+        &self,
+        first: Option<&SealingKey>,
+        unlock: Option<&UnlockKey>,
+    ) -> Result<(), SealError> {
+        let keys = together(first.into_iter().chain(self.keys().iter()));
         let text = Zeroizing::new(match unlock {
-            None => format!("{}\n", self.key.text(FORM).as_str()),
-            Some(unlock) => format!("{WRAPPED_FORM}{}\n", to_hex(&unlock.wrap(&self.key)).as_str()),
+            None => format!("{FORM}{}\n", to_hex(&keys).as_str()),
+            Some(unlock) => format!("{WRAPPED_FORM}{}\n", to_hex(&unlock.wrap(&keys)).as_str()),
         });
         let path = self.folder.join(FILE);
         let aside = self.folder.join(format!("{FILE}.new"));
@@ -130,9 +153,7 @@ impl DataKey {
             fs::rename(&aside, &path)?;
             File::open(&self.folder)?.sync_all()
         };
-        write().map_err(|source| SealError::File { action: "write", path, source })?;
-        *kept = unlock.map(UnlockKey::secret);
-        Ok(())
+        write().map_err(|source| SealError::File { action: "write", path, source })
     }
 
     /// The unlock key under which the key is kept; `None` when it lies on the disk as it is.
@@ -140,9 +161,28 @@ impl DataKey {
         self.unlock_key.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn of(folder: &Path, key: SealingKey, unlock_key: Option<Secret>) -> Self {
-        Self { key, folder: folder.to_owned(), unlock_key: Mutex::new(unlock_key) }
+    fn keys(&self) -> RwLockReadGuard<'_, Vec<SealingKey>> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn of(folder: &Path, keys: Vec<SealingKey>, unlock_key: Option<Secret>) -> Self {
+        let keys = RwLock::new(keys);
+        Self { keys, folder: folder.to_owned(), unlock_key: Mutex::new(unlock_key) }
+    }
+}
+
+/// Keys one after the other, as their file keeps them.
+fn together<'a>(keys: impl Iterator<Item = &'a SealingKey>) -> Zeroizing<Vec<u8>> {
+    let keys: Vec<&SealingKey> = keys.collect();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(keys.len() * KEY));
+    keys.iter().for_each(|key| bytes.extend_from_slice(key.bytes()));
+    bytes
+}
+
+/// The keys of these bytes; `None` when they are something else.
+fn apart(bytes: &[u8]) -> Option<Vec<SealingKey>> {
+    let keys = bytes.chunks(KEY).map(|key| SealingKey::of(Zeroizing::new(key.to_vec())));
+    keys.collect::<Option<Vec<_>>>().filter(|keys| !keys.is_empty())
 }
 
 /// What opens the wrapped key of a controller's disk. A person keeps it.
@@ -164,16 +204,16 @@ impl UnlockKey {
         Secret::new(self.0.text(UNLOCK_FORM).as_str().to_owned())
     }
 
-    fn wrap(&self, key: &SealingKey) -> Vec<u8> {
+    fn wrap(&self, keys: &[u8]) -> Vec<u8> {
         let mut wrapped = Vec::new();
-        self.0.seal(WRAPPED_FORM.as_bytes(), key.bytes(), &mut wrapped);
+        self.0.seal(WRAPPED_FORM.as_bytes(), keys, &mut wrapped);
         wrapped
     }
 
-    fn unwrap(&self, wrapped: &[u8]) -> Option<SealingKey> {
-        let mut key = Zeroizing::new(Vec::new());
-        self.0.open(WRAPPED_FORM.as_bytes(), wrapped, &mut key).ok()?;
-        SealingKey::of(key)
+    fn unwrap(&self, wrapped: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let mut keys = Zeroizing::new(Vec::with_capacity(wrapped.len()));
+        self.0.open(WRAPPED_FORM.as_bytes(), wrapped, &mut keys).ok()?;
+        Some(keys)
     }
 }
 
@@ -190,7 +230,9 @@ impl Seal for DataKey {
     fn seal(&self, context: Context, plain: &[u8], out: &mut Vec<u8>) {
         out.reserve(MARK.len() + OVERHEAD + plain.len());
         out.extend_from_slice(&MARK);
-        self.key.seal(&context.to_bytes(), plain, out);
+        let keys = self.keys();
+        let first = keys.first().expect("there is always a key");
+        first.seal(&context.to_bytes(), plain, out);
     }
 
     fn open(&self, context: Context, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
@@ -198,10 +240,17 @@ impl Seal for DataKey {
             out.extend_from_slice(sealed);
             return Ok(());
         };
-        self.key.open(&context.to_bytes(), rest, out).map_err(|error| match error {
-            OpenError::Short => error.to_string(),
+        let mut refused = OpenError::Refused;
+        for key in self.keys().iter() {
+            match key.open(&context.to_bytes(), rest, out) {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = error,
+            }
+        }
+        Err(match refused {
+            OpenError::Short => refused.to_string(),
             OpenError::Refused => {
-                format!("it is damaged, or was written under another key than that in `{FILE}`")
+                format!("it is damaged, or was written under another key than those in `{FILE}`")
             }
         })
     }
@@ -310,9 +359,43 @@ mod tests {
         assert_eq!(again.unlock_key(), Some(text));
         assert_eq!(opened(&again, context, &sealed).unwrap(), b"plain");
         again.keep(None).unwrap();
-        assert_eq!(file(), plain);
+        assert!(file().ends_with(&format!("{digits}\n")), "the key from before is still there");
         for wrong in ["", "SWKEY-1-", "SWKEY-1-00", "SWKEY-2-00"] {
             assert!(UnlockKey::parse(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn each_unlock_key_comes_with_a_new_data_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_key = DataKey::open_or_make(folder.path()).unwrap();
+        let stolen = DataKey::open_or_make(folder.path()).unwrap();
+        let (unlock, other) = (UnlockKey::make().unwrap(), UnlockKey::make().unwrap());
+        let before = sealed(&data_key, at(Kind::Entry, 1, 1), b"before");
+        data_key.keep(Some(&unlock)).unwrap();
+        let locked = sealed(&data_key, at(Kind::Entry, 2, 1), b"locked");
+        assert!(opened(&stolen, at(Kind::Entry, 2, 1), &locked).is_err());
+        assert_eq!(opened(&stolen, at(Kind::Entry, 1, 1), &before).unwrap(), b"before");
+
+        let stolen = DataKey::unwrap(folder.path(), &unlock).unwrap();
+        data_key.keep(Some(&unlock)).unwrap();
+        let again = sealed(&data_key, at(Kind::Entry, 3, 1), b"again");
+        assert_eq!(opened(&stolen, at(Kind::Entry, 3, 1), &again).unwrap(), b"again");
+        data_key.keep(Some(&other)).unwrap();
+        let rotated = sealed(&data_key, at(Kind::Entry, 4, 1), b"rotated");
+        assert!(opened(&stolen, at(Kind::Entry, 4, 1), &rotated).is_err());
+
+        let later = DataKey::unwrap(folder.path(), &other).unwrap();
+        later.keep(None).unwrap();
+        let later = DataKey::open_or_make(folder.path()).unwrap();
+        for (index, wrapped, plain) in [
+            (1, before, "before"),
+            (2, locked, "locked"),
+            (3, again, "again"),
+            (4, rotated, "rotated"),
+        ] {
+            let text = opened(&later, at(Kind::Entry, index, 1), &wrapped).unwrap();
+            assert_eq!(text, plain.as_bytes());
         }
     }
 

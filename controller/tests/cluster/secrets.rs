@@ -77,7 +77,10 @@ async fn log_and_snapshots_show_no_secret_and_are_read_again() {
     let key = hosts[0].dir.path().join("state/controller/data.key");
     fs::write(&key, format!("SWDATA-1-{}\n", "00".repeat(32))).unwrap();
     let message = hosts[0].refused(&["run"]);
-    assert!(message.contains("was written under another key than that in `data.key`"), "{message}");
+    assert!(
+        message.contains("was written under another key than those in `data.key`"),
+        "{message}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
