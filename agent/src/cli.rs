@@ -45,8 +45,8 @@ enum Command {
     Simulate,
     /// Make this host a member of a cluster.
     Join {
-        /// The token that `swarm-controller token` shows.
-        #[arg(long)]
+        /// The token that `swarm-controller token` shows; `-` reads it from standard input.
+        #[arg(long, value_parser = token)]
         token: JoinToken,
         /// A controller, `host` or `host:port`.
         address: String,
@@ -73,6 +73,10 @@ enum CliError {
     Threads(#[source] std::io::Error),
     #[error("`{0}` is not a log filter")]
     Filter(String),
+}
+
+fn token(given: &str) -> Result<JoinToken, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(transport::token_argument(given)?.parse::<JoinToken>()?)
 }
 
 /// Runs the program.

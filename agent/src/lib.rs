@@ -23,6 +23,7 @@ pub mod log;
 pub mod names;
 pub mod network;
 pub mod preflight;
+mod promotion;
 pub mod resources;
 pub mod run;
 pub mod server;

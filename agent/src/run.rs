@@ -181,7 +181,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
         Arc::clone(&images),
         Arc::clone(&executor),
         Arc::clone(&worker),
-        (identity.node_id, hostname),
+        (identity.node_id, hostname, address),
     );
     let more = (BuildService::server(builder), store);
     answer(&config, (service, more), &controllers, &tls).await?;

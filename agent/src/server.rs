@@ -1,5 +1,6 @@
 //! What controllers ask of this host: logs, images, and programs in containers.
 
+use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use futures_util::StreamExt;
 use swarm_proto::failure::sentence;
 use swarm_proto::id::{NodeId, TaskId};
 use swarm_proto::object::RegistryLogin;
+use swarm_proto::transport::JoinToken;
 use swarm_proto::wire;
 use swarm_proto::wire::agent_server::{Agent, AgentServer};
 use tokio::sync::mpsc;
@@ -18,6 +20,7 @@ use crate::exec::{Outputs, Programs};
 use crate::executor::HostExecutor;
 use crate::image::{ImageError, Images, Logins};
 use crate::log;
+use crate::promotion;
 use crate::view;
 use crate::worker::Worker;
 
@@ -34,6 +37,7 @@ pub struct AgentService {
     programs: Programs,
     node: NodeId,
     hostname: String,
+    address: Ipv4Addr,
 }
 
 impl AgentService {
@@ -42,10 +46,10 @@ impl AgentService {
         images: Arc<Images>,
         executor: Arc<HostExecutor>,
         worker: Arc<Worker>,
-        (node, hostname): (NodeId, String),
+        (node, hostname, address): (NodeId, String, Ipv4Addr),
     ) -> AgentServer<Self> {
         let programs = Programs::new(Arc::clone(&executor));
-        AgentServer::new(Self { images, executor, worker, programs, node, hostname })
+        AgentServer::new(Self { images, executor, worker, programs, node, hostname, address })
     }
 }
 
@@ -117,6 +121,22 @@ impl Agent for AgentService {
             differences: differences.into_iter().map(Into::into).collect(),
             ..inspection
         }))
+    }
+
+    async fn become_controller(
+        &self,
+        request: Request<wire::BecomeControllerRequest>,
+    ) -> Result<Response<wire::BecomeControllerResponse>, Status> {
+        let wire::BecomeControllerRequest { token, controller } = request.into_inner();
+        let token = token.parse::<JoinToken>();
+        let token = token.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let done = promotion::become_controller(&token, &controller, self.address).await;
+        let done = done.map_err(|error| {
+            let why = sentence(&error);
+            tracing::warn!(why, "this host does not become a controller's");
+            Status::failed_precondition(format!("{}: {why}", self.hostname))
+        })?;
+        Ok(Response::new(wire::BecomeControllerResponse { done }))
     }
 
     type ExecStream = Outputs;

@@ -27,6 +27,7 @@ pub mod logs;
 pub mod membership;
 pub mod networking;
 pub mod peers;
+pub mod promotion;
 pub mod raft_service;
 pub mod raft_thread;
 pub mod read;

@@ -513,12 +513,7 @@ pub const NODE_FLAGS: &[NodeFlag] = &[
     node_flag("availability active", "activate", "", "scripts_give_what_they_say"),
     node_flag("label-add", "label", "`zone=a`", "writes_say_what_they_did"),
     node_flag("label-rm", "label", "`zone-`", "writes_say_what_they_did"),
-    node_flag(
-        "role manager",
-        "promote",
-        "the host asks for it itself: says how",
-        "a_host_asks_itself_to_become_a_controller",
-    ),
+    node_flag("role manager", "promote", "", "hosts_become_controllers"),
     node_flag("role worker", "demote", "", "a_demotion_is_sent_or_refused"),
     node_flag(
         "",

@@ -84,6 +84,13 @@ impl Agent for SimulatedService {
         Ok(Response::new(inspection))
     }
 
+    async fn become_controller(
+        &self,
+        _: Request<wire::BecomeControllerRequest>,
+    ) -> Result<Response<wire::BecomeControllerResponse>, Status> {
+        Err(Status::failed_precondition("a node that is played in a lab starts no programs"))
+    }
+
     type ExecStream = Outputs;
 
     async fn exec(

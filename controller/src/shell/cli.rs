@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use swarm_proto::transport::ClientRole;
+use swarm_proto::transport::{self, ClientRole};
 use tracing_subscriber::EnvFilter;
 
 use super::networking::Networking;
@@ -48,7 +48,8 @@ enum Verb {
     },
     /// Enter a cluster as a further controller; a host that is a member already stays the node that it is.
     Join {
-        /// The controllers' token (`swarm-controller token`); a controller whose log is lost needs none.
+        /// The controllers' token (`swarm-controller token`), or `-` to read it from standard input; a controller whose log
+        /// is lost needs none.
         #[arg(long)]
         token: Option<String>,
         /// A controller of the cluster; a member knows some.
@@ -162,6 +163,7 @@ async fn carry_out(verb: Verb, config: &Config) -> Result<(), Failure> {
             print(&how_to_join(&tokens))?;
         }
         Verb::Join { token, controller, advertise } => {
+            let token = token.as_deref().map(transport::token_argument).transpose()?;
             let (token, controller) = (token.as_deref(), controller.as_deref());
             let node = setup::join(config, token, controller, advertise.as_deref()).await?;
             print(&format!("This host joined the cluster as node {node}.\n\n"))?;

@@ -212,6 +212,14 @@ impl Control for ControlService {
         self.write(request).await
     }
 
+    async fn promote_node(
+        &self,
+        request: Request<wire::PromoteNodeRequest>,
+    ) -> Result<Response<wire::PromoteNodeResponse>, Status> {
+        let audit = Audit::of(&request, "PromoteNode", &request.get_ref().node)?;
+        audit.answer(self.0.promote_node(request.into_inner()).await)
+    }
+
     async fn remove_node(
         &self,
         request: Request<wire::RemoveNodeRequest>,

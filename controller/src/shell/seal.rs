@@ -175,7 +175,9 @@ impl DataKey {
 fn together<'a>(keys: impl Iterator<Item = &'a SealingKey>) -> Zeroizing<Vec<u8>> {
     let keys: Vec<&SealingKey> = keys.collect();
     let mut bytes = Zeroizing::new(Vec::with_capacity(keys.len() * KEY));
-    keys.iter().for_each(|key| bytes.extend_from_slice(key.bytes()));
+    for key in keys {
+        bytes.extend_from_slice(key.bytes());
+    }
     bytes
 }
 

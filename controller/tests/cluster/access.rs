@@ -94,6 +94,7 @@ fn open_by_table(call: &str, role: Option<PeerRole>) -> bool {
 #[expect(clippy::too_many_lines, reason = "one line for each call")]
 fn table() -> Expect {
     expect![[r"
+        Agent/BecomeController       - - x - - -
         Agent/Exec                   - - x - - x
         Agent/GetState               - - - - - x
         Agent/InspectHost            - - x - - x
@@ -122,6 +123,7 @@ fn table() -> Expect {
         Control/PauseService         - - - - x x
         Control/PlanDeploy           - - - - x x
         Control/PlanRebalance        - - - x x x
+        Control/PromoteNode          - - - - x x
         Control/PromoteService       - - - - x x
         Control/Rebalance            - - - - x x
         Control/RemoveNamedContent   - - - - x x

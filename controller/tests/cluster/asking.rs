@@ -69,6 +69,15 @@ impl AgentRpc for FakeAgent {
         Ok(Response::new(wire::HostInspection { networks: vec![7], ..Default::default() }))
     }
 
+    async fn become_controller(
+        &self,
+        request: Request<wire::BecomeControllerRequest>,
+    ) -> Result<Response<wire::BecomeControllerResponse>, Status> {
+        self.registry.lock().unwrap().clone()?;
+        let wire::BecomeControllerRequest { token, controller } = request.into_inner();
+        Ok(Response::new(wire::BecomeControllerResponse { done: vec![token, controller] }))
+    }
+
     type ExecStream =
         std::pin::Pin<Box<dyn Stream<Item = Result<wire::ExecOutput, Status>> + Send>>;
 
@@ -132,6 +141,30 @@ async fn serving_all(
     })
     .await;
     (agent, fake)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_is_told_to_become_a_controller() {
+    let hosts = cluster(1).await;
+    let identity = agent_identity(&hosts[0]).await;
+    let (_agent, fake) = serving(&hosts[0], &identity).await;
+    let mut control = hosts[0].control().await;
+    let mut promote = async |node: &str| {
+        let request = wire::PromoteNodeRequest { node: node.to_owned() };
+        control.promote_node(request).await.map(|done| done.into_inner().done)
+    };
+    *fake.registry.lock().unwrap() = Ok(String::new());
+    let token = hosts[0].expect(&["token", "controller"]);
+    assert_eq!(promote("a1").await.unwrap(), [token.trim(), &hosts[0].address]);
+    assert_eq!(promote("1").await.unwrap(), ["it runs a controller already"]);
+
+    let unknown = promote("a9").await.unwrap_err();
+    assert!(unknown.message().starts_with("there is no node `a9`\n\nhint: "), "{unknown}");
+    *fake.registry.lock().unwrap() = Err(Status::failed_precondition("a1: no room"));
+    assert_eq!(promote("a1").await.unwrap_err().message(), "a1: no room");
+    *fake.registry.lock().unwrap() = Err(Status::unimplemented(""));
+    let old = promote("a1").await.unwrap_err();
+    assert!(old.message().contains("hint: upgrade its host, or run `swarmctl host join"), "{old}");
 }
 
 fn without_digest(mut stack: wire::StackSpec) -> wire::StackSpec {

@@ -38,6 +38,7 @@ const NODES: Callers = Callers::Valid(&[PeerRole::Controller, PeerRole::Agent]);
 
 /// The table: `Service/Method`, and who may call it.
 pub const ACCESS: &[(&str, Callers)] = &[
+    ("Agent/BecomeController", CONTROLLERS),
     ("Agent/Exec", CONTROLLERS_AND_ROOT),
     ("Agent/GetState", LOCAL),
     ("Agent/InspectHost", CONTROLLERS_AND_ROOT),
@@ -73,6 +74,7 @@ pub const ACCESS: &[(&str, Callers)] = &[
     // It asks agents what images' names stand for.
     ("Control/PlanDeploy", WRITERS),
     ("Control/PlanRebalance", READERS),
+    ("Control/PromoteNode", WRITERS),
     ("Control/PromoteService", WRITERS),
     ("Control/Rebalance", WRITERS),
     ("Control/RemoveNamedContent", WRITERS),

@@ -37,7 +37,7 @@ pub use join::{JoinError, fetch_root, join, join_again};
 pub use peer::{ClientRole, ParseRoleError, Peer, PeerInfo, PeerRole, known_peer, peer};
 pub use renewal::{Keeper, RenewError, keep_valid, renew, renewal_due};
 pub use tls::{Tls, TlsError};
-pub use token::{JoinToken, ParseTokenError};
+pub use token::{JoinToken, ParseTokenError, token_argument};
 
 use crate::id::NodeId;
 

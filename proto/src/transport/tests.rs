@@ -111,6 +111,13 @@ impl agent_server::Agent for Front {
     ) -> Result<Response<wire::HostInspection>, Status> {
         Ok(Response::new(wire::HostInspection::default()))
     }
+
+    async fn become_controller(
+        &self,
+        _: Request<wire::BecomeControllerRequest>,
+    ) -> Result<Response<wire::BecomeControllerResponse>, Status> {
+        Ok(Response::new(wire::BecomeControllerResponse::default()))
+    }
 }
 
 #[tonic::async_trait]

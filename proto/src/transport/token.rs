@@ -1,6 +1,7 @@
 //! What an operator hands to a machine that shall join.
 
 use std::fmt;
+use std::io::{self, BufRead as _};
 use std::str::FromStr;
 
 use crate::object::Secret;
@@ -11,6 +12,17 @@ use crate::object::Secret;
 pub struct JoinToken {
     digest: String,
     secret: Secret,
+}
+
+/// A join token as a command line gives it: the text itself, or with `-` the first line of standard input, which nobody
+/// else on the host sees.
+pub fn token_argument(given: &str) -> io::Result<String> {
+    if given != "-" {
+        return Ok(given.to_owned());
+    }
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(line.trim().to_owned())
 }
 
 /// Why a text is no join token. Never shows the text, which may hold most of a secret.

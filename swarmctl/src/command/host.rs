@@ -5,6 +5,8 @@ mod leave;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use swarm_proto::transport::token_argument;
+
 use super::Call;
 use crate::failure::Failure;
 use crate::host::configuration::{Edited, FOLDER};
@@ -27,7 +29,7 @@ pub(crate) enum HostCommand {
     Join {
         /// A controller of the cluster: `HOST[:PORT]`
         address: String,
-        /// The join token, as `swarmctl cluster token` on a controller's host prints it
+        /// The join token, as `swarmctl cluster token` on a controller's host prints it; `-` reads it from standard input
         #[arg(long)]
         token: String,
         /// What it is to run; the token must be for that
@@ -55,6 +57,8 @@ pub(crate) fn run_here(command: HostCommand) -> Result<Option<HostCommand>, Fail
         }
         HostCommand::Join { address, token, part, advertise, places, ignore_checks } => {
             refuse_advertise(part, advertise.as_deref())?;
+            let token = token_argument(&token)
+                .map_err(|error| Failure::because("cannot read the token", &error))?;
             places.check(part)?;
             check_unless(ignore_checks, part, places.ports(Path::new(FOLDER))?)?;
             let edited = places.write(Path::new(FOLDER))?;
@@ -84,14 +88,15 @@ fn refuse_advertise(part: Part, advertise: Option<&str>) -> Result<(), Failure> 
 
 fn join(address: &str, token: &str, part: Part, advertise: Option<&str>) -> Result<(), Failure> {
     let (name, mut arguments) = match part {
-        Part::Agent => ("swarm-agent", vec!["join", "--token", token]),
-        Part::Controller => ("swarm-controller", vec!["join", "--token", token]),
+        Part::Agent => ("swarm-agent", vec!["join", "--token", "-"]),
+        Part::Controller => ("swarm-controller", vec!["join", "--token", "-"]),
     };
     if let Some(advertise) = advertise {
         arguments.extend(["--advertise", advertise]);
     }
     arguments.push(address);
-    let said = program::run(name, &arguments)?;
+    // Not as an argument, which everybody on the host could read.
+    let said = program::run_with(name, &arguments, token)?;
     // Its first line says as which node; how to start it is said by us.
     output::talk(said.lines().next().unwrap_or("this host joined the cluster"));
     Ok(())

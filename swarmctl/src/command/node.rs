@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use swarm_proto::object::{Node, NodeStatus, Role};
+use swarm_proto::object::{Node, NodeStatus};
 use swarm_proto::wire;
 
 use super::{Call, duration, now, unknown};
-use crate::connect::request_id;
+use crate::connect::{Client, request_id};
 use crate::failure::Failure;
 use crate::output;
 use crate::state::State;
@@ -65,7 +65,7 @@ pub(crate) enum NodeCommand {
         #[arg(required = true)]
         nodes: Vec<String>,
     },
-    /// Says how hosts become controllers: each asks for it itself
+    /// Lets nodes' hosts run controllers as well, beside their agents
     Promote {
         /// Host names or ids
         #[arg(required = true)]
@@ -126,9 +126,8 @@ pub(crate) async fn run(command: NodeCommand, call: &Call) -> Result<(), Failure
             }
         }
         NodeCommand::Promote { nodes } => {
-            let state = State::get(&call.cluster, call.stale).await?;
             for name in nodes {
-                promote(&state, find(&state, &name)?)?;
+                promote(&name, call).await?;
             }
         }
         NodeCommand::Demote { nodes } => demote(nodes, call).await?,
@@ -238,21 +237,14 @@ async fn demote(nodes: Vec<String>, call: &Call) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A controller needs a program and a log on its host, so the host itself asks to become one.
-fn promote(state: &State, node: &Node) -> Result<(), Failure> {
-    let name = state.node_name(node.id);
-    if node.role == Role::Controller {
-        output::talk(&format!("node `{name}` runs a controller"));
-        return Ok(());
+/// Has the node's host join as a controller; what was done there is said with its name.
+async fn promote(name: &str, call: &Call) -> Result<(), Failure> {
+    let request = wire::PromoteNodeRequest { node: name.to_owned() };
+    let promote = async |mut client: Client| client.promote_node(request.clone()).await;
+    for line in call.cluster.call(promote).await?.done {
+        output::talk(&format!("{name}: {line}"));
     }
-    let addresses = state.nodes.values().filter_map(|node| node.controller_address.as_deref());
-    let advertise = node.description.address.map_or("IP".to_owned(), |address| address.to_string());
-    let hint = format!(
-        "run `swarmctl host join {} --token TOKEN --as controller --advertise {advertise}` on it; `swarmctl cluster token controller` on a controller's host prints the token",
-        addresses.collect::<Vec<_>>().first().copied().unwrap_or("ADDRESS"),
-    );
-    Err(Failure::refused(format!("node `{name}` must ask itself to become a controller"))
-        .hint(hint))
+    Ok(())
 }
 
 fn find<'a>(state: &'a State, name: &str) -> Result<&'a Node, Failure> {

@@ -1,6 +1,7 @@
 //! The other programs of the swarm on this host: swarmctl runs them, and passes on what they say.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -22,12 +23,30 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 
 /// Runs a program to its end; answers with what it printed, or with its refusal.
 pub(crate) fn run(name: &str, arguments: &[impl AsRef<OsStr>]) -> Result<String, Failure> {
+    run_with(name, arguments, "")
+}
+
+/// Runs a program that reads a line.
+pub(crate) fn run_with(
+    name: &str,
+    arguments: &[impl AsRef<OsStr>],
+    line: &str,
+) -> Result<String, Failure> {
     let path = find(name).ok_or_else(|| {
         Failure::refused(format!("the program `{name}` is neither beside swarmctl nor in PATH"))
             .hint(format!("install it beside swarmctl: /usr/bin/{name}"))
     })?;
-    let started = Command::new(&path).args(arguments).stdin(Stdio::null()).output();
-    let output = started
+    let run = || {
+        let mut command = Command::new(&path);
+        command.args(arguments).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        if let Some(mut input) = child.stdin.take() {
+            // One that ends before it has read says why.
+            let _ = writeln!(input, "{line}");
+        }
+        child.wait_with_output()
+    };
+    let output = run()
         .map_err(|error| Failure::refused(format!("cannot run `{}`: {error}", path.display())))?;
     said(name, &output)
 }

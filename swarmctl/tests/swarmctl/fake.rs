@@ -273,6 +273,16 @@ impl Control for Served {
         Ok(Response::new(wire::UpdateNodeResponse {}))
     }
 
+    async fn promote_node(
+        &self,
+        request: Request<wire::PromoteNodeRequest>,
+    ) -> Answer<wire::PromoteNodeResponse> {
+        self.write(format!("promote node {}", request.into_inner().node))?;
+        Ok(Response::new(wire::PromoteNodeResponse {
+            done: vec!["this host is node 3 of cluster c".to_owned()],
+        }))
+    }
+
     async fn remove_node(
         &self,
         request: Request<wire::RemoveNodeRequest>,

@@ -85,10 +85,20 @@ fn controllers_from_before_a_restore_get_no_agents_and_no_votes() {
     let join = ["swarmctl", "host", "join", "10.77.0.1", "--as", "controller", "--token"];
     lab.exec("n2", &[&join[..], &[token.trim()]].concat());
     lab.lab("start", &["n2"]);
-    eventually(30, "it votes", || {
-        let said = lab.try_run(&["cluster", "status", "-o", "json"]);
-        let status: serde_json::Value = serde_json::from_str(&said.stdout).ok()?;
-        (status["quorum"]["voters"] == 2).then_some(())
-    });
+    let votes = |voters: u64| {
+        eventually(30, &format!("{voters} vote"), || {
+            let said = lab.try_run(&["cluster", "status", "-o", "json"]);
+            let status: serde_json::Value = serde_json::from_str(&said.stdout).ok()?;
+            (status["quorum"]["voters"] == voters).then_some(())
+        });
+    };
+    votes(2);
+    // Or with nobody at the host.
+    let said = lab.try_run(&["node", "promote", "n3", "n1"]);
+    assert_eq!(said.code, 0, "{said:#?}");
+    assert!(said.stderr.contains("n3: start it: swarm-controller run"), "{said:#?}");
+    assert!(said.stderr.contains("n1: it runs a controller already"), "{said:#?}");
+    lab.lab("start", &["n3"]);
+    votes(3);
     assert_eq!(lab.sleepers("n2"), second);
 }
