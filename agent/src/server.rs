@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::StreamExt;
@@ -26,6 +27,8 @@ use crate::worker::Worker;
 
 /// Batches of lines that wait for the network.
 const WAITING: usize = 4;
+/// How long one call waits for tasks to stop.
+pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// Nanoseconds in a millisecond.
 const MILLISECOND: u64 = 1_000_000;
 
@@ -137,6 +140,15 @@ impl Agent for AgentService {
             Status::failed_precondition(format!("{}: {why}", self.hostname))
         })?;
         Ok(Response::new(wire::BecomeControllerResponse { done }))
+    }
+
+    async fn stop_tasks(
+        &self,
+        _: Request<wire::StopTasksRequest>,
+    ) -> Result<Response<wire::StopTasksResponse>, Status> {
+        let left = self.worker.stop_all(STOP_PATIENCE).await;
+        let left = left.map_err(|error| Status::internal(sentence(&error)))?;
+        Ok(Response::new(wire::StopTasksResponse { left: u32::try_from(left).unwrap_or(u32::MAX) }))
     }
 
     type ExecStream = Outputs;

@@ -5,12 +5,14 @@ mod task;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use swarm_proto::assignment::{AssignmentDiff, NetworkAssignment, TaskAssignment, VolumeReport};
 use swarm_proto::failure::sentence;
 use swarm_proto::id::{Attempt, NetworkId, TaskId};
 use swarm_proto::object::TaskState;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep};
 
 use crate::board::Board;
 use crate::executor::{Executor, TaskError};
@@ -21,6 +23,9 @@ use crate::lease::{Lease, Standing};
 use crate::step::{Actual, Presence};
 use networks::Applying;
 use task::TaskLoop;
+
+/// Between two looks at what shall stop.
+const STOP_LOOK: Duration = Duration::from_millis(50);
 
 /// Whether controllers are in reach.
 #[derive(Debug, Clone)]
@@ -130,6 +135,20 @@ impl Worker {
         }
         self.shared.networks.change(&self.shared.board, &contents, gone.networks);
         Ok(())
+    }
+
+    /// Stops every task and takes away what was made for it; volumes keep their content. Gives back how many tasks and
+    /// networks are left where that takes longer than so long.
+    pub async fn stop_all(&self, patience: Duration) -> Result<usize, JournalError> {
+        self.assign(true, AssignmentDiff::default()).await?;
+        let end = Instant::now() + patience;
+        loop {
+            let left = self.contents().tasks.len() + self.shared.networks.leaving();
+            if left == 0 || Instant::now() >= end {
+                return Ok(left);
+            }
+            sleep(STOP_LOOK).await;
+        }
     }
 
     /// What this host was told, and how far it is.

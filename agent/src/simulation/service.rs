@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::Stream;
+use swarm_proto::failure::sentence;
 use swarm_proto::id::{Digest, NodeId};
 use swarm_proto::rehearsal::SimulatedNode;
 use swarm_proto::wire;
@@ -13,6 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::pretended;
 use crate::exec::Outputs;
+use crate::server::STOP_PATIENCE;
 use crate::view;
 use crate::worker::Worker;
 
@@ -89,6 +91,15 @@ impl Agent for SimulatedService {
         _: Request<wire::BecomeControllerRequest>,
     ) -> Result<Response<wire::BecomeControllerResponse>, Status> {
         Err(Status::failed_precondition("a node that is played in a lab starts no programs"))
+    }
+
+    async fn stop_tasks(
+        &self,
+        _: Request<wire::StopTasksRequest>,
+    ) -> Result<Response<wire::StopTasksResponse>, Status> {
+        let left = self.worker.stop_all(STOP_PATIENCE).await;
+        let left = left.map_err(|error| Status::internal(sentence(&error)))?;
+        Ok(Response::new(wire::StopTasksResponse { left: u32::try_from(left).unwrap_or(u32::MAX) }))
     }
 
     type ExecStream = Outputs;

@@ -39,6 +39,11 @@ impl Applying {
         self.wake();
     }
 
+    /// How many networks shall go and have not gone yet.
+    pub(super) fn leaving(&self) -> usize {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// A task was disconnected, so a network may be free to go.
     pub(super) fn wake(&self) {
         self.changes.send_modify(|count| *count += 1);

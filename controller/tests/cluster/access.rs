@@ -101,6 +101,7 @@ fn table() -> Expect {
         Agent/ListImages             - - x - - -
         Agent/Logs                   - - x - - x
         Agent/ResolveImage           - - x - - -
+        Agent/StopTasks              - - - - - x
         Builds/Build                 - - x - - -
         Control/AddContent           - - - - x x
         Control/AnnounceContents     - - - - x x

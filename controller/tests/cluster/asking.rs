@@ -78,6 +78,13 @@ impl AgentRpc for FakeAgent {
         Ok(Response::new(wire::BecomeControllerResponse { done: vec![token, controller] }))
     }
 
+    async fn stop_tasks(
+        &self,
+        _: Request<wire::StopTasksRequest>,
+    ) -> Result<Response<wire::StopTasksResponse>, Status> {
+        Ok(Response::new(wire::StopTasksResponse::default()))
+    }
+
     type ExecStream =
         std::pin::Pin<Box<dyn Stream<Item = Result<wire::ExecOutput, Status>> + Send>>;
 

@@ -45,6 +45,7 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Agent/ListImages", CONTROLLERS),
     ("Agent/Logs", CONTROLLERS_AND_ROOT),
     ("Agent/ResolveImage", CONTROLLERS),
+    ("Agent/StopTasks", LOCAL),
     ("Builds/Build", CONTROLLERS),
     ("Control/AddContent", WRITERS),
     ("Control/AnnounceContents", WRITERS),

@@ -118,6 +118,13 @@ impl agent_server::Agent for Front {
     ) -> Result<Response<wire::BecomeControllerResponse>, Status> {
         Ok(Response::new(wire::BecomeControllerResponse::default()))
     }
+
+    async fn stop_tasks(
+        &self,
+        _: Request<wire::StopTasksRequest>,
+    ) -> Result<Response<wire::StopTasksResponse>, Status> {
+        Ok(Response::new(wire::StopTasksResponse::default()))
+    }
 }
 
 #[tonic::async_trait]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use crate::lab::{Lab, address, eventually};
+use crate::lab::{Lab, SLEEPER, address, eventually};
 use crate::snapshot::Process;
 
 const ECHO: &str = r#"
@@ -216,11 +216,14 @@ fn one_of_two_controllers_leaves_and_is_switched_off_at_once() {
         let words: BTreeSet<_> = members.iter().filter_map(|it| it["member"].as_str()).collect();
         (words == ["leader", "voter"].into()).then_some(())
     });
+    lab.deploy("s", SLEEPER);
+    assert_eq!(lab.sleepers("n2").len(), 1);
     // Without the lab's context: as on any host, it is asked of the controller there.
-    let leave = ["env", "XDG_CONFIG_HOME=/nowhere", "swarmctl", "host", "leave"];
+    let leave = ["env", "XDG_CONFIG_HOME=/nowhere", "swarmctl", "host", "leave", "--force"];
     let said = lab.try_exec("n2", &leave);
     assert_eq!(said.code, 0, "{said:#?}");
     assert!(said.stderr.contains("belongs to no cluster any more"), "{said:#?}");
+    assert!(lab.contained("n2").is_empty(), "nothing that it ran goes on");
     lab.lab("kill", &["n2"]);
     // One that forgot the change would wait for the vote of the one that is gone.
     lab.kill_program("n1", "controller");

@@ -15,9 +15,10 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use crate::command::{Call, duration};
-use crate::connect::{Client, Cluster, request_id};
+use crate::connect::{self, Client, Cluster, request_id};
 use crate::failure::Failure;
 use crate::host::unit;
+use crate::local::{self, Local};
 use crate::output;
 use crate::state::State;
 
@@ -55,10 +56,32 @@ pub(super) async fn run(leave: &Leave, call: &Call) -> Result<(), Failure> {
         Role::Controller => leave_as_controller(leave, &identity, call).await?,
     }
     output::talk(&format!("node {} is removed from the cluster", identity.node_id));
+    stop_tasks(leave.timeout).await?;
     unit::stop()?;
     forget(&leave.state_dir)?;
     output::talk("this host belongs to no cluster any more; its volumes and images are kept");
     Ok(())
+}
+
+/// Has this host's agent stop what still runs: nobody would later. Where no agent runs, nothing can be asked.
+async fn stop_tasks(timeout: Duration) -> Result<(), Failure> {
+    let Ok(mut local) = Local::at(Path::new(local::SOCKET)).await else {
+        output::warn("no agent runs on this host: tasks that it left go on until they end");
+        return Ok(());
+    };
+    let end = Instant::now() + timeout;
+    loop {
+        let stopped = local.client.stop_tasks(wire::StopTasksRequest {}).await;
+        match stopped.map_err(|status| connect::refusal(&status))?.into_inner().left {
+            0 => return Ok(()),
+            left if Instant::now() >= end => {
+                let hint = "see them with `swarmctl --local ps`, and run this again";
+                let what = format!("{left} tasks or networks of this host are still there");
+                return Err(Failure::not_converged(what).hint(hint));
+            }
+            _ => {}
+        }
+    }
 }
 
 /// A host without a controller asks the others in its own name, which may do no more than that.
