@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use swarm_proto::transport::CERTIFICATE_LIFE;
+use swarm_proto::version::ClusterVersion;
 
 /// Where the configuration is looked for when nobody says otherwise; it may be absent.
 pub const DEFAULT_PATH: &str = "/etc/swarm/controller.toml";
@@ -14,7 +15,7 @@ pub const DEFAULT_PATH: &str = "/etc/swarm/controller.toml";
 /// The port that controllers listen on when nobody says otherwise.
 pub const DEFAULT_PORT: u16 = 2377;
 
-const KNOWN_KEYS: [&str; 11] = [
+const KNOWN_KEYS: [&str; 12] = [
     "state_dir",
     "run_dir",
     "listen",
@@ -25,6 +26,7 @@ const KNOWN_KEYS: [&str; 11] = [
     "snapshot_entries",
     "certificate_seconds",
     "renewal_grace_seconds",
+    "cluster_version_at_most",
     "log",
 ];
 
@@ -62,6 +64,15 @@ pub enum ConfigError {
         key: String,
         /// A known key that looks like it.
         nearest: Option<String>,
+    },
+    /// A cluster that begins anew has the newest version.
+    #[error(
+        "the cluster would begin with version {}, and `cluster_version_at_most` is {most}\n\nhint: take the setting out of the configuration first",
+        ClusterVersion::NEWEST
+    )]
+    Held {
+        /// What is set.
+        most: u32,
     },
     /// Not TOML, or a value of the wrong kind.
     #[error("{}:{line}: {message}", path.display())]
@@ -106,6 +117,8 @@ pub struct Config {
     pub certificate_seconds: u64,
     /// How long after its end a node may still renew its certificate by proof of its old key, in seconds.
     pub renewal_grace_seconds: u64,
+    /// The cluster version that the cluster is not to go beyond, so that an upgrade can still be taken back.
+    pub cluster_version_at_most: Option<u32>,
     /// What is logged: `info`, or directives as `RUST_LOG` takes them.
     pub log: String,
     /// The file that this was read from, when somebody named one.
@@ -126,6 +139,7 @@ impl Default for Config {
             snapshot_entries: 10_000,
             certificate_seconds: CERTIFICATE_LIFE.as_secs(),
             renewal_grace_seconds: CERTIFICATE_LIFE.as_secs(),
+            cluster_version_at_most: None,
             log: String::from("info"),
             source: None,
         }
@@ -184,7 +198,24 @@ impl Config {
         if self.renewal_grace_seconds > LONGEST_LIFE {
             return refuse("renewal_grace_seconds", "must be at most 630720000 (20 years)");
         }
+        if self.cluster_version_at_most == Some(0) {
+            return refuse("cluster_version_at_most", "must be at least 1");
+        }
         Ok(())
+    }
+
+    /// The highest cluster version that this controller goes along with.
+    pub fn knows(&self) -> ClusterVersion {
+        let most = self.cluster_version_at_most.map_or(ClusterVersion::NEWEST, ClusterVersion);
+        most.min(ClusterVersion::NEWEST)
+    }
+
+    /// Refuses for a cluster that begins anew with this host, and so with the newest version.
+    pub fn refuse_hold(&self) -> Result<(), ConfigError> {
+        match self.cluster_version_at_most {
+            Some(most) if self.knows() < ClusterVersion::NEWEST => Err(ConfigError::Held { most }),
+            _ => Ok(()),
+        }
     }
 
     /// The unit of Raft's time.
@@ -316,7 +347,7 @@ mod tests {
             &expect![[r"
                 controller.toml:1: unknown key `registry`
 
-                hint: known keys are state_dir, run_dir, listen, advertise, tick_ms, election_ticks, heartbeat_ticks, snapshot_entries, certificate_seconds, renewal_grace_seconds, log"]],
+                hint: known keys are state_dir, run_dir, listen, advertise, tick_ms, election_ticks, heartbeat_ticks, snapshot_entries, certificate_seconds, renewal_grace_seconds, cluster_version_at_most, log"]],
         );
     }
 

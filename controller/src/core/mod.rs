@@ -461,14 +461,27 @@ pub fn bootstrap(
     controller_address: &str,
     now: Timestamp,
 ) -> DiskBatch {
+    bootstrap_at(ClusterVersion::NEWEST, cluster, hostname, controller_address, now)
+}
+
+/// The same for a cluster that is not to begin with the newest version.
+pub fn bootstrap_at(
+    version: ClusterVersion,
+    cluster: Cluster,
+    hostname: &str,
+    controller_address: &str,
+    now: Timestamp,
+) -> DiskBatch {
     let mut state = State { applied: 1, ..State::default() };
     let join = Command::Join {
         hostname: hostname.to_owned(),
         role: Role::Controller,
         controller_address: Some(controller_address.to_owned()),
     };
-    let newest = Action::SetClusterVersion(ClusterVersion::NEWEST);
-    let mut actions = vec![Action::SetCluster(Box::new(cluster)), newest];
+    let mut actions = vec![Action::SetCluster(Box::new(cluster))];
+    if version > ClusterVersion::FIRST {
+        actions.push(Action::SetClusterVersion(version));
+    }
     if let Ok(decision) = rules::command::decide(&state, &join, now) {
         actions.extend(decision.actions);
     }

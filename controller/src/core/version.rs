@@ -85,7 +85,7 @@ impl Programs {
             // The leader raises it with the next tick.
             return Err(Refusal::unavailable(format!("{message}: try again")));
         }
-        let hint = "upgrade and start the controllers that are named, then try again";
+        let hint = "upgrade and start the controllers that are named, or raise their `cluster_version_at_most`, then try again";
         Err(Refusal::conflict(format!("{message}: {}", old.join(", ")), hint))
     }
 }
@@ -104,7 +104,7 @@ pub(super) fn read_entry(index: u64, data: &[u8], knows: ClusterVersion) -> Resu
 /// Why this program cannot work for a cluster.
 pub(super) fn newer(found: ClusterVersion, knows: ClusterVersion) -> String {
     format!(
-        "the cluster has version {found}, and this program (release {}) knows versions up to {knows}\n\nhint: install the release that the other controllers run",
+        "the cluster has version {found}, and this program (release {}) knows versions up to {knows}\n\nhint: install the release that the other controllers run, or raise `cluster_version_at_most` where that is set",
         env!("CARGO_PKG_VERSION")
     )
 }

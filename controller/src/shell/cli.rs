@@ -170,11 +170,13 @@ async fn carry_out(verb: Verb, config: &Config) -> Result<(), Failure> {
             print("Start its controller:\n\n    swarm-controller run\n")?;
         }
         Verb::Restore { file, key_file, advertise } => {
+            config.refuse_hold()?;
             let backup = (file.as_path(), key_file.as_deref());
             let restored = restore::restore(config, backup, advertise.as_deref())?;
             print(&what_was_restored(&restored))?;
         }
         Verb::ForceNewCluster { i_know_the_others_are_lost: confirmed } => {
+            config.refuse_hold()?;
             let done = survivor::force_new_cluster(config, confirmed).await?;
             print("This host is the only controller of its cluster now.\n\n")?;
             for name in &done.given_up {

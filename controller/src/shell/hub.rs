@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::transport::Departure;
+use swarm_proto::version::ClusterVersion;
 use tokio::sync::{mpsc, watch};
 
 use super::setup;
@@ -109,20 +110,28 @@ pub struct Hub {
     roster: Mutex<Roster>,
     /// What the disk did.
     pub writes: DiskWrites,
+    /// The highest cluster version that this controller goes along with.
+    pub knows: ClusterVersion,
 }
 
 impl Default for Hub {
     fn default() -> Self {
+        Self::new(ClusterVersion::NEWEST)
+    }
+}
+
+impl Hub {
+    /// One that nothing was published to yet, of a controller that goes along with cluster versions up to this.
+    pub fn new(knows: ClusterVersion) -> Self {
         Self {
             view: watch::Sender::new(Arc::default()),
             watchers: Mutex::default(),
             roster: Mutex::default(),
             writes: DiskWrites::default(),
+            knows,
         }
     }
-}
 
-impl Hub {
     /// The view now.
     pub fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.borrow())

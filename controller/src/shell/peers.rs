@@ -9,7 +9,6 @@ use futures_util::{Stream, StreamExt as _};
 use sha2::Digest as _;
 use swarm_proto::id::RaftId;
 use swarm_proto::transport::{CONTROLLER_NAME, Departure, Tls, node_name};
-use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
 use swarm_proto::wire::control_client::ControlClient;
 use swarm_proto::wire::raft_client::RaftClient;
@@ -192,7 +191,7 @@ impl Peers {
         let mut request = incarnation::stamp(&self.hub, pieces(messages));
         let headers = request.metadata_mut();
         headers.insert(RAFT_ID, self.own.0.into());
-        headers.insert(KNOWS, ClusterVersion::NEWEST.0.into());
+        headers.insert(KNOWS, self.hub.knows.0.into());
         headers.insert(RELEASE, MetadataValue::from_static(env!("CARGO_PKG_VERSION")));
         request
     }

@@ -182,7 +182,7 @@ pub async fn run(config: &Config, wait: bool) -> Result<(), RunError> {
     };
     let core = Core::new(core_config(config, raft_id, recovered))?;
     let queue = raft_thread::queue();
-    let hub = Arc::new(Hub::default());
+    let hub = Arc::new(Hub::new(config.knows()));
     hub.applied(Arc::new(core.state().clone()), Vec::new());
     let seeds = identity.controllers.clone();
     let peers = Peers::start(raft_id, &hub, queue.0.clone(), Arc::clone(&tls), seeds);
@@ -323,6 +323,7 @@ fn core_config(config: &Config, raft_id: RaftId, recovered: Recovered) -> CoreCo
         election_ticks: ticks(config.election_ticks),
         heartbeat_ticks: ticks(config.heartbeat_ticks),
         snapshot_every: config.snapshot_entries,
+        knows: config.knows(),
         ..CoreConfig::new(raft_id, recovered)
     }
 }

@@ -9,7 +9,7 @@ use swarm_proto::id::{NodeId, RaftId, Timestamp};
 use swarm_proto::object::{Cluster, Incarnation, Role, Secret};
 use swarm_proto::transport::{
     self, Authority, AuthorityError, ClientRole, ConnectError, Identity, IdentityError, JoinError,
-    JoinToken, ParseTokenError, connect_unix, random_hex, random_number,
+    JoinToken, JoiningController, ParseTokenError, connect_unix, random_hex, random_number,
 };
 use swarm_proto::wire;
 use swarm_proto::wire::local_client::LocalClient;
@@ -21,7 +21,7 @@ use super::disk::{DiskError, DiskStore, Store as _};
 use super::local_service::join_tokens;
 use super::networking::{Networking, NetworkingError};
 use crate::config::Config;
-use crate::core::{Core, CoreConfig, StartError, bootstrap};
+use crate::core::{Core, CoreConfig, StartError, bootstrap_at};
 
 /// How long `join` tries to reach a controller.
 const JOIN_PATIENCE: Duration = Duration::from_secs(8);
@@ -165,7 +165,7 @@ pub fn init(
     let (controller, agent) = join_tokens(&cluster).map_err(SetupError::Refused)?;
 
     let (mut store, _) = DiskStore::open(&config.raft_dir())?;
-    store.write(&[bootstrap(cluster, &hostname()?, &address, self::now())])?;
+    store.write(&[bootstrap_at(config.knows(), cluster, &hostname()?, &address, self::now())])?;
     // Its lock must be free before the identity tells `run` to start.
     drop(store);
     let identity = Identity {
@@ -218,7 +218,7 @@ pub async fn join(
         (None, Some(former)) => former.controllers.clone(),
         (None, None) => return Err(SetupError::NoToken),
     };
-    let hostname = hostname()?;
+    let (hostname, knows) = (hostname()?, config.knows());
     transport::install_crypto_provider();
     let identity = match (former, token) {
         (Some(former), token) => {
@@ -231,14 +231,16 @@ pub async fn join(
             };
             let (former, token) = (&former, token.as_ref());
             ask(&controllers, async |address| {
-                transport::join_again(former, address, token, &hostname, &own).await
+                let own = JoiningController { address: &own, knows };
+                transport::join_again(former, address, token, &hostname, own).await
             })
             .await?
         }
         (None, Some(token)) => {
             let own = advertised(config, advertise)?;
             ask(&controllers, async |address| {
-                transport::join(address, &token, &hostname, Some(&own)).await
+                let own = JoiningController { address: &own, knows };
+                transport::join(address, &token, &hostname, Some(own)).await
             })
             .await?
         }

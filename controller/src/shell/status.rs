@@ -10,7 +10,6 @@ use swarm_proto::failure::sentence;
 use swarm_proto::id::{NodeId, RaftId};
 use swarm_proto::object::{Cluster, Rebalance};
 use swarm_proto::transport::node_name;
-use swarm_proto::version::ClusterVersion;
 use swarm_proto::wire;
 use swarm_proto::wire::control_client::ControlClient;
 use tokio::time::timeout;
@@ -93,7 +92,7 @@ impl Controller {
             certificate_from: validity.map(|(from, _)| milliseconds(from)),
             certificate_until: validity.map(|(_, until)| milliseconds(until)),
             syncs: Some(self.hub.writes.count.load(Ordering::Relaxed)),
-            knows: ClusterVersion::NEWEST.0,
+            knows: self.hub.knows.0,
             checksum: status.checksum,
             key_wrapped: self.data_key.unlock_key().is_some(),
             sync_time: Some(self.hub.writes.micros.load(Ordering::Relaxed)),

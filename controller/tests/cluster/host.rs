@@ -40,12 +40,19 @@ impl Host {
     pub(crate) fn with(settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let address = format!("127.0.0.1:{}", free_port());
+        let host = Self { dir, address, child: None, disk: None };
+        host.configure(settings);
+        host
+    }
+
+    /// Writes its configuration anew, with these further lines.
+    pub(crate) fn configure(&self, settings: &str) {
+        let (folder, address) = (self.dir.path(), &self.address);
         let text = format!(
             "state_dir = \"{0}/state\"\nrun_dir = \"{0}/run\"\nlisten = \"{address}\"\nadvertise = \"{address}\"\n{settings}",
-            dir.path().display()
+            folder.display()
         );
-        fs::write(dir.path().join("controller.toml"), text).unwrap();
-        Self { dir, address, child: None, disk: None }
+        fs::write(folder.join("controller.toml"), text).unwrap();
     }
 
     /// One whose state lies on a disk of its own with so many MiB, in a mount namespace of its own.

@@ -80,18 +80,27 @@ pub async fn fetch_root(address: &str, token: &JoinToken) -> Result<String, Join
     })
 }
 
-/// Joins the cluster of the controller at `address` (`host:port`). `controller_address` is a joining controller's own
-/// `host:port`, and `None` for an agent. The identity that comes back is not saved yet.
+/// What a joining controller says of itself.
+#[derive(Debug, Clone, Copy)]
+pub struct JoiningController<'a> {
+    /// Where other hosts reach it, `host:port`; empty leaves it as it was.
+    pub address: &'a str,
+    /// The highest cluster version that it knows.
+    pub knows: ClusterVersion,
+}
+
+/// Joins the cluster of the controller at `address` (`host:port`), as an agent where no controller is given. The identity
+/// that comes back is not saved yet.
 pub async fn join(
     address: &str,
     token: &JoinToken,
     hostname: &str,
-    controller_address: Option<&str>,
+    controller: Option<JoiningController<'_>>,
 ) -> Result<Identity, JoinError> {
     let root = fetch_root(address, token).await?;
     let tls = Tls::without_certificate(&root)
         .map_err(|source| JoinError::Root { address: address.to_owned(), source })?;
-    let asking = Asking { token: Some(token), hostname, controller_address };
+    let asking = Asking { token: Some(token), hostname, controller };
     let identity = asking.ask(&tls, address).await?;
     if certificate_digest(&identity.ca_pem)? != token.digest() {
         let reason = "its root is another than a moment ago";
@@ -101,14 +110,13 @@ pub async fn join(
 }
 
 /// Asks for a controller's certificate for a host that is a member already: an agent's with the controllers' token, or
-/// a controller whose log is lost, which needs none. `controller_address` is its own `host:port`; empty leaves it as it
-/// was. The identity that comes back is not saved yet.
+/// a controller whose log is lost, which needs none. The identity that comes back is not saved yet.
 pub async fn join_again(
     identity: &Identity,
     address: &str,
     token: Option<&JoinToken>,
     hostname: &str,
-    controller_address: &str,
+    controller: JoiningController<'_>,
 ) -> Result<Identity, JoinError> {
     if let Some(token) = token.filter(|token| !holds_root(&identity.ca_pem, token.digest())) {
         let found = certificate_digest(&identity.ca_pem)?;
@@ -117,8 +125,7 @@ pub async fn join_again(
     }
     let tls = Tls::new(&identity.credentials())
         .map_err(|source| JoinError::Root { address: address.to_owned(), source })?;
-    let controller_address = Some(controller_address);
-    Asking { token, hostname, controller_address }.ask(&tls, address).await
+    Asking { token, hostname, controller: Some(controller) }.ask(&tls, address).await
 }
 
 /// What a machine says of itself when it asks for a certificate.
@@ -126,7 +133,7 @@ struct Asking<'a> {
     token: Option<&'a JoinToken>,
     hostname: &'a str,
     /// `None` for an agent.
-    controller_address: Option<&'a str>,
+    controller: Option<JoiningController<'a>>,
 }
 
 impl Asking<'_> {
@@ -135,12 +142,13 @@ impl Asking<'_> {
         let channel = tls.connect(address, CONTROLLER_NAME).await?;
         let key = KeyAndRequest::make()?;
         let secret = self.token.map(|token| token.secret().reveal().to_owned());
+        let own = self.controller;
         let request = wire::JoinClusterRequest {
             token: secret.unwrap_or_default(),
             certificate_signing_request: key.request_pem.clone(),
             hostname: self.hostname.to_owned(),
-            controller_address: self.controller_address.unwrap_or_default().to_owned(),
-            knows: ClusterVersion::NEWEST.to_wire(),
+            controller_address: own.map(|own| own.address.to_owned()).unwrap_or_default(),
+            knows: own.map_or(ClusterVersion::NEWEST, |own| own.knows).to_wire(),
         };
         let answer = JoinClient::new(channel).join_cluster(request).await?.into_inner();
         checked(answer, key)

@@ -33,7 +33,7 @@ pub use dial::ConnectError;
 pub use identity::{Identity, IdentityError};
 pub use incarnation::{tell_incarnation, told_incarnation};
 pub use incoming::{PeerStream, accept_tls, accept_unix};
-pub use join::{JoinError, fetch_root, join, join_again};
+pub use join::{JoinError, JoiningController, fetch_root, join, join_again};
 pub use peer::{ClientRole, ParseRoleError, Peer, PeerInfo, PeerRole, known_peer, peer};
 pub use renewal::{Keeper, RenewError, keep_valid, renew, renewal_due};
 pub use tls::{Tls, TlsError};

@@ -25,6 +25,7 @@ fn the_shown_settings_of_a_controller_are_its_defaults() {
     let expected = swarm_controller::config::Config {
         advertise: Some("192.0.2.1:2377".to_owned()),
         source: config.source.clone(),
+        cluster_version_at_most: Some(swarm_proto::version::ClusterVersion::NEWEST.0),
         ..Default::default()
     };
     assert_eq!(config, expected, "{shown}");

@@ -11,7 +11,11 @@ fn token(authority: &Authority, secret: &str) -> JoinToken {
 async fn joining_gives_an_identity() {
     let (authority, running) = cluster().await;
     let token = token(&authority, TOKEN_SECRET);
-    let identity = join(&running.address, &token, "host", Some("10.0.0.2:2377")).await.unwrap();
+    let own = JoiningController {
+        address: "10.0.0.2:2377",
+        knows: crate::version::ClusterVersion::NEWEST,
+    };
+    let identity = join(&running.address, &token, "host", Some(own)).await.unwrap();
     assert_eq!(identity.cluster_id, "c1");
     assert_eq!((identity.node_id, identity.raft_id), (NodeId(7), Some(RaftId(9))));
     assert_eq!(identity.role, Role::Controller);
