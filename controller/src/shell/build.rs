@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use swarm_proto::id::Digest;
 use swarm_proto::object::{Availability, Node, NodeStatus};
-use swarm_proto::transport::{AGENT_NAME, MAX_MESSAGE, Peer};
+use swarm_proto::transport::{MAX_MESSAGE, Peer};
 use swarm_proto::wire;
 use swarm_proto::wire::build_input::Input;
 use swarm_proto::wire::build_output::Output;
@@ -89,13 +89,9 @@ async fn open(
 impl Controller {
     /// The builds of a node's agent.
     async fn builds(&self, node: &Node) -> Result<BuildsClient<Channel>, Status> {
-        let name = &node.description.hostname;
-        let address = super::images::agent_address(node)
-            .ok_or_else(|| Refusal::unavailable(format!("node {name} has not reported yet")))?;
-        let channel = self.tls.connect(&address, AGENT_NAME).await.map_err(|error| {
-            let error = swarm_proto::failure::sentence(&error);
-            Refusal::conflict(format!("agent of node {name}: {error}"))
-        })?;
+        // Not as something to try again: what a person sent for the build is gone.
+        let channel = self.agent_channel(node).await;
+        let channel = channel.map_err(|status| Refusal::conflict(status.message()))?;
         Ok(BuildsClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
     }
 }

@@ -26,7 +26,7 @@ const RESOLVE_PATIENCE: Duration = Duration::from_secs(20);
 const LIST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// `host:port` of a node's agent; `None` until the agent said so.
-pub fn agent_address(node: &Node) -> Option<String> {
+fn agent_address(node: &Node) -> Option<String> {
     let description = &node.description;
     Some(format!("{}:{}", description.address?, description.agent_port))
 }
