@@ -1,10 +1,13 @@
 //! Images: fetched once, verified, unpacked once, shared by all tasks that run them.
 
+mod answer;
 mod archive;
 mod assemble;
 mod built;
+mod challenge;
 mod claims;
 mod compression;
+mod conversation;
 mod entry;
 mod error;
 mod export;

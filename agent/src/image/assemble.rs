@@ -11,7 +11,7 @@ use super::manifest::{self, Descriptor, Document, Manifest, architecture};
 use super::origin::{Origins, Registry};
 use super::pull::blocking;
 use super::registry::Source;
-use super::store::Record;
+use super::store::{LARGEST_DOCUMENT, Record};
 use super::{Image, ImageError, Inner, Known, Logins, Reference, name_of, room};
 use crate::clock;
 
@@ -190,14 +190,13 @@ impl Inner {
         origins: &Arc<Origins>,
         descriptor: &Descriptor,
     ) -> Result<Vec<u8>, ImageError> {
-        const LARGEST: u64 = 8 << 20;
         let digest = &descriptor.digest;
         let invalid = |reason: &str| ImageError::Invalid {
             what: "configuration",
             digest: digest.to_string(),
             reason: reason.to_owned(),
         };
-        if descriptor.size > LARGEST {
+        if descriptor.size > LARGEST_DOCUMENT {
             return Err(invalid("it is larger than 8 MiB"));
         }
         self.blob(origins, descriptor).await?;

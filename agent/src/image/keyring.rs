@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use oci_client::secrets::RegistryAuth;
 use swarm_proto::docker_config;
 use swarm_proto::failure::sentence;
 use swarm_proto::object::{RegistryLogin, RegistryName};
@@ -47,17 +46,8 @@ pub(super) struct Keyring {
 }
 
 impl Keyring {
-    /// How to show oneself to a registry: the cluster's login comes first, then this host's file, then what was brought.
-    pub(super) async fn find(&self, registry: &str) -> RegistryAuth {
-        match self.login(registry).await {
-            Some(login) => {
-                RegistryAuth::Basic(login.user.clone(), login.password.reveal().to_owned())
-            }
-            None => RegistryAuth::Anonymous,
-        }
-    }
-
-    async fn login(&self, registry: &str) -> Option<RegistryLogin> {
+    /// Who is to ask a registry: the cluster's login comes first, then this host's file, then what was brought.
+    pub(super) async fn find(&self, registry: &str) -> Option<RegistryLogin> {
         // What is no registry's name has no login.
         let registry: RegistryName = registry.parse().ok()?;
         if let Some(login) = self.logins.cluster.get(&registry) {
@@ -115,10 +105,8 @@ mod tests {
     }
 
     async fn user(keyring: &Keyring, registry: &str) -> String {
-        match keyring.find(registry).await {
-            RegistryAuth::Basic(user, _) => user,
-            _ => "nobody".to_owned(),
-        }
+        let login = keyring.find(registry).await;
+        login.map_or_else(|| "nobody".to_owned(), |login| login.user)
     }
 
     #[tokio::test]

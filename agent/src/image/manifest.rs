@@ -8,6 +8,9 @@ use swarm_proto::id::Digest;
 
 use super::ImageError;
 
+/// Platforms of an index that are named where this machine's is not among them.
+const MOST_NAMED: usize = 32;
+
 /// What an index or manifest points at.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Descriptor {
@@ -140,7 +143,11 @@ pub(super) fn choose(
         .filter_map(|d| d.platform.as_ref())
         .filter(|p| p.os != "unknown")
         .map(Platform::name);
-    let found = found.collect::<Vec<_>>().join(", ");
+    let mut found: Vec<String> = found.take(MOST_NAMED + 1).collect();
+    if found.len() > MOST_NAMED {
+        "…".clone_into(&mut found[MOST_NAMED]);
+    }
+    let found = found.join(", ");
     // `max_by_key` takes the last of equals, and the first is the one meant.
     let best = manifests.into_iter().filter(fits).rev().max_by_key(variant);
     best.ok_or_else(|| ImageError::Platform {

@@ -39,8 +39,7 @@ impl Origins {
             return Ok(bytes);
         }
         let source = self.registry("manifest", digest)?;
-        let bytes = source.manifest(digest).await.map_err(|error| self.with_copies(error))?;
-        Ok(bytes.to_vec())
+        source.manifest(digest).await.map_err(|error| self.with_copies(error))
     }
 
     /// Brings a blob into the store, in its turn among the downloads.

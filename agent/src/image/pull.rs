@@ -11,8 +11,9 @@ use sha2::{Digest as _, Sha256};
 use swarm_proto::id::Digest;
 use tokio::sync::mpsc;
 
+use super::answer::innermost;
 use super::manifest::Descriptor;
-use super::registry::{Source, innermost};
+use super::registry::Source;
 use super::store::{Store, digest_of};
 use super::{ImageError, Reference};
 use crate::durable;
@@ -106,6 +107,7 @@ impl Writer {
         limit: u64,
     ) -> Result<(Self, Option<String>), ImageError> {
         let (sender, mut receiver) = mpsc::channel::<Bytes>(CHUNKS);
+        let mut received = self.length;
         let writing = tokio::task::spawn_blocking(move || {
             while let Some(chunk) = receiver.blocking_recv() {
                 self.file.write_all(&chunk)?;
@@ -114,15 +116,18 @@ impl Writer {
             }
             Ok(self)
         });
-        let mut received = 0;
         let broken = loop {
             match stream.next().await {
                 None => break None,
                 Some(Err(error)) => break Some(innermost(&error)),
                 Some(Ok(chunk)) => {
                     received += chunk.len() as u64;
-                    // A stream without end must not fill the disk. Failing to send: the writer has failed.
-                    if received > limit || sender.send(chunk).await.is_err() {
+                    // A stream without end must not fill the disk.
+                    if received > limit {
+                        break Some("more comes than there is to be".to_owned());
+                    }
+                    // Failing to send: the writer has failed.
+                    if sender.send(chunk).await.is_err() {
                         break None;
                     }
                 }

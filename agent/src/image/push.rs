@@ -12,10 +12,10 @@ use serde_json::Value;
 use swarm_proto::id::Digest;
 use tokio::sync::mpsc;
 
+use super::answer::Failure;
 use super::archive::MANIFEST_TYPE;
 use super::claims::Claim;
 use super::manifest::{Descriptor, Manifest};
-use super::registry::Failure;
 use super::store::Record;
 use super::upload::Destination;
 use super::{ImageError, Images, Inner, Reference};
@@ -230,7 +230,7 @@ impl Push<'_> {
                 other => break other.map_err(|failure| self.destination.conclude(failure))?,
             }
         };
-        if answered != digest.as_str() {
+        if answered != *digest {
             let reason = format!("it has `{answered}` under that name and not `{digest}`");
             return Err(self.destination.conclude(Failure::Broken(reason)));
         }

@@ -23,6 +23,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use super::ImageError;
+use super::answer::LARGEST_MANIFEST;
 use super::manifest::Descriptor;
 use super::pull::{Writer, blocking};
 use super::store::{Store, sha256};
@@ -35,8 +36,6 @@ const PAUSE: Duration = Duration::from_millis(250);
 const WAIT: Duration = Duration::from_secs(30);
 /// How many bytes of a blob have come to a host that fetches it, in its answer.
 const COMING: &str = "swarm-coming";
-/// No manifest or index is larger.
-const LARGEST_DOCUMENT: usize = 8 << 20;
 
 /// What the cluster knows of an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -276,8 +275,8 @@ impl Place {
         let mut document = Vec::new();
         while let Some(part) = stream.next().await {
             document.extend(part.map_err(|error| Miss::Failed(error.to_string()))?);
-            if document.len() > LARGEST_DOCUMENT {
-                return Err(Miss::Failed("its manifest is larger than 8 MiB".to_owned()));
+            if document.len() > LARGEST_MANIFEST {
+                return Err(Miss::Failed("its manifest is larger than 4 MiB".to_owned()));
             }
         }
         if sha256(&document) == *digest {

@@ -19,6 +19,9 @@ use super::manifest::{self, Descriptor, Document, architecture};
 use super::{ImageConfig, ImageError, compression, room, unpack};
 use crate::{durable, tree};
 
+/// No configuration is larger, nor any other document of an image.
+pub(super) const LARGEST_DOCUMENT: u64 = 8 << 20;
+
 /// An image that is whole on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -114,9 +117,14 @@ impl Store {
         self.layer(diff_id).is_dir()
     }
 
-    /// A small blob's content, if it is here and whole.
+    /// A document's content, if it is here, whole, and no larger than documents are.
     pub(super) fn read_blob(&self, digest: &Digest) -> Option<Vec<u8>> {
-        let bytes = fs::read(self.blob(digest)).ok()?;
+        let mut bytes = Vec::new();
+        let file = fs::File::open(self.blob(digest)).ok()?;
+        file.take(LARGEST_DOCUMENT + 1).read_to_end(&mut bytes).ok()?;
+        if bytes.len() as u64 > LARGEST_DOCUMENT {
+            return None;
+        }
         (sha256(&bytes) == *digest).then_some(bytes)
     }
 

@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::stream::unfold;
-use oci_client::RegistryOperation;
-use oci_client::client::ClientConfig;
-use oci_client::errors::OciDistributionError;
-use oci_client::secrets::RegistryAuth;
 use prost::bytes::Bytes;
+use reqwest::Body;
 use swarm_proto::id::Digest;
 use tokio::time::timeout;
 
+use super::answer::{Failure, innermost};
+use super::conversation::{Conversation, Right};
 use super::keyring::Keyring;
-use super::registry::{Endpoint, Failure, client, failure};
+use super::registry::Endpoint;
 use super::{ImageError, Reference, Registries};
 
 /// A registry that takes no byte and answers nothing for so long is given up. It looks at what it was sent first.
@@ -29,9 +28,7 @@ const CHUNK: usize = 256 << 10;
 pub(super) struct Destination {
     target: Reference,
     endpoint: Endpoint,
-    client: oci_client::Client,
-    name: oci_client::Reference,
-    auth: RegistryAuth,
+    conversation: Conversation,
 }
 
 impl Destination {
@@ -49,17 +46,14 @@ impl Destination {
             )));
         }
         let endpoint = registries.own_endpoint(registry);
-        let config = registries.client(&endpoint).map_err(not_pushed)?;
-        // The time for an answer counts from a request's beginning, and large blobs take theirs; each blob is one request.
-        let config = ClientConfig { read_timeout: None, use_monolithic_push: true, ..config };
-        let client = client(config).map_err(not_pushed)?;
-        let name = oci_client::Reference::with_tag(
-            registry.clone(),
-            target.repository.clone(),
-            target.tag.clone().unwrap_or_default(),
-        );
-        let auth = keyring.find(registry).await;
-        Ok(Self { target: target.clone(), endpoint, client, name, auth })
+        // No time for an answer as a whole: it counts from a request's beginning, and large blobs take theirs.
+        let client = registries.client(&endpoint).map_err(not_pushed)?.build();
+        let client = client.map_err(|error| not_pushed(innermost(&error)))?;
+        let about = (registry.as_str(), target.repository.as_str());
+        let conversation =
+            Conversation::new(client, &endpoint, about, Right::Push).map_err(not_pushed)?;
+        conversation.ask_as(keyring.find(registry)).await;
+        Ok(Self { target: target.clone(), endpoint, conversation })
     }
 
     pub(super) fn target(&self) -> &Reference {
@@ -68,22 +62,18 @@ impl Destination {
 
     /// Shows oneself, so that a refusal is known before anything is sent.
     pub(super) async fn begin(&self) -> Result<(), Failure> {
-        let shown = self.client.auth(&self.name, &self.auth, RegistryOperation::Push);
-        bounded(shown).await.map(drop)
+        bounded(self.conversation.begin()).await
     }
 
     /// Whether the registry has a blob in this repository.
     pub(super) async fn has(&self, digest: &Digest) -> Result<bool, Failure> {
-        bounded(self.client.blob_exists(&self.name, digest.as_str())).await
+        bounded(self.conversation.has(digest)).await
     }
 
     /// Whether the registry takes a blob from another of its repositories.
     pub(super) async fn mount(&self, digest: &Digest, repository: &str) -> bool {
-        let (registry, repository) = (self.target.registry.clone(), repository.to_owned());
-        let source = oci_client::Reference::with_tag(registry, repository, String::new());
-        let mounted = self.client.mount_blob(&self.name, &source, digest.as_str());
         // Whatever is wrong is said of the upload that follows.
-        bounded(mounted).await.is_ok()
+        bounded(self.conversation.mount(digest, repository)).await.unwrap_or(false)
     }
 
     /// Sends a blob. `sent` counts its bytes as they go.
@@ -95,9 +85,8 @@ impl Destination {
         sent: &Arc<AtomicU64>,
     ) -> Result<(), Failure> {
         sent.store(0, Ordering::Relaxed);
-        let bytes = chunks(file, Arc::clone(sent));
-        let sending = self.client.push_blob_stream(&self.name, bytes, digest.as_str(), Some(size));
-        while_going(sending, sent).await.map(drop)
+        let bytes = Body::wrap_stream(chunks(file, Arc::clone(sent)));
+        while_going(self.conversation.send_blob(digest, size, bytes), sent).await
     }
 
     /// Names what was sent. Gives the digest that the registry has under the name then.
@@ -105,12 +94,10 @@ impl Destination {
         &self,
         manifest: Vec<u8>,
         media_type: &str,
-    ) -> Result<String, Failure> {
-        let media_type = media_type
-            .parse()
-            .map_err(|_| Failure::Broken(format!("`{media_type}` is no media type")))?;
-        bounded(self.client.push_manifest_raw(&self.name, manifest, media_type)).await?;
-        bounded(self.client.fetch_manifest_digest(&self.name, &self.auth)).await
+    ) -> Result<Digest, Failure> {
+        let tag = self.target.tag.as_deref().unwrap_or_default();
+        bounded(self.conversation.send_manifest(tag, media_type, manifest)).await?;
+        bounded(self.conversation.digest(tag)).await
     }
 
     /// What a failure is to who pushes.
@@ -127,22 +114,20 @@ impl Destination {
 }
 
 /// A request that sends little.
-async fn bounded<T>(
-    request: impl Future<Output = Result<T, OciDistributionError>>,
-) -> Result<T, Failure> {
+async fn bounded<T>(request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     while_going(request, &AtomicU64::new(0)).await
 }
 
 /// A request, as long as bytes go or an answer is not overdue.
 async fn while_going<T>(
-    request: impl Future<Output = Result<T, OciDistributionError>>,
+    request: impl Future<Output = Result<T, Failure>>,
     sent: &AtomicU64,
 ) -> Result<T, Failure> {
     let mut request = std::pin::pin!(request);
     let mut before = 0;
     loop {
         if let Ok(answer) = timeout(PATIENCE, &mut request).await {
-            return answer.map_err(failure);
+            return answer;
         }
         let now = sent.load(Ordering::Relaxed);
         if now == before {
@@ -157,7 +142,7 @@ async fn while_going<T>(
 fn chunks(
     file: File,
     sent: Arc<AtomicU64>,
-) -> impl Stream<Item = Result<Bytes, OciDistributionError>> + Send + 'static {
+) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
     unfold(Some(file), move |file| {
         let sent = Arc::clone(&sent);
         async move {
@@ -173,7 +158,7 @@ fn chunks(
                     sent.fetch_add(chunk.len() as u64, Ordering::Relaxed);
                     Some((Ok(Bytes::from(chunk)), Some(file)))
                 }
-                Err(error) => Some((Err(OciDistributionError::IoError(error)), None)),
+                Err(error) => Some((Err(error), None)),
             }
         }
     })

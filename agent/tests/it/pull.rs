@@ -9,7 +9,7 @@ use swarm_proto::spec::{ImageSpec, PullPolicy};
 use swarm_proto::transport::install_crypto_provider;
 
 use crate::image::{TestImage, compose, digest, gzip, image, indexed, tar};
-use crate::registry::Registry;
+use crate::registry::{ENDLESS, Registry};
 
 fn spec(reference: &str, digest: Option<&str>) -> ImageSpec {
     ImageSpec {
@@ -317,4 +317,36 @@ async fn a_moved_tag_names_the_new_image_only() {
         reopened.list().into_iter().filter(|image| !image.reference.is_empty()).collect();
     assert_eq!(named.len(), 1);
     assert_eq!(named[0].digest.as_str(), second);
+}
+
+#[tokio::test]
+async fn answers_without_end_are_given_up_early() {
+    // What a connection holds on its way, on both sides.
+    const ON_ITS_WAY: usize = 32 << 20;
+    let cases = [
+        ("/manifests/", "200 OK", "answers wrongly: its manifest is larger than 4 MiB"),
+        ("/manifests/", "404 Not Found", "does not have it"),
+        ("/manifests/", "500 Oh", "cannot be reached: status 500"),
+        ("/token", "200 OK", "answers wrongly: its token is larger than 256 KiB"),
+        ("/blobs/", "200 OK", "more comes than there is to be"),
+        ("/blobs/", "404 Not Found", "does not have it"),
+    ];
+    for (path, status, expected) in cases {
+        let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::start().await);
+        let pinned = registry.put("library/app", "1", &two_layers());
+        {
+            let mut shelf = registry.shelf.lock().unwrap();
+            (shelf.flood, shelf.guarded) = (Some((path, status)), path == "/token");
+        }
+        let images = open(folder.path(), &registry);
+        let error = images.ensure(&spec("app:1", Some(&pinned))).await.unwrap_err();
+        assert!(error.to_string().contains(expected), "{path} {status}: {error}");
+        let tries = registry.requests("").len() + 8;
+        let flooded = registry.shelf.lock().unwrap().flooded;
+        assert!(flooded < ENDLESS && flooded < tries * ON_ITS_WAY, "{path}: {flooded} bytes");
+        let kept = names(&folder.path().join("blobs/sha256"));
+        let sizes =
+            kept.iter().map(|name| fs::metadata(folder.path().join("blobs/sha256").join(name)));
+        assert!(sizes.map(|file| file.unwrap().len()).sum::<u64>() < 4 << 20, "{kept:?}");
+    }
 }

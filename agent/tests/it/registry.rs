@@ -12,6 +12,9 @@ use crate::image::{Blob, digest};
 
 pub(crate) const TOKEN: &str = "a-token-for-this-test";
 
+/// Bytes that stand for a stream without end.
+pub(crate) const ENDLESS: usize = 1 << 30;
+
 /// What the registry has and how it misbehaves.
 #[derive(Default)]
 pub(crate) struct Shelf {
@@ -35,6 +38,10 @@ pub(crate) struct Shelf {
     pub(crate) no_ranges: bool,
     /// Answers so many requests with 503.
     pub(crate) busy: u32,
+    /// Answers what has this in its path with this status, and bytes without end.
+    pub(crate) flood: Option<(&'static str, &'static str)>,
+    /// Bytes that were sent so, until nobody took any more.
+    pub(crate) flooded: usize,
     /// Method and path of all requests, and the range that was asked for.
     pub(crate) requests: Vec<String>,
 }
@@ -93,12 +100,36 @@ impl Registry {
         }
         let head = String::from_utf8(head).unwrap();
         let Some(body) = self.body(&mut stream, &head).await? else { return Ok(()) };
+        let (flood, stall) = {
+            let shelf = self.shelf.lock().unwrap();
+            (shelf.flood, shelf.stall.clone())
+        };
+        if stall.is_some_and(|path| head.contains(&path)) {
+            std::future::pending::<()>().await;
+        }
+        if let Some((_, status)) =
+            flood.filter(|(path, _)| head.starts_with("GET") && head.contains(path))
+        {
+            return self.flood(stream, status).await;
+        }
         let answer = self.answer(&head, &body);
         stream.write_all(format!("{}\r\n", answer.head).as_bytes()).await?;
         // Cut short, the connection ends before the promised length.
         let length = answer.cut.unwrap_or(answer.body.len());
         stream.write_all(&answer.body[..length]).await?;
         stream.shutdown().await
+    }
+
+    async fn flood(&self, mut stream: TcpStream, status: &str) -> std::io::Result<()> {
+        stream
+            .write_all(format!("HTTP/1.1 {status}\r\nconnection: close\r\n\r\n").as_bytes())
+            .await?;
+        let bytes = vec![b' '; 64 << 10];
+        for _ in 0..ENDLESS / bytes.len() {
+            stream.write_all(&bytes).await?;
+            self.shelf.lock().unwrap().flooded += bytes.len();
+        }
+        Ok(())
     }
 
     /// What is uploaded; `None` where it breaks off.
