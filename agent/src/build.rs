@@ -53,7 +53,7 @@ pub use progress::Progress;
 pub use service::BuildService;
 
 use crate::executor::{OneShots, take_down};
-use crate::image::{Images, Logins, NewImage, Reference, architecture};
+use crate::image::{Images, Logins, NewImage, Reference, Tenant, architecture, documents};
 use cache::Cache;
 use cache_mount::CacheMounts;
 use work::{Means, Work};
@@ -122,7 +122,7 @@ pub struct Builder {
     images: Arc<Images>,
     one_shots: OneShots,
     work: PathBuf,
-    cache: Cache,
+    cache: Arc<Cache>,
     cache_mounts: Arc<CacheMounts>,
     permits: Semaphore,
     next: AtomicU64,
@@ -140,12 +140,16 @@ impl Builder {
         fs::create_dir_all(&work).map_err(BuildError::disk("make", &work))?;
         sweep(&work)?;
         one_shots.tidy();
+        let cache = Arc::new(Cache::open(folder.join("cache"))?);
+        let cache_mounts = CacheMounts::open(folder.join("mounts"))?;
+        images.let_in(Arc::clone(&cache) as Arc<dyn Tenant>);
+        images.let_in(Arc::clone(&cache_mounts) as Arc<dyn Tenant>);
         Ok(Arc::new(Self {
             images,
             one_shots,
             work,
-            cache: Cache::open(folder.join("cache"))?,
-            cache_mounts: CacheMounts::open(folder.join("mounts"))?,
+            cache,
+            cache_mounts,
             permits: Semaphore::new(STEPS),
             next: AtomicU64::new(1),
         }))
@@ -212,7 +216,8 @@ impl Builder {
     ) -> Result<BuiltImage, BuildError> {
         let mut image = done.end.image.clone();
         image.config.labels.extend(labels);
-        let (config, manifest) = description::documents(image, &done.layers)?;
+        let (config, manifest) = documents(image, &done.layers)
+            .map_err(|source| BuildError::Description { what: "configuration", source })?;
         let name = names.iter().cloned().map(Some);
         let names: Vec<_> = if names.is_empty() { vec![None] } else { name.collect() };
         let mut digest = None;

@@ -6,6 +6,11 @@ use swarm_proto::id::Timestamp;
 
 /// Milliseconds since the epoch.
 pub(crate) fn now() -> Timestamp {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    of(SystemTime::now())
+}
+
+/// A file's time, in the same way.
+pub(crate) fn of(time: SystemTime) -> Timestamp {
+    let elapsed = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use swarm_proto::object::GenericResources;
@@ -14,6 +15,9 @@ use crate::resources::{self, Reserve, ResourceDevices};
 
 /// Where Docker keeps names and passwords for registries, of root.
 const DEFAULT_CREDENTIALS: &str = "/root/.docker/config.json";
+
+/// How long caches of builds stay without use.
+const BUILD_CACHE_AGE: Duration = Duration::from_hours(14 * 24);
 
 /// Where the configuration lies unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/swarm/agent.toml";
@@ -80,6 +84,9 @@ pub struct Config {
     /// Bytes of the disk that images leave free; by default a twentieth of it, at most 1 GiB.
     #[serde(deserialize_with = "resources::bytes")]
     pub image_reserve: Option<u64>,
+    /// How long what builds made of a step, and their caches, stay without use.
+    #[serde(deserialize_with = "resources::age")]
+    pub build_cache_age: Duration,
     /// Where the programs of builds have their addresses: a subnet that leads nowhere else from this host.
     pub build_subnet: BuildSubnet,
     /// Where images come from.
@@ -120,6 +127,7 @@ impl Default for Config {
             resource_devices: ResourceDevices::new(),
             reserve: Reserve::default(),
             image_reserve: None,
+            build_cache_age: BUILD_CACHE_AGE,
             build_subnet: BuildSubnet::default(),
             registry: RegistryConfig::default(),
         }
@@ -138,6 +146,7 @@ const SETTINGS: &[&str] = &[
     "resource_devices",
     "reserve",
     "image_reserve",
+    "build_cache_age",
     "build_subnet",
     "registry",
 ];
@@ -283,6 +292,7 @@ mod tests {
             resource_devices = { "gpu=a" = ["/dev/nvidia0"] }
             reserve = { cpus = 0.5, memory = "256m" }
             image_reserve = "2g"
+            build_cache_age = "36h"
             [registry]
             insecure = ["r.example:5000"]
             credentials = "/c/config.json"
@@ -297,6 +307,7 @@ mod tests {
         assert_eq!(config.resources().unwrap().len(), 2);
         assert_eq!(config.reserve.memory, Some(256 << 20));
         assert_eq!(config.image_reserve, Some(2 << 30));
+        assert_eq!(config.build_cache_age, Duration::from_hours(36));
         let registries = config.registries().unwrap();
         assert_eq!(registries.ca_files["r.example"], Path::new("/c/ca.pem"));
         assert_eq!(registries.logins.as_deref(), Some(Path::new("/c/config.json")));
@@ -319,6 +330,8 @@ mod tests {
             ("[reserve]\ncpus = 'x'", "no number of CPUs"),
             ("generic_resources = ['gpu']", "`gpu` is no generic resource"),
             ("resource_devices = { gpu = ['/dev/null'] }", "which is not in `generic_resources`"),
+            ("build_cache_age = 'x'", "`x` is no duration such as `14d`"),
+            ("build_cache_age = 7", "`7` is no duration such as `14d`"),
             ("port = 'x'", "port"),
             ("port = 70000", "port"),
             ("cgroup_parent = '../x'", "cgroup_parent"),

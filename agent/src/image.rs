@@ -26,6 +26,8 @@ mod removal;
 mod room;
 mod sharing;
 mod store;
+mod sweep;
+mod tenant;
 mod unpack;
 mod upload;
 mod withdraw;
@@ -38,7 +40,7 @@ mod tests;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use swarm_proto::id::{Digest, Timestamp};
 use swarm_proto::object::HeldImage;
@@ -46,6 +48,7 @@ use swarm_proto::spec::{ImageSpec, PullPolicy};
 use tokio::sync::{Semaphore, watch};
 
 pub use archive::Loaded;
+pub(crate) use built::documents;
 pub use built::{ImageParts, LayerBlob, NewImage};
 pub use claims::Claim;
 pub use error::ImageError;
@@ -57,7 +60,10 @@ pub use manifest::{ImageConfig, ImageHealth, architecture};
 pub use push::{BlobStep, PushStep, Pushed};
 pub use reference::{ParseReferenceError, Reference};
 pub use registry::{Endpoint, Registries};
+pub use removal::Content;
 pub use sharing::{Directory, Known, Neighbours};
+pub use sweep::Trimmed;
+pub use tenant::{Spare, Tenant};
 pub use withdraw::{Needed, Removed};
 
 pub(crate) use compression::{reader as plain_reader, reader_of as plain_reader_of};
@@ -134,6 +140,7 @@ struct Inner {
     blobs: Flights<Digest, ()>,
     layers: Flights<Digest, ()>,
     claims: Arc<Claims>,
+    tenants: RwLock<Vec<Arc<dyn Tenant>>>,
     downloads: Semaphore,
     unpacks: Semaphore,
     neighbours: OnceLock<Neighbours>,
@@ -172,6 +179,7 @@ impl Images {
             blobs: Flights::new(),
             layers: Flights::new(),
             claims: Arc::default(),
+            tenants: RwLock::default(),
             downloads: Semaphore::new(DOWNLOADS),
             unpacks: Semaphore::new(unpacks()),
             neighbours: OnceLock::new(),

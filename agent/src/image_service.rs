@@ -195,6 +195,20 @@ impl ImageStore for ImageStoreService {
         removed.map(|removed| self.told(removed)).map_err(|error| refusal(&error))
     }
 
+    async fn prune_builds(
+        &self,
+        request: Request<wire::PruneBuildsRequest>,
+    ) -> Result<Response<wire::RemovedImages>, Status> {
+        let age = Duration::from_millis(request.into_inner().unused_for);
+        let trimmed = self.images.trim(age).await.map_err(|error| refusal(&error))?;
+        Ok(Response::new(wire::RemovedImages {
+            freed: trimmed.freed,
+            caches: trimmed.things,
+            node: self.hostname.clone(),
+            ..wire::RemovedImages::default()
+        }))
+    }
+
     type PushStream = Parts<wire::PushProgress>;
 
     async fn push(
@@ -283,7 +297,7 @@ impl ImageStoreService {
         let Removed { untagged, removed, freed } = removed;
         let removed = removed.iter().map(ToString::to_string).collect();
         let (node, error) = (self.hostname.clone(), String::new());
-        Response::new(wire::RemovedImages { untagged, removed, freed, node, error })
+        Response::new(wire::RemovedImages { untagged, removed, freed, node, error, caches: 0 })
     }
 }
 

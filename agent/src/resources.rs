@@ -1,6 +1,7 @@
 //! What a host has beside CPUs, memory and processes, as its configuration says, and what is kept for the host itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 use swarm_proto::object::{GenericResource, GenericResources, HostShare};
@@ -73,6 +74,26 @@ pub(crate) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     let text = Written::deserialize(deserializer)?.into_text();
     let wrong = || de::Error::custom(format!("`{text}` is no size such as `512m`"));
     size(&text).map(Some).ok_or_else(wrong)
+}
+
+/// A duration such as `14d`: a number of seconds, minutes, hours or days.
+pub(crate) fn age<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = Written::deserialize(deserializer)?.into_text();
+    let wrong = || de::Error::custom(format!("`{text}` is no duration such as `14d`"));
+    duration(&text).ok_or_else(wrong)
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let unit = text.chars().last()?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    number.checked_mul(seconds).map(Duration::from_secs)
 }
 
 /// `0.5` is 500: at most three digits after the point.

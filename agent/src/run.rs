@@ -176,6 +176,9 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let builder = builder(agent, Arc::clone(&images), one_shots).await?;
     let controllers = Arc::new(Controllers::default());
     share(&images, neighbours(&tls, &controllers, identity.node_id), &worker);
+    // Everybody who keeps content has been let in.
+    let (tidied, age) = (Images::clone(&images), config.build_cache_age);
+    tokio::spawn(async move { tidied.keep_tidy(age).await });
     let store = ImageStoreService::server(Images::clone(&images), hostname.clone());
     let service = AgentService::server(
         Arc::clone(&images),

@@ -124,6 +124,18 @@ pub(crate) fn remove_path(path: &Path) -> io::Result<()> {
     }
 }
 
+/// What a file, or all files below a folder, hold; links are not followed, and what cannot be read counts nothing.
+pub(crate) fn bytes_of(path: &Path) -> u64 {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => {
+            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+            entries.map(|entry| bytes_of(&entry.path())).sum()
+        }
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 mod autoscale;
 mod build;
+mod builder;
 mod cluster;
 mod config;
 mod content;
@@ -97,6 +98,9 @@ pub(crate) enum Command {
     /// Images on the nodes
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// What builds leave on the nodes
+    #[command(subcommand)]
+    Builder(builder::BuilderCommand),
     Login(login::Login),
     Logout(login::Logout),
     /// Tells what happened lately
@@ -219,6 +223,7 @@ async fn dispatch(command: Command, call: &Call) -> Result<ExitCode, Failure> {
         Command::Volume(command) => volume::run(command, call).await?,
         Command::Network(command) => network::run(command, call).await?,
         Command::Image(command) => image::run(command, call).await?,
+        Command::Builder(command) => builder::run(command, call).await?,
         Command::Login(login) => login::log_in(login, call).await?,
         Command::Logout(logout) => login::log_out(logout, call).await?,
         Command::Events(events) => events::run(&events, call).await?,

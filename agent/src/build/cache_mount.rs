@@ -3,15 +3,20 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use swarm_dockerfile::Sharing;
-use swarm_proto::id::Digest;
+use swarm_proto::id::{Digest, Timestamp};
 use tokio::sync::Notify;
 
 use super::BuildError;
-use crate::durable;
+use crate::image::{Content, Spare, Tenant};
+use crate::{clock, durable, tree};
+
+/// Ends the name of a file whose time says when the folder beside it was used last.
+const USED: &str = "used";
 
 /// Who has a folder now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +58,7 @@ impl CacheMounts {
             tokio::pin!(freed);
             freed.as_mut().enable();
             if let Some(path) = self.try_take(id, sharing) {
+                note_use(&path);
                 return Held { caches: Arc::clone(self), path };
             }
             freed.await;
@@ -88,6 +94,7 @@ impl CacheMounts {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        note_use(&self.path);
         let mut used = self.caches.used();
         match used.get(&self.path) {
             Some(Use::Shared(others)) if *others > 1 => {
@@ -111,6 +118,62 @@ impl Held {
         } else {
             fs::rename(aside, &self.path)
         }
+    }
+}
+
+fn mark(path: &Path) -> PathBuf {
+    path.with_extension(USED)
+}
+
+/// Not known to have been used, it only goes earlier.
+fn note_use(path: &Path) {
+    if let Err(error) = fs::write(mark(path), b"") {
+        tracing::debug!(%error, path = %path.display(), "cannot note that a cache is used");
+    }
+}
+
+fn used_at(path: &Path) -> io::Result<Timestamp> {
+    let noted = fs::metadata(mark(path)).or_else(|_| fs::metadata(path))?;
+    Ok(clock::of(noted.modified()?))
+}
+
+/// They keep nothing in the store, and are builds' to use and let go of as layers are.
+impl Tenant for CacheMounts {
+    fn content(&self) -> io::Result<Content> {
+        Ok(Content::default())
+    }
+
+    fn spare(&self) -> io::Result<Vec<Spare>> {
+        let mut spares = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !entry.file_type()?.is_dir() || name.starts_with(durable::UNFINISHED) {
+                continue;
+            }
+            let used_at = used_at(&entry.path())?;
+            spares.push(Spare { name, content: Content::default(), used_at });
+        }
+        Ok(spares)
+    }
+
+    fn let_go(&self, spare: &Spare) -> io::Result<Option<u64>> {
+        let (path, aside) = (self.folder.join(&spare.name), self.aside());
+        {
+            let used = self.used();
+            // A build may have had it meanwhile.
+            if used.contains_key(&path) || used_at(&path).is_ok_and(|at| at > spare.used_at) {
+                return Ok(None);
+            }
+            match fs::rename(&path, &aside) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                other => other?,
+            }
+            tree::remove_path(&mark(&path))?;
+        }
+        let freed = tree::bytes_of(&aside);
+        tree::remove_path(&aside)?;
+        Ok(Some(freed))
     }
 }
 
@@ -140,5 +203,24 @@ mod tests {
         assert!(caches.try_take("x", Sharing::Locked).is_none());
         drop(second);
         assert!(caches.try_take("x", Sharing::Locked).is_some());
+    }
+
+    #[tokio::test]
+    async fn what_a_build_has_is_not_let_go_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let caches = CacheMounts::open(folder.path().join("mounts")).unwrap();
+        let held = caches.take("x", Sharing::Shared).await;
+        fs::create_dir(&held.path).unwrap();
+        fs::write(held.path.join("file"), "12345").unwrap();
+        let spare = caches.spare().unwrap();
+        assert_eq!(spare.len(), 1);
+        assert_eq!(caches.let_go(&spare[0]).unwrap(), None);
+        let path = held.path.clone();
+        drop(held);
+        let spare = caches.spare().unwrap();
+        assert_eq!(caches.let_go(&spare[0]).unwrap(), Some(5));
+        assert_eq!(caches.let_go(&spare[0]).unwrap(), None, "it is gone");
+        assert!(!path.exists());
+        assert_eq!(fs::read_dir(folder.path().join("mounts")).unwrap().count(), 0);
     }
 }

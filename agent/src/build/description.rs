@@ -1,14 +1,7 @@
-//! What a finished image says of itself: dates, layers, manifest.
+//! When a finished image and its parts came to be.
 
-use serde_json::json;
 use swarm_dockerfile::Image;
-use swarm_proto::id::{Digest, Timestamp};
-
-use super::BuildError;
-use crate::image::LayerBlob;
-
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+use swarm_proto::id::Timestamp;
 
 /// When each line of a history came to be: with the layer that was made last. An image whose layers all come from
 /// earlier builds is so the same image again.
@@ -51,32 +44,4 @@ impl Dates {
 fn date(seconds: u64) -> String {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
-}
-
-/// The bytes of an image's configuration and manifest.
-pub(super) fn documents(
-    mut image: Image,
-    layers: &[LayerBlob],
-) -> Result<(Vec<u8>, Vec<u8>), BuildError> {
-    image.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
-    let failed = |what| move |source| BuildError::Description { what, source };
-    let config = serde_json::to_vec(&image).map_err(failed("configuration"))?;
-    let layers: Vec<_> = layers
-        .iter()
-        .map(|layer| {
-            json!({ "mediaType": layer.media_type, "digest": layer.digest.to_string(), "size": layer.size })
-        })
-        .collect();
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MANIFEST,
-        "config": {
-            "mediaType": CONFIG,
-            "digest": Digest::of([config.as_slice()]).to_string(),
-            "size": config.len(),
-        },
-        "layers": layers,
-    });
-    let manifest = serde_json::to_vec(&manifest).map_err(failed("manifest"))?;
-    Ok((config, manifest))
 }

@@ -88,14 +88,12 @@ pub(super) async fn carry_out(
 /// The changes as a layer of the store.
 async fn pack(work: &Work, snapshot: &Arc<Snapshot>) -> Result<LayerBlob, BuildError> {
     let (snapshot, latest) = (Arc::clone(snapshot), work.epoch());
-    let layer = work.images().add_layer(move |out| {
+    let layer = work.images().add_layer(work.claim(), move |out| {
         let upper = tree::open_root(&snapshot.changes())?;
         let before = snapshot.before().map_err(io::Error::other)?;
         layer::write(&upper, &before, latest, out)
     });
-    let layer = layer.await?;
-    work.count_on(&layer);
-    Ok(layer)
+    Ok(layer.await?)
 }
 
 /// Everything that a step's result depends on. Whose files are taken counts by what they are, not by where they are.

@@ -48,7 +48,7 @@ pub(super) struct Work {
     sources: Images,
     images: BaseImages,
     /// What no removal takes away meanwhile.
-    claim: Claim,
+    claim: Arc<Claim>,
     steps: AtomicU32,
     views: AtomicU32,
 }
@@ -70,7 +70,7 @@ impl Work {
         means: Means,
     ) -> Self {
         let Means { folder, id, context, progress, cancelled } = means;
-        let claim = builder.images.claim();
+        let claim = Arc::new(builder.images.claim());
         let sources = builder.images.with_logins(request.logins.clone());
         let stages = plan.stages.iter().map(|_| watch::Sender::new(None)).collect();
         Self {
@@ -312,6 +312,11 @@ impl Work {
         let made = self.builder.cache.find(key).filter(|_| !self.request.no_cache)?;
         let whole = made.layer.as_ref().is_none_or(|layer| self.has_layer(layer));
         whole.then_some(made)
+    }
+
+    /// What stays where it is as long as this build.
+    pub(super) fn claim(&self) -> &Arc<Claim> {
+        &self.claim
     }
 
     /// A layer stays where it is as long as this build.

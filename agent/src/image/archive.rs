@@ -28,7 +28,7 @@ pub(super) const FULL_NAME: &str = "io.containerd.image.name";
 /// What an OCI layout calls it: often only a tag.
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+pub(super) const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// An image that an archive brought.

@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use flate2::{Compression, GzBuilder};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use swarm_dockerfile::Image as Description;
 use swarm_proto::id::Digest;
 
+use super::archive::{CONFIG_TYPE, MANIFEST_TYPE};
 use super::claims::Claim;
 use super::manifest;
 use super::pull::blocking;
@@ -68,14 +71,16 @@ impl Images {
         blocking(move || store.parts(&digest)).await
     }
 
-    /// Writes a new layer: `write` gets where its plain archive goes.
+    /// Writes a new layer, which the claim counts on from the beginning: `write` gets where its plain archive goes.
     pub async fn add_layer(
         &self,
+        claim: &Arc<Claim>,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
     ) -> Result<LayerBlob, ImageError> {
-        let store = Arc::clone(&self.inner.store);
+        self.inner.make_room("a new layer", 1).await?;
+        let (store, claim) = (Arc::clone(&self.inner.store), Arc::clone(claim));
         let reserve = self.inner.reserve;
-        blocking(move || store.add_layer(write, reserve)).await
+        blocking(move || store.add_layer(&claim, write, reserve)).await
     }
 
     /// What a work that is begun now counts on: nothing yet.
@@ -98,6 +103,9 @@ impl Images {
     pub async fn keep_built(&self, image: NewImage) -> Result<Arc<Image>, ImageError> {
         let NewImage { name, manifest, config, layers } = image;
         let (digest, config_digest) = (sha256(&manifest), sha256(&config));
+        let claim = self.inner.claims.begin();
+        claim.add(&digest);
+        claim.add(&config_digest);
         let (run, diff_ids) = manifest::parse_config(&config_digest, &config)?;
         let store = Arc::clone(&self.inner.store);
         let (of_manifest, of_config) = (digest.clone(), config_digest.clone());
@@ -125,6 +133,32 @@ impl Images {
     }
 }
 
+/// The bytes of an image's configuration and manifest.
+pub(crate) fn documents(
+    mut image: Description,
+    layers: &[LayerBlob],
+) -> serde_json::Result<(Vec<u8>, Vec<u8>)> {
+    image.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+    let config = serde_json::to_vec(&image)?;
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|layer| {
+            json!({ "mediaType": layer.media_type, "digest": layer.digest.to_string(), "size": layer.size })
+        })
+        .collect();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": {
+            "mediaType": CONFIG_TYPE,
+            "digest": sha256(&config).to_string(),
+            "size": config.len(),
+        },
+        "layers": layers,
+    });
+    Ok((config, serde_json::to_vec(&manifest)?))
+}
+
 impl Store {
     fn parts(&self, digest: &Digest) -> Result<ImageParts, ImageError> {
         let absent = |digest: &Digest| ImageError::Invalid {
@@ -149,11 +183,12 @@ impl Store {
     /// Packs a layer aside, gives it its name, and unpacks it as any other that came.
     fn add_layer(
         &self,
+        claim: &Claim,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
         reserve: Option<u64>,
     ) -> Result<LayerBlob, ImageError> {
         let aside = durable::unfinished(&self.blobs);
-        let packed = self.pack(&aside, write);
+        let packed = self.pack(&aside, claim, write);
         if packed.is_err()
             && let Err(error) = tree::remove_path(&aside)
         {
@@ -170,6 +205,7 @@ impl Store {
     fn pack(
         &self,
         aside: &std::path::Path,
+        claim: &Claim,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<LayerBlob> {
         let file = Hashing::new(BufWriter::with_capacity(BUFFER, File::create_new(aside)?));
@@ -181,6 +217,8 @@ impl Store {
         let Hashing { inner, hash, length } = plain.inner.finish()?;
         let digest = digest_of(hash);
         inner.into_inner().map_err(io::IntoInnerError::into_error)?.sync_data()?;
+        claim.add(&digest);
+        claim.add(&diff_id);
         durable::rename(aside, &self.blob(&digest))?;
         let media_type = "application/vnd.oci.image.layer.v1.tar+gzip".to_owned();
         Ok(LayerBlob { digest, diff_id, size: length, media_type })

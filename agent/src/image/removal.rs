@@ -17,11 +17,11 @@ const NOTE: &str = "removed";
 
 /// Layers and blobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Content {
+pub struct Content {
     /// Layers, by their uncompressed digests.
-    pub(super) layers: BTreeSet<Digest>,
+    pub layers: BTreeSet<Digest>,
     /// Blobs.
-    pub(super) blobs: BTreeSet<Digest>,
+    pub blobs: BTreeSet<Digest>,
 }
 
 impl Content {
@@ -32,7 +32,7 @@ impl Content {
     }
 
     /// Adds what another one consists of.
-    pub(super) fn add(&mut self, other: Self) {
+    pub fn add(&mut self, other: Self) {
         self.layers.extend(other.layers);
         self.blobs.extend(other.blobs);
     }
@@ -66,8 +66,9 @@ impl Store {
         }
         sync(&self.layers)?;
         for blob in &content.blobs {
-            remove_file(&self.partial_blob(blob))?;
-            aside.extend(move_aside(&self.blob(blob), &self.blobs)?);
+            for path in [self.partial_blob(blob), self.blob(blob)] {
+                aside.extend(move_aside(&path, &self.blobs)?);
+            }
         }
         sync(&self.blobs)?;
         Ok(aside)
@@ -81,6 +82,28 @@ impl Store {
     /// The last step.
     pub(super) fn forget(&self, digest: &Digest) -> io::Result<()> {
         remove_file(&self.note(digest))
+    }
+
+    /// What all images consist of that have a record, be they whole or not. An error, too, where one cannot be read.
+    pub(super) fn recorded(&self) -> io::Result<Content> {
+        let mut recorded = Content::default();
+        for entry in fs::read_dir(&self.records)? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|ending| ending != RECORD) {
+                continue;
+            }
+            let bytes = match fs::read(&path) {
+                // It was removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            let record: Record = serde_json::from_slice(&bytes).map_err(|error| {
+                let why = format!("the record `{}` cannot be read: {error}", path.display());
+                io::Error::new(io::ErrorKind::InvalidData, why)
+            })?;
+            recorded.add(Content::of(&self.with_blobs(record)));
+        }
+        Ok(recorded)
     }
 
     /// Ends removals that an earlier run began.
@@ -128,16 +151,4 @@ fn remove_file(path: &Path) -> io::Result<()> {
 
 fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
-}
-
-/// What a file, or all files below a folder, hold; links are not followed, and what cannot be read counts nothing.
-pub(super) fn bytes_of(path: &Path) -> u64 {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => {
-            let entries = fs::read_dir(path).into_iter().flatten().flatten();
-            entries.map(|entry| bytes_of(&entry.path())).sum()
-        }
-        Ok(metadata) => metadata.len(),
-        Err(_) => 0,
-    }
 }

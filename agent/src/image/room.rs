@@ -8,13 +8,15 @@ use std::time::Duration;
 use swarm_proto::id::Digest;
 
 use super::manifest::Descriptor;
+use super::pull::blocking;
+use super::removal::Content;
 use super::store::Store;
 use super::{Doomed, ImageError, Inner, Needed};
 
 /// What images leave free where the configuration says nothing: this part of the disk, and at most so much.
 const RESERVED_PART: u64 = 20;
 const MOST_RESERVED: u64 = 1 << 30;
-/// For want of room, images go that no task uses and that came longer ago.
+/// For want of room, caches go that no build has used for longer, then images that no task uses and that came longer ago.
 const UNUSED_FOR: Duration = Duration::from_hours(1);
 /// What a compressed layer unpacks to, at a guess.
 const UNPACKED: u64 = 3;
@@ -100,7 +102,7 @@ fn no_room(image: &str, needed: u64, folder: &Path, room: &Room) -> ImageError {
 }
 
 impl Inner {
-    /// Sees that there is room, and takes unused images away where there is none.
+    /// Sees that there is room, and takes unused caches and images away where there is none.
     pub(super) async fn make_room(
         self: &Arc<Self>,
         image: &str,
@@ -114,6 +116,9 @@ impl Inner {
         if !short(&look(folder, self.reserve)?) {
             return Ok(());
         }
+        if !self.spare_room(&short).await? {
+            return Ok(());
+        }
         for doomed in self.unused(UNUSED_FOR) {
             tracing::info!(image = %doomed.digest, "takes an unused image away: the disk is full");
             match self.remove(&doomed, &Needed::new()).await {
@@ -125,6 +130,27 @@ impl Inner {
             }
         }
         Err(no_room(image, needed, folder, &look(folder, self.reserve)?))
+    }
+
+    /// Has tenants let go of one thing after another while room is short; answers with whether it still is.
+    async fn spare_room(
+        self: &Arc<Self>,
+        short: &(dyn Fn(&Room) -> bool + Sync),
+    ) -> Result<bool, ImageError> {
+        let images = {
+            let mut images = Content::default();
+            self.records().values().for_each(|record| images.add(Content::of(record)));
+            images
+        };
+        for (tenant, spare) in self.spares(UNUSED_FOR, Some(&images))? {
+            tracing::info!(cache = spare.name, "lets an unused cache go: the disk is full");
+            let inner = Arc::clone(self);
+            blocking(move || inner.let_go(tenant.as_ref(), &spare)).await?;
+            if !short(&look(&self.store.blobs, self.reserve)?) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Images that no task uses, that came longer ago, and that a registry had; the oldest first.

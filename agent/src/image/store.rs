@@ -102,7 +102,7 @@ impl Store {
 
     /// Where a download of the blob grows; one that broke off is resumed.
     pub(super) fn partial_blob(&self, digest: &Digest) -> PathBuf {
-        self.blobs.join(format!("{}.part", digest.hex()))
+        self.blobs.join(format!("{}{PART}", digest.hex()))
     }
 
     pub(super) fn record(&self, digest: &Digest) -> PathBuf {
@@ -293,9 +293,13 @@ fn digest_in(descriptor: &Descriptor) -> Digest {
 
 /// Ends the name of a record's file.
 pub(super) const RECORD: &str = "json";
+/// Ends the name of a blob that is not whole.
+pub(super) const PART: &str = ".part";
+/// Ends the name of a layer's mark.
+pub(super) const SYNCED: &str = ".synced";
 
 pub(super) fn synced_mark(layer: &Path) -> PathBuf {
-    layer.with_extension("synced")
+    layer.with_extension(&SYNCED[1..])
 }
 
 struct Hashed<R> {

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::removal::Content;
 use super::store::{sha256, synced_mark};
 use super::*;
+use crate::tree;
 
 fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
@@ -176,6 +177,64 @@ async fn content_that_work_under_way_counts_on_is_not_removed() {
     assert_eq!(load(&images, "one:1").await, one, "the same archive is the same image");
     images.remove("one:1", &Needed::new()).await.unwrap();
     assert_eq!(counts(folder.path()), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn what_nobody_keeps_goes_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = open(folder.path());
+    let one = load(&images, "one:1").await;
+    // What a crash between a blob and its record leaves: of a layer, of a blob, of half of one, and a mark.
+    let of = |letter: char| -> Digest {
+        format!("sha256:{}", letter.to_string().repeat(64)).parse().unwrap()
+    };
+    let store = &images.inner.store;
+    let plant = |letter: char| {
+        std::fs::write(store.blob(&of(letter)), "x").unwrap();
+        std::fs::create_dir(store.layer(&of(letter))).unwrap();
+    };
+    "abc".chars().for_each(plant);
+    std::fs::write(store.partial_blob(&of('d')), "half").unwrap();
+    std::fs::write(synced_mark(&store.layer(&of('e'))), "").unwrap();
+    std::fs::write(store.blobs.join("a file of somebody else"), "").unwrap();
+    assert_eq!(images.sweep(Duration::from_hours(1)).await.unwrap(), 0, "all is young");
+    assert_eq!(counts(folder.path()), (9, 5, 1));
+    // One is of work under way, one of a tenant.
+    let claim = images.inner.claims.begin();
+    claim.add(&of('a'));
+    images.let_in(Arc::new(One(of('b'))));
+    assert!(images.sweep(Duration::ZERO).await.unwrap() >= 5);
+    assert_eq!(counts(folder.path()), (7, 4, 1));
+    assert!(store.blob(&of('a')).exists() && store.layer(&of('b')).exists());
+    assert!(!store.blob(&of('c')).exists() && !store.partial_blob(&of('d')).exists());
+    drop(claim);
+    images.sweep(Duration::ZERO).await.unwrap();
+    assert_eq!(counts(folder.path()), (6, 3, 1));
+    // An image that lacks a layer is made whole of its blobs.
+    let layers = images.inner.look_up("one:1").unwrap().layers;
+    tree::remove_path(&store.layer(&layers[0])).unwrap();
+    drop(images);
+    let images = open(folder.path());
+    assert!(images.list().is_empty());
+    images.sweep(Duration::ZERO).await.unwrap();
+    assert_eq!(counts(folder.path()), (5, 1, 1), "all but the layer, and that file");
+    assert_eq!(load(&images, "one:1").await, one);
+    // Where a record cannot be read it is not known what it keeps.
+    std::fs::write(images.inner.store.record(&of('f')), "{").unwrap();
+    std::fs::write(images.inner.store.blob(&of('c')), "x").unwrap();
+    let error = images.sweep(Duration::ZERO).await.unwrap_err();
+    let error = swarm_proto::failure::sentence(&error);
+    assert!(error.contains("the record `") && error.contains("cannot be read"), "{error}");
+    assert!(images.inner.store.blob(&of('c')).exists());
+}
+
+/// Keeps one digest.
+struct One(Digest);
+
+impl Tenant for One {
+    fn content(&self) -> std::io::Result<Content> {
+        Ok(Content { layers: [self.0.clone()].into(), blobs: [self.0.clone()].into() })
+    }
 }
 
 #[tokio::test]

@@ -7,9 +7,9 @@ use std::time::Duration;
 use swarm_proto::id::Digest;
 
 use super::pull::blocking;
-use super::removal::{Content, bytes_of};
+use super::removal::Content;
 use super::room::milliseconds;
-use super::store::{Record, Store};
+use super::store::Record;
 use super::{ImageError, Images, Inner, Reference};
 use crate::clock;
 
@@ -129,17 +129,7 @@ impl Inner {
             self.records().insert(digest, record);
             return Err(failed(error));
         }
-        let aside = {
-            let records = self.records();
-            let counts = self.claims.hold();
-            let mut kept = Content::default();
-            records.values().for_each(|record| kept.add(Content::of(record)));
-            kept.layers.extend(counts.keys().cloned());
-            kept.blobs.extend(counts.keys().cloned());
-            self.store.set_aside(&Content::of(&record).without(&kept)).map_err(failed)?
-        };
-        let freed = aside.iter().map(|path| bytes_of(path)).sum();
-        Store::delete(&aside).map_err(failed)?;
+        let freed = self.remove_unkept(&Content::of(&record))?;
         self.store.forget(&digest).map_err(failed)?;
         tracing::info!(%digest, freed, "removed an image");
         Ok((digest, freed))

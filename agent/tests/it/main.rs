@@ -15,5 +15,6 @@ mod pull;
 mod push;
 mod registry;
 mod sharing;
+mod sweep;
 mod task;
 mod usage;

@@ -40,6 +40,8 @@ pub(crate) struct Shelf {
     pub(crate) busy: u32,
     /// Answers what has this in its path with this status, and bytes without end.
     pub(crate) flood: Option<(&'static str, &'static str)>,
+    /// Never answers what has this in its path.
+    pub(crate) stall: Option<String>,
     /// Bytes that were sent so, until nobody took any more.
     pub(crate) flooded: usize,
     /// Method and path of all requests, and the range that was asked for.

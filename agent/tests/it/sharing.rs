@@ -293,6 +293,13 @@ impl ImageStore for Faulty {
         Err(Status::unimplemented("not here"))
     }
 
+    async fn prune_builds(
+        &self,
+        _: Request<wire::PruneBuildsRequest>,
+    ) -> Result<Response<wire::RemovedImages>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
     type PushStream = Parts<wire::PushProgress>;
 
     async fn push(

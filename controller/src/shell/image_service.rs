@@ -145,6 +145,14 @@ impl Images for ImageService {
         audit.answer(self.0.prune_images(request.into_inner()).await)
     }
 
+    async fn prune_builds(
+        &self,
+        request: Request<wire::PruneBuildsRequest>,
+    ) -> Result<Response<wire::RemoveImageResponse>, Status> {
+        let audit = Audit::of(&request, "PruneBuilds", "caches of builds")?;
+        audit.answer(self.0.prune_builds(request.into_inner()).await)
+    }
+
     type PushStream = Answers<wire::PushProgress>;
 
     async fn push(
@@ -402,6 +410,16 @@ impl Controller {
         Ok(wire::RemoveImageResponse { nodes })
     }
 
+    async fn prune_builds(
+        &self,
+        request: wire::PruneBuildsRequest,
+    ) -> Result<wire::RemoveImageResponse, Status> {
+        let state = Arc::clone(&self.read(false).await?.state);
+        let nodes = nodes(&state, &request.node)?;
+        let (nodes, _) = self.on_each(&nodes, &Wish::PruneBuilds(request)).await;
+        Ok(wire::RemoveImageResponse { nodes })
+    }
+
     /// Asks nodes, many at a time; answers in the order of the nodes, with whether some do not hold it.
     async fn on_each(&self, nodes: &[Node], wish: &Wish) -> (Vec<wire::RemovedImages>, bool) {
         let asked: Vec<_> = nodes.iter().map(|node| self.ask_store(node, wish.clone())).collect();
@@ -428,6 +446,7 @@ impl Controller {
             let answer = match wish {
                 Wish::Remove(request) => store.remove(request).await?,
                 Wish::Prune(request) => store.prune(request).await?,
+                Wish::PruneBuilds(request) => store.prune_builds(request).await?,
             };
             Ok(answer.into_inner())
         };
@@ -441,6 +460,7 @@ impl Controller {
 enum Wish {
     Remove(wire::RemoveImageRequest),
     Prune(wire::PruneImagesRequest),
+    PruneBuilds(wire::PruneBuildsRequest),
 }
 
 fn nodes(state: &State, name: &str) -> Result<Vec<Node>, Status> {

@@ -153,6 +153,7 @@ fn table() -> Expect {
         ImageStore/Inspect           - - x - - -
         ImageStore/Load              - - x - - -
         ImageStore/Prune             - - x - - -
+        ImageStore/PruneBuilds       - - x - - -
         ImageStore/Push              - - x - - -
         ImageStore/ReadBlob          - x x - - -
         ImageStore/Remove            - - x - - -
@@ -164,6 +165,7 @@ fn table() -> Expect {
         Images/LogIn                 - - - - x x
         Images/LogOut                - - - - x x
         Images/Prune                 - - - - x x
+        Images/PruneBuilds           - - - - x x
         Images/Push                  - - - - x x
         Images/Remove                - - - - x x
         Images/Save                  - - - - x x

@@ -89,6 +89,13 @@ impl ImageStore for FakeStore {
         not_here()
     }
 
+    async fn prune_builds(
+        &self,
+        _: Request<wire::PruneBuildsRequest>,
+    ) -> Result<Response<wire::RemovedImages>, Status> {
+        not_here()
+    }
+
     type PushStream = Parts<wire::PushProgress>;
 
     async fn push(

@@ -106,6 +106,7 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("ImageStore/Inspect", CONTROLLERS),
     ("ImageStore/Load", CONTROLLERS),
     ("ImageStore/Prune", CONTROLLERS),
+    ("ImageStore/PruneBuilds", CONTROLLERS),
     ("ImageStore/Push", CONTROLLERS),
     // Hosts copy images from each other.
     ("ImageStore/ReadBlob", NODES),
@@ -119,6 +120,7 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Images/LogIn", WRITERS),
     ("Images/LogOut", WRITERS),
     ("Images/Prune", WRITERS),
+    ("Images/PruneBuilds", WRITERS),
     // It uses the cluster's login.
     ("Images/Push", WRITERS),
     ("Images/Remove", WRITERS),

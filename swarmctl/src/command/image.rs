@@ -173,7 +173,7 @@ async fn remove(images: &[String], node: Option<&str>, call: &Call) -> Result<()
 }
 
 /// Says what went on each node.
-fn tell(nodes: &[wire::RemovedImages]) {
+pub(super) fn tell(nodes: &[wire::RemovedImages]) {
     for node in nodes {
         if !node.error.is_empty() {
             output::warn(&format!("node {}: {}", node.node, node.error));
@@ -184,7 +184,10 @@ fn tell(nodes: &[wire::RemovedImages]) {
         for digest in &node.removed {
             output::talk(&format!("node {}: removed {digest}", node.node));
         }
-        if !node.removed.is_empty() {
+        if node.caches > 0 {
+            output::talk(&format!("node {}: {} caches of builds are gone", node.node, node.caches));
+        }
+        if !node.removed.is_empty() || node.caches > 0 {
             output::talk(&format!(
                 "node {}: {} are free again",
                 node.node,

@@ -166,6 +166,16 @@ fn an_image_is_built_on_a_node_by_hand() {
     for words in ["CPOY", "do you mean `COPY`?", "type"] {
         assert!(said.stderr.contains(words), "{words}: {said:#?}");
     }
+
+    // What builds left goes, and the image stays.
+    let prune = ["builder", "prune", "--node", "n2"];
+    let said = lab.try_run(&[&prune[..], &["--older-than", "1h"]].concat());
+    assert!(said.code == 0 && said.stderr.contains("nothing to remove"), "{said:#?}");
+    let said = lab.try_run(&prune);
+    assert!(said.code == 0 && said.stderr.contains("caches of builds are gone"), "{said:#?}");
+    let said = lab.try_run(&prune);
+    assert!(said.code == 0 && said.stderr.contains("nothing to remove"), "{said:#?}");
+    assert_eq!(lab.inside(&tasks[0].id, "cat /app/version"), "v0");
     lab.run(&["stack", "rm", "hand"]);
 }
 
