@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::image::{
-    BlobStep, Details, Images, LoginCheck, Logins, Needed, PushStep, Removed, coming,
+    BlobStep, Details, Images, Import, LoginCheck, Logins, Needed, PushStep, Removed, coming,
 };
 use crate::server::{given, refusal};
 
@@ -111,6 +111,13 @@ impl ImageStore for ImageStoreService {
         let (sender, receiver) = mpsc::channel(WAITING);
         let archive = Incoming { receiver, part: Vec::new(), at: 0, ended: false };
         let tag = Some(start.tag).filter(|tag| !tag.is_empty());
+        let images = &self.images;
+        let taken = async {
+            match start.import {
+                Some(import) => Ok(vec![images.import(archive, wished(import)).await?]),
+                None => images.load(archive, tag).await,
+            }
+        };
         let pump = async move {
             loop {
                 let part = match parts.message().await {
@@ -126,7 +133,7 @@ impl ImageStore for ImageStoreService {
                 }
             }
         };
-        let (loaded, ()) = tokio::join!(self.images.load(archive, tag), pump);
+        let (loaded, ()) = tokio::join!(taken, pump);
         let loaded = loaded.map_err(|error| refusal(&error))?;
         let images = loaded.into_iter().map(|image| wire::LoadedImage {
             names: image.names,
@@ -299,6 +306,13 @@ impl ImageStoreService {
         let (node, error) = (self.hostname.clone(), String::new());
         Response::new(wire::RemovedImages { untagged, removed, freed, node, error, caches: 0 })
     }
+}
+
+/// Empty is not given.
+fn wished(import: wire::ImportImage) -> Import {
+    let wire::ImportImage { name, changes, message, platform } = import;
+    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    Import { name: given(name), changes, message: given(message), platform: given(platform) }
 }
 
 fn by_digest(needed: BTreeMap<String, String>) -> Result<Needed, Status> {

@@ -1,9 +1,11 @@
 //! What work under way counts on: a removal at the same time leaves it where it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use swarm_proto::id::Digest;
+
+use super::removal::Content;
 
 /// How many works count on each blob or layer.
 pub(super) type Counts = BTreeMap<Digest, usize>;
@@ -42,6 +44,13 @@ impl Claim {
         *self.claims.hold().entry(digest.clone()).or_default() += 1;
         let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
         digests.push(digest.clone());
+    }
+
+    /// All of it, for it is not known which are layers.
+    pub(super) fn content(&self) -> Content {
+        let digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: BTreeSet<Digest> = digests.iter().cloned().collect();
+        Content { layers: all.clone(), blobs: all }
     }
 }
 

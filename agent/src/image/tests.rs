@@ -273,6 +273,60 @@ async fn archives_that_make_no_sense_are_refused_and_leave_nothing() {
 }
 
 #[tokio::test]
+async fn a_file_system_becomes_an_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let images = open(folder.path());
+    let files = tar(&[("bin/sh", b"shell"), ("etc/words", b"so")]);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, &files).unwrap();
+    let level = ruzstd::encoding::CompressionLevel::Fastest;
+    let forms = [
+        files.clone(),
+        gzip.finish().unwrap(),
+        ruzstd::encoding::compress_to_vec(files.as_slice(), level),
+    ];
+    let wish = |name: &str, changes: &[&str]| Import {
+        name: Some(name.to_owned()),
+        changes: changes.iter().map(|text| (*text).to_owned()).collect(),
+        message: Some("from a disk".to_owned()),
+        platform: Some(format!("linux/{}", architecture())),
+    };
+    for (number, form) in forms.into_iter().enumerate() {
+        let name = format!("fs:{number}");
+        let made = images.import(Cursor::new(form), wish(&name, &["CMD /bin/sh", "USER 5"])).await;
+        let made = made.unwrap();
+        assert_eq!(made.names, [format!("docker.io/library/{name}")]);
+        let image = images.ensure(&ImageSpec::new(&name)).await.unwrap();
+        assert_eq!(image.layers.len(), 1, "the same for each form");
+        assert_eq!(std::fs::read(image.layers[0].join("etc/words")).unwrap(), b"so");
+        assert_eq!((&*image.config.cmd[2], &*image.config.user), ("/bin/sh", "5"));
+        let details = images.details(&name).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&details.config).unwrap();
+        assert_eq!(config["history"].as_array().unwrap().len(), 1);
+        assert_eq!(config["history"][0]["comment"], "from a disk");
+        assert!(config["created"].is_string());
+    }
+    let nameless = images.import(Cursor::new(files.clone()), Import::default()).await.unwrap();
+    assert!(nameless.names.is_empty() && images.details(nameless.digest.as_str()).is_ok());
+    let count = counts(folder.path());
+    let foreign = Import { platform: Some("linux/s390x".to_owned()), ..Import::default() };
+    let table = [
+        (Vec::new(), Import::default(), "it is empty"),
+        (b"no archive at all".repeat(100), Import::default(), "cannot be loaded"),
+        (b"BZh91AY&SY".to_vec(), Import::default(), "it is compressed with bzip2"),
+        (files.clone(), foreign, "it is to be for linux/s390x, and this node is linux/"),
+        (files.clone(), wish("x:1", &["RUN make"]), "`RUN` cannot be given so"),
+        (files.clone(), wish("x y", &[]), "is not an image name"),
+        (files[..700].to_vec(), Import::default(), "cannot be loaded"),
+    ];
+    for (bytes, wish, expected) in table {
+        let error = images.import(Cursor::new(bytes), wish).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(counts(folder.path()), count, "{error}: something is left");
+    }
+}
+
+#[tokio::test]
 async fn a_full_disk_is_named_before_it_is_full() {
     let folder = tempfile::tempdir().unwrap();
     let images =

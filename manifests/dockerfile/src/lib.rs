@@ -22,6 +22,7 @@
 //! }
 //! ```
 
+mod change;
 mod dockerfile;
 mod expand;
 mod ignore;
@@ -38,6 +39,7 @@ mod step;
 mod substitute;
 mod words;
 
+pub use change::change;
 pub use dockerfile::{Dockerfile, read};
 pub use ignore::Ignore;
 pub use image::{DEFAULT_PATH, Healthcheck, History, Image, ImageConfig, Rootfs};

@@ -14,7 +14,7 @@ use super::{Call, duration, now};
 use crate::failure::Failure;
 use crate::output;
 use crate::view::{self, HistoryView, ImageDetailsView, ImageView};
-use archive::{Load, Save};
+use archive::{Import, Load, Save};
 use push::Push;
 
 /// What to do with images.
@@ -23,6 +23,7 @@ pub(crate) enum ImageCommand {
     /// Lists images and the nodes that hold them
     Ls,
     Load(Load),
+    Import(Import),
     Save(Save),
     Push(Push),
     /// Shows everything about images
@@ -84,6 +85,7 @@ pub(crate) async fn run(command: ImageCommand, call: &Call) -> Result<(), Failur
     match command {
         ImageCommand::Ls => list(call).await,
         ImageCommand::Load(load) => archive::load(load, call).await,
+        ImageCommand::Import(import) => archive::import(import, call).await,
         ImageCommand::Save(save) => archive::save(save, call).await,
         ImageCommand::Push(push) => push::push(push, call).await,
         ImageCommand::Inspect { images, node } => {

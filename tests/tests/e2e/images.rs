@@ -133,3 +133,58 @@ fn an_image_that_no_registry_has_runs_on_all_hosts() {
         assert_eq!(left, "", "blobs on {host}");
     }
 }
+
+const IMPORTED: &str = "
+services:
+  web:
+    image: imported:1
+    stop_grace_period: 0s
+    deploy:
+      placement: {constraints: [node.hostname == n2]}
+";
+
+#[test]
+fn a_file_system_becomes_an_image_that_runs() {
+    const NAME: &str = "docker.io/library/imported:1";
+    let lab = Lab::up("import");
+    let before = look(&lab, "n2");
+    let folder = tempfile::tempdir().unwrap();
+    archive(folder.path());
+    made("tar", &["-C", "layer", "-czf", "files.tar.gz", "."], folder.path());
+    let file = folder.path().join("files.tar.gz").into_os_string().into_string().unwrap();
+    let refused = [
+        (["--change", "RUN make"], "`RUN` cannot be given so"),
+        (["--platform", "linux/s390x"], "this node is linux/"),
+    ];
+    for (options, expected) in refused {
+        let said = lab.try_run(&[&["image", "import", &file, "imported:1"], &options[..]].concat());
+        assert!(said.code == 1 && said.stderr.contains(expected), "{said:#?}");
+    }
+    let run =
+        r#"CMD ["sh", "-c", "echo $WHAT > /tmp/said; cat /words >> /tmp/said; sleep 100000"]"#;
+    let changes = ["--change", run, "--change", "ENV WHAT=imported", "--message", "by a test"];
+    let said = lab.try_run(
+        &[&["image", "import", &file, "imported:1", "--node", "n2"], &changes[..]].concat(),
+    );
+    assert!(said.code == 0 && said.stderr.contains("on node n2"), "{said:#?}");
+    let (nodes, digest) = holders(&lab, NAME).unwrap();
+    assert_eq!((nodes, digest.as_str()), (vec!["n2".to_owned()], said.stdout.trim()));
+    let history = lab.json(&["image", "history", "imported:1"]);
+    assert_eq!(history.as_array().unwrap().len(), 1, "{history:#}");
+    eventually(10, "the deploy finds the image", || {
+        (lab.try_deploy("web", IMPORTED).code == 0).then_some(())
+    });
+    let running = lab.running("web_web.");
+    assert_eq!(running.len(), 1, "{running:#?}");
+    eventually(10, "the program has said it", || {
+        (lab.inside(&running[0].name, "cat /tmp/said") == "imported\nmade here").then_some(())
+    });
+    lab.run(&["stack", "rm", "web"]);
+    eventually(30, "the image goes", || {
+        let said = lab.try_run(&["image", "rm", "imported:1"]);
+        (said.code == 0 && holders(&lab, NAME).is_none()).then_some(())
+    });
+    becomes_as_before(&lab, "n2", &before);
+    let left = lab.exec("n2", &["ls", "/var/lib/swarm/agent/blobs/sha256"]);
+    assert_eq!(left, "", "blobs");
+}

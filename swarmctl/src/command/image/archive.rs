@@ -1,4 +1,4 @@
-//! `image load` and `image save`: archives of images in and out.
+//! `image load`, `image import` and `image save`: archives of images and of file systems, in and out.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -40,6 +40,29 @@ pub(crate) struct Load {
     tag: Option<String>,
 }
 
+/// Makes an image of a file system: a tar file of its files, perhaps compressed with gzip or zstd, becomes its one layer
+///
+/// Other nodes copy it from there when a task needs it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Import {
+    /// The archive, or `-` for standard input
+    file: PathBuf,
+    /// The image's name; without one it is known by its digest
+    name: Option<String>,
+    /// How it runs: an instruction as in a Dockerfile, such as `CMD ["/bin/sh"]`
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    change: Vec<String>,
+    /// Stands in its history
+    #[arg(short, long)]
+    message: Option<String>,
+    /// What it is for, which must be what the node is
+    #[arg(long, value_name = "OS/ARCHITECTURE")]
+    platform: Option<String>,
+    /// The node; by default the controller's own
+    #[arg(long)]
+    node: Option<String>,
+}
+
 /// Writes images into an archive: a tar file of an OCI layout that `docker load` reads as well
 #[derive(Debug, clap::Args)]
 pub(crate) struct Save {
@@ -55,29 +78,12 @@ pub(crate) struct Save {
 }
 
 pub(super) async fn load(load: Load, call: &Call) -> Result<(), Failure> {
-    let archive = open(&load.file)?;
-    let ask = async |channel| {
-        let (sender, parts) = mpsc::channel(WAITING);
-        let parts = ReceiverStream::new(parts);
-        let answers = ImagesClient::new(channel).load(parts).await?.into_inner();
-        Ok(Response::new((sender, answers)))
-    };
-    let (sender, mut answers) = call.cluster.call_service(ask).await?;
-    // Only now is anything done: a request is never sent twice.
     let start = wire::LoadImageStart {
         node: load.node.unwrap_or_default(),
         tag: load.tag.unwrap_or_default(),
+        import: None,
     };
-    let _ = sender.try_send(wire::LoadImageRequest { part: Some(Part::Start(start)) });
-    let reading = tokio::task::spawn_blocking(move || send(archive, &sender));
-    let answer = answers.message().await.map_err(|status| connect::refusal(&status))?;
-    let Some(answer) = answer else {
-        return Err(Failure::refused("the controller ended the stream before all was loaded"));
-    };
-    let read = reading.await.map_err(|error| Failure::because("cannot read on", &error))?;
-    read.map_err(|error| {
-        Failure::because(format!("cannot read `{}`", load.file.display()), &error)
-    })?;
+    let answer = take(&load.file, start, call).await?;
     for image in answer.images {
         let names = match image.names.as_slice() {
             [] => String::from("an image without a name"),
@@ -86,6 +92,61 @@ pub(super) async fn load(load: Load, call: &Call) -> Result<(), Failure> {
         output::talk(&format!("loaded {names} on node {}: {}", answer.node, image.digest));
     }
     Ok(())
+}
+
+pub(super) async fn import(import: Import, call: &Call) -> Result<(), Failure> {
+    let Import { file, name, change, message, platform, node } = import;
+    if file.to_str().is_some_and(|text| text.contains("://")) {
+        let why = format!("`{}` is not read: only a file or standard input is", file.display());
+        return Err(Failure::refused(why).hint("`curl -L URL | swarmctl image import - NAME`"));
+    }
+    // Nothing is sent of what is wrong.
+    let scratch = swarm_dockerfile::Image::scratch(&swarm_dockerfile::Platform::default());
+    swarm_dockerfile::change(scratch, &change)
+        .map_err(|problems| Failure::refused(problems.to_string()))?;
+    let name = name.as_deref().map(whole).transpose()?;
+    let import = wire::ImportImage {
+        name: name.unwrap_or_default(),
+        changes: change,
+        message: message.unwrap_or_default(),
+        platform: platform.unwrap_or_default(),
+    };
+    let node = node.unwrap_or_default();
+    let start = wire::LoadImageStart { node, tag: String::new(), import: Some(import) };
+    let answer = take(&file, start, call).await?;
+    for image in answer.images {
+        let names = image.names.join(", ");
+        let called = if names.is_empty() { "an image without a name" } else { &names };
+        output::talk(&format!("imported {called} on node {}", answer.node));
+        output::data(&image.digest);
+    }
+    Ok(())
+}
+
+/// Takes an archive to a node.
+async fn take(
+    file: &Path,
+    start: wire::LoadImageStart,
+    call: &Call,
+) -> Result<wire::LoadImageResponse, Failure> {
+    let archive = open(file)?;
+    let ask = async |channel| {
+        let (sender, parts) = mpsc::channel(WAITING);
+        let parts = ReceiverStream::new(parts);
+        let answers = ImagesClient::new(channel).load(parts).await?.into_inner();
+        Ok(Response::new((sender, answers)))
+    };
+    let (sender, mut answers) = call.cluster.call_service(ask).await?;
+    // Only now is anything done: a request is never sent twice.
+    let _ = sender.try_send(wire::LoadImageRequest { part: Some(Part::Start(start)) });
+    let reading = tokio::task::spawn_blocking(move || send(archive, &sender));
+    let answer = answers.message().await.map_err(|status| connect::refusal(&status))?;
+    let Some(answer) = answer else {
+        return Err(Failure::refused("the controller ended the stream before all was taken"));
+    };
+    let read = reading.await.map_err(|error| Failure::because("cannot read on", &error))?;
+    read.map_err(|error| Failure::because(format!("cannot read `{}`", file.display()), &error))?;
+    Ok(answer)
 }
 
 fn open(file: &Path) -> Result<Box<dyn Read + Send>, Failure> {
