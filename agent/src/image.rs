@@ -267,7 +267,7 @@ impl Images {
 
     /// Makes an image ready to run.
     pub async fn ensure(&self, spec: &ImageSpec) -> Result<Arc<Image>, ImageError> {
-        let reference: Reference = spec.reference.parse()?;
+        let reference = wanted(spec)?;
         let digest = match spec.digest.clone().or_else(|| reference.digest.clone()) {
             Some(digest) => digest,
             None => self.resolve(&spec.reference).await?,
@@ -346,6 +346,14 @@ impl Inner {
 fn unpacks() -> usize {
     let processors = std::thread::available_parallelism().map_or(LEAST_UNPACKS, usize::from);
     processors.clamp(LEAST_UNPACKS, MOST_UNPACKS)
+}
+
+/// What is asked for. A name without a tag stands for its digest alone where there is one, and for no tag.
+fn wanted(spec: &ImageSpec) -> Result<Reference, ImageError> {
+    let reference: Reference = spec.reference.parse()?;
+    let Some(digest) = &spec.digest else { return Ok(reference) };
+    let pinned = Reference::parse_pinned(&spec.reference, digest)?;
+    Ok(if pinned.tag.is_none() { pinned } else { reference })
 }
 
 /// The name without the content that it is pinned to.

@@ -44,6 +44,14 @@ impl Reference {
 }
 
 impl Reference {
+    /// A name with the content that it is pinned to, whether the text says that or not. Without a tag it has none.
+    pub fn parse_pinned(text: &str, digest: &Digest) -> Result<Self, ParseReferenceError> {
+        match text.split_once('@') {
+            Some(_) => text.parse(),
+            None => format!("{text}@{digest}").parse(),
+        }
+    }
+
     /// Whether the name has no registry's host, or that of the one that such names belong to.
     pub fn is_of_default_registry(&self) -> bool {
         self.registry == DEFAULT_REGISTRY

@@ -320,6 +320,24 @@ async fn a_moved_tag_names_the_new_image_only() {
 }
 
 #[tokio::test]
+async fn an_image_by_its_digest_alone_has_no_tag() {
+    let (folder, registry) = (tempfile::tempdir().unwrap(), Registry::start().await);
+    let pinned = registry.put("library/app", "1", &two_layers());
+    let images = open(folder.path(), &registry);
+    let name = format!("docker.io/library/app@{pinned}");
+    // As a stack file says it, and as a person does.
+    for reference in ["docker.io/library/app", name.as_str()] {
+        images.ensure(&spec(reference, Some(&pinned))).await.unwrap();
+        let listed = images.list();
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        assert_eq!(listed[0].reference, name);
+    }
+    images.ensure(&spec("app:1", Some(&pinned))).await.unwrap();
+    let listed: Vec<_> = images.list().into_iter().map(|image| image.reference).collect();
+    assert_eq!(listed, ["docker.io/library/app:1", name.as_str()]);
+}
+
+#[tokio::test]
 async fn answers_without_end_are_given_up_early() {
     // What a connection holds on its way, on both sides.
     const ON_ITS_WAY: usize = 32 << 20;

@@ -61,7 +61,7 @@ impl View for ImageView {
             None => String::new(),
         };
         vec![
-            short_image(&self.reference).to_owned(),
+            named(&self.reference),
             short_digest(Some(&self.digest)),
             bytes(self.size),
             created,
@@ -71,6 +71,16 @@ impl View for ImageView {
 
     fn wide_cells(&self, _now: Timestamp) -> Vec<String> {
         vec![self.reference.clone(), self.digest.clone()]
+    }
+}
+
+/// As people call it; with a digest in place of a tag, the first digits of that.
+fn named(reference: &str) -> String {
+    let short = short_image(reference);
+    match short.split_once('@') {
+        Some((name, digest)) => format!("{name}@sha256:{}", short_digest(Some(digest))),
+        None if short.is_empty() || short.starts_with("sha256:") => "<none>".to_owned(),
+        None => short.to_owned(),
     }
 }
 

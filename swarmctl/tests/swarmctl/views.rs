@@ -452,6 +452,30 @@ fn volumes_and_networks() {
 }
 
 #[test]
+fn images_without_a_tag() {
+    let image = |name: &str, digits: &str| wire::Image {
+        reference: name.to_owned(),
+        digest: format!("sha256:{}", digits.repeat(32)),
+        size: 1 << 20,
+        created_at: ago(60).0,
+    };
+    let pinned = format!("docker.io/library/redis@sha256:{}", "ab".repeat(32));
+    let nameless = format!("sha256:{}", "ef".repeat(32));
+    let images = vec![image(&pinned, "ab"), image("", "cd"), image(&nameless, "ef")];
+    let node = wire::NodeImages { node: "n1".to_owned(), error: String::new(), images };
+    check(
+        &ImageView::of_nodes(vec![node]),
+        Format::Table,
+        &expect![[r#"
+        IMAGE                       DIGEST         SIZE      CREATED   NODES
+        <none>                      cdcdcdcdcdcd   1.0 MiB   60s ago   n1
+        redis@sha256:abababababab   abababababab   1.0 MiB   60s ago   n1
+        <none>                      efefefefefef   1.0 MiB   60s ago   n1
+    "#]],
+    );
+}
+
+#[test]
 fn images_once_for_all_nodes() {
     let image = |size| wire::Image {
         reference: "docker.io/library/redis:alpine".to_owned(),
