@@ -10,7 +10,7 @@ use serde::Deserialize;
 use swarm_proto::object::GenericResources;
 
 use crate::executor::BuildSubnet;
-use crate::image::{Endpoint, Registries};
+use crate::image::{Endpoint, Registries, SLOWEST};
 use crate::resources::{self, Reserve, ResourceDevices};
 
 /// Where Docker keeps names and passwords for registries, of root.
@@ -84,6 +84,12 @@ pub struct Config {
     /// Bytes of the disk that images leave free; by default a twentieth of it, at most 1 GiB.
     #[serde(deserialize_with = "resources::bytes")]
     pub image_reserve: Option<u64>,
+    /// Bytes per second that come from registries, all downloads together; by default without a limit.
+    #[serde(deserialize_with = "resources::bytes")]
+    pub pull_rate: Option<u64>,
+    /// Bytes per second of images that other hosts copy from this one, all together; by default without a limit.
+    #[serde(deserialize_with = "resources::bytes")]
+    pub share_rate: Option<u64>,
     /// How long what builds made of a step, and their caches, stay without use.
     #[serde(deserialize_with = "resources::age")]
     pub build_cache_age: Duration,
@@ -127,6 +133,8 @@ impl Default for Config {
             resource_devices: ResourceDevices::new(),
             reserve: Reserve::default(),
             image_reserve: None,
+            pull_rate: None,
+            share_rate: None,
             build_cache_age: BUILD_CACHE_AGE,
             build_subnet: BuildSubnet::default(),
             registry: RegistryConfig::default(),
@@ -146,6 +154,8 @@ const SETTINGS: &[&str] = &[
     "resource_devices",
     "reserve",
     "image_reserve",
+    "pull_rate",
+    "share_rate",
     "build_cache_age",
     "build_subnet",
     "registry",
@@ -179,6 +189,7 @@ impl Config {
         }
         let mut config: Self = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
         config.registries().map_err(wrong)?;
+        config.check_rates().map_err(wrong)?;
         let resources = config.resources().map_err(wrong)?;
         let devices = resources::check_devices(&config.resource_devices, &resources);
         config.resource_devices = devices.map_err(wrong)?;
@@ -206,6 +217,16 @@ impl Config {
         }
         let logins = Some(credentials.unwrap_or_else(|| DEFAULT_CREDENTIALS.into()));
         Ok(Registries { mirrors, insecure, mirrors_only, proxy, ca_files, logins })
+    }
+
+    fn check_rates(&self) -> Result<(), String> {
+        let rates = [("pull_rate", self.pull_rate), ("share_rate", self.share_rate)];
+        match rates.iter().find(|(_, rate)| rate.is_some_and(|rate| rate < SLOWEST)) {
+            Some((name, _)) => {
+                Err(format!("`{name}` is less than `{}k` bytes per second", SLOWEST >> 10))
+            }
+            None => Ok(()),
+        }
     }
 
     /// What the host has beside CPUs, memory and processes.
@@ -292,6 +313,7 @@ mod tests {
             resource_devices = { "gpu=a" = ["/dev/nvidia0"] }
             reserve = { cpus = 0.5, memory = "256m" }
             image_reserve = "2g"
+            pull_rate = "10m"
             build_cache_age = "36h"
             [registry]
             insecure = ["r.example:5000"]
@@ -307,6 +329,7 @@ mod tests {
         assert_eq!(config.resources().unwrap().len(), 2);
         assert_eq!(config.reserve.memory, Some(256 << 20));
         assert_eq!(config.image_reserve, Some(2 << 30));
+        assert_eq!((config.pull_rate, config.share_rate), (Some(10 << 20), None));
         assert_eq!(config.build_cache_age, Duration::from_hours(36));
         let registries = config.registries().unwrap();
         assert_eq!(registries.ca_files["r.example"], Path::new("/c/ca.pem"));
@@ -330,6 +353,7 @@ mod tests {
             ("[reserve]\ncpus = 'x'", "no number of CPUs"),
             ("generic_resources = ['gpu']", "`gpu` is no generic resource"),
             ("resource_devices = { gpu = ['/dev/null'] }", "which is not in `generic_resources`"),
+            ("share_rate = '100k'", "`share_rate` is less than `128k` bytes per second"),
             ("build_cache_age = 'x'", "`x` is no duration such as `14d`"),
             ("build_cache_age = 7", "`7` is no duration such as `14d`"),
             ("port = 'x'", "port"),

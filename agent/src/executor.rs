@@ -151,6 +151,11 @@ pub trait Executor: Send + Sync {
     /// Brings the image. May be given up at any time.
     async fn fetch(&self, task: &TaskAssignment) -> Result<Arc<Image>, TaskError>;
 
+    /// How far the image is that is being brought, for a person; nothing where there is nothing to say.
+    fn fetching(&self, _task: &TaskAssignment) -> Option<String> {
+        None
+    }
+
     /// Makes volumes, and connects the task to its networks.
     async fn build(
         &self,

@@ -18,8 +18,10 @@ mod keyring;
 mod login;
 mod manifest;
 mod origin;
+mod progress;
 mod pull;
 mod push;
+mod rate;
 pub mod readers;
 mod reference;
 mod registry;
@@ -59,6 +61,7 @@ pub use import::Import;
 pub use keyring::Logins;
 pub use login::LoginCheck;
 pub use manifest::{ImageConfig, ImageHealth, architecture};
+pub use progress::{LayerProgress, so_far};
 pub use push::{BlobStep, PushStep, Pushed};
 pub use reference::{ParseReferenceError, Reference};
 pub use registry::{Endpoint, Registries};
@@ -69,6 +72,7 @@ pub use tenant::{Spare, Tenant};
 pub use withdraw::{Needed, Removed};
 
 pub(crate) use compression::{reader as plain_reader, reader_of as plain_reader_of};
+pub(crate) use rate::{Rate, SLOWEST};
 pub(crate) use sharing::coming;
 pub(crate) use store::digest_of;
 pub(crate) use unpack::unpack_archive;
@@ -123,6 +127,17 @@ pub struct ImageUser {
 /// Tells which tasks use which images now.
 pub type Users = Box<dyn Fn() -> Vec<ImageUser> + Send + Sync>;
 
+/// What images may take of a host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the disk that they leave free; by default a twentieth of it, at most 1 GiB.
+    pub reserve: Option<u64>,
+    /// Bytes per second that come from registries, all downloads together.
+    pub pull_rate: Option<u64>,
+    /// Bytes per second that other hosts copy, all together.
+    pub share_rate: Option<u64>,
+}
+
 /// All images of this host.
 #[derive(Clone)]
 pub struct Images {
@@ -149,6 +164,10 @@ struct Inner {
     users: OnceLock<Users>,
     /// Bytes of the disk that images leave free; `None` is the usual.
     reserve: Option<u64>,
+    /// What comes from registries.
+    pulls: Arc<Rate>,
+    /// What other hosts copy.
+    shares: Arc<Rate>,
     held: watch::Sender<Vec<HeldImage>>,
 }
 
@@ -161,14 +180,14 @@ impl std::fmt::Debug for Images {
 impl Images {
     /// Opens the images under the agent's folder.
     pub fn open(root: &Path, registries: Registries) -> Result<Self, ImageError> {
-        Self::open_with(root, registries, None)
+        Self::open_with(root, registries, Limits::default())
     }
 
-    /// Opens the images under the agent's folder, which leave so many bytes of its disk free.
+    /// Opens the images under the agent's folder, which keep within these limits.
     pub fn open_with(
         root: &Path,
         registries: Registries,
-        reserve: Option<u64>,
+        limits: Limits,
     ) -> Result<Self, ImageError> {
         let store = Store::open(root)?;
         let records = store.records()?;
@@ -186,7 +205,9 @@ impl Images {
             unpacks: Semaphore::new(unpacks()),
             neighbours: OnceLock::new(),
             users: OnceLock::new(),
-            reserve,
+            reserve: limits.reserve,
+            pulls: Arc::new(Rate::new(limits.pull_rate)),
+            shares: Arc::new(Rate::new(limits.share_rate)),
             held: watch::Sender::default(),
         };
         inner.tell();
@@ -223,6 +244,11 @@ impl Images {
     /// Opens a blob that is whole on this host.
     pub fn open_blob(&self, digest: &Digest) -> Option<File> {
         File::open(self.inner.store.blob(digest)).ok()
+    }
+
+    /// How fast other hosts may copy.
+    pub(crate) fn shares(&self) -> Arc<Rate> {
+        Arc::clone(&self.inner.shares)
     }
 
     /// How many bytes have come of a blob that is not whole here, but that a pull under way is to bring.

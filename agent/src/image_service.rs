@@ -8,10 +8,12 @@ use std::time::Duration;
 use swarm_proto::convert::{Fields, each};
 use swarm_proto::id::Digest;
 use swarm_proto::object::RegistryLogin;
+use swarm_proto::spec::ImageSpec;
 use swarm_proto::transport::{Peer, PeerRole, known_peer};
 use swarm_proto::wire;
 use swarm_proto::wire::image_store_server::{ImageStore, ImageStoreServer};
 use swarm_proto::wire::load_image_request::Part;
+use swarm_proto::wire::pull_progress::Said as PullSaid;
 use swarm_proto::wire::push_progress::Said;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
@@ -19,7 +21,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::image::{
-    BlobStep, Details, Images, Import, LoginCheck, Logins, Needed, PushStep, Removed, coming,
+    BlobStep, Details, Images, Import, LayerProgress, LoginCheck, Logins, Needed, PushStep, Rate,
+    Removed, coming,
 };
 use crate::server::{given, refusal};
 
@@ -89,9 +92,10 @@ impl ImageStore for ImageStoreService {
             .open_blob(&digest)
             .ok_or_else(|| Status::not_found(format!("`{digest}` is not on this host")))?;
         let (sender, parts) = mpsc::channel(WAITING);
+        let rate = self.images.shares();
         tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            if let Err(error) = send(&mut file, offset, &sender) {
+            if let Err(error) = send(&mut file, offset, &rate, &sender) {
                 // An error means that nobody listens any more.
                 let _ = sender.blocking_send(Err(Status::data_loss(error.to_string())));
             }
@@ -231,6 +235,22 @@ impl ImageStore for ImageStoreService {
         Ok(Response::new(ReceiverStream::new(parts)))
     }
 
+    type PullStream = Parts<wire::PullProgress>;
+
+    async fn pull(
+        &self,
+        request: Request<wire::PullImageRequest>,
+    ) -> Result<Response<Self::PullStream>, Status> {
+        let wire::PullImageRequest { image, digest, login, .. } = request.into_inner();
+        let images = self.images.with_logins(Logins::of_cluster(given(login)?));
+        let digest = Fields("PullImageRequest").text("digest", &digest);
+        let digest = digest.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let spec = ImageSpec { digest: Some(digest), ..ImageSpec::new(image) };
+        let (sender, parts) = mpsc::channel(WAITING);
+        tokio::spawn(pull(images, self.hostname.clone(), spec, sender));
+        Ok(Response::new(ReceiverStream::new(parts)))
+    }
+
     async fn check_login(
         &self,
         request: Request<wire::RegistryLogin>,
@@ -277,6 +297,39 @@ async fn push(
     });
     // An error means that nobody listens any more.
     let _ = sender.send(done.map_err(|error| refusal(&error))).await;
+}
+
+/// Fetches an image, and tells how far it is. It goes on when nobody listens any more: other tasks may want it, too.
+async fn pull(
+    images: Images,
+    hostname: String,
+    spec: ImageSpec,
+    sender: mpsc::Sender<Result<wire::PullProgress, Status>>,
+) {
+    let say = |said| Ok(wire::PullProgress { node: hostname.clone(), said: Some(said) });
+    let (steps, mut told) = mpsc::channel::<Vec<LayerProgress>>(1);
+    let telling = async {
+        while let Some(layers) = told.recv().await {
+            let layers = layers.into_iter().map(shown_layer).collect();
+            let layers = PullSaid::Layers(wire::PulledLayers { layers });
+            if sender.send(say(layers)).await.is_err() {
+                return;
+            }
+        }
+    };
+    let (pulled, ()) = tokio::join!(images.pull(&spec, steps), telling);
+    let done = pulled.map(|image| wire::PullDone { digest: image.digest.to_string() });
+    let done = match done {
+        Ok(done) => say(PullSaid::Done(done)),
+        Err(error) => Err(refusal(&error)),
+    };
+    // An error means that nobody listens any more.
+    let _ = sender.send(done).await;
+}
+
+fn shown_layer(layer: LayerProgress) -> wire::PulledLayer {
+    let LayerProgress { digest, size, received, unpacked } = layer;
+    wire::PulledLayer { digest: digest.to_string(), size, received, unpacked }
 }
 
 fn shown_step(step: PushStep) -> wire::PushedBlob {
@@ -348,12 +401,14 @@ fn shown(details: Details, hostname: &str) -> wire::ImageDetails {
 fn send(
     file: &mut std::fs::File,
     offset: u64,
+    rate: &Rate,
     sender: &mpsc::Sender<Result<wire::BlobPart, Status>>,
 ) -> io::Result<()> {
     file.seek(SeekFrom::Start(offset))?;
     loop {
         let mut data = Vec::with_capacity(PART);
         Read::by_ref(file).take(PART as u64).read_to_end(&mut data)?;
+        std::thread::sleep(rate.take(data.len()));
         if data.is_empty() || sender.blocking_send(Ok(wire::BlobPart { data })).is_err() {
             return Ok(());
         }

@@ -28,7 +28,7 @@ use crate::config::Config;
 use crate::controllers::Controllers;
 use crate::description::{Describer, Fixed};
 use crate::executor::{Executor, ExecutorConfig, HostExecutor, OneShots, TaskError};
-use crate::image::{ImageError, Images, Neighbours};
+use crate::image::{ImageError, Images, Limits, Neighbours};
 use crate::image_service::ImageStoreService;
 use crate::incarnation::{IncarnationError, Latest};
 use crate::journal::{Journal, JournalError};
@@ -218,7 +218,12 @@ async fn serve(config: Config) -> Result<(), RunError> {
 
 fn images(config: &Config, agent: &Path) -> Result<Arc<Images>, RunError> {
     let registries = config.registries().map_err(RunError::Mirrors)?;
-    Ok(Arc::new(Images::open_with(agent, registries, config.image_reserve)?))
+    let limits = Limits {
+        reserve: config.image_reserve,
+        pull_rate: config.pull_rate,
+        share_rate: config.share_rate,
+    };
+    Ok(Arc::new(Images::open_with(agent, registries, limits)?))
 }
 
 async fn builder(

@@ -28,6 +28,7 @@ pub mod membership;
 pub mod networking;
 pub mod peers;
 pub mod promotion;
+pub mod pull;
 pub mod raft_service;
 pub mod raft_thread;
 pub mod read;

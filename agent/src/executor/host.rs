@@ -25,7 +25,7 @@ use super::{
 };
 use crate::exec::ExecFailure;
 use crate::health::{Check, Outcome};
-use crate::image::{Image, Images};
+use crate::image::{Image, Images, so_far};
 use crate::network::{Applied, NetworkError, Networks, TaskNetwork};
 use crate::resources::ResourceDevices;
 use crate::volume::{Fill, Volumes};
@@ -194,6 +194,11 @@ impl Executor for HostExecutor {
 
     async fn fetch(&self, task: &TaskAssignment) -> Result<Arc<Image>, TaskError> {
         Ok(self.images.ensure(&task.container.image).await?)
+    }
+
+    fn fetching(&self, task: &TaskAssignment) -> Option<String> {
+        let layers = self.images.progress(task.container.image.digest.as_ref()?)?;
+        Some(so_far(&layers))
     }
 
     async fn build(

@@ -219,7 +219,10 @@ impl Inner {
                 is_own = true;
                 let (inner, origins) = (Arc::clone(self), Arc::clone(origins));
                 let descriptor = descriptor.clone();
-                async move { origins.blob(&inner.store, &descriptor, &inner.downloads).await }
+                async move {
+                    let (turns, rate) = (&inner.downloads, &inner.pulls);
+                    origins.blob(&inner.store, &descriptor, turns, rate).await
+                }
             };
             let done = self.blobs.join(descriptor.digest.clone(), begin).await;
             tries += 1;

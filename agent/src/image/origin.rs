@@ -1,5 +1,7 @@
 //! Where the parts of one image come from: other hosts first, then the registry.
 
+use std::sync::Arc;
+
 use swarm_proto::id::Digest;
 use tokio::sync::Semaphore;
 
@@ -7,7 +9,7 @@ use super::manifest::Descriptor;
 use super::registry::Source;
 use super::sharing::{Copies, take_turn};
 use super::store::Store;
-use super::{ImageError, pull};
+use super::{ImageError, Rate, pull};
 
 /// The registry of an image.
 pub(super) enum Registry {
@@ -48,6 +50,7 @@ impl Origins {
         store: &Store,
         descriptor: &Descriptor,
         turns: &Semaphore,
+        rate: &Arc<Rate>,
     ) -> Result<(), ImageError> {
         let digest = &descriptor.digest;
         if store.blob(digest).exists() || self.copies.blob(store, descriptor, turns).await? {
@@ -55,8 +58,7 @@ impl Origins {
         }
         let source = self.registry("blob", digest)?;
         let _turn = take_turn(turns).await?;
-        let reference = source.reference();
-        let pulled = pull::blob(store, source, reference, descriptor).await;
+        let pulled = pull::blob(store, source, descriptor, rate).await;
         pulled.map_err(|error| self.with_copies(error))
     }
 

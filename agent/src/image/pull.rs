@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,9 +14,10 @@ use tokio::sync::mpsc;
 
 use super::answer::innermost;
 use super::manifest::Descriptor;
+use super::rate::slowed;
 use super::registry::Source;
 use super::store::{Store, digest_of};
-use super::{ImageError, Reference};
+use super::{ImageError, Rate};
 use crate::durable;
 
 /// How often a broken stream is taken up again without a single byte of progress.
@@ -27,8 +29,8 @@ const CHUNKS: usize = 8;
 pub(super) async fn blob(
     store: &Store,
     source: &Source,
-    reference: &Reference,
     descriptor: &Descriptor,
+    rate: &Arc<Rate>,
 ) -> Result<(), ImageError> {
     let (digest, partial) = (&descriptor.digest, store.partial_blob(&descriptor.digest));
     if store.blob(digest).exists() {
@@ -42,14 +44,16 @@ pub(super) async fn blob(
         if !stream.resumed && writer.length > 0 {
             writer.restart()?;
         }
-        let (back, broken) = writer.take(stream.bytes, descriptor.size).await?;
+        let bytes = slowed(stream.bytes, Arc::clone(rate));
+        let (back, broken) = writer.take(bytes, descriptor.size).await?;
         writer = back;
         let Some(reason) = broken else { break };
         fruitless = if writer.length > before { 0 } else { fruitless + 1 };
         tracing::debug!(%digest, length = writer.length, %reason, "a download broke off");
         if fruitless == FRUITLESS_TRIES {
             let detail = format!("the download breaks off: {reason}");
-            return Err(ImageError::Unavailable { reference: reference.to_string(), detail });
+            let reference = source.reference().to_string();
+            return Err(ImageError::Unavailable { reference, detail });
         }
         tokio::time::sleep(Duration::from_millis(200) * 2_u32.pow(fruitless)).await;
     }

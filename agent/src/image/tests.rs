@@ -329,8 +329,8 @@ async fn a_file_system_becomes_an_image() {
 #[tokio::test]
 async fn a_full_disk_is_named_before_it_is_full() {
     let folder = tempfile::tempdir().unwrap();
-    let images =
-        Images::open_with(folder.path(), Registries::default(), Some(u64::MAX / 2)).unwrap();
+    let limits = Limits { reserve: Some(u64::MAX / 2), ..Limits::default() };
+    let images = Images::open_with(folder.path(), Registries::default(), limits).unwrap();
     let error = images.load(archive("one:1"), None).await.unwrap_err();
     assert!(error.to_string().contains("(`image_reserve`)"), "{error}");
     assert!(!error.is_permanent());

@@ -23,6 +23,8 @@ use crate::step::{self, Actual, Presence, Step, Wish};
 /// Between tries of what must succeed sometime: taking down and removing.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Between two words of how far an image is: each goes through the log of the controllers.
+const TELL_FETCH: Duration = Duration::from_secs(10);
 /// Restarts without a controller that are counted.
 const COUNTED_RESTARTS: usize = 64;
 
@@ -196,14 +198,29 @@ impl TaskLoop {
         if self.actual.status.state < TaskState::Preparing {
             self.come_to(TaskState::Preparing);
         }
-        let fetched = tokio::select! {
-            fetched = self.shared.executor.fetch(&self.task) => fetched,
-            // The download goes on for others; this task is not wanted any more.
-            () = unwanted(self.wish.clone()) => return,
+        let (executor, task) = (Arc::clone(&self.shared.executor), Arc::clone(&self.task));
+        let (mut fetching, before) = (executor.fetch(&task), self.actual.status.message.clone());
+        let fetched = loop {
+            tokio::select! {
+                fetched = &mut fetching => break fetched,
+                // The download goes on for others; this task is not wanted any more.
+                () = unwanted(self.wish.clone()) => return,
+                () = tokio::time::sleep(TELL_FETCH) => self.tell_fetch(executor.fetching(&task)),
+            }
         };
+        self.actual.status.message = before;
         match fetched {
             Ok(image) => (self.image, self.actual.fetched) = (Some(image), true),
             Err(error) => self.failure = Some(error),
+        }
+    }
+
+    /// Says how far the image is; it is not worth the journal.
+    fn tell_fetch(&mut self, so_far: Option<String>) {
+        let status = &mut self.actual.status;
+        if let Some(so_far) = so_far.filter(|text| *text != status.message) {
+            status.message = so_far;
+            self.shared.board.set_status(self.task.id, status.clone());
         }
     }
 

@@ -309,6 +309,15 @@ impl ImageStore for Faulty {
         Err(Status::unimplemented("not here"))
     }
 
+    type PullStream = Parts<wire::PullProgress>;
+
+    async fn pull(
+        &self,
+        _: Request<wire::PullImageRequest>,
+    ) -> Result<Response<Self::PullStream>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
     async fn check_login(
         &self,
         _: Request<wire::RegistryLogin>,

@@ -170,6 +170,22 @@ impl Images for ImageService {
         Ok(Response::new(answers))
     }
 
+    type PullStream = Answers<wire::PullProgress>;
+
+    async fn pull(
+        &self,
+        request: Request<wire::PullImageRequest>,
+    ) -> Result<Response<Self::PullStream>, Status> {
+        let who = known_peer(&request)?.clone();
+        let (controller, request) = (Arc::clone(&self.0), request.into_inner());
+        let audit = Audit::by(&who, "PullImage", format!("image {}", request.image));
+        let answers = relay::answer(|sender| async move {
+            let pulled = controller.pull_image(request, &sender).await;
+            audit.answer(pulled).map(drop)
+        });
+        Ok(Response::new(answers))
+    }
+
     async fn log_in(
         &self,
         request: Request<wire::LogInRequest>,
@@ -239,7 +255,7 @@ async fn carry(
     Ok(loaded?.into_inner())
 }
 
-fn named(state: &State, name: &str) -> Result<Node, Status> {
+pub(super) fn named(state: &State, name: &str) -> Result<Node, Status> {
     let node = state.find_node(name).ok_or_else(|| {
         Refusal::not_found(format!("there is no node `{name}`"))
             .hint("`swarmctl node ls` lists the nodes")
@@ -248,7 +264,7 @@ fn named(state: &State, name: &str) -> Result<Node, Status> {
 }
 
 /// This controller's own node, or else the first that is ready.
-fn some_node(controller: &Controller, state: &State) -> Result<Node, Status> {
+pub(super) fn some_node(controller: &Controller, state: &State) -> Result<Node, Status> {
     let mut ready = ready_nodes(state);
     ready.sort_by_key(|node| (node.id != controller.node, node.id));
     ready.into_iter().next().ok_or_else(|| {

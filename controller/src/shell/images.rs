@@ -93,7 +93,8 @@ impl Controller {
         Ok(warnings)
     }
 
-    async fn resolve(
+    /// What a name stands for, with a word where that is not what its registry says. `stack` may run it already.
+    pub(super) async fn resolve(
         &self,
         stack: &str,
         reference: &str,

@@ -154,6 +154,7 @@ fn table() -> Expect {
         ImageStore/Load              - - x - - -
         ImageStore/Prune             - - x - - -
         ImageStore/PruneBuilds       - - x - - -
+        ImageStore/Pull              - - x - - -
         ImageStore/Push              - - x - - -
         ImageStore/ReadBlob          - x x - - -
         ImageStore/Remove            - - x - - -
@@ -166,6 +167,7 @@ fn table() -> Expect {
         Images/LogOut                - - - - x x
         Images/Prune                 - - - - x x
         Images/PruneBuilds           - - - - x x
+        Images/Pull                  - - - - x x
         Images/Push                  - - - - x x
         Images/Remove                - - - - x x
         Images/Save                  - - - - x x

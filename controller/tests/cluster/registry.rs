@@ -110,6 +110,15 @@ impl ImageStore for FakeStore {
         Ok(Response::new(ReceiverStream::new(parts)))
     }
 
+    type PullStream = Parts<wire::PullProgress>;
+
+    async fn pull(
+        &self,
+        _: Request<wire::PullImageRequest>,
+    ) -> Result<Response<Self::PullStream>, Status> {
+        not_here()
+    }
+
     async fn check_login(
         &self,
         _: Request<wire::RegistryLogin>,

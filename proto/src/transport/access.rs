@@ -107,6 +107,7 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("ImageStore/Load", CONTROLLERS),
     ("ImageStore/Prune", CONTROLLERS),
     ("ImageStore/PruneBuilds", CONTROLLERS),
+    ("ImageStore/Pull", CONTROLLERS),
     ("ImageStore/Push", CONTROLLERS),
     // Hosts copy images from each other.
     ("ImageStore/ReadBlob", NODES),
@@ -121,6 +122,7 @@ pub const ACCESS: &[(&str, Callers)] = &[
     ("Images/LogOut", WRITERS),
     ("Images/Prune", WRITERS),
     ("Images/PruneBuilds", WRITERS),
+    ("Images/Pull", WRITERS),
     // It uses the cluster's login.
     ("Images/Push", WRITERS),
     ("Images/Remove", WRITERS),

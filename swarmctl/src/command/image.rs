@@ -1,6 +1,7 @@
 //! `image`: what the nodes hold, and archives in and out.
 
 mod archive;
+mod pull;
 mod push;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::failure::Failure;
 use crate::output;
 use crate::view::{self, HistoryView, ImageDetailsView, ImageView};
 use archive::{Import, Load, Save};
+use pull::Pull;
 use push::Push;
 
 /// What to do with images.
@@ -25,6 +27,7 @@ pub(crate) enum ImageCommand {
     Load(Load),
     Import(Import),
     Save(Save),
+    Pull(Pull),
     Push(Push),
     /// Shows everything about images
     Inspect {
@@ -87,6 +90,7 @@ pub(crate) async fn run(command: ImageCommand, call: &Call) -> Result<(), Failur
         ImageCommand::Load(load) => archive::load(load, call).await,
         ImageCommand::Import(import) => archive::import(import, call).await,
         ImageCommand::Save(save) => archive::save(save, call).await,
+        ImageCommand::Pull(pull) => pull::pull(pull, call).await,
         ImageCommand::Push(push) => push::push(push, call).await,
         ImageCommand::Inspect { images, node } => {
             for image in images {

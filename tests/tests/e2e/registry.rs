@@ -125,6 +125,12 @@ fn the_cluster_pushes_to_a_private_registry_and_pulls_from_it() {
     // Gone from all hosts, it comes back from the registry.
     lab.run(&["image", "rm", NAME]);
     assert!(holders(&lab, NAME).is_empty());
+    let said = lab.try_run(&["image", "pull", NAME, "--all"]);
+    assert_eq!((said.code, said.stdout.as_str()), (0, built.as_str()), "{said:#?}");
+    assert!(said.stderr.contains("node n3: 2 of 2 layers are ready"), "{said:#?}");
+    assert_eq!(holders(&lab, NAME), ["n1", "n2", "n3"]);
+    let said = lab.try_run(&["image", "pull", &format!("{PLACE}/team/absent:1"), "--node", "n2"]);
+    assert!(said.code == 1 && said.stderr.contains("does not have it"), "{said:#?}");
     lab.deploy("web", &stack(NAME));
     let running = lab.running("web_app.");
     assert_eq!(running.len(), 3, "{running:#?}");

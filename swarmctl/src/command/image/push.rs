@@ -156,14 +156,14 @@ impl Progress {
     }
 }
 
-fn style() -> ProgressStyle {
+pub(super) fn style() -> ProgressStyle {
     let bar = if output::colours() { "{bar:20.green}" } else { "{bar:20}" };
     ProgressStyle::with_template(&format!("{{prefix}} [{bar}] {{wide_msg}}"))
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
 }
 
-fn short(digest: &str) -> String {
+pub(super) fn short(digest: &str) -> String {
     digest.strip_prefix("sha256:").unwrap_or(digest).chars().take(DIGITS).collect()
 }
 
