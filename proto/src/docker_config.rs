@@ -23,8 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FILE: &str = ".docker/config.json";
 /// What such programs are called, before their own name.
 const PROGRAM: &str = "docker-credential-";
-/// The name that stands for an identity token in the place of a password.
-const TOKEN_USER: &str = "<token>";
 /// Files and answers beyond this are no such files and answers.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -46,14 +44,6 @@ pub enum DockerConfigError {
         path: PathBuf,
         /// Why; it tells nothing of what is in it.
         reason: String,
-    },
-    /// There is only an identity token, with which no password comes.
-    #[error("for `{registry}` there is only an identity token in `{}`, which is not supported", path.display())]
-    IdentityToken {
-        /// Which.
-        path: PathBuf,
-        /// For which registry.
-        registry: RegistryName,
     },
     /// The program that the file names does not answer as it should.
     #[error("`{program}`, which `{}` names for `{registry}`, {reason}", path.display())]
@@ -97,14 +87,12 @@ pub async fn look_up(
     };
     let file = File::parse(&text)
         .map_err(|reason| DockerConfigError::Wrong { path: path.to_owned(), reason })?;
-    let token =
-        || DockerConfigError::IdentityToken { path: path.to_owned(), registry: registry.clone() };
     match file.find(registry) {
         Found::Nothing => Ok(None),
         Found::Password(user, password) => {
             Ok(Some(RegistryLogin::new(registry.clone(), user, password)))
         }
-        Found::Token => Err(token()),
+        Found::Token(token) => Ok(Some(RegistryLogin::with_token(registry.clone(), token))),
         Found::Program(name) => {
             let program = format!("{PROGRAM}{name}");
             let wrong = |reason| DockerConfigError::Program {
@@ -114,7 +102,6 @@ pub async fn look_up(
                 reason,
             };
             match ask(&program, registry).await.map_err(wrong)? {
-                Some((user, _)) if user == TOKEN_USER => Err(token()),
                 Some((user, password)) => {
                     Ok(Some(RegistryLogin::new(registry.clone(), user, password)))
                 }
@@ -157,7 +144,8 @@ impl Drop for Entry {
 enum Found {
     Nothing,
     Password(String, Secret),
-    Token,
+    /// An identity token, for which a token for each request is got.
+    Token(Secret),
     /// The rest of the name of a program that knows.
     Program(String),
 }
@@ -183,7 +171,9 @@ impl File {
         }
         let entry = self.auths.iter().find(|(name, _)| is_meant(name)).map(|(_, entry)| entry);
         match entry {
-            Some(entry) if !entry.identitytoken.is_empty() => return Found::Token,
+            Some(entry) if !entry.identitytoken.is_empty() => {
+                return Found::Token(Secret::new(entry.identitytoken.clone()));
+            }
             Some(entry) if !entry.auth.is_empty() => {
                 if let Some((user, password)) = entry.decoded() {
                     return Found::Password(user, password);
@@ -271,7 +261,7 @@ mod tests {
         match file.find(&registry.parse().unwrap()) {
             Found::Nothing => "nothing".to_owned(),
             Found::Password(user, password) => format!("{user} {}", password.reveal()),
-            Found::Token => "token".to_owned(),
+            Found::Token(token) => format!("token {}", token.reveal()),
             Found::Program(name) => format!("program {name}"),
         }
     }
@@ -293,7 +283,7 @@ mod tests {
             ("docker.io", "ada p:q"),
             ("r.example:5000", "bob x"),
             ("r.example", "program desktop"),
-            ("t.example", "token"),
+            ("t.example", "token t"),
             ("kept.example", "program desktop"),
             ("gcr.example", "program gcloud"),
         ];

@@ -255,6 +255,34 @@ async fn a_pull_uses_the_login_of_the_cluster_or_of_this_host() {
 }
 
 #[tokio::test]
+async fn an_identity_token_gets_a_token_for_each_request() {
+    let scene = Scene::new().await;
+    scene.to.put("team/app", "1", &two_layers());
+    scene.to.shelf.lock().unwrap().guarded = true;
+    scene.to.shelf.lock().unwrap().member = Some(ADA);
+    let name = scene.target("team/app:1");
+    assert!(scene.images.resolve(&name).await.is_err());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    for (token, is_right) in [("identity&", true), ("other", false)] {
+        let text = format!(
+            r#"{{"auths":{{"{}":{{"auth":"{ADA}","identitytoken":"{token}"}}}}}}"#,
+            scene.to.address
+        );
+        std::fs::write(&file, text).unwrap();
+        let images = Images::open(folder.path(), registries(&scene.from, Some(&file))).unwrap();
+        assert_eq!(images.resolve(&name).await.is_ok(), is_right, "{token}");
+    }
+    // A registry that wants a password gets none.
+    {
+        let mut shelf = scene.to.shelf.lock().unwrap();
+        (shelf.guarded, shelf.basic) = (false, Some(ADA));
+    }
+    let images = Images::open(folder.path(), registries(&scene.from, Some(&file))).unwrap();
+    assert!(matches!(images.resolve(&name).await, Err(ImageError::Denied { .. })));
+}
+
+#[tokio::test]
 async fn a_login_is_tried_where_it_counts() {
     let scene = Scene::new().await;
     let check = async |password: &str| scene.images.check_login(&scene.login(password)).await;

@@ -163,6 +163,9 @@ impl Registry {
             shelf.busy -= 1;
             return Answer::new("503 Service Unavailable", "", b"later");
         }
+        if method == "POST" && path.starts_with("/token") {
+            return refreshed(&String::from_utf8_lossy(body));
+        }
         if let Some(answer) = guarded(&shelf, head, path, self.address) {
             return answer;
         }
@@ -207,6 +210,22 @@ impl Registry {
             None => Answer::unknown("UNSUPPORTED"),
         }
     }
+}
+
+/// A token for an identity token, as OAuth 2 has it.
+fn refreshed(form: &str) -> Answer {
+    let wanted = [
+        "grant_type=refresh_token",
+        "refresh_token=identity%26",
+        "service=test-registry",
+        "client_id=",
+        "scope=repository%3A",
+    ];
+    if wanted.iter().any(|pair| !form.contains(pair)) {
+        return Answer::new("401 Unauthorized", "text/plain", b"who are you");
+    }
+    let body = format!(r#"{{"access_token":"{TOKEN}","expires_in":300}}"#);
+    Answer::new("200 OK", "application/json", body.as_bytes())
 }
 
 /// What somebody is told who has not shown who they are; also of the service that gives tokens.

@@ -91,6 +91,19 @@ impl RegistryLogin {
     /// The longest name or password, in bytes: tokens of clouds are long.
     pub const LONGEST: usize = 8 << 10;
 
+    /// The name that stands for an identity token in the place of a password, as Docker has it.
+    const TOKEN_USER: &str = "<token>";
+
+    /// An identity token, for which the service that gives a registry's tokens gives one for each request.
+    pub fn with_token(registry: RegistryName, token: Secret) -> Self {
+        Self::new(registry, Self::TOKEN_USER.to_owned(), token)
+    }
+
+    /// Whether the password is an identity token.
+    pub fn is_token(&self) -> bool {
+        self.user == Self::TOKEN_USER
+    }
+
     /// One that is not kept yet.
     pub fn new(registry: RegistryName, user: String, password: Secret) -> Self {
         Self { registry, user, password, updated_at: Timestamp::default() }
