@@ -11,6 +11,7 @@ use swarm_proto::object::GenericResources;
 
 use crate::executor::BuildSubnet;
 use crate::image::{Endpoint, Registries, SLOWEST};
+use crate::registry_server::{self, RegistryServerConfig};
 use crate::resources::{self, Reserve, ResourceDevices};
 
 /// Where Docker keeps names and passwords for registries, of root.
@@ -97,6 +98,8 @@ pub struct Config {
     pub build_subnet: BuildSubnet,
     /// Where images come from.
     pub registry: RegistryConfig,
+    /// The registry that this host itself is; none by default.
+    pub registry_server: RegistryServerConfig,
 }
 
 /// Where images come from.
@@ -138,6 +141,7 @@ impl Default for Config {
             build_cache_age: BUILD_CACHE_AGE,
             build_subnet: BuildSubnet::default(),
             registry: RegistryConfig::default(),
+            registry_server: RegistryServerConfig::default(),
         }
     }
 }
@@ -159,6 +163,7 @@ const SETTINGS: &[&str] = &[
     "build_cache_age",
     "build_subnet",
     "registry",
+    "registry_server",
 ];
 const RESERVE_SETTINGS: &[&str] = &["cpus", "memory", "pids"];
 const REGISTRY_SETTINGS: &[&str] =
@@ -187,9 +192,16 @@ impl Config {
         if let Some(toml::Value::Table(reserve)) = table.get("reserve") {
             check_keys(path, "reserve.", reserve, RESERVE_SETTINGS)?;
         }
+        if let Some(toml::Value::Table(server)) = table.get("registry_server") {
+            check_keys(path, "registry_server.", server, registry_server::SETTINGS)?;
+            if let Some(toml::Value::Table(tls)) = server.get("tls") {
+                check_keys(path, "registry_server.tls.", tls, registry_server::TLS_SETTINGS)?;
+            }
+        }
         let mut config: Self = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
         config.registries().map_err(wrong)?;
         config.check_rates().map_err(wrong)?;
+        config.registry_server.settings().map_err(wrong)?;
         let resources = config.resources().map_err(wrong)?;
         let devices = resources::check_devices(&config.resource_devices, &resources);
         config.resource_devices = devices.map_err(wrong)?;
@@ -348,6 +360,15 @@ mod tests {
                 "[registry]\nmirors = {}",
                 "`registry.mirors`\n\nhint: did you mean `registry.mirrors`?",
             ),
+            (
+                "[registry_server]\nlisen = '127.0.0.1:5000'",
+                "`registry_server.lisen`\n\nhint: did you mean `registry_server.listen`?",
+            ),
+            (
+                "[registry_server]\nlisten = '0.0.0.0:5000'",
+                "agent.toml` is wrong: `registry_server.tls` is missing",
+            ),
+            ("[registry_server.tls]\ncert = '/c'", "unknown setting `registry_server.tls.cert`"),
             ("colour = 1", "unknown setting `colour`"),
             ("[reserve]\ncpu = 1", "`reserve.cpu`\n\nhint: did you mean `reserve.cpus`?"),
             ("[reserve]\ncpus = 'x'", "no number of CPUs"),

@@ -24,6 +24,7 @@ pub mod names;
 pub mod network;
 pub mod preflight;
 mod promotion;
+pub mod registry_server;
 pub mod resources;
 pub mod run;
 pub mod server;

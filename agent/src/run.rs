@@ -35,6 +35,7 @@ use crate::journal::{Journal, JournalError};
 use crate::lease::{self, Lease};
 use crate::locator::Locator;
 use crate::network::{NetworkConfig, NetworkError, Networks};
+use crate::registry_server::{Ready, RegistryServerError};
 use crate::server::AgentService;
 use crate::session::Sessions;
 use crate::usage;
@@ -120,6 +121,9 @@ pub enum RunError {
     /// A mirror in the configuration is wrong.
     #[error("{0}")]
     Mirrors(String),
+    /// The host's registry cannot be begun.
+    #[error(transparent)]
+    RegistryServer(#[from] RegistryServerError),
     /// What a simulated node begins with cannot be read.
     #[error(transparent)]
     Simulated(#[from] SimulatedNodeError),
@@ -158,6 +162,7 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let identity = wait_for_identity(&config.state_dir).await?;
     let address = advertised(&config, &identity)?;
     tracing::info!(node = %identity.node_id, %address, "starting");
+    let registry = registry(&config).await?;
     let tls = Tls::new(&identity.credentials())?;
     tokio::spawn(keep_certificate(config.state_dir.clone(), Arc::clone(&tls), &identity));
     let images = images(&config, &agent)?;
@@ -173,12 +178,12 @@ async fn serve(config: Config) -> Result<(), RunError> {
     let worker = Arc::new(worker);
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let one_shots = executor.one_shots(config.build_subnet);
+    let folder = agent.clone();
     let builder = builder(agent, Arc::clone(&images), one_shots).await?;
     let controllers = Arc::new(Controllers::default());
     share(&images, neighbours(&tls, &controllers, identity.node_id), &worker);
     // Everybody who keeps content has been let in.
-    let (tidied, age) = (Images::clone(&images), config.build_cache_age);
-    tokio::spawn(async move { tidied.keep_tidy(age).await });
+    keep_tidy(&images, config.build_cache_age);
     let store = ImageStoreService::server(Images::clone(&images), hostname.clone());
     let service = AgentService::server(
         Arc::clone(&images),
@@ -186,16 +191,13 @@ async fn serve(config: Config) -> Result<(), RunError> {
         Arc::clone(&worker),
         (identity.node_id, hostname, address),
     );
-    let more = (BuildService::server(builder), store);
-    answer(&config, (service, more), &controllers, &tls).await?;
-    let fixed = Fixed {
-        address,
-        port: config.port,
-        labels: config.engine_labels.clone(),
-        resources: config.resources().map_err(RunError::Resources)?,
-        reserve: config.reserve.clone(),
-        tls: Arc::clone(&tls),
-    };
+    let services = (service, (BuildService::server(builder), store));
+    answer(&config, services, &controllers, &tls).await?;
+    match registry {
+        Some(registry) => registry.start(Images::clone(&images), &folder)?,
+        None => tell_of_repositories(&images),
+    }
+    let fixed = fixed(&config, address, &tls)?;
     let usages = usage::start(Arc::clone(&worker), Arc::clone(&means));
     let sessions = Sessions {
         identity,
@@ -214,6 +216,40 @@ async fn serve(config: Config) -> Result<(), RunError> {
     };
     sessions.run().await;
     Ok(())
+}
+
+fn keep_tidy(images: &Images, unused_for: Duration) {
+    let images = images.clone();
+    tokio::spawn(async move { images.keep_tidy(unused_for).await });
+}
+
+/// What does not change in what this host says of itself.
+fn fixed(config: &Config, address: Ipv4Addr, tls: &Arc<Tls>) -> Result<Fixed, RunError> {
+    Ok(Fixed {
+        address,
+        port: config.port,
+        labels: config.engine_labels.clone(),
+        resources: config.resources().map_err(RunError::Resources)?,
+        reserve: config.reserve.clone(),
+        tls: Arc::clone(tls),
+    })
+}
+
+/// The registry that this host is to be, before anything else begins that it could end half done.
+async fn registry(config: &Config) -> Result<Option<Ready>, RunError> {
+    let settings = config.registry_server.settings().map_err(RegistryServerError::Files)?;
+    let Some(settings) = settings else { return Ok(None) };
+    let registry = Ready::open(&settings).await?;
+    tracing::info!(address = %settings.listen, tls = settings.tls.is_some(), "a registry is here");
+    Ok(Some(registry))
+}
+
+/// What was pushed here stays, though nobody can ask for it now.
+fn tell_of_repositories(images: &Images) {
+    let count = images.repositories().len();
+    if count > 0 {
+        tracing::info!(count, "repositories stay on the disk, for there is no `[registry_server]`");
+    }
 }
 
 fn images(config: &Config, agent: &Path) -> Result<Arc<Images>, RunError> {

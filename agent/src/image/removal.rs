@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use swarm_proto::id::Digest;
 
+use super::repositories::Index;
+use super::repository::Repository;
 use super::store::{RECORD, Record, Store, synced_mark};
 use crate::{durable, tree};
 
@@ -29,6 +31,12 @@ impl Content {
     pub(super) fn of(record: &Record) -> Self {
         let blobs = record.blobs.iter().chain([&record.digest]).cloned().collect();
         Self { layers: record.layers.iter().cloned().collect(), blobs }
+    }
+
+    /// What this host's registry has.
+    pub(super) fn of_repositories(index: &Index) -> Self {
+        let blobs = index.values().flat_map(Repository::content).cloned().collect();
+        Self { layers: BTreeSet::new(), blobs }
     }
 
     /// Adds what another one consists of.
@@ -108,7 +116,8 @@ impl Store {
 
     /// Ends removals that an earlier run began.
     pub(super) fn finish_removals(&self) -> io::Result<()> {
-        let (mut notes, mut kept) = (Vec::new(), Content::default());
+        let mut kept = Content::of_repositories(&self.repositories.hold());
+        let mut notes = Vec::new();
         for entry in fs::read_dir(&self.records)? {
             let path = entry?.path();
             let ending = path.extension().and_then(|ending| ending.to_str());

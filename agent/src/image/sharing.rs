@@ -172,6 +172,21 @@ impl Copies {
         }
     }
 
+    /// A blob's bytes from an offset on, from the first host that gives it now.
+    pub(super) async fn stream(
+        &self,
+        digest: &Digest,
+        offset: u64,
+    ) -> Option<BoxStream<'static, io::Result<Bytes>>> {
+        for place in self.order(digest) {
+            match place.open(digest, offset).await {
+                Ok(stream) => return Some(stream),
+                Err(miss) => self.note(place, digest, miss),
+            }
+        }
+        None
+    }
+
     /// Brings a blob into the store; false when no host gives it. It has a turn while bytes come, not while it waits.
     pub(super) async fn blob(
         &self,

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use swarm_proto::id::{Digest, Timestamp};
 
 use super::manifest::{self, Descriptor, Document, architecture};
+use super::repositories::Repositories;
 use super::{ImageConfig, ImageError, compression, room, unpack};
 use crate::{durable, tree};
 
@@ -58,15 +59,20 @@ pub(super) struct Store {
     pub(super) blobs: PathBuf,
     pub(super) layers: PathBuf,
     pub(super) records: PathBuf,
+    /// Of this host's registry, which has its blobs among the others.
+    pub(super) repositories: Repositories,
 }
 
 impl Store {
     /// Makes what is missing and takes away what an earlier run left unfinished.
     pub(super) fn open(root: &Path) -> Result<Self, ImageError> {
+        let registry = root.join("registry");
+        let repositories = Repositories::open(&registry);
         let store = Self {
             blobs: root.join("blobs/sha256"),
             layers: root.join("layers"),
             records: root.join("images"),
+            repositories: repositories.map_err(ImageError::disk("read", &registry))?,
         };
         for folder in [&store.blobs, &store.layers, &store.records] {
             fs::create_dir_all(folder).map_err(ImageError::disk("make", folder))?;

@@ -1,5 +1,5 @@
-//! All that keeps content in the store: records of images, work under way, and tenants, which are others that have blobs or
-//! layers there. Whoever takes content away asks here, and nowhere else.
+//! All that keeps content in the store: records of images, the host's registry, work under way, and tenants, which are
+//! others that have blobs or layers there. Whoever takes content away asks here, and nowhere else.
 
 use std::collections::HashMap;
 use std::io;
@@ -73,9 +73,13 @@ impl Inner {
             .store
             .recorded()
             .map_err(|error| ImageError::disk("read", &self.store.records)(error))?;
-        records.values().for_each(|record| kept.add(Content::of(record)));
+        for record in records.values() {
+            kept.add(Content::of(record));
+        }
         kept.layers.extend(counts.keys().cloned());
         kept.blobs.extend(counts.keys().cloned());
+        // Whoever adds to a repository claims it first, so nothing comes between.
+        kept.add(Content::of_repositories(&self.store.repositories.hold()));
         for tenant in self.tenants() {
             kept.add(
                 tenant.content().map_err(ImageError::disk("ask who uses", &self.store.blobs))?,

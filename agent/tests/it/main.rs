@@ -14,6 +14,7 @@ mod image;
 mod pull;
 mod push;
 mod registry;
+mod registry_server;
 mod sharing;
 mod sweep;
 mod task;

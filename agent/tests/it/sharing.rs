@@ -28,8 +28,8 @@ use crate::registry::Registry;
 
 /// Says what the test says.
 #[derive(Default)]
-struct Fixed {
-    known: Mutex<Known>,
+pub(crate) struct Fixed {
+    pub(crate) known: Mutex<Known>,
     strangers: Mutex<Vec<NodeId>>,
 }
 
@@ -44,21 +44,21 @@ impl Directory for Fixed {
     }
 }
 
-struct Cluster {
+pub(crate) struct Cluster {
     authority: Authority,
 }
 
 /// A host with its images, which it serves.
-struct Host {
-    folder: tempfile::TempDir,
-    images: Images,
-    directory: Arc<Fixed>,
+pub(crate) struct Host {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) images: Images,
+    pub(crate) directory: Arc<Fixed>,
     address: SocketAddr,
     node: u64,
 }
 
 impl Cluster {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         install_crypto_provider();
         Self { authority: Authority::create(&"a".repeat(32), SystemTime::now()).unwrap() }
     }
@@ -84,7 +84,7 @@ impl Cluster {
     }
 
     /// A host that can ask no registry for anything.
-    async fn host(&self, node: u64) -> Host {
+    pub(crate) async fn host(&self, node: u64) -> Host {
         self.host_with(node, BTreeMap::new()).await
     }
 
@@ -103,16 +103,16 @@ impl Cluster {
 }
 
 impl Host {
-    fn holder(&self) -> ImageHolder {
+    pub(crate) fn holder(&self) -> ImageHolder {
         holder(self.node, self.address)
     }
 
-    fn knows(&self, digest: &Digest, holders: Vec<ImageHolder>) {
+    pub(crate) fn knows(&self, digest: &Digest, holders: Vec<ImageHolder>) {
         *self.directory.known.lock().unwrap() =
             Known { digest: Some(digest.clone()), local: true, holders };
     }
 
-    fn blobs(&self) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn blobs(&self) -> BTreeMap<String, Vec<u8>> {
         let blobs = self.folder.path().join("blobs/sha256");
         let files = fs::read_dir(blobs).unwrap().map(|entry| entry.unwrap().path());
         files
@@ -125,7 +125,7 @@ impl Host {
     }
 }
 
-fn holder(node: u64, address: SocketAddr) -> ImageHolder {
+pub(crate) fn holder(node: u64, address: SocketAddr) -> ImageHolder {
     let (hostname, address) = (format!("n{node}"), address.to_string());
     ImageHolder { node: NodeId(node), hostname, address }
 }
@@ -166,7 +166,7 @@ fn archive(name: &str) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
-async fn load(host: &Host) -> Digest {
+pub(crate) async fn load(host: &Host) -> Digest {
     let archive = std::io::Cursor::new(archive("web:1"));
     let loaded = host.images.load(archive, None).await.unwrap();
     assert_eq!(loaded[0].names, ["docker.io/library/web:1"]);
