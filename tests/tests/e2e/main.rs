@@ -32,6 +32,7 @@ mod priorities;
 mod random_failures;
 mod rebalance;
 mod registry;
+mod registry_server;
 mod rehearsal;
 mod resources;
 mod restore;
