@@ -140,9 +140,26 @@ impl Cluster {
         &self,
         ask: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
     ) -> Result<T, Failure> {
+        self.call_as(Haste::Ahead, ask).await
+    }
+
+    /// As [`Cluster::call_service`], for what takes its time and is not to be done twice: another controller is asked
+    /// only once one cannot be reached or says that it cannot serve.
+    pub(crate) async fn call_patiently<T>(
+        &self,
+        ask: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
+        self.call_as(Haste::Patient, ask).await
+    }
+
+    async fn call_as<T>(
+        &self,
+        haste: Haste,
+        ask: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
+    ) -> Result<T, Failure> {
         let start = Instant::now();
         loop {
-            match self.ask_all(&ask).await {
+            match self.ask_all(haste, &ask).await {
                 Ok(answer) => return Ok(answer),
                 Err(Missed::Refused(status)) => return Err(refusal(&status)),
                 Err(Missed::Unreachable(reasons)) => return Err(self.unreachable(&reasons)),
@@ -223,6 +240,7 @@ impl Cluster {
     /// Asks each controller once, until one says yes or no.
     async fn ask_all<T>(
         &self,
+        haste: Haste,
         ask: &impl AsyncFn(Channel) -> Result<Response<T>, Status>,
     ) -> Result<T, Missed> {
         let count = self.addresses.len();
@@ -246,7 +264,7 @@ impl Cluster {
                     Some((_, Err(Attempt::Busy(status)))) => busy = Some(status),
                     None => break,
                 },
-                () = sleep(NEXT_AFTER), if waiting.len() > 0 => {}
+                () = sleep(NEXT_AFTER), if haste == Haste::Ahead && waiting.len() > 0 => {}
             }
         }
         Err(busy.map_or(Missed::Unreachable(refusals), Missed::Busy))
@@ -315,6 +333,15 @@ enum Attempt {
     Busy(Status),
     /// The answer is no.
     Refused(Status),
+}
+
+/// Whether another controller is asked while one takes long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Haste {
+    /// It is: a request is done once, however often it comes.
+    Ahead,
+    /// It is not.
+    Patient,
 }
 
 /// Why no controller gave an answer.

@@ -33,7 +33,7 @@ pub(crate) async fn run(command: BuilderCommand, call: &Call) -> Result<(), Fail
         unused_for: u64::try_from(older_than.as_millis()).unwrap_or(u64::MAX),
     };
     let ask = async |channel| ImagesClient::new(channel).prune_builds(request.clone()).await;
-    let answer = call.cluster.call_service(ask).await?;
+    let answer = call.cluster.call_patiently(ask).await?;
     image::tell(&answer.nodes);
     if answer.nodes.iter().all(|node| node.caches == 0 && node.error.is_empty()) {
         output::talk("there is nothing to remove");

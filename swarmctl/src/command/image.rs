@@ -118,7 +118,7 @@ pub(crate) async fn run(command: ImageCommand, call: &Call) -> Result<(), Failur
                 ..wire::PruneImagesRequest::default()
             };
             let ask = async |channel| ImagesClient::new(channel).prune(request.clone()).await;
-            let answer = call.cluster.call_service(ask).await?;
+            let answer = call.cluster.call_patiently(ask).await?;
             tell(&answer.nodes);
             Ok(())
         }
@@ -166,7 +166,7 @@ async fn remove(images: &[String], node: Option<&str>, call: &Call) -> Result<()
             ..wire::RemoveImageRequest::default()
         };
         let ask = async |channel| ImagesClient::new(channel).remove(request.clone()).await;
-        match call.cluster.call_service(ask).await {
+        match call.cluster.call_patiently(ask).await {
             Ok(answer) => tell(&answer.nodes),
             Err(failure) if images.len() > 1 => {
                 output::error(&failure.to_string());

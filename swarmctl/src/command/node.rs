@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use swarm_proto::object::{Node, NodeStatus};
 use swarm_proto::wire;
+use swarm_proto::wire::control_client::ControlClient;
 
 use super::{Call, duration, now, unknown};
-use crate::connect::{Client, request_id};
+use crate::connect::request_id;
 use crate::failure::Failure;
 use crate::output;
 use crate::state::State;
@@ -240,8 +241,8 @@ async fn demote(nodes: Vec<String>, call: &Call) -> Result<(), Failure> {
 /// Has the node's host join as a controller; what was done there is said with its name.
 async fn promote(name: &str, call: &Call) -> Result<(), Failure> {
     let request = wire::PromoteNodeRequest { node: name.to_owned() };
-    let promote = async |mut client: Client| client.promote_node(request.clone()).await;
-    for line in call.cluster.call(promote).await?.done {
+    let promote = async |channel| ControlClient::new(channel).promote_node(request.clone()).await;
+    for line in call.cluster.call_patiently(promote).await?.done {
         output::talk(&format!("{name}: {line}"));
     }
     Ok(())

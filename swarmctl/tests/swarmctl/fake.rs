@@ -278,6 +278,8 @@ impl Control for Served {
         request: Request<wire::PromoteNodeRequest>,
     ) -> Answer<wire::PromoteNodeResponse> {
         self.write(format!("promote node {}", request.into_inner().node))?;
+        // Longer than it takes until another controller would be asked, too.
+        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
         Ok(Response::new(wire::PromoteNodeResponse {
             done: vec!["this host is node 3 of cluster c".to_owned()],
         }))

@@ -27,6 +27,12 @@ async fn hosts_become_controllers() {
     .await;
     let seen = fake.script.seen.lock().unwrap().clone();
     assert_eq!(seen, ["promote node n2", "promote node n3"]);
+    // It takes long, and is asked of one controller alone.
+    let socket = format!("unix://{}", fake.socket().display());
+    let twice = ["--host", &socket, "--host", &socket, "node", "promote", "n2"];
+    assert_eq!(fake.run(&twice).await.code, Some(0));
+    let seen = fake.script.seen.lock().unwrap().clone();
+    assert_eq!(seen, ["promote node n2", "promote node n3", "promote node n2"]);
 }
 
 #[tokio::test]
