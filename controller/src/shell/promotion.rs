@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use super::controller::Controller;
+use super::image_service::named;
 use super::local_service::join_tokens;
 use super::refusal::Refusal;
 
@@ -21,11 +22,7 @@ impl Controller {
         request: wire::PromoteNodeRequest,
     ) -> Result<wire::PromoteNodeResponse, Status> {
         let view = self.read(false).await?;
-        let named = view.state.find_node(&request.node);
-        let node = named.ok_or_else(|| {
-            Refusal::not_found(format!("there is no node `{}`", request.node))
-                .hint("`swarmctl node ls` lists the nodes")
-        })?;
+        let node = named(&view.state, &request.node)?;
         let name = &node.description.hostname;
         if node.role == Role::Controller {
             return Ok(wire::PromoteNodeResponse {
@@ -39,7 +36,7 @@ impl Controller {
         let own = view.state.nodes.get(&self.node);
         let controller = own.and_then(|node| node.controller_address.clone()).unwrap_or_default();
         let ask = async {
-            let mut agent = self.agent(node).await?;
+            let mut agent = self.agent(&node).await?;
             let request = wire::BecomeControllerRequest { token: token.to_string(), controller };
             Ok::<_, Status>(agent.become_controller(request).await?.into_inner())
         };
