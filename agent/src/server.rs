@@ -28,7 +28,7 @@ use crate::worker::Worker;
 /// Batches of lines that wait for the network.
 const WAITING: usize = 4;
 /// How long one call waits for tasks to stop.
-pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(20);
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// Nanoseconds in a millisecond.
 const MILLISECOND: u64 = 1_000_000;
 
@@ -146,9 +146,7 @@ impl Agent for AgentService {
         &self,
         _: Request<wire::StopTasksRequest>,
     ) -> Result<Response<wire::StopTasksResponse>, Status> {
-        let left = self.worker.stop_all(STOP_PATIENCE).await;
-        let left = left.map_err(|error| Status::internal(sentence(&error)))?;
-        Ok(Response::new(wire::StopTasksResponse { left: u32::try_from(left).unwrap_or(u32::MAX) }))
+        stop_tasks(&self.worker).await.map(Response::new)
     }
 
     type ExecStream = Outputs;
@@ -194,6 +192,13 @@ impl AgentService {
         });
         Box::pin(lines)
     }
+}
+
+/// Stops what a host runs, or is played to run.
+pub(crate) async fn stop_tasks(worker: &Worker) -> Result<wire::StopTasksResponse, Status> {
+    let left = worker.stop_all(STOP_PATIENCE).await;
+    let left = left.map_err(|error| Status::internal(sentence(&error)))?;
+    Ok(wire::StopTasksResponse { left: u32::try_from(left).unwrap_or(u32::MAX) })
 }
 
 /// A login that came with a request.

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::Stream;
-use swarm_proto::failure::sentence;
 use swarm_proto::id::{Digest, NodeId};
 use swarm_proto::rehearsal::SimulatedNode;
 use swarm_proto::wire;
@@ -14,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::pretended;
 use crate::exec::Outputs;
-use crate::server::STOP_PATIENCE;
+use crate::server::stop_tasks;
 use crate::view;
 use crate::worker::Worker;
 
@@ -97,9 +96,7 @@ impl Agent for SimulatedService {
         &self,
         _: Request<wire::StopTasksRequest>,
     ) -> Result<Response<wire::StopTasksResponse>, Status> {
-        let left = self.worker.stop_all(STOP_PATIENCE).await;
-        let left = left.map_err(|error| Status::internal(sentence(&error)))?;
-        Ok(Response::new(wire::StopTasksResponse { left: u32::try_from(left).unwrap_or(u32::MAX) }))
+        stop_tasks(&self.worker).await.map(Response::new)
     }
 
     type ExecStream = Outputs;
