@@ -256,10 +256,15 @@ impl Config {
         if let Some(program) = &self.runtime {
             return program.clone();
         }
-        let beside = std::env::current_exe().ok();
-        let beside = beside.and_then(|own| Some(own.parent()?.join("swarm-runtime")));
-        beside.filter(|path| path.exists()).unwrap_or_else(|| "/usr/bin/swarm-runtime".into())
+        other_program("swarm-runtime")
     }
+}
+
+/// Another program of the swarm: beside this one, else where packages put it.
+pub(crate) fn other_program(name: &str) -> PathBuf {
+    let own = std::env::current_exe().ok();
+    let beside = own.and_then(|own| Some(own.parent()?.join(name)));
+    beside.filter(|path| path.exists()).unwrap_or_else(|| Path::new("/usr/bin").join(name))
 }
 
 fn check_keys(

@@ -12,6 +12,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use crate::config::other_program;
+
 /// The program that knows how.
 const PROGRAM: &str = "swarmctl";
 /// Where the controller's settings lie.
@@ -45,7 +47,7 @@ pub(crate) async fn become_controller(
     controller: &str,
     advertise: Ipv4Addr,
 ) -> Result<Vec<String>, PromotionError> {
-    let path = program();
+    let path = other_program(PROGRAM);
     let mut command = Command::new(&path);
     command.args(["host", "join", controller, "--as", "controller", "--token", "-"]);
     if !says_where(Path::new(CONTROLLER_SETTINGS)) {
@@ -69,13 +71,6 @@ fn said(output: &Output) -> Result<Vec<String>, PromotionError> {
     }
     let refusal = talk.split_once("error: ").map_or(&*talk, |(_, refusal)| refusal);
     Err(PromotionError::Refused(refusal.trim().to_owned()))
-}
-
-/// Beside this program, else where packages put it.
-fn program() -> PathBuf {
-    let own = std::env::current_exe().ok();
-    let beside = own.and_then(|own| Some(own.parent()?.join(PROGRAM)));
-    beside.filter(|path| path.exists()).unwrap_or_else(|| Path::new("/usr/bin").join(PROGRAM))
 }
 
 /// Whether the controller's settings say where other hosts reach it. Settings that cannot be read are for the controller
