@@ -111,7 +111,7 @@ pub struct Config {
     pub election_ticks: u64,
     /// Ticks between the leader's heartbeats.
     pub heartbeat_ticks: u64,
-    /// Entries applied between two snapshots.
+    /// Entries applied between two snapshots; fewer where they come to 128 MiB.
     pub snapshot_entries: u64,
     /// How long certificates are valid that this controller signs, in seconds: at least 10.
     pub certificate_seconds: u64,

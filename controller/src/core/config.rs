@@ -23,6 +23,9 @@ pub struct CoreConfig {
     pub snapshot_every: u64,
     /// Entries kept behind a snapshot for slow followers.
     pub snapshot_trailing: u64,
+    /// Bytes of entries in memory from which a snapshot is made, however few they are. A quarter of it may be kept behind the
+    /// snapshot.
+    pub snapshot_bytes: u64,
     /// The highest cluster version that this controller knows.
     pub knows: ClusterVersion,
     /// What the disk held.
@@ -42,6 +45,7 @@ impl CoreConfig {
             heartbeat_ticks: 2,
             snapshot_every: 10_000,
             snapshot_trailing: 500,
+            snapshot_bytes: 128 << 20,
             knows: ClusterVersion::NEWEST,
             recovered,
             planted: Planted::default(),

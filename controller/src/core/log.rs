@@ -18,9 +18,15 @@ pub(super) struct Log {
     /// Index and term of the entry before the first one.
     compacted: (u64, u64),
     entries: VecDeque<Entry>,
+    /// Bytes of what the entries say.
+    bytes: u64,
     /// Made on demand for a member that lags behind the first entry.
     snapshot: Option<Snapshot>,
     wanted: Cell<bool>,
+}
+
+fn size_of_entry(entry: &Entry) -> u64 {
+    entry.data.len() as u64
 }
 
 fn broken(what: &str, reason: &dyn std::fmt::Display) -> StartError {
@@ -35,6 +41,7 @@ impl Log {
             conf_state: ConfState::default(),
             compacted: (0, 0),
             entries: VecDeque::new(),
+            bytes: 0,
             snapshot: None,
             wanted: Cell::new(false),
         };
@@ -55,6 +62,7 @@ impl Log {
         }
         log.compacted = from;
         log.recover_entries(recovered, from)?;
+        log.bytes = log.entries.iter().map(size_of_entry).sum();
         log.recover_commit();
         Ok((log, snapshot))
     }
@@ -123,8 +131,10 @@ impl Log {
         let first = entries.first()?.index;
         let cut = (first <= self.last()).then_some(first);
         if cut.is_some() {
-            self.entries.truncate(self.position(first));
+            let cut = self.entries.drain(self.position(first)..);
+            self.bytes -= cut.map(|entry| size_of_entry(&entry)).sum::<u64>();
         }
+        self.bytes += entries.iter().map(size_of_entry).sum::<u64>();
         self.entries.extend(entries.iter().cloned());
         cut
     }
@@ -134,6 +144,7 @@ impl Log {
         let metadata = snapshot.get_metadata();
         self.compacted = (metadata.index, metadata.term);
         self.entries.clear();
+        self.bytes = 0;
         self.conf_state = metadata.get_conf_state().clone();
         self.snapshot = None;
     }
@@ -142,11 +153,30 @@ impl Log {
     pub(super) fn compact(&mut self, to: u64) {
         while let Some(front) = self.entries.front().filter(|front| front.index <= to) {
             self.compacted = (front.index, front.term);
+            self.bytes -= size_of_entry(front);
             self.entries.pop_front();
         }
         if self.snapshot.as_ref().is_some_and(|snapshot| snapshot.get_metadata().index <= to) {
             self.snapshot = None;
         }
+    }
+
+    /// How large all entries together are.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The entry before the last ones up to `index` that are at most so many, and together at most so large.
+    pub(super) fn before_last(&self, index: u64, count: u64, bytes: u64) -> u64 {
+        let from = index.saturating_sub(count).max(self.compacted.0);
+        let mut room = bytes;
+        for entry in self.entries.range(self.position(from + 1)..self.position(index + 1)).rev() {
+            match room.checked_sub(size_of_entry(entry)) {
+                Some(left) => room = left,
+                None => return entry.index,
+            }
+        }
+        from
     }
 
     pub(super) fn conf_state(&self) -> &ConfState {
@@ -189,7 +219,7 @@ impl Storage for Log {
         let mut size = 0;
         let mut found = Vec::new();
         for entry in self.entries.range(self.position(low)..self.position(high)) {
-            size += entry.data.len() as u64;
+            size += size_of_entry(entry);
             found.push(entry.clone());
             if max_size.is_some_and(|max| size > max) {
                 break;
@@ -234,5 +264,43 @@ impl Storage for Log {
         }
         self.wanted.set(true);
         Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(sizes: &[usize]) -> Log {
+        let recovered = Recovered::default();
+        let (mut log, _) = Log::recover(&recovered).unwrap();
+        let entry = |(at, size): (usize, &usize)| Entry {
+            index: at as u64 + 1,
+            term: 1,
+            data: vec![0; *size],
+            ..Entry::default()
+        };
+        log.append(&sizes.iter().enumerate().map(entry).collect::<Vec<_>>());
+        log
+    }
+
+    #[test]
+    fn the_log_knows_how_large_it_is() {
+        let mut log = log(&[10, 20, 30, 40]);
+        assert_eq!(log.bytes(), 100);
+        let other = Entry { index: 3, term: 2, data: vec![0; 5], ..Entry::default() };
+        assert_eq!(log.append(&[other]), Some(3), "what another leader left is cut");
+        assert_eq!(log.bytes(), 35);
+        log.compact(1);
+        assert_eq!((log.bytes(), log.last()), (25, 3));
+    }
+
+    #[test]
+    fn what_is_kept_behind_a_snapshot_is_bounded_in_number_and_in_size() {
+        let log = log(&[10, 20, 30, 40, 50]);
+        assert_eq!(log.before_last(4, 3, 1_000), 1, "entries 2, 3 and 4 stay");
+        assert_eq!(log.before_last(4, 3, 70), 2, "entry 2 would be too much");
+        assert_eq!(log.before_last(4, 3, 39), 4, "not even the last one fits");
+        assert_eq!(log.before_last(4, 100, 1_000), 0, "there are no more");
     }
 }

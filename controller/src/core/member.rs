@@ -39,6 +39,14 @@ struct Waiting {
     since: Timestamp,
 }
 
+/// When snapshots of our own are made; see [`CoreConfig`].
+#[derive(Clone, Copy)]
+struct Snapshots {
+    every: u64,
+    trailing: u64,
+    bytes: u64,
+}
+
 /// What came out of raft-rs, for the core to act on.
 pub(super) enum Happening {
     /// A leader's snapshot replaces the state. Its state, when it was read outside.
@@ -62,6 +70,7 @@ pub(super) struct Member {
     waiting: VecDeque<Waiting>,
     /// Highest batch that is on disk.
     persisted: u64,
+    snapshots: Snapshots,
     /// The index of the last snapshot of our own.
     snapshot_index: u64,
     /// The state that the snapshot offered last is to be made of.
@@ -107,6 +116,11 @@ impl Member {
             batches: 0,
             waiting: VecDeque::new(),
             persisted: 0,
+            snapshots: Snapshots {
+                every: config.snapshot_every,
+                trailing: config.snapshot_trailing,
+                bytes: config.snapshot_bytes,
+            },
             snapshot_index: applied,
             offered: None,
             arrived: None,

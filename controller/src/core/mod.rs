@@ -103,8 +103,6 @@ pub struct Core {
     now: Timestamp,
     /// How far the wall clock was stepped back in all.
     stepped_back: u64,
-    snapshot_every: u64,
-    snapshot_trailing: u64,
     known_leader: Option<RaftId>,
     spared: bool,
     events: Vec<Event>,
@@ -132,8 +130,6 @@ impl Core {
             knows: config.knows,
             now: Timestamp(0),
             stepped_back: 0,
-            snapshot_every: config.snapshot_every,
-            snapshot_trailing: config.snapshot_trailing,
             known_leader: None,
             spared: false,
             events: Vec::new(),
@@ -255,9 +251,7 @@ impl Core {
             leader.change_members(&mut self.member, &self.state);
             leader.raise_version(&mut self.member, &self.programs, self.now);
         }
-        if self.member.entries_since_snapshot(self.state.applied) >= self.snapshot_every {
-            self.member.compact(&self.state, self.snapshot_trailing, out);
-        }
+        self.member.compact_when_due(&self.state, out);
     }
 
     /// Lets raft-rs run until it has nothing more to do now.

@@ -209,6 +209,8 @@ impl World {
             tick_ms: TICK,
             snapshot_every: self.snapshot_every,
             snapshot_trailing: self.snapshot_trailing,
+            // Now and then a few large entries are enough.
+            snapshot_bytes: self.snapshot_every * 512,
             ..CoreConfig::new(RaftId(id), recovered)
         };
         #[cfg(feature = "planted-faults")]

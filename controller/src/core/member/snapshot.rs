@@ -5,17 +5,26 @@ use raft::SnapshotStatus;
 use raft::eraftpb::{ConfState, Message, Snapshot};
 use swarm_proto::id::RaftId;
 
-use super::{Member, Waiting};
+use super::{Member, Snapshots, Waiting};
 use crate::core::State;
 use crate::core::output::{DiskBatch, DiskSnapshot, Output, SnapshotBody, SnapshotMessage};
 
 impl Member {
-    /// Writes a snapshot of our own and forgets what lies far behind it.
-    pub(in crate::core) fn compact(&mut self, state: &State, trailing: u64, out: &mut Vec<Output>) {
+    /// Writes a snapshot of our own and forgets what lies far behind it, once enough entries came since the last one.
+    pub(in crate::core) fn compact_when_due(&mut self, state: &State, out: &mut Vec<Output>) {
+        let new = state.applied.saturating_sub(self.snapshot_index);
+        let is_large = self.raw.store().bytes() >= self.snapshots.bytes;
+        if new >= self.snapshots.every || is_large && new > 0 {
+            self.compact(state, out);
+        }
+    }
+
+    fn compact(&mut self, state: &State, out: &mut Vec<Output>) {
         let index = state.applied;
         let Ok(term) = self.raw.raft.raft_log.term(index) else { return };
         self.snapshot_index = index;
-        let compact_to = index.saturating_sub(trailing);
+        let Snapshots { trailing, bytes, .. } = self.snapshots;
+        let compact_to = self.raw.store().before_last(index, trailing, bytes / 4);
         self.raw.mut_store().compact(compact_to);
         self.batches += 1;
         let conf_state = self.raw.store().conf_state().encode_to_vec();
@@ -57,10 +66,6 @@ impl Member {
             // A later one was offered meanwhile; raft-rs sends that.
             None => self.raw.report_snapshot(message.to, SnapshotStatus::Failure),
         }
-    }
-
-    pub(in crate::core) fn entries_since_snapshot(&self, applied: u64) -> u64 {
-        applied.saturating_sub(self.snapshot_index)
     }
 
     /// Offers a snapshot to a member that lags behind the log, when raft-rs has asked for one.
