@@ -13,10 +13,11 @@ use super::dispatcher::Dispatcher;
 use super::member::Member;
 use super::output::Output;
 use super::planted::{Fault, Planted};
+use super::rules::driver::{self, Pass};
 use super::rules::quorum::{self, Sight};
-use super::rules::{self, Observed, driver};
+use super::rules::{self, Observed};
 use super::session::FromAgent;
-use super::state::{State, answer};
+use super::state::{Applied, State, answer};
 use super::version::Programs;
 
 /// Proposals that may be under way at once: more wait for the next tick.
@@ -41,16 +42,27 @@ struct Waiter {
     done: CommandDone,
 }
 
+/// With fewer actions, what an entry makes of the state is found anew when it is committed: as quickly as it is kept, for
+/// what is kept has to be copied before it is changed.
+const KEPT_FROM: usize = 16;
+
+/// An entry that is proposed and not applied.
+struct Flight {
+    actions: usize,
+    /// What the state is once it is applied, and what that tells. Nobody else proposes in this term, so it is exact.
+    kept: Option<(State, Applied)>,
+}
+
 /// See the module.
 pub(super) struct Leader {
     term: u64,
-    /// The state as it will be once everything proposed is applied. Nobody else proposes in this term, so it is exact.
+    /// The state as it will be once everything proposed is applied.
     head: Option<State>,
     observed: Observed,
     dispatcher: Dispatcher,
     waiters: BTreeMap<u64, Vec<Waiter>>,
-    /// Entries that are proposed and not applied, each with the number of its actions.
-    in_flight: BTreeMap<u64, usize>,
+    /// Entries that are proposed and not applied, by index.
+    in_flight: BTreeMap<u64, Flight>,
     waiting: Vec<(u64, String, Command)>,
     /// What agents said before the leader was ready.
     early: Vec<(u64, FromAgent)>,
@@ -304,17 +316,40 @@ impl Leader {
         let head = self.head.as_mut()?;
         let entry = Entry { time: now, checksum: head.checksum, groups };
         let index = member.propose(wire::Entry::from(&entry).encode_to_vec())?;
-        member.planted().apply(head, &entry);
+        let applied = member.planted().apply(head, &entry);
         head.applied = index;
-        let actions = entry.groups.iter().map(|group| group.actions.len()).sum();
-        self.in_flight.insert(index, actions);
+        let actions = actions(&entry.groups);
+        let kept = (actions >= KEPT_FROM).then(|| (head.clone(), applied));
+        self.in_flight.insert(index, Flight { actions, kept });
         Some(index)
+    }
+
+    /// Proposes what a pass came to, which left the state that its entry makes of the head.
+    fn propose_pass(&mut self, member: &mut Member, pass: Pass, now: Timestamp) -> Option<u64> {
+        if !member.planted().is_none() {
+            return self.propose(member, pass.groups, now);
+        }
+        let head = self.head.as_mut()?;
+        let entry = Entry { time: now, checksum: head.checksum, groups: pass.groups };
+        let index = member.propose(wire::Entry::from(&entry).encode_to_vec())?;
+        *head = State { applied: index, ..pass.state };
+        let groups = vec![true; entry.groups.len()];
+        let applied = Applied { events: pass.events, groups, checksum_matches: true };
+        let kept = Some((head.clone(), applied));
+        self.in_flight.insert(index, Flight { actions: actions(&entry.groups), kept });
+        Some(index)
+    }
+
+    /// What an entry of this leader's own makes of the state, where that was kept.
+    pub(super) fn take_applied(&mut self, index: u64) -> Option<(State, Applied)> {
+        self.in_flight.remove(&index)?.kept
     }
 
     /// Whether so much is under way that nothing is added by itself.
     fn is_full(&self) -> bool {
         self.in_flight.len() >= IN_FLIGHT
-            || self.in_flight.values().sum::<usize>() >= ACTIONS_IN_FLIGHT
+            || self.in_flight.values().map(|flight| flight.actions).sum::<usize>()
+                >= ACTIONS_IN_FLIGHT
     }
 
     /// What agents reported goes into the log: at once, then at most once in a tick.
@@ -348,15 +383,15 @@ impl Leader {
             self.content = Some(head.version);
             return;
         }
-        if self.propose(member, pass.groups, now).is_some() {
+        let complete = pass.complete;
+        if self.propose_pass(member, pass, now).is_some() {
             let version = self.head.as_ref().map(|head| head.version);
-            self.content = version.filter(|_| pass.complete);
+            self.content = version.filter(|_| complete);
         }
     }
 
     /// An entry was applied: answers those who waited for it.
     pub(super) fn on_applied(&mut self, index: u64, groups: &[bool], replies: &mut Vec<Output>) {
-        self.in_flight.remove(&index);
         for waiter in self.waiters.remove(&index).unwrap_or_default() {
             let applied = waiter.group.is_none_or(|group| groups.get(group) == Some(&true));
             let result = if applied {
@@ -435,6 +470,10 @@ impl Leader {
             member.propose_conf_change(change);
         }
     }
+}
+
+fn actions(groups: &[Group]) -> usize {
+    groups.iter().map(|group| group.actions.len()).sum()
 }
 
 /// The members that a state wants.

@@ -44,7 +44,7 @@ use log::Log;
 use member::{Happening, Member};
 use planted::Fault;
 use reads::{Reader, Reads};
-use state::SnapshotError;
+use state::{Applied, SnapshotError};
 use version::{Programs, newer, read_entry};
 
 /// Why a core cannot start.
@@ -339,22 +339,34 @@ impl Core {
         out: &mut Vec<Output>,
         replies: &mut Vec<Output>,
     ) {
-        let decoded = match read_entry(entry.index, &entry.data, self.knows) {
-            Ok(decoded) => decoded,
-            Err(reason) => return self.stop(out, reason),
+        let own = self.leader.as_mut().and_then(|leader| leader.take_applied(entry.index));
+        let applied = if let Some((state, applied)) = own {
+            self.state = state;
+            applied
+        } else {
+            match self.apply_decoded(entry) {
+                Ok(applied) => applied,
+                Err(reason) => return self.stop(out, reason),
+            }
         };
+        if let Some(leader) = &mut self.leader {
+            leader.on_applied(entry.index, &applied.groups, replies);
+        }
+        self.events.extend(applied.events);
+    }
+
+    /// Applies an entry of which nothing was kept here: most are other leaders'.
+    fn apply_decoded(&mut self, entry: &raft::eraftpb::Entry) -> Result<Applied, String> {
+        let decoded = read_entry(entry.index, &entry.data, self.knows)?;
         let planted = self.member.planted();
         if planted.has(Fault::ApplyTwice) && entry.index % 64 == self.member.id() {
             planted.apply(&mut self.state, &decoded);
         }
         let applied = planted.apply(&mut self.state, &decoded);
-        if !applied.checksum_matches {
-            let reason = format!("the state differs from the leader's at entry {}", entry.index);
-            return self.stop(out, reason);
-        }
-        self.events.extend(applied.events);
-        if let Some(leader) = &mut self.leader {
-            leader.on_applied(entry.index, &applied.groups, replies);
+        if applied.checksum_matches {
+            Ok(applied)
+        } else {
+            Err(format!("the state differs from the leader's at entry {}", entry.index))
         }
     }
 

@@ -95,6 +95,11 @@ impl Planted {
         false
     }
 
+    /// Whether no fault was planted.
+    pub(super) const fn is_none(self) -> bool {
+        true
+    }
+
     /// Applies an entry.
     pub(super) fn apply(self, state: &mut State, entry: &Entry) -> Applied {
         apply(state, entry)
@@ -116,6 +121,11 @@ impl Planted {
     /// Whether this fault was planted.
     pub(super) fn has(self, fault: Fault) -> bool {
         self.fault == Some(fault)
+    }
+
+    /// Whether no fault was planted.
+    pub(super) fn is_none(self) -> bool {
+        self.fault.is_none()
     }
 
     /// Applies an entry, and what the fault makes of it.

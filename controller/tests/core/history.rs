@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use swarm_controller::core::rules::driver::Pass;
 use swarm_controller::core::rules::{Observed, command, driver};
 use swarm_controller::core::state::{State, apply};
-use swarm_controller::core::{Command, CommandDone, Refusal};
+use swarm_controller::core::{Command, CommandDone, Event, Refusal};
 use swarm_proto::entry::{Action, Entry, Group};
 use swarm_proto::id::{NodeId, TaskId, Timestamp};
 use swarm_proto::object::{
@@ -18,6 +18,8 @@ pub(crate) struct History {
     pub(crate) state: State,
     pub(crate) observed: Observed,
     pub(crate) now: Timestamp,
+    /// What the last entry told.
+    pub(crate) told: Vec<Event>,
     /// Is told the state before and after each entry.
     look: fn(&State, &State),
 }
@@ -32,7 +34,8 @@ impl History {
     /// The same with settings of its own, and somebody who looks at each entry.
     pub(crate) fn of(cluster: Cluster, look: fn(&State, &State)) -> Self {
         let (state, observed) = (State::default(), Observed::default());
-        let mut history = Self { state, observed, now: Timestamp(1), look };
+        let now = Timestamp(1);
+        let mut history = Self { state, observed, now, told: Vec::new(), look };
         history.write(vec![Action::SetCluster(Box::new(cluster))]);
         history.write(vec![Action::SetClusterVersion(ClusterVersion::NEWEST)]);
         history
@@ -89,6 +92,7 @@ impl History {
         let before = self.state.clone();
         let done = apply(&mut self.state, &entry);
         assert!(done.checksum_matches);
+        self.told = done.events;
         (self.look)(&before, &self.state);
         done.groups.iter().all(|done| *done)
     }

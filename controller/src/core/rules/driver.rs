@@ -4,7 +4,7 @@ use swarm_proto::entry::Group;
 use swarm_proto::id::Timestamp;
 
 use super::{LAST_RULES, Observed, RULES, Rule};
-use crate::core::state::State;
+use crate::core::state::{Event, State};
 
 /// Rounds in one pass; what is left then comes with the next pass.
 const ROUNDS: usize = 12;
@@ -20,15 +20,16 @@ pub struct Pass {
     pub wake_at: Option<Timestamp>,
     /// Whether the rules were content in the end.
     pub complete: bool,
-    /// The clone after the pass.
+    /// The clone after the pass: what a state becomes by an entry of these groups.
     pub state: State,
+    /// What such an entry tells.
+    pub events: Vec<Event>,
 }
 
 /// Runs a pass.
 pub fn pass(state: &State, observed: &Observed, now: Timestamp) -> Pass {
     let mut pass = Pass { state: state.clone(), ..Pass::default() };
-    pass.state.version += 1;
-    pass.state.clock = pass.state.clock.max(now);
+    pass.state.begin_entry(now);
     for _ in 0..ROUNDS {
         pass.wake_at = None;
         let mut last = LAST_RULES.iter();
@@ -40,6 +41,7 @@ pub fn pass(state: &State, observed: &Observed, now: Timestamp) -> Pass {
             break;
         }
     }
+    pass.state.end_entry();
     pass
 }
 
@@ -57,8 +59,9 @@ impl Pass {
                 }
                 // What a new release plans waits until all controllers understand it.
                 if group.needs() <= self.state.cluster_version
-                    && self.state.apply_group(&group, &mut Vec::new())
+                    && self.state.apply_group(&group, &mut self.events)
                 {
+                    self.state.note_group(true);
                     planned = true;
                     actions += group.actions.len();
                     self.groups.push(group);

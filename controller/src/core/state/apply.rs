@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use swarm_proto::entry::{Action, Entry, Expect, Group, Request};
-use swarm_proto::id::ServiceId;
+use swarm_proto::id::{ServiceId, Timestamp};
 use swarm_proto::object::{AllocatedPort, Service};
 use swarm_proto::spec::{EndpointMode, NetworkAttachmentSpec, PortSpec, ServiceMode};
 use swarm_proto::version::ClusterVersion;
@@ -27,20 +27,36 @@ pub struct Applied {
 /// Applies one entry of the log. Total: whatever the entry says, the state stays sound.
 pub fn apply(state: &mut State, entry: &Entry) -> Applied {
     let checksum_matches = entry.checksum == 0 || entry.checksum == state.checksum;
-    state.version += 1;
-    state.clock = state.clock.max(entry.time);
     let mut applied = Applied { checksum_matches, ..Applied::default() };
+    state.begin_entry(entry.time);
     for group in &entry.groups {
         let done = state.apply_group(group, &mut applied.events);
-        state.mix(u64::from(done));
+        state.note_group(done);
         applied.groups.push(done);
     }
-    state.mix(state.version);
+    state.end_entry();
     applied
 }
 
 impl State {
-    /// Applies a group wholly or not at all, and says which. Also used by the driver, on its clone.
+    /// What comes before the groups of an entry. The driver's clone goes through the same while a pass makes its entry,
+    /// so that the pass leaves the state that applying the entry would.
+    pub(crate) fn begin_entry(&mut self, time: Timestamp) {
+        self.version += 1;
+        self.clock = self.clock.max(time);
+    }
+
+    /// What comes after each group of an entry.
+    pub(crate) fn note_group(&mut self, done: bool) {
+        self.mix(u64::from(done));
+    }
+
+    /// What comes after all groups of an entry.
+    pub(crate) fn end_entry(&mut self) {
+        self.mix(self.version);
+    }
+
+    /// Applies a group wholly or not at all, and says which.
     pub(crate) fn apply_group(&mut self, group: &Group, events: &mut Vec<Event>) -> bool {
         if group.expect.iter().any(|expect| !self.is_as_expected(expect)) {
             return false;
@@ -79,7 +95,7 @@ impl State {
         }
     }
 
-    /// Carries out one action. `None`: it does not fit, and its group does nothing.
+    /// Carries out one action. `None`: it does not fit, has changed nothing, and its group does nothing.
     fn act(&mut self, action: &Action, events: &mut Vec<Event>) -> Option<()> {
         match action {
             Action::SetCluster(cluster) => {

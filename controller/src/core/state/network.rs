@@ -67,14 +67,14 @@ impl State {
     ) -> Option<()> {
         let mut new = self.networks.get(&id)?.clone();
         let old = new.gateways.clone();
-        self.index.gateways.remove(&id);
-        if old == gateways {
-            return Some(());
-        }
         let key = |gateway: &NodeAttachment| (id, u32::from(gateway.address));
         let added: Vec<_> = gateways.iter().filter(|gateway| !old.contains(gateway)).collect();
         if !added.iter().all(|gateway| self.is_free(&key(gateway))) {
             return None;
+        }
+        self.index.gateways.remove(&id);
+        if old == gateways {
+            return Some(());
         }
         for gateway in old.iter().filter(|gateway| !gateways.contains(gateway)) {
             self.give_up_address(key(gateway));

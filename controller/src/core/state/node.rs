@@ -66,6 +66,7 @@ impl State {
                 })
             }
             Action::SetNodeController { node, controller } => {
+                self.nodes.get(node)?;
                 if let Some((raft_id, _)) = controller {
                     self.take_raft_id(*raft_id)?;
                 }
