@@ -33,6 +33,32 @@ const SECRET: [&str; 19] = [
 /// Where what is replicated begins: entries of the log, and the state that they lead to.
 const REPLICATED: [&str; 2] = [".swarm.v1.Entry", ".swarm.v1.StateSnapshot"];
 
+/// What is one of many and large is put aside: else the smallest of them, of which an entry of the log has thousands, takes
+/// as much room as the largest.
+const BOXED: [&str; 21] = [
+    ".swarm.v1.Action.action.add_named_content",
+    ".swarm.v1.Action.action.add_node",
+    ".swarm.v1.Action.action.add_task",
+    ".swarm.v1.Action.action.set_cluster",
+    ".swarm.v1.Action.action.set_network",
+    ".swarm.v1.Action.action.set_node_description",
+    ".swarm.v1.Action.action.set_registry_login",
+    ".swarm.v1.Action.action.set_run",
+    ".swarm.v1.Action.action.set_service",
+    ".swarm.v1.Action.action.set_stack",
+    ".swarm.v1.Action.action.set_task_status",
+    ".swarm.v1.Action.action.set_update",
+    ".swarm.v1.Action.action.set_volume",
+    ".swarm.v1.Action.action.start_run",
+    ".swarm.v1.StoredObject.object.named_content",
+    ".swarm.v1.StoredObject.object.network",
+    ".swarm.v1.StoredObject.object.node",
+    ".swarm.v1.StoredObject.object.service",
+    ".swarm.v1.StoredObject.object.stack",
+    ".swarm.v1.StoredObject.object.task",
+    ".swarm.v1.StoredObject.object.volume",
+];
+
 /// Puts a message and those declared in it under their full names.
 fn declare<'a>(
     messages: &mut BTreeMap<String, &'a DescriptorProto>,
@@ -99,10 +125,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("calls.rs"), calls(&descriptors))?;
     fs::write(out.join("replicated_fields.rs"), replicated_fields(&descriptors))?;
-    tonic_prost_build::configure()
-        .btree_map(".")
-        .skip_debug(SECRET)
-        .out_dir(out)
-        .compile_fds(descriptors)?;
+    let mut config = tonic_prost_build::configure().btree_map(".").skip_debug(SECRET).out_dir(out);
+    for path in BOXED {
+        config = config.boxed(path);
+    }
+    config.compile_fds(descriptors)?;
     Ok(())
 }

@@ -143,11 +143,11 @@ impl Objects {
         let mut objects = Self::default();
         for stored in stored {
             match stored.object.ok_or_else(|| at.refuse("object", "is not known"))? {
-                Object::Node(node) => objects.nodes.push(node.try_into()?),
-                Object::Task(task) => objects.tasks.push(task.try_into()?),
-                Object::Volume(volume) => objects.volumes.push(volume.try_into()?),
+                Object::Node(node) => objects.nodes.push((*node).try_into()?),
+                Object::Task(task) => objects.tasks.push((*task).try_into()?),
+                Object::Volume(volume) => objects.volumes.push((*volume).try_into()?),
                 Object::Service(service) => {
-                    let service = crate::object::Service::try_from(service)?;
+                    let service = crate::object::Service::try_from(*service)?;
                     objects.images.extend(deployed(service.spec));
                 }
                 Object::Stack(_) | Object::Network(_) | Object::NamedContent(_) => {}

@@ -126,8 +126,8 @@ impl From<&Action> for wire::Action {
     #[expect(clippy::too_many_lines, reason = "one arm for each action")]
     fn from(action: &Action) -> Self {
         let action = match action {
-            Action::SetCluster(object) => WireAction::SetCluster(object.as_ref().into()),
-            Action::AddNode(object) => WireAction::AddNode(object.as_ref().into()),
+            Action::SetCluster(object) => WireAction::SetCluster(Box::new(object.as_ref().into())),
+            Action::AddNode(object) => WireAction::AddNode(Box::new(object.as_ref().into())),
             Action::SetNodeStatus { node, status } => {
                 WireAction::SetNodeStatus(wire::SetNodeStatus {
                     node: node.0,
@@ -135,10 +135,10 @@ impl From<&Action> for wire::Action {
                 })
             }
             Action::SetNodeDescription { node, description } => {
-                WireAction::SetNodeDescription(wire::SetNodeDescription {
+                WireAction::SetNodeDescription(Box::new(wire::SetNodeDescription {
                     node: node.0,
                     description: Some(description.as_ref().into()),
-                })
+                }))
             }
             Action::SetNodeWish { node, availability, labels } => {
                 WireAction::SetNodeWish(wire::SetNodeWish {
@@ -162,9 +162,9 @@ impl From<&Action> for wire::Action {
                 })
             }
             Action::RemoveNode(id) => WireAction::RemoveNode(id.0),
-            Action::SetStack(object) => WireAction::SetStack(object.as_ref().into()),
+            Action::SetStack(object) => WireAction::SetStack(Box::new(object.as_ref().into())),
             Action::RemoveStack(name) => WireAction::RemoveStack(name.clone()),
-            Action::SetService(object) => WireAction::SetService(object.as_ref().into()),
+            Action::SetService(object) => WireAction::SetService(Box::new(object.as_ref().into())),
             Action::SetServiceEndpoint { service, vips, ports } => {
                 WireAction::SetServiceEndpoint(wire::SetServiceEndpoint {
                     service: service.0,
@@ -174,7 +174,7 @@ impl From<&Action> for wire::Action {
             }
             Action::SetServiceRemoving(id) => WireAction::SetServiceRemoving(id.0),
             Action::RemoveService(id) => WireAction::RemoveService(id.0),
-            Action::SetNetwork(object) => WireAction::SetNetwork(object.as_ref().into()),
+            Action::SetNetwork(object) => WireAction::SetNetwork(Box::new(object.as_ref().into())),
             Action::SetGateways { network, gateways } => {
                 WireAction::SetGateways(wire::SetGateways {
                     network: network.0,
@@ -189,7 +189,7 @@ impl From<&Action> for wire::Action {
                     addresses: addresses(released),
                 })
             }
-            Action::SetVolume(object) => WireAction::SetVolume(object.as_ref().into()),
+            Action::SetVolume(object) => WireAction::SetVolume(Box::new(object.as_ref().into())),
             Action::SetHolding { volume, node, holding } => {
                 WireAction::SetHolding(wire::SetHolding {
                     volume: volume.0,
@@ -199,7 +199,7 @@ impl From<&Action> for wire::Action {
             }
             Action::SetVolumeRemoving(id) => WireAction::SetVolumeRemoving(id.0),
             Action::RemoveVolume(id) => WireAction::RemoveVolume(id.0),
-            Action::AddTask(object) => WireAction::AddTask(object.as_ref().into()),
+            Action::AddTask(object) => WireAction::AddTask(Box::new(object.as_ref().into())),
             Action::SetTaskAddresses { task, attachments } => {
                 WireAction::SetTaskAddresses(wire::SetTaskAddresses {
                     task: task.to_string(),
@@ -227,10 +227,10 @@ impl From<&Action> for wire::Action {
                 })
             }
             Action::SetTaskStatus { task, status } => {
-                WireAction::SetTaskStatus(wire::SetTaskStatus {
+                WireAction::SetTaskStatus(Box::new(wire::SetTaskStatus {
                     task: task.to_string(),
                     status: Some(status.as_ref().into()),
-                })
+                }))
             }
             Action::SetTaskMessage { task, message } => {
                 WireAction::SetTaskMessage(wire::SetTaskMessage {
@@ -251,7 +251,9 @@ impl From<&Action> for wire::Action {
                 WireAction::KeepContents(wire::KeepContents { contents: each(contents) })
             }
             Action::RemoveContent(content) => WireAction::RemoveContent(content.into()),
-            Action::AddNamedContent(object) => WireAction::AddNamedContent(object.as_ref().into()),
+            Action::AddNamedContent(object) => {
+                WireAction::AddNamedContent(Box::new(object.as_ref().into()))
+            }
             Action::RemoveNamedContent { kind, name } => {
                 WireAction::RemoveNamedContent(wire::RemoveNamedContent {
                     kind: (*kind).into(),
@@ -265,19 +267,23 @@ impl From<&Action> for wire::Action {
                 })
             }
             Action::SetClusterVersion(version) => WireAction::SetClusterVersion(version.0),
-            Action::StartRun(start) => WireAction::StartRun(start.as_ref().into()),
-            Action::SetRun(progress) => WireAction::SetRun(progress.as_ref().into()),
+            Action::StartRun(start) => WireAction::StartRun(Box::new(start.as_ref().into())),
+            Action::SetRun(progress) => WireAction::SetRun(Box::new(progress.as_ref().into())),
             Action::SkipRuns { service, until } => {
                 WireAction::SkipRuns(wire::SkipRuns { service: service.0, until: until.0 })
             }
-            Action::SetUpdate { service, update } => WireAction::SetUpdate(wire::SetUpdate {
-                service: service.0,
-                update: Some(update.as_ref().into()),
-            }),
+            Action::SetUpdate { service, update } => {
+                WireAction::SetUpdate(Box::new(wire::SetUpdate {
+                    service: service.0,
+                    update: Some(update.as_ref().into()),
+                }))
+            }
             Action::SetNodeLost(node) => WireAction::SetNodeLost(node.0),
             Action::CountUpdateFailure(task) => WireAction::CountUpdateFailure(task.to_string()),
             Action::CountMove(task) => WireAction::CountMove(task.to_string()),
-            Action::SetRegistryLogin(login) => WireAction::SetRegistryLogin(login.as_ref().into()),
+            Action::SetRegistryLogin(login) => {
+                WireAction::SetRegistryLogin(Box::new(login.as_ref().into()))
+            }
             Action::RemoveRegistryLogin(registry) => {
                 WireAction::RemoveRegistryLogin(registry.to_string())
             }
@@ -293,8 +299,8 @@ impl TryFrom<wire::Action> for Action {
     fn try_from(action: wire::Action) -> Result<Self, ConvertError> {
         let at = Fields("Action");
         Ok(match action.action.ok_or_else(|| at.refuse("action", "is not known"))? {
-            WireAction::SetCluster(object) => Self::SetCluster(Box::new(object.try_into()?)),
-            WireAction::AddNode(object) => Self::AddNode(Box::new(object.try_into()?)),
+            WireAction::SetCluster(object) => Self::SetCluster(Box::new((*object).try_into()?)),
+            WireAction::AddNode(object) => Self::AddNode(Box::new((*object).try_into()?)),
             WireAction::SetNodeStatus(set) => Self::SetNodeStatus {
                 node: NodeId(set.node),
                 status: at.enumeration::<wire::NodeStatus, _>("status", set.status)?,
@@ -317,9 +323,9 @@ impl TryFrom<wire::Action> for Action {
                 controller: set.raft_id.map(|id| (RaftId(id), set.address)),
             },
             WireAction::RemoveNode(id) => Self::RemoveNode(NodeId(id)),
-            WireAction::SetStack(object) => Self::SetStack(Box::new(object.try_into()?)),
+            WireAction::SetStack(object) => Self::SetStack(Box::new((*object).try_into()?)),
             WireAction::RemoveStack(name) => Self::RemoveStack(name),
-            WireAction::SetService(object) => Self::SetService(Box::new(object.try_into()?)),
+            WireAction::SetService(object) => Self::SetService(Box::new((*object).try_into()?)),
             WireAction::SetServiceEndpoint(set) => Self::SetServiceEndpoint {
                 service: ServiceId(set.service),
                 vips: at.list("vips", set.vips)?,
@@ -327,7 +333,7 @@ impl TryFrom<wire::Action> for Action {
             },
             WireAction::SetServiceRemoving(id) => Self::SetServiceRemoving(ServiceId(id)),
             WireAction::RemoveService(id) => Self::RemoveService(ServiceId(id)),
-            WireAction::SetNetwork(object) => Self::SetNetwork(Box::new(object.try_into()?)),
+            WireAction::SetNetwork(object) => Self::SetNetwork(Box::new((*object).try_into()?)),
             WireAction::SetGateways(set) => Self::SetGateways {
                 network: NetworkId(set.network),
                 gateways: at.list("gateways", set.gateways)?,
@@ -338,7 +344,7 @@ impl TryFrom<wire::Action> for Action {
                 network: NetworkId(set.network),
                 addresses: set.addresses.into_iter().map(Into::into).collect(),
             },
-            WireAction::SetVolume(object) => Self::SetVolume(Box::new(object.try_into()?)),
+            WireAction::SetVolume(object) => Self::SetVolume(Box::new((*object).try_into()?)),
             WireAction::SetHolding(set) => Self::SetHolding {
                 volume: VolumeId(set.volume),
                 node: NodeId(set.node),
@@ -346,7 +352,7 @@ impl TryFrom<wire::Action> for Action {
             },
             WireAction::SetVolumeRemoving(id) => Self::SetVolumeRemoving(VolumeId(id)),
             WireAction::RemoveVolume(id) => Self::RemoveVolume(VolumeId(id)),
-            WireAction::AddTask(object) => Self::AddTask(Box::new(object.try_into()?)),
+            WireAction::AddTask(object) => Self::AddTask(Box::new((*object).try_into()?)),
             WireAction::SetTaskAddresses(set) => Self::SetTaskAddresses {
                 task: at.text("task", &set.task)?,
                 attachments: at.list("attachments", set.attachments)?,
@@ -384,7 +390,7 @@ impl TryFrom<wire::Action> for Action {
             }
             WireAction::RemoveContent(content) => Self::RemoveContent(content.try_into()?),
             WireAction::AddNamedContent(object) => {
-                Self::AddNamedContent(Box::new(object.try_into()?))
+                Self::AddNamedContent(Box::new((*object).try_into()?))
             }
             WireAction::RemoveNamedContent(remove) => Self::RemoveNamedContent {
                 kind: at.enumeration::<wire::ContentKind, _>("kind", remove.kind)?,
@@ -397,8 +403,8 @@ impl TryFrom<wire::Action> for Action {
             WireAction::SetClusterVersion(version) => {
                 Self::SetClusterVersion(ClusterVersion(version))
             }
-            WireAction::StartRun(start) => Self::StartRun(Box::new(start.into())),
-            WireAction::SetRun(progress) => Self::SetRun(Box::new(progress.try_into()?)),
+            WireAction::StartRun(start) => Self::StartRun(Box::new((*start).into())),
+            WireAction::SetRun(progress) => Self::SetRun(Box::new((*progress).try_into()?)),
             WireAction::SkipRuns(skip) => {
                 Self::SkipRuns { service: ServiceId(skip.service), until: Timestamp(skip.until) }
             }
@@ -409,7 +415,7 @@ impl TryFrom<wire::Action> for Action {
             WireAction::SetNodeLost(node) => Self::SetNodeLost(NodeId(node)),
             WireAction::CountMove(task) => Self::CountMove(at.text("count_move", &task)?),
             WireAction::SetRegistryLogin(login) => {
-                Self::SetRegistryLogin(Box::new(login.try_into()?))
+                Self::SetRegistryLogin(Box::new((*login).try_into()?))
             }
             WireAction::RemoveRegistryLogin(registry) => {
                 Self::RemoveRegistryLogin(at.text("remove_registry_login", &registry)?)

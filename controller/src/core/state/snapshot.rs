@@ -35,16 +35,14 @@ impl State {
             id: id.clone(),
             answer: self.requests.get(id).map(|answer| answer.to_vec()).unwrap_or_default(),
         };
-        wire::StateSnapshot {
+        let mut bytes = wire::StateSnapshot {
             clock: self.clock.0,
             version: self.version,
             applied: self.applied,
             checksum: self.checksum,
             cluster: self.cluster.as_deref().map(Into::into),
-            objects: self.objects_to_wire(),
             old_specs: self.specs_to_wire(),
             next: Some(next_to_wire(self.next)),
-            slots: self.slots_to_wire(),
             quarantine: self.quarantine_to_wire(),
             cursors: self.cursors.iter().map(|(id, address)| (id.0, *address)).collect(),
             network_versions: self.network_versions.iter().map(|(id, v)| (id.0, *v)).collect(),
@@ -52,39 +50,42 @@ impl State {
             cluster_version: self.cluster_version.to_wire(),
             contents: self.contents_to_wire(),
             registry_logins: self.registry_logins.values().map(|one| one.as_ref().into()).collect(),
+            ..wire::StateSnapshot::default()
         }
-        .encode_to_vec()
+        .encode_to_vec();
+        // Messages one behind the other are one message, in which lists are joined: what there are many of is never whole
+        // in a second form.
+        let mut append = |part: wire::StateSnapshot| bytes.extend(part.encode_to_vec());
+        for object in self.objects_to_wire() {
+            append(wire::StateSnapshot { objects: vec![object], ..Default::default() });
+        }
+        for slot in self.slots_to_wire() {
+            append(wire::StateSnapshot { slots: vec![slot], ..Default::default() });
+        }
+        bytes
     }
 
-    fn objects_to_wire(&self) -> Vec<wire::StoredObject> {
-        let stored = |versions: Versions, object| wire::StoredObject {
-            versions: Some(wire::Versions {
-                spec: versions.spec,
-                desired: versions.desired,
-                status: versions.status,
-            }),
-            object: Some(object),
-        };
-        let stacks = self.stacks.values();
-        let stacks = stacks.map(|o| stored(o.versions, Object::Stack(o.object.as_ref().into())));
-        let services = self.services.values();
-        let services =
-            services.map(|o| stored(o.versions, Object::Service(o.object.as_ref().into())));
-        let tasks = self.tasks.values();
-        let tasks = tasks.map(|o| stored(o.versions, Object::Task(o.object.as_ref().into())));
-        let nodes = self.nodes.values();
-        let nodes = nodes.map(|o| stored(o.versions, Object::Node(o.object.as_ref().into())));
-        let networks = self.networks.values();
-        let networks =
-            networks.map(|o| stored(o.versions, Object::Network(o.object.as_ref().into())));
-        let volumes = self.volumes.values();
-        let volumes = volumes.map(|o| stored(o.versions, Object::Volume(o.object.as_ref().into())));
-        let named = self.named_contents.values();
-        let named =
-            named.map(|o| stored(o.versions, Object::NamedContent(o.object.as_ref().into())));
+    fn objects_to_wire(&self) -> impl Iterator<Item = wire::StoredObject> {
+        fn stored<'a, T, W: From<&'a T>>(
+            one: &'a Stored<T>,
+            object: fn(Box<W>) -> Object,
+        ) -> wire::StoredObject {
+            let Versions { spec, desired, status } = one.versions;
+            wire::StoredObject {
+                versions: Some(wire::Versions { spec, desired, status }),
+                object: Some(object(Box::new(one.object.as_ref().into()))),
+            }
+        }
+        let stacks = self.stacks.values().map(|one| stored(one, Object::Stack));
+        let services = self.services.values().map(|one| stored(one, Object::Service));
+        let tasks = self.tasks.values().map(|one| stored(one, Object::Task));
+        let nodes = self.nodes.values().map(|one| stored(one, Object::Node));
+        let networks = self.networks.values().map(|one| stored(one, Object::Network));
+        let volumes = self.volumes.values().map(|one| stored(one, Object::Volume));
+        let named = self.named_contents.values().map(|one| stored(one, Object::NamedContent));
         // Services go before tasks, which are indexed by their specs.
         let first = nodes.chain(networks).chain(volumes).chain(named);
-        first.chain(stacks).chain(services).chain(tasks).collect()
+        first.chain(stacks).chain(services).chain(tasks)
     }
 
     fn specs_to_wire(&self) -> Vec<wire::OldSpec> {
@@ -97,9 +98,8 @@ impl State {
         self.specs.iter().map(to_wire).collect()
     }
 
-    fn slots_to_wire(&self) -> Vec<wire::SlotHistory> {
-        let slots = self.slots.iter();
-        let to_wire = slots.map(|((service, slot), history)| wire::SlotHistory {
+    fn slots_to_wire(&self) -> impl Iterator<Item = wire::SlotHistory> {
+        self.slots.iter().map(|((service, slot), history)| wire::SlotHistory {
             service: service.0,
             slot: slot.to_string(),
             generation: history.generation,
@@ -110,8 +110,7 @@ impl State {
             run: history.run,
             is_complete: history.is_complete,
             failed_update: history.failed_update,
-        });
-        to_wire.collect()
+        })
     }
 
     fn quarantine_to_wire(&self) -> Vec<wire::Quarantined> {
@@ -199,31 +198,31 @@ impl State {
             Versions { spec: versions.spec, desired: versions.desired, status: versions.status };
         match stored.object.ok_or_else(|| at.refuse("object", "is not known"))? {
             Object::Stack(stack) => {
-                let object = Arc::new(swarm_proto::object::Stack::try_from(stack)?);
+                let object = Arc::new(swarm_proto::object::Stack::try_from(*stack)?);
                 self.stacks.insert(object.spec.name.clone(), Stored { object, versions });
             }
             Object::Service(service) => {
-                let object = Arc::new(swarm_proto::object::Service::try_from(service)?);
+                let object = Arc::new(swarm_proto::object::Service::try_from(*service)?);
                 self.services.insert(object.id, Stored { object, versions });
             }
             Object::Task(task) => {
-                let object = Arc::new(swarm_proto::object::Task::try_from(task)?);
+                let object = Arc::new(swarm_proto::object::Task::try_from(*task)?);
                 self.tasks.insert(object.id, Stored { object, versions });
             }
             Object::Node(node) => {
-                let object = Arc::new(swarm_proto::object::Node::try_from(node)?);
+                let object = Arc::new(swarm_proto::object::Node::try_from(*node)?);
                 self.nodes.insert(object.id, Stored { object, versions });
             }
             Object::Network(network) => {
-                let object = Arc::new(swarm_proto::object::Network::try_from(network)?);
+                let object = Arc::new(swarm_proto::object::Network::try_from(*network)?);
                 self.networks.insert(object.id, Stored { object, versions });
             }
             Object::Volume(volume) => {
-                let object = Arc::new(swarm_proto::object::Volume::try_from(volume)?);
+                let object = Arc::new(swarm_proto::object::Volume::try_from(*volume)?);
                 self.volumes.insert(object.id, Stored { object, versions });
             }
             Object::NamedContent(named) => {
-                let object = Arc::new(swarm_proto::object::NamedContent::try_from(named)?);
+                let object = Arc::new(swarm_proto::object::NamedContent::try_from(*named)?);
                 let key = (object.kind, object.name.clone());
                 self.named_contents.insert(key, Stored { object, versions });
             }
