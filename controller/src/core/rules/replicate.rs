@@ -1,9 +1,10 @@
 //! Makes as many slots as a replicated service asks for, and stops those that are too many.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use swarm_proto::entry::{Counter, ObjectId};
-use swarm_proto::id::{NodeId, Slot, Timestamp};
+use swarm_proto::id::{NodeId, ServiceId, Slot, Timestamp};
 use swarm_proto::object::Service;
 use swarm_proto::spec::ServiceMode;
 
@@ -23,13 +24,6 @@ struct Budget {
     stopped: usize,
 }
 
-impl Budget {
-    /// Whether nothing is left for a service with so many slots: then nobody goes through them.
-    fn is_spent(&self, slots: u32, replicas: u32) -> bool {
-        if slots > replicas { self.stopped == 0 } else { self.new == 0 }
-    }
-}
-
 /// See the module.
 pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
@@ -39,12 +33,29 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
             continue;
         };
         let ServiceMode::Replicated { replicas } = service.spec.mode else { continue };
-        let slots = state.index.counts.get(id).map_or(0, |counts| counts.slots);
-        if !budget.is_spent(slots, replicas) {
+        if budget.has_room(state, *id, replicas) {
             replicate(state, service, replicas, now, &mut budget, &mut plan);
         }
     }
     plan
+}
+
+impl Budget {
+    /// Whether a service has too few or too many slots, and something may be done about it: else nobody goes through them.
+    fn has_room(&self, state: &State, service: ServiceId, replicas: u32) -> bool {
+        let used = state.index.counts.get(&service).map_or(0, |counts| counts.used);
+        match used.cmp(&replicas) {
+            Ordering::Less => self.new > 0,
+            Ordering::Greater => self.stopped > 0,
+            Ordering::Equal => has_slots_of_nodes(state, service),
+        }
+    }
+}
+
+/// Whether a service has slots that are left from when it was global.
+fn has_slots_of_nodes(state: &State, service: ServiceId) -> bool {
+    let of_node = |node| (service, Slot::Node(NodeId(node)));
+    state.index.slots.range(of_node(0)..=of_node(u64::MAX)).next().is_some()
 }
 
 fn replicate(

@@ -50,7 +50,9 @@ pub struct Counts {
     pub unfinished: u32,
     /// Slots that have such tasks.
     pub slots: u32,
-    /// Slots with several tasks that shall run, over or not.
+    /// Slots with tasks that shall run, over or not.
+    pub used: u32,
+    /// Slots with several of them.
     pub overlaps: u32,
     /// Tasks that shall run, over or not, and have an older spec or a node that it does not allow any more.
     pub old: u32,
@@ -281,6 +283,7 @@ impl Index {
             let is_change = |count: u32, to: u32| count == to - u32::from(!add);
             counts.unfinished = step(counts.unfinished, true);
             counts.slots = step(counts.slots, is_change(of_slot.unfinished, 1));
+            counts.used = step(counts.used, wanted && is_change(of_slot.wanted, 1));
             counts.overlaps = step(counts.overlaps, wanted && is_change(of_slot.wanted, 2));
             counts.old = step(counts.old, wanted && !current);
             store(&mut self.slots, slot, of_slot);
