@@ -100,7 +100,7 @@ fn is_begun_in_vain(service: &Service, newest: &Task, view: &SlotView<'_>) -> bo
 
 /// When the run ended, in cluster time.
 pub(super) fn ended_at(ended: &Task, history: &SlotHistory) -> Timestamp {
-    history.recent.back().copied().unwrap_or(ended.status.since)
+    history.recent.last().copied().unwrap_or(ended.status.since)
 }
 
 pub(super) fn may_restart(

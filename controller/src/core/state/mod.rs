@@ -133,7 +133,7 @@ pub struct SlotHistory {
     /// Runs that ended by themselves.
     pub ended: u32,
     /// When the last of them ended; bounded.
-    pub recent: Vector<Timestamp>,
+    pub recent: Vec<Timestamp>,
     /// The run of a job that the counts above belong to.
     pub run: Option<u64>,
     /// Whether a task of that run completed, also when it is forgotten.

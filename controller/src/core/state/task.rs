@@ -225,10 +225,9 @@ impl State {
             return;
         }
         history.ended = history.ended.saturating_add(1);
-        history.recent.push_back(self.clock);
-        while history.recent.len() > RECENT_ENDS {
-            history.recent.pop_front();
-        }
+        history.recent.push(self.clock);
+        let surplus = history.recent.len().saturating_sub(RECENT_ENDS);
+        history.recent.drain(..surplus);
         let started = status.started_at.or(task.status.started_at);
         let lasted = started.is_some_and(|at| status.since.since(at).as_millis() >= LASTING_RUN);
         history.failures = match status.state {
