@@ -340,16 +340,16 @@ impl Core {
         replies: &mut Vec<Output>,
     ) {
         let own = self.leader.as_mut().and_then(|leader| leader.take_applied(entry.index));
-        let applied = if let Some((state, applied)) = own {
-            self.state = state;
-            applied
+        let (before, applied) = if let Some((state, applied)) = own {
+            (Some(std::mem::replace(&mut self.state, state)), applied)
         } else {
             match self.apply_decoded(entry) {
-                Ok(applied) => applied,
+                Ok(applied) => (None, applied),
                 Err(reason) => return self.stop(out, reason),
             }
         };
         if let Some(leader) = &mut self.leader {
+            leader.dispatcher().note(before.as_ref(), &self.state, &applied.events);
             leader.on_applied(entry.index, &applied.groups, replies);
         }
         self.events.extend(applied.events);

@@ -1,6 +1,6 @@
 //! What a core promises to its surroundings, input by input.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use prost_for_raft::Message as _;
 use raft::eraftpb::{
@@ -12,7 +12,9 @@ use swarm_controller::core::{
     RefusalKind, ToAgent, bootstrap,
 };
 use swarm_proto::id::{NetworkId, NodeId, RaftId, Timestamp};
-use swarm_proto::object::{Availability, Cluster, NodeDescription, Role, Secret};
+use swarm_proto::object::{
+    Availability, Cluster, NodeDescription, Role, Secret, TaskState, TaskStatus,
+};
 
 use crate::{SYNC, spec};
 
@@ -368,6 +370,44 @@ fn an_agent_removes_what_it_was_never_told_of() {
     };
     drive(&mut core, Input::SessionMessage { session: 1, message });
     assert!(!core.state().networks.contains_key(&network));
+}
+
+/// More nodes than are told in one round, and news for all of them with each.
+#[test]
+fn no_session_is_kept_waiting_by_those_before_it() {
+    const NODES: u64 = 300;
+    let mut core = leader_of(Cluster { subnet_prefix_length: 20, ..cluster() });
+    let command = |core: &mut Core, token: u64, command| {
+        drive(core, Input::Command { token, request_id: format!("r{token}"), command })
+    };
+    for number in 2..=NODES {
+        let (role, hostname) = (Role::Agent, format!("n{number}"));
+        command(&mut core, number, Command::Join { hostname, role, controller_address: None });
+    }
+    for number in 1..=NODES {
+        drive(&mut core, Input::SessionOpened { session: number, node: NodeId(number) });
+        drive(&mut core, Input::SessionMessage { session: number, message: hello() });
+    }
+    let spec = spec::stack("shop", &["web:global"]);
+    command(&mut core, 1, Command::Deploy { spec, prune: false, warnings: Vec::new() });
+    for _ in 0..10 {
+        drive(&mut core, Input::Tick);
+    }
+    let tasks = core.state().tasks.values();
+    let tasks: Vec<_> = tasks.filter_map(|task| Some((task.node?, task.id))).collect();
+    assert_eq!(tasks.len() as u64, NODES);
+    let mut told = BTreeSet::new();
+    for (node, task) in tasks.into_iter().take(4) {
+        let status = TaskStatus::new(TaskState::Running, Timestamp(START));
+        let message = FromAgent::Statuses(vec![(task, status)]);
+        let mut outputs = drive(&mut core, Input::SessionMessage { session: node.0, message });
+        outputs.extend(drive(&mut core, Input::Tick));
+        told.extend(outputs.iter().filter_map(|output| match output {
+            Output::SessionSend { session, message: ToAgent::Assignments { .. } } => Some(*session),
+            _ => None,
+        }));
+    }
+    assert_eq!(told.len() as u64, NODES, "told: {told:?}");
 }
 
 #[test]

@@ -7,7 +7,9 @@ use swarm_proto::assignment::{
 };
 use swarm_proto::id::{NetworkId, NodeId, TaskId, VolumeId};
 use swarm_proto::object::{Task, TaskState};
-use swarm_proto::spec::{Autoscale, ContentId, MountSource, PortMode, RestartCondition};
+use swarm_proto::spec::{
+    Autoscale, ContentId, MountSource, PortMode, RestartCondition, ServiceSpec,
+};
 
 use super::Print;
 use super::network::NetworkCache;
@@ -24,24 +26,59 @@ pub(super) fn tasks(
     mut withdrawal: impl FnMut(&Stored<Task>) -> Option<Withdrawal>,
 ) {
     let mut known = BTreeMap::new();
-    let is_lost = |task: &Task| {
-        task.status.state > TaskState::Assigned
-            && task.desired <= TaskState::Running
-            && !has.contains(&task.id)
-    };
     for task in tasks_on(state, node) {
-        if is_lost(task) && !sent.contains_key(&task.id) {
-            continue;
+        let before = sent.get(&task.id);
+        if let Some(print) = print(state, task, (has, before), &mut withdrawal) {
+            if before != Some(&print) {
+                diff.tasks.extend(task_assignment(state, task, print.2));
+            }
+            known.insert(task.id, print);
         }
-        let Some(service) = state.services.get(&task.id.service) else { continue };
-        let print = (task.versions.desired, service.versions.spec, withdrawal(task));
-        if sent.get(&task.id) != Some(&print) {
-            diff.tasks.extend(task_assignment(state, task, print.2));
-        }
-        known.insert(task.id, print);
     }
     diff.removed_tasks.extend(sent.keys().filter(|task| !known.contains_key(task)));
     *sent = known;
+}
+
+/// The same where only these tasks may have changed.
+pub(super) fn changed_tasks(
+    state: &State,
+    node: NodeId,
+    (has, sent): (&BTreeSet<TaskId>, &mut BTreeMap<TaskId, Print>),
+    changed: &BTreeSet<TaskId>,
+    diff: &mut AssignmentDiff,
+    mut withdrawal: impl FnMut(&Stored<Task>) -> Option<Withdrawal>,
+) {
+    for id in changed {
+        let before = sent.get(id);
+        let task = state.tasks.get(id).filter(|task| task.node == Some(node));
+        let known =
+            task.and_then(|task| Some((task, print(state, task, (has, before), &mut withdrawal)?)));
+        match known {
+            None => diff.removed_tasks.extend(sent.remove(id).map(|_| *id)),
+            Some((_, print)) if before == Some(&print) => {}
+            Some((task, print)) => {
+                diff.tasks.extend(task_assignment(state, task, print.2));
+                sent.insert(*id, print);
+            }
+        }
+    }
+}
+
+/// What a task's assignment is made from; `None` for one that its node is not told of.
+fn print(
+    state: &State,
+    task: &Stored<Task>,
+    (has, before): (&BTreeSet<TaskId>, Option<&Print>),
+    withdrawal: &mut impl FnMut(&Stored<Task>) -> Option<Withdrawal>,
+) -> Option<Print> {
+    let is_lost = task.status.state > TaskState::Assigned
+        && task.desired <= TaskState::Running
+        && !has.contains(&task.id);
+    if is_lost && before.is_none() {
+        return None;
+    }
+    let service = state.services.get(&task.id.service)?;
+    Some((task.versions.desired, service.versions.spec, withdrawal(task)))
 }
 
 fn task_assignment(
@@ -102,12 +139,17 @@ pub(super) type Contents = Vec<(ContentId, Content)>;
 
 /// Secrets and configs that the node lacks for the tasks that it was `told` of. It keeps what it has as long as it has a
 /// task that refers to it, also one that is over. When it lets go of one that it was told to remove is only known later:
-/// such a task counts for nothing here.
+/// such a task counts for nothing here. Only what `changed` may make a difference, where that is known.
 pub(super) fn contents(
     state: &State,
     told: &BTreeMap<TaskId, Print>,
+    changed: Option<&BTreeSet<TaskId>>,
     held: &mut BTreeSet<ContentId>,
 ) -> Contents {
+    let has_contents = |spec: &ServiceSpec| !spec.container.files.is_empty();
+    if held.is_empty() && changed.is_some_and(|changed| !any_is(state, changed, has_contents)) {
+        return Contents::new();
+    }
     let (mut known, mut lacking) = (BTreeSet::new(), BTreeMap::new());
     let tasks = told.keys().filter_map(|id| state.tasks.get(id));
     for task in tasks.filter(|task| task.desired < TaskState::Remove) {
@@ -125,15 +167,26 @@ pub(super) fn contents(
     lacking.into_iter().collect()
 }
 
-/// Volumes that tasks of the node use, and those that it shall remove.
+/// Whether the spec of any of these tasks is so.
+fn any_is(state: &State, tasks: &BTreeSet<TaskId>, so: impl Fn(&ServiceSpec) -> bool) -> bool {
+    let specs = tasks.iter().filter_map(|id| state.task_spec(state.tasks.get(id)?));
+    specs.into_iter().any(|spec| so(spec))
+}
+
+/// Volumes that tasks of the node use, and those that it shall remove. Only what `changed` may make a difference to the
+/// former, where that is known.
 pub(super) fn volumes(
     state: &State,
     node: NodeId,
+    changed: Option<&BTreeSet<TaskId>>,
     sent: &mut BTreeMap<VolumeId, bool>,
     diff: &mut AssignmentDiff,
 ) {
     let mut wanted: BTreeMap<VolumeId, bool> = BTreeMap::new();
-    for task in tasks_on(state, node) {
+    let has_mounts = |spec: &ServiceSpec| !spec.container.mounts.is_empty();
+    let uses_none =
+        sent.is_empty() && changed.is_some_and(|changed| !any_is(state, changed, has_mounts));
+    for task in tasks_on(state, node).filter(|_| !uses_none) {
         let (Some(service), Some(spec)) =
             (state.services.get(&task.id.service), state.task_spec(task))
         else {

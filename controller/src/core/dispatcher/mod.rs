@@ -9,21 +9,23 @@ mod withdrawal;
 use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_proto::assignment::{AssignmentDiff, VolumeReport, Withdrawal};
-use swarm_proto::entry::Group;
+use swarm_proto::entry::{Counter, Group, ObjectId};
 use swarm_proto::id::{NetworkId, NodeId, TaskId, Timestamp, VolumeId};
-use swarm_proto::object::{Cluster, NodeDescription, NodeStatus, TaskStatus};
+use swarm_proto::object::{Cluster, NodeDescription, NodeStatus, Task, TaskStatus};
 use swarm_proto::spec::ContentId;
 
 use super::output::Output;
 use super::planted::{Fault, Planted};
 use super::rules::Observed;
 use super::session::{FromAgent, ToAgent};
-use super::state::{Roster, State};
+use super::state::{Event, Roster, State, Stored, tasks_of};
 use network::NetworkCache;
 use withdrawal::Withdrawals;
 
 /// Nodes whose sessions get a message in one round.
 const SESSIONS_AT_ONCE: usize = 256;
+/// Tasks of which they are told, if each tells of one: whoever else wants something of the leader waits meanwhile.
+const TASKS_AT_ONCE: usize = 2_000;
 
 /// Counters of a task and of its service's spec, and how far its withdrawal is: what changes its assignment.
 type Print = (u64, u64, Option<Withdrawal>);
@@ -41,6 +43,8 @@ struct Session {
     has: BTreeSet<TaskId>,
     /// What the sent assignments were made from.
     tasks: BTreeMap<TaskId, Print>,
+    /// Tasks that may have changed since; `None` where all are to be looked at.
+    changed: Option<BTreeSet<TaskId>>,
     networks: BTreeMap<NetworkId, u64>,
     volumes: BTreeMap<VolumeId, bool>,
     /// Secrets and configs that the agent holds for its tasks.
@@ -52,11 +56,14 @@ struct Session {
 pub(super) struct Dispatcher {
     planted: Planted,
     sessions: BTreeMap<u64, Session>,
+    /// From which session on the next round goes: none waits for long because others always have something new.
+    turn: u64,
     by_node: BTreeMap<NodeId, u64>,
     cache: NetworkCache,
     roster: Roster,
     withdrawals: Withdrawals,
-    statuses: BTreeMap<TaskId, (NodeId, TaskStatus)>,
+    /// Of tasks by their node, which has some.
+    statuses: BTreeMap<NodeId, BTreeMap<TaskId, TaskStatus>>,
     /// Tasks that each newly greeted agent has: what it lacks of the state is lost.
     greetings: BTreeMap<NodeId, BTreeSet<TaskId>>,
     descriptions: BTreeMap<NodeId, NodeDescription>,
@@ -91,11 +98,46 @@ impl Dispatcher {
                 seen: 0,
                 has: BTreeSet::new(),
                 tasks: BTreeMap::new(),
+                changed: None,
                 networks: BTreeMap::new(),
                 volumes: BTreeMap::new(),
                 contents: BTreeSet::new(),
             },
         );
+    }
+
+    /// Takes down which tasks an entry changed, so that sessions need not look at all of theirs. Where nobody knows how the
+    /// state was `before`, rather too many are looked at.
+    pub(super) fn note(&mut self, before: Option<&State>, after: &State, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::Task(task) => self.note_task(task.node, task.id),
+                Event::Removed { object: ObjectId::Task(id), .. } => match before {
+                    Some(before) => {
+                        let node = before.tasks.get(id).and_then(|task| task.node);
+                        self.note_task(node, *id);
+                    }
+                    None => self.sessions.values_mut().for_each(|session| session.changed = None),
+                },
+                Event::Service(service) => {
+                    let id = ObjectId::Service(service.id);
+                    let spec = |state: &State| state.version_of(&id, Counter::Spec);
+                    if before.is_none_or(|before| spec(before) != spec(after)) {
+                        tasks_of(after, service.id)
+                            .for_each(|task| self.note_task(task.node, task.id));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn note_task(&mut self, node: Option<NodeId>, task: TaskId) {
+        let session = node.and_then(|node| self.by_node.get(&node));
+        let session = session.and_then(|session| self.sessions.get_mut(session));
+        if let Some(changed) = session.and_then(|session| session.changed.as_mut()) {
+            changed.insert(task);
+        }
     }
 
     /// A session broke off. The node counts as down only once it was not heard for long enough.
@@ -151,7 +193,9 @@ impl Dispatcher {
                 self.greet(id, has.clone(), state, out);
                 self.descriptions.insert(node, description);
                 // What was said in an earlier session of tasks that the agent does not have any more is no news.
-                self.statuses.retain(|task, (from, _)| *from != node || has.contains(task));
+                if let Some(waiting) = self.statuses.get_mut(&node) {
+                    waiting.retain(|task, _| has.contains(task));
+                }
                 self.greetings.insert(node, has);
                 self.take_statuses(node, statuses, state);
                 self.volumes.insert(node, volumes);
@@ -225,12 +269,15 @@ impl Dispatcher {
     /// Only a task's own node may speak of it.
     fn take_statuses(&mut self, node: NodeId, statuses: Vec<(TaskId, TaskStatus)>, state: &State) {
         let own = |task: &TaskId| state.tasks.get(task).is_some_and(|t| t.node == Some(node));
+        let mut waiting = self.statuses.remove(&node).unwrap_or_default();
         for (task, status) in statuses.into_iter().filter(|(task, _)| own(task)) {
-            let entry = self.statuses.entry(task).or_insert_with(|| (node, status.clone()));
             // What is not in the log yet only rises, too.
-            if entry.0 != node || status.state >= entry.1.state {
-                *entry = (node, status);
+            if waiting.get(&task).is_none_or(|before| status.state >= before.state) {
+                waiting.insert(task, status);
             }
+        }
+        if !waiting.is_empty() {
+            self.statuses.insert(node, waiting);
         }
     }
 
@@ -250,42 +297,48 @@ impl Dispatcher {
         report::groups(self, state, now)
     }
 
-    /// Sends each agent what changed for it since it was sent something last.
+    /// Sends agents what changed for them since they were sent something last: so many at once, the others next time. What
+    /// else changes for them until then goes with it.
     pub(super) fn dispatch(
         &mut self,
         state: &State,
         observed: &Observed,
         now: Timestamp,
         out: &mut Vec<Output>,
-    ) -> bool {
+    ) {
         let withdrawn = self.withdrawals.settle(state, observed, now);
-        let mut left = false;
-        let mut sent = 0;
+        let (mut sent, mut tasks) = (0, 0);
         let mut removed = Vec::new();
-        for (id, session) in &mut self.sessions {
+        let waits = |session: &Session| {
             let again = withdrawn.contains(&session.node);
-            if !session.greeted || (session.seen == state.version && !again) {
-                continue;
-            }
+            session.greeted && (session.seen != state.version || again)
+        };
+        let in_turn = self.sessions.range(self.turn..).chain(self.sessions.range(..self.turn));
+        let waiting: Vec<u64> =
+            in_turn.filter(|(_, session)| waits(session)).map(|(id, _)| *id).collect();
+        for id in waiting {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
             if !state.nodes.contains_key(&session.node) {
-                removed.push(*id);
+                removed.push(id);
                 continue;
             }
-            if sent >= SESSIONS_AT_ONCE {
-                left = true;
+            if sent >= SESSIONS_AT_ONCE || tasks >= TASKS_AT_ONCE {
+                self.turn = id;
                 break;
             }
+            let again = withdrawn.contains(&session.node);
             let parts = (&mut self.cache, &mut self.withdrawals);
             let changes = session.changes(state, parts, again, now);
             if let Some((complete, mut diff, contents)) = changes {
                 sent += 1;
+                tasks += diff.tasks.len();
                 session.sequence += 1;
                 if self.planted.has(Fault::DropAssignment) && session.sequence.is_multiple_of(8) {
                     diff.tasks.pop();
                 }
                 let sequence = session.sequence;
                 let message = ToAgent::Assignments { complete, sequence, diff, contents };
-                out.push(Output::SessionSend { session: *id, message });
+                out.push(Output::SessionSend { session: id, message });
             }
             session.seen = state.version;
         }
@@ -293,7 +346,6 @@ impl Dispatcher {
             self.end(id, "this node was removed from the cluster", out);
         }
         self.cache.keep_only(state);
-        left
     }
 }
 
@@ -312,16 +364,24 @@ impl Session {
             state.network_versions.get(id).copied().unwrap_or(u64::MAX) > *sent
         };
         if !complete && !again && own <= self.seen && !self.networks.iter().any(stale) {
+            // What else changed of its tasks is nothing that an agent is told.
+            self.changed = Some(BTreeSet::new());
             return None;
         }
         let mut diff = AssignmentDiff::default();
+        let changed = self.changed.replace(BTreeSet::new()).filter(|_| !complete && !again);
         let has = std::mem::take(&mut self.has);
-        assignment::tasks(state, self.node, (&has, &mut self.tasks), &mut diff, |task| {
-            withdrawals.of(state, task, now)
-        });
-        assignment::volumes(state, self.node, &mut self.volumes, &mut diff);
+        let withdrawal = |task: &Stored<Task>| withdrawals.of(state, task, now);
+        let sent = (&has, &mut self.tasks);
+        if let Some(changed) = &changed {
+            assignment::changed_tasks(state, self.node, sent, changed, &mut diff, withdrawal);
+        } else {
+            assignment::tasks(state, self.node, sent, &mut diff, withdrawal);
+        }
+        let changed = changed.as_ref();
+        assignment::volumes(state, self.node, changed, &mut self.volumes, &mut diff);
         assignment::networks(state, self.node, &mut self.networks, cache, &mut diff);
-        let contents = assignment::contents(state, &self.tasks, &mut self.contents);
+        let contents = assignment::contents(state, &self.tasks, changed, &mut self.contents);
         self.complete = true;
         let anything = complete || !contents.is_empty() || diff != AssignmentDiff::default();
         anything.then_some((complete, diff, contents))

@@ -13,6 +13,8 @@ use crate::core::state::{State, tasks_on};
 
 /// Statuses in one entry of the log.
 const STATUSES: usize = 2_000;
+/// Statuses that are looked at for one: most of what agents say when they connect again is known.
+const LOOKED_AT: usize = 20_000;
 
 fn group(actions: Vec<Action>) -> Group {
     Group { actions, ..Group::default() }
@@ -45,10 +47,7 @@ pub(super) fn groups(dispatcher: &mut Dispatcher, state: &State, now: Timestamp)
     for (node, has) in std::mem::take(&mut dispatcher.greetings) {
         groups.extend(lost_tasks(state, node, &has, now));
     }
-    for _ in 0..STATUSES {
-        let Some((task, (node, status))) = dispatcher.statuses.pop_first() else { break };
-        groups.extend(status_group(state, node, task, status));
-    }
+    groups.extend(status_groups(dispatcher, state));
     for (node, volumes) in std::mem::take(&mut dispatcher.volumes) {
         groups.extend(volume_groups(state, node, &volumes));
     }
@@ -58,6 +57,25 @@ pub(super) fn groups(dispatcher: &mut Dispatcher, state: &State, now: Timestamp)
 /// Whether all controllers know what cluster version 4 brought.
 pub(super) fn all_know(state: &State) -> bool {
     state.cluster_version >= ClusterVersion(4)
+}
+
+/// What agents said of their tasks, as much as fits into an entry.
+fn status_groups(dispatcher: &mut Dispatcher, state: &State) -> Vec<Group> {
+    let mut groups = Vec::new();
+    let mut looked_at = 0;
+    while let Some(mut first) = dispatcher.statuses.first_entry() {
+        let node = *first.key();
+        while groups.len() < STATUSES && looked_at < LOOKED_AT {
+            let Some((task, status)) = first.get_mut().pop_first() else { break };
+            looked_at += 1;
+            groups.extend(status_group(state, node, task, status));
+        }
+        if !first.get().is_empty() {
+            break;
+        }
+        first.remove();
+    }
+    groups
 }
 
 /// Only the node that has a task may speak of it, and never of what only controllers decide.
