@@ -6,10 +6,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::setpriority_process;
+
 use super::DiskError;
 use super::snapshot::{SnapshotDir, SnapshotName};
 use crate::core::DiskSnapshot;
 
+/// How nice the thread is that makes a file: with a large state it works for seconds, and the log goes first.
+const BEHIND_OTHERS: i32 = 10;
 /// Before another try when there was no room.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
@@ -87,6 +91,8 @@ impl Making {
             self.not_before = None;
             let folder = Arc::clone(&self.folder);
             let make = move || {
+                // Of the calling thread alone, on Linux. Where it is refused, the others only wait longer.
+                let _ = setpriority_process(None, BEHIND_OTHERS);
                 let (index, term) = (wanted.snapshot.index, wanted.snapshot.term);
                 let name = folder.write(index, term, &wanted.snapshot.encode());
                 (wanted, name)
