@@ -1,9 +1,9 @@
 //! Simulated nodes: sessions as a controller relays them, many over each connection. They say at once that what they are
 //! told runs.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
@@ -49,7 +49,19 @@ pub struct Held {
 struct Board {
     tasks: AtomicU64,
     stops: AtomicU64,
+    /// Places on networks that each node knows.
+    peers: Mutex<BTreeMap<NodeId, usize>>,
+    /// All that the first node was told.
+    first: Mutex<Vec<wire::Assignments>>,
+    /// Tasks of the second node that shall fail.
+    failures: AtomicU64,
     more: Notify,
+    fail: Notify,
+}
+
+/// What others changed is there whole: a bench that panicked has no figures.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Agents {
@@ -95,10 +107,39 @@ impl Agents {
 
     /// Waits until the nodes have been told of so many tasks that they did not have when they began.
     pub async fn told(&mut self, tasks: u64) -> Outcome<()> {
+        let count = |board: &Board| board.tasks.load(Ordering::Relaxed);
+        let lacks = |board: &Board| format!("{} of {tasks} tasks have a node", count(board));
+        self.until(|board| count(board) >= tasks, lacks).await
+    }
+
+    /// Waits until so many nodes know at least so many places on their networks.
+    pub async fn know(&mut self, nodes: usize, peers: usize) -> Outcome<()> {
+        let know =
+            |board: &Board| locked(&board.peers).values().filter(|known| **known >= peers).count();
+        let lacks = |board: &Board| format!("{} of {nodes} nodes know {peers} places", know(board));
+        self.until(|board| know(board) >= nodes, lacks).await
+    }
+
+    /// All that the first node was told since this was asked last.
+    pub fn told_to_first(&self) -> Vec<wire::Assignments> {
+        std::mem::take(&mut locked(&self.board.first))
+    }
+
+    /// Lets a task of the second node fail.
+    pub fn fail_one(&self) {
+        self.board.failures.fetch_add(1, Ordering::Relaxed);
+        self.board.fail.notify_one();
+    }
+
+    async fn until(
+        &mut self,
+        reached: impl Fn(&Board) -> bool,
+        lacks: impl Fn(&Board) -> String,
+    ) -> Outcome<()> {
         let all = async {
             loop {
                 let more = self.board.more.notified();
-                if self.board.tasks.load(Ordering::Relaxed) >= tasks {
+                if reached(&self.board) {
                     return;
                 }
                 more.await;
@@ -110,10 +151,7 @@ impl Agents {
                 let why = ended.and_then(Result::ok).map(|(_, why)| why);
                 Err(format!("a session ended: {why:?}").into())
             }
-            () = tokio::time::sleep(PATIENCE) => {
-                let count = self.board.tasks.load(Ordering::Relaxed);
-                Err(format!("{count} of {tasks} tasks have a node").into())
-            }
+            () = tokio::time::sleep(PATIENCE) => Err(lacks(&self.board).into()),
         }
     }
 }
@@ -160,6 +198,7 @@ impl Session {
     /// Does what it is told until the session ends; says what it has then, and why it did.
     async fn run(mut self) -> (Held, String) {
         let mut heartbeat = tokio::time::interval(self.heartbeat);
+        let board = Arc::clone(&self.board);
         loop {
             let answer = tokio::select! {
                 heard = self.heard.message() => match heard {
@@ -168,6 +207,7 @@ impl Session {
                     Err(status) => return (self.held, status.to_string()),
                 },
                 _ = heartbeat.tick() => vec![Say::Heartbeat(wire::Heartbeat {})],
+                () = board.fail.notified(), if self.held.node.0 == FIRST + 1 => self.fail(),
             };
             for message in answer {
                 let message = wire::AgentMessage { message: Some(message), relayed_node: 0 };
@@ -176,6 +216,18 @@ impl Session {
                 }
             }
         }
+    }
+
+    fn is_first(&self) -> bool {
+        self.held.node.0 == FIRST
+    }
+
+    fn fail(&mut self) -> Vec<Say> {
+        let count = self.board.failures.swap(0, Ordering::Relaxed);
+        let failed = std::iter::from_fn(|| self.held.tasks.pop_first());
+        let failed = failed.take(usize::try_from(count).unwrap_or(0));
+        let statuses = failed.map(|task| report(&task, TaskState::Failed)).collect();
+        vec![Say::Statuses(wire::StatusReport { statuses })]
     }
 
     fn hear(&mut self, message: wire::ControllerMessage) -> Vec<Say> {
@@ -187,7 +239,11 @@ impl Session {
             }
             _ => return Vec::new(),
         };
+        if self.is_first() {
+            locked(&self.board.first).push(assignments.clone());
+        }
         let diff = assignments.diff.unwrap_or_default();
+        let mut answers = self.hear_of_networks(&diff.networks);
         for task in diff.removed_tasks {
             self.held.tasks.remove(&task);
         }
@@ -210,10 +266,18 @@ impl Session {
             self.board.tasks.fetch_add(new as u64, Ordering::Relaxed);
             self.board.more.notify_waiters();
         }
-        if statuses.is_empty() {
-            Vec::new()
-        } else {
-            vec![Say::Statuses(wire::StatusReport { statuses })]
+        if !statuses.is_empty() {
+            answers.push(Say::Statuses(wire::StatusReport { statuses }));
         }
+        answers
+    }
+
+    /// Says at once that each network stands as it was told.
+    fn hear_of_networks(&self, networks: &[wire::NetworkAssignment]) -> Vec<Say> {
+        let Some(last) = networks.last() else { return Vec::new() };
+        locked(&self.board.peers).insert(self.held.node, last.peers.len());
+        self.board.more.notify_waiters();
+        let networks = networks.iter().map(|network| (network.id, network.version)).collect();
+        vec![Say::Confirmation(wire::Confirmation { networks, ..Default::default() })]
     }
 }

@@ -1,5 +1,6 @@
 //! A cluster's state with many nodes.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use swarm_controller::core::state::{State, apply};
@@ -11,7 +12,7 @@ use swarm_proto::object::{Availability, Node, NodeDescription, NodeStatus, Role}
 use super::Outcome;
 
 /// The first simulated node: before it comes the one on which the backup was made.
-pub(super) const FIRST: u64 = 2;
+pub const FIRST: u64 = 2;
 /// How often a simulated node speaks: Docker Swarm's default, five times ours, for they all share this machine with the
 /// controllers.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -38,10 +39,17 @@ pub fn fill(file: &[u8], nodes: u32, zones: u32) -> Outcome<Vec<u8>> {
     Ok(backup::encode(&backup))
 }
 
+/// Where a simulated node's tunnels would end.
+pub fn address(id: NodeId) -> Ipv4Addr {
+    let first = u32::from(Ipv4Addr::new(198, 18, 0, 0));
+    Ipv4Addr::from(first + u32::try_from(id.0).unwrap_or(0))
+}
+
 /// What a simulated node says of itself.
 pub(super) fn description(id: NodeId) -> NodeDescription {
     NodeDescription {
         hostname: format!("host{id}"),
+        address: Some(address(id)),
         os: String::from("linux"),
         arch: String::from("amd64"),
         millicpus: 4_000,

@@ -9,8 +9,17 @@ use swarm_proto::wire;
 use super::Outcome;
 use super::host::Host;
 
+macro_rules! image {
+    () => {
+        "    image: busybox@sha256:2c0d1a5b4e8a86f5a1f9b9b5ba2d7f50a5cc1a4c6d3c3b7a7b2a4c1d5e6f7a8b\n    command: sleep 100000\n"
+    };
+}
+
 /// What each service says beside its placement: an image that nobody has to resolve, and no network.
-pub const SERVICE: &str = "    image: busybox@sha256:2c0d1a5b4e8a86f5a1f9b9b5ba2d7f50a5cc1a4c6d3c3b7a7b2a4c1d5e6f7a8b\n    command: sleep 100000\n    network_mode: none\n";
+pub const SERVICE: &str = concat!(image!(), "    network_mode: none\n");
+
+/// The same on the network `net`.
+pub const CONNECTED: &str = concat!(image!(), "    networks: [net]\n");
 
 /// Deploys a stack file given as text.
 pub async fn deploy(host: &Host, name: &str, text: &str) -> Outcome<()> {

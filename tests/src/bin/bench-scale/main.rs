@@ -1,5 +1,5 @@
-//! A cluster as large as anybody's: very many tasks on 5,000 nodes until all run, then without its leader; and single tasks
-//! beside 30,000 on 1,000 nodes.
+//! A cluster as large as anybody's: very many tasks on 5,000 nodes until all run, then without its leader; single tasks
+//! beside 30,000 on 1,000 nodes; 3,000 tasks on one network of 100 nodes.
 //!
 //! Three controllers with real syncs, and beside them on this machine all nodes, which are simulated: sessions of the real
 //! protocol, some hundreds over each connection, that say at once that what they are told runs. `BENCH_TASKS` sets how
@@ -7,8 +7,10 @@
 //! `BENCH_ROUNDS` how often (1).
 #![expect(clippy::print_stderr, reason = "a program that says how far it is")]
 
+mod connected;
 mod lost;
 mod many;
+mod overlay;
 mod single;
 mod stacks;
 
@@ -18,7 +20,7 @@ use swarm_tests::bench::members::{Members, eventually, folders};
 use swarm_tests::bench::{Case, Figures, Outcome, nodes, report, rounds};
 
 /// All of it.
-const CASES: [&[Case]; 3] = [&many::CASES, &lost::CASES, &single::CASES];
+const CASES: [&[Case]; 4] = [&many::CASES, &lost::CASES, &single::CASES, &overlay::CASES];
 
 fn main() -> Outcome<()> {
     let rounds = rounds(1)?;
@@ -37,6 +39,8 @@ async fn measure(tasks: u32) -> Outcome<Figures> {
     lost::measure(cluster, &mut figures).await?;
     let mut cluster = Cluster::start("scale-single", single::NODES).await?;
     single::measure(&mut cluster, &mut figures).await?;
+    let mut cluster = Cluster::start("scale-overlay", overlay::NODES).await?;
+    overlay::measure(&mut cluster, &mut figures).await?;
     Ok(figures)
 }
 

@@ -51,7 +51,7 @@ pub(crate) async fn measure(
 }
 
 /// When the last entry was applied, once there are no more.
-async fn quiet(leader: &Host) -> Outcome<Instant> {
+pub(crate) async fn quiet(leader: &Host) -> Outcome<Instant> {
     let (mut last, mut since) = (leader.applied().await?, Instant::now());
     while since.elapsed() < QUIET {
         tokio::time::sleep(Duration::from_millis(20)).await;
