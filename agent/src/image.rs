@@ -13,6 +13,7 @@ mod entry;
 mod error;
 mod export;
 mod flight;
+mod gather;
 mod held;
 mod hosting;
 mod import;
@@ -20,6 +21,7 @@ mod keyring;
 mod login;
 mod manifest;
 mod origin;
+mod pieces;
 mod progress;
 mod pull;
 mod push;
@@ -32,6 +34,7 @@ mod removal;
 mod repositories;
 mod repository;
 mod room;
+mod scattered;
 mod sharing;
 mod store;
 mod sweep;
@@ -269,7 +272,7 @@ impl Images {
         if store.blob(digest).exists() || !self.inner.claims.has(digest) {
             return None;
         }
-        Some(std::fs::metadata(store.partial_blob(digest)).map_or(0, |partial| partial.len()))
+        Some(scattered::arrived(&store.partial_blob(digest)))
     }
 
     /// Asks the registry what a name stands for. A name without a registry that was given on this host stands for

@@ -77,7 +77,7 @@ impl ImageStore for ImageStoreService {
         request: Request<wire::ReadBlobRequest>,
     ) -> Result<Response<Self::ReadBlobStream>, Status> {
         self.check(known_peer(&request)?).await?;
-        let wire::ReadBlobRequest { digest, offset } = request.into_inner();
+        let wire::ReadBlobRequest { digest, offset, length } = request.into_inner();
         let digest: Digest =
             digest.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?;
         if let Some(bytes) = self.images.coming(&digest) {
@@ -95,7 +95,9 @@ impl ImageStore for ImageStoreService {
         let rate = self.images.shares();
         tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            if let Err(error) = send(&mut file, offset, &rate, &sender) {
+            // By the protocol, none is all that there is.
+            let length = if length == 0 { u64::MAX } else { length };
+            if let Err(error) = send(&mut file, (offset, length), &rate, &sender) {
                 // An error means that nobody listens any more.
                 let _ = sender.blocking_send(Err(Status::data_loss(error.to_string())));
             }
@@ -397,17 +399,18 @@ fn shown(details: Details, hostname: &str) -> wire::ImageDetails {
     }
 }
 
-/// Sends a file from an offset on, until its end or until nobody listens.
+/// Sends so many bytes of a file from an offset on, until its end or until nobody listens.
 fn send(
     file: &mut std::fs::File,
-    offset: u64,
+    (offset, length): (u64, u64),
     rate: &Rate,
     sender: &mpsc::Sender<Result<wire::BlobPart, Status>>,
 ) -> io::Result<()> {
     file.seek(SeekFrom::Start(offset))?;
+    let mut wanted = file.take(length);
     loop {
         let mut data = Vec::with_capacity(PART);
-        Read::by_ref(file).take(PART as u64).read_to_end(&mut data)?;
+        wanted.by_ref().take(PART as u64).read_to_end(&mut data)?;
         std::thread::sleep(rate.take(data.len()));
         if data.is_empty() || sender.blocking_send(Ok(wire::BlobPart { data })).is_err() {
             return Ok(());

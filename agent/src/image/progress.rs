@@ -8,6 +8,7 @@ use swarm_proto::id::Digest;
 use swarm_proto::spec::ImageSpec;
 use tokio::sync::mpsc;
 
+use super::scattered::arrived;
 use super::store::Store;
 use super::{Image, ImageError, Images, manifest};
 
@@ -94,9 +95,8 @@ impl Store {
             manifest::parse_config(&manifest.config.digest, &bytes).ok().map(|(_, layers)| layers)
         });
         let layers = manifest.layers.into_iter().enumerate().map(|(at, layer)| {
-            let length = |path| fs::metadata(path).ok().map(|file| file.len());
-            let part = || length(self.partial_blob(&layer.digest));
-            let received = length(self.blob(&layer.digest)).or_else(part).unwrap_or(0);
+            let whole = fs::metadata(self.blob(&layer.digest)).map(|file| file.len());
+            let received = whole.unwrap_or_else(|_| arrived(&self.partial_blob(&layer.digest)));
             let diff_id = config.as_ref().and_then(|layers| layers.get(at));
             let unpacked = diff_id.is_some_and(|diff_id| self.has_layer(diff_id));
             LayerProgress { digest: layer.digest, size: layer.size, received, unpacked }

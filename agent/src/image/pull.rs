@@ -16,6 +16,7 @@ use super::answer::innermost;
 use super::manifest::Descriptor;
 use super::rate::slowed;
 use super::registry::Source;
+use super::scattered::settle;
 use super::store::{Store, digest_of};
 use super::{ImageError, Rate};
 use crate::durable;
@@ -70,10 +71,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Opens what an earlier try left, and hashes it.
+    /// Opens what an earlier try left from the beginning on, and hashes it.
     pub(super) async fn open(path: &Path) -> Result<Self, ImageError> {
         let path = path.to_owned();
         blocking(move || {
+            settle(&path).map_err(ImageError::disk("prepare", &path))?;
             let mut options = OpenOptions::new();
             let options = options.read(true).write(true).create(true).truncate(false);
             let mut file = options.open(&path).map_err(ImageError::disk("open", &path))?;

@@ -74,7 +74,7 @@ impl Store {
         }
         sync(&self.layers)?;
         for blob in &content.blobs {
-            for path in [self.partial_blob(blob), self.blob(blob)] {
+            for path in [self.partial_blob(blob), self.map_of_blob(blob), self.blob(blob)] {
                 aside.extend(move_aside(&path, &self.blobs)?);
             }
         }

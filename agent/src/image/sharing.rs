@@ -1,10 +1,12 @@
-//! Copies images from other hosts, over mutual TLS on the agents' port. Each blob is compared with its digest; one that
-//! breaks off goes on from the next host. Blobs begin with different hosts, and different hosts with different ones.
+//! Copies images from other hosts, over mutual TLS on the agents' port. Each blob is compared with its digest. A large one
+//! comes in pieces from all of them at once (`gather`), others from one: they begin with different hosts, and one that
+//! breaks off goes on from the next.
 //!
 //! Some of the hosts may still be fetching the image themselves. What is on its way there is waited for, as long as
 //! bytes come; so one pull from the registry is enough for hosts that begin together.
 
 use std::io;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,6 +26,7 @@ use tonic::{Code, Status, Streaming};
 
 use super::ImageError;
 use super::answer::LARGEST_MANIFEST;
+use super::gather::{Gathered, gather, is_large};
 use super::manifest::Descriptor;
 use super::pull::{Writer, blocking};
 use super::store::{Store, sha256};
@@ -31,9 +34,11 @@ use super::store::{Store, sha256};
 /// A host that says nothing for so long is passed over.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Hosts that have enough to do, or that fetch a blob themselves, are asked again after a pause.
-const PAUSE: Duration = Duration::from_millis(250);
+pub(super) const PAUSE: Duration = Duration::from_millis(250);
 /// For so long, and from each byte on that comes to them.
 const WAIT: Duration = Duration::from_secs(30);
+/// The length of a blob from somewhere on.
+const TO_ITS_END: u64 = 0;
 /// How many bytes of a blob have come to a host that fetches it, in its answer.
 const COMING: &str = "swarm-coming";
 
@@ -82,18 +87,20 @@ impl Neighbours {
             Place { name: holder.hostname, client, given_up: AtomicBool::new(false) }
         };
         let places = holders.into_iter().filter(|holder| holder.node != self.node).map(place);
-        Copies { places: places.collect(), shift: self.node.0, failures: Mutex::default() }
+        let (places, shift) = (places.collect(), self.node.0);
+        Copies { places, shift, ..Copies::default() }
     }
 }
 
-struct Place {
-    name: String,
+/// A host that holds an image.
+pub(super) struct Place {
+    pub(super) name: String,
     client: ImageStoreClient<Channel>,
     given_up: AtomicBool,
 }
 
 /// Why a host did not give a blob.
-enum Miss {
+pub(super) enum Miss {
     /// It has enough to do.
     Busy,
     /// It is fetching it, and has so many bytes.
@@ -104,12 +111,38 @@ enum Miss {
     Failed(String),
 }
 
+impl Miss {
+    /// How many bytes have come to a host that may give it later.
+    pub(super) fn later(&self) -> Option<u64> {
+        match self {
+            Self::Busy => Some(0),
+            Self::Coming(bytes) => Some(*bytes),
+            Self::Absent | Self::Failed(_) => None,
+        }
+    }
+}
+
+/// What came of asking all hosts for a blob.
+pub(super) enum Round {
+    /// It is in the store.
+    Whole,
+    /// Nobody gives it, or more of it, now.
+    Missing {
+        /// Some may yet, and so many bytes have come to them.
+        later: Option<u64>,
+        /// Some of it came.
+        brought: bool,
+    },
+}
+
 /// The hosts that hold one image.
 #[derive(Default)]
 pub(super) struct Copies {
     places: Vec<Place>,
     shift: u64,
     failures: Mutex<Vec<String>>,
+    /// Pieces of several hosts did not make what a digest says: one of them lies, and nobody knows which.
+    doubted: AtomicBool,
 }
 
 impl Copies {
@@ -136,10 +169,12 @@ impl Copies {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).join("; ")
     }
 
-    fn note(&self, place: &Place, digest: &Digest, miss: Miss) {
+    /// Takes down why a host did not give something.
+    pub(super) fn note(&self, place: &Place, digest: &Digest, miss: Miss) {
         let reason = match miss {
             Miss::Busy => "it has enough to do".to_owned(),
-            Miss::Coming(_) => "it is fetching it, too".to_owned(),
+            // A host that only tries to get it itself says nothing of where it is.
+            Miss::Coming(_) => return,
             Miss::Absent => "it does not have it".to_owned(),
             Miss::Failed(reason) => {
                 place.given_up.store(true, Ordering::Relaxed);
@@ -147,7 +182,16 @@ impl Copies {
             }
         };
         tracing::debug!(host = place.name, %digest, reason, "no copy from this host");
-        let failure = format!("host {}: {reason}", place.name);
+        self.fail(format!("host {}: {reason}", place.name));
+    }
+
+    /// Pieces of several hosts do not make what a digest says: from here on, one host gives all of a blob.
+    pub(super) fn doubt(&self, given: &str) {
+        self.doubted.store(true, Ordering::Relaxed);
+        self.fail(format!("pieces do not make what their digest says: {given}"));
+    }
+
+    fn fail(&self, failure: String) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if !failures.contains(&failure) {
             failures.push(failure);
@@ -179,7 +223,7 @@ impl Copies {
         offset: u64,
     ) -> Option<BoxStream<'static, io::Result<Bytes>>> {
         for place in self.order(digest) {
-            match place.open(digest, offset).await {
+            match place.open(digest, offset, TO_ITS_END).await {
                 Ok(stream) => return Some(stream),
                 Err(miss) => self.note(place, digest, miss),
             }
@@ -194,18 +238,15 @@ impl Copies {
         descriptor: &Descriptor,
         turns: &Semaphore,
     ) -> Result<bool, ImageError> {
-        let digest = &descriptor.digest;
         let mut patience = Patience::begin(Instant::now());
         loop {
             let turn = take_turn(turns).await?;
-            let mut later = None;
-            for place in self.order(digest) {
-                match place.blob(store, descriptor).await? {
-                    Ok(()) => return Ok(true),
-                    Err(miss) => self.miss(place, digest, miss, &mut later),
-                }
-            }
+            let round = self.round(store, descriptor).await?;
             drop(turn);
+            let Round::Missing { later, brought } = round else { return Ok(true) };
+            if brought {
+                patience = Patience::begin(Instant::now());
+            }
             if !later.is_some_and(|bytes| patience.allows(bytes, Instant::now())) {
                 return Ok(false);
             }
@@ -213,20 +254,34 @@ impl Copies {
         }
     }
 
+    /// Asks all hosts once, in pieces where that may be, else one after the other.
+    async fn round(&self, store: &Store, descriptor: &Descriptor) -> Result<Round, ImageError> {
+        let digest = &descriptor.digest;
+        let places: Vec<&Place> = self.order(digest).collect();
+        let is_trusted = !self.doubted.load(Ordering::Relaxed);
+        if is_trusted
+            && places.len() > 1
+            && is_large(descriptor)
+            && let Gathered::Round(round) = gather(self, store, descriptor, &places).await?
+        {
+            return Ok(round);
+        }
+        let mut later = None;
+        for place in self.order(digest) {
+            match place.blob(store, descriptor).await? {
+                Ok(()) => return Ok(Round::Whole),
+                Err(miss) => self.miss(place, digest, miss, &mut later),
+            }
+        }
+        Ok(Round::Missing { later, brought: false })
+    }
+
     /// Takes down why a host did not give something. `later`: one may yet, and so many bytes have come to such hosts.
     fn miss(&self, place: &Place, digest: &Digest, miss: Miss, later: &mut Option<u64>) {
-        let bytes = match &miss {
-            Miss::Busy => Some(0),
-            Miss::Coming(bytes) => Some(*bytes),
-            Miss::Absent | Miss::Failed(_) => None,
-        };
-        if let Some(bytes) = bytes {
+        if let Some(bytes) = miss.later() {
             *later = Some(later.unwrap_or(0).saturating_add(bytes));
         }
-        // A host that only tries to get it itself says nothing of where it is.
-        if !matches!(miss, Miss::Coming(_)) {
-            self.note(place, digest, miss);
-        }
+        self.note(place, digest, miss);
     }
 }
 
@@ -267,8 +322,9 @@ impl Place {
         &self,
         digest: &Digest,
         offset: u64,
+        length: u64,
     ) -> Result<BoxStream<'static, io::Result<Bytes>>, Miss> {
-        let request = wire::ReadBlobRequest { digest: digest.to_string(), offset };
+        let request = wire::ReadBlobRequest { digest: digest.to_string(), offset, length };
         let mut client = self.client.clone();
         match timeout(PATIENCE, client.read_blob(request)).await {
             Ok(Ok(parts)) => Ok(bytes(parts.into_inner())),
@@ -286,7 +342,7 @@ impl Place {
     }
 
     async fn document(&self, digest: &Digest) -> Result<Vec<u8>, Miss> {
-        let mut stream = self.open(digest, 0).await?;
+        let mut stream = self.open(digest, 0, TO_ITS_END).await?;
         let mut document = Vec::new();
         while let Some(part) = stream.next().await {
             document.extend(part.map_err(|error| Miss::Failed(error.to_string()))?);
@@ -301,6 +357,23 @@ impl Place {
         }
     }
 
+    /// A part of a blob, as long as it is to be.
+    pub(super) async fn piece(&self, digest: &Digest, part: Range<u64>) -> Result<Vec<u8>, Miss> {
+        let length = part.end - part.start;
+        let mut stream = self.open(digest, part.start, length).await?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let mut piece = Vec::with_capacity(length);
+        while piece.len() < length {
+            let part = match stream.next().await {
+                Some(part) => part.map_err(|error| broken(&error.to_string()))?,
+                None => return Err(broken("it ended early")),
+            };
+            // A host of an earlier version goes on to the blob's end.
+            piece.extend_from_slice(&part[..part.len().min(length - piece.len())]);
+        }
+        Ok(piece)
+    }
+
     /// Takes a blob from this host, from where an earlier source left off. The outer error is this host's own.
     async fn blob(
         &self,
@@ -313,13 +386,13 @@ impl Place {
             let mut writer = Writer::open(&partial).await?;
             let begun = writer.length();
             if begun < *size {
-                let stream = match self.open(digest, begun).await {
+                let stream = match self.open(digest, begun, TO_ITS_END).await {
                     Ok(stream) => stream,
                     Err(miss) => return Ok(Err(miss)),
                 };
-                let (back, broken) = writer.take(stream, *size).await?;
-                if let Some(reason) = broken {
-                    return Ok(Err(Miss::Failed(format!("the copy breaks off: {reason}"))));
+                let (back, reason) = writer.take(stream, *size).await?;
+                if let Some(reason) = reason {
+                    return Ok(Err(broken(&reason)));
                 }
                 writer = back;
             }
@@ -333,6 +406,10 @@ impl Place {
             }
         }
     }
+}
+
+fn broken(reason: &str) -> Miss {
+    Miss::Failed(format!("the copy breaks off: {reason}"))
 }
 
 const SILENT: &str = "it does not answer";

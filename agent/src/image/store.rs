@@ -111,6 +111,11 @@ impl Store {
         self.blobs.join(format!("{}{PART}", digest.hex()))
     }
 
+    /// Beside it, which pieces it has.
+    pub(super) fn map_of_blob(&self, digest: &Digest) -> PathBuf {
+        self.blobs.join(format!("{}{MAP}", digest.hex()))
+    }
+
     pub(super) fn record(&self, digest: &Digest) -> PathBuf {
         self.records.join(format!("{}.{RECORD}", digest.hex()))
     }
@@ -301,6 +306,8 @@ fn digest_in(descriptor: &Descriptor) -> Digest {
 pub(super) const RECORD: &str = "json";
 /// Ends the name of a blob that is not whole.
 pub(super) const PART: &str = ".part";
+/// Ends the name of what tells which pieces of it are there, where they do not come in order.
+pub(super) const MAP: &str = ".pieces";
 /// Ends the name of a layer's mark.
 pub(super) const SYNCED: &str = ".synced";
 

@@ -17,7 +17,7 @@ use super::claims::Counts;
 use super::pull::blocking;
 use super::removal::Content;
 use super::room::milliseconds;
-use super::store::{PART, SYNCED, Store};
+use super::store::{MAP, PART, SYNCED, Store};
 use super::tenant::{Spare, Tenant};
 use super::{ImageError, Images, Inner};
 use crate::clock;
@@ -141,7 +141,9 @@ impl Store {
     fn found(&self, before: Timestamp) -> io::Result<Content> {
         let mut found = Content::default();
         each(&self.blobs, before, |name, _| {
-            found.blobs.extend(digest(name.strip_suffix(PART).unwrap_or(name)));
+            let endings = [PART, MAP];
+            let hex = endings.into_iter().find_map(|ending| name.strip_suffix(ending));
+            found.blobs.extend(digest(hex.unwrap_or(name)));
             Ok(())
         })?;
         each(&self.layers, before, |name, path| {

@@ -9,6 +9,8 @@ mod builder;
 mod controller;
 mod docker_registry;
 mod exec;
+mod faulty;
+mod gathering;
 mod host;
 mod image;
 mod pull;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
-use swarm_agent::image::{Directory, Endpoint, Images, Known, Neighbours, Registries};
+use swarm_agent::image::{Directory, Endpoint, Images, Known, Limits, Neighbours, Registries};
 use swarm_agent::image_service::ImageStoreService;
 use swarm_proto::id::{Digest, NodeId};
 use swarm_proto::object::{ImageHolder, Role};
@@ -16,13 +16,11 @@ use swarm_proto::spec::{ImageSpec, PullPolicy};
 use swarm_proto::transport::{
     self, Authority, Credentials, KeyAndRequest, Tls, accept_tls, install_crypto_provider,
 };
-use swarm_proto::wire;
 use swarm_proto::wire::image_store_server::{ImageStore, ImageStoreServer};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
 
+use crate::faulty::{Fault, Faulty};
 use crate::image::{digest, image, tar};
 use crate::registry::Registry;
 
@@ -75,7 +73,11 @@ impl Cluster {
         Tls::new(&credentials).unwrap()
     }
 
-    async fn serve<S: ImageStore>(&self, node: u64, store: ImageStoreServer<S>) -> SocketAddr {
+    pub(crate) async fn serve<S: ImageStore>(
+        &self,
+        node: u64,
+        store: ImageStoreServer<S>,
+    ) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = transport::server().add_service(store);
@@ -88,11 +90,26 @@ impl Cluster {
         self.host_with(node, BTreeMap::new()).await
     }
 
-    async fn host_with(&self, node: u64, mirrors: BTreeMap<String, Vec<Endpoint>>) -> Host {
+    pub(crate) async fn host_with(
+        &self,
+        node: u64,
+        mirrors: BTreeMap<String, Vec<Endpoint>>,
+    ) -> Host {
         let folder = tempfile::tempdir().unwrap();
+        self.host_in(node, folder, mirrors, Limits::default()).await
+    }
+
+    /// A host that goes on with what lies in a folder.
+    pub(crate) async fn host_in(
+        &self,
+        node: u64,
+        folder: tempfile::TempDir,
+        mirrors: BTreeMap<String, Vec<Endpoint>>,
+        limits: Limits,
+    ) -> Host {
         let mirrors_only = ["docker.io".to_owned()].into();
         let registries = Registries { mirrors, mirrors_only, ..Registries::default() };
-        let images = Images::open(folder.path(), registries).unwrap();
+        let images = Images::open_with(folder.path(), registries, limits).unwrap();
         let directory = Arc::new(Fixed::default());
         let own = Arc::clone(&directory) as Arc<dyn Directory>;
         images.share_with(Neighbours { tls: self.tls(node), node: NodeId(node), directory: own });
@@ -130,11 +147,14 @@ pub(crate) fn holder(node: u64, address: SocketAddr) -> ImageHolder {
     ImageHolder { node: NodeId(node), hostname, address }
 }
 
+/// So many bytes that repeat themselves nowhere.
+pub(crate) fn noise(size: u32) -> Vec<u8> {
+    (0..size / 4).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
 /// What `docker save` once wrote: layers in folders, one of them a link to another image's.
-fn archive(name: &str) -> Vec<u8> {
-    let noise: Vec<u8> =
-        (0..300_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    let base = tar(&[("big", 0o644, Some(&noise))]);
+fn archive(name: &str, size: u32) -> Vec<u8> {
+    let base = tar(&[("big", 0o644, Some(&noise(size)))]);
     let top = tar(&[("a/", 0o755, None), ("a/new", 0o644, Some(b"new"))]);
     let config = json!({
         "architecture": swarm_agent::image::architecture(),
@@ -167,162 +187,22 @@ fn archive(name: &str) -> Vec<u8> {
 }
 
 pub(crate) async fn load(host: &Host) -> Digest {
-    let archive = std::io::Cursor::new(archive("web:1"));
+    load_sized(host, 1_200_000).await
+}
+
+/// An image with a layer of about so many bytes, and a small one.
+pub(crate) async fn load_sized(host: &Host, size: u32) -> Digest {
+    let archive = std::io::Cursor::new(archive("web:1", size));
     let loaded = host.images.load(archive, None).await.unwrap();
     assert_eq!(loaded[0].names, ["docker.io/library/web:1"]);
     loaded[0].digest.clone()
 }
 
-fn spec(digest: &Digest) -> ImageSpec {
+pub(crate) fn spec(digest: &Digest) -> ImageSpec {
     ImageSpec {
         reference: "docker.io/library/web:1".to_owned(),
         digest: Some(digest.clone()),
         pull_policy: PullPolicy::Missing,
-    }
-}
-
-/// A host that serves another one's blobs badly.
-#[derive(Clone)]
-struct Faulty {
-    blobs: PathBuf,
-    fault: Fault,
-    /// Blobs with the offsets from which they were wanted.
-    asked: Arc<Mutex<Vec<(String, u64)>>>,
-}
-
-#[derive(Clone, Copy)]
-enum Fault {
-    /// Breaks off after so many bytes of a large blob that is wanted from its beginning.
-    BreaksOff(usize),
-    /// Changes the last byte of a large blob.
-    Lies,
-}
-
-impl Faulty {
-    fn of(host: &Host, fault: Fault) -> Self {
-        let blobs = host.folder.path().join("blobs/sha256");
-        Self { blobs, fault, asked: Arc::default() }
-    }
-
-    fn asked_of_large(&self) -> Vec<u64> {
-        let large = |name: &str| fs::metadata(self.blobs.join(name)).unwrap().len() > 1_000_000;
-        let asked = self.asked.lock().unwrap();
-        asked.iter().filter(|(name, _)| large(name)).map(|(_, offset)| *offset).collect()
-    }
-}
-
-type Parts<T> = ReceiverStream<Result<T, Status>>;
-
-#[tonic::async_trait]
-impl ImageStore for Faulty {
-    type ReadBlobStream = Parts<wire::BlobPart>;
-
-    async fn read_blob(
-        &self,
-        request: Request<wire::ReadBlobRequest>,
-    ) -> Result<Response<Self::ReadBlobStream>, Status> {
-        let wire::ReadBlobRequest { digest, offset } = request.into_inner();
-        let name = digest.trim_start_matches("sha256:").to_owned();
-        let mut bytes = fs::read(self.blobs.join(&name)).unwrap();
-        self.asked.lock().unwrap().push((name, offset));
-        let large = bytes.len() > 1_000_000;
-        if let (Fault::Lies, true) = (self.fault, large) {
-            *bytes.last_mut().unwrap() ^= 1;
-        }
-        let (sender, parts) = tokio::sync::mpsc::channel(4);
-        let fault = self.fault;
-        tokio::spawn(async move {
-            let rest = &bytes[usize::try_from(offset).unwrap()..];
-            let mut sent = 0;
-            for part in rest.chunks(100_000) {
-                let dies = matches!(fault, Fault::BreaksOff(after) if sent >= after);
-                if dies && large && offset == 0 {
-                    let _ = sender.send(Err(Status::unavailable("the host dies"))).await;
-                    return;
-                }
-                sent += part.len();
-                if sender.send(Ok(wire::BlobPart { data: part.to_vec() })).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(parts)))
-    }
-
-    async fn load(
-        &self,
-        _: Request<Streaming<wire::LoadImageRequest>>,
-    ) -> Result<Response<wire::LoadImageResponse>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    type SaveStream = Parts<wire::ArchivePart>;
-
-    async fn save(
-        &self,
-        _: Request<wire::SaveImageRequest>,
-    ) -> Result<Response<Self::SaveStream>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn inspect(
-        &self,
-        _: Request<wire::InspectImageRequest>,
-    ) -> Result<Response<wire::ImageDetails>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn tag(
-        &self,
-        _: Request<wire::TagImageRequest>,
-    ) -> Result<Response<wire::TagImageResponse>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn remove(
-        &self,
-        _: Request<wire::RemoveImageRequest>,
-    ) -> Result<Response<wire::RemovedImages>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn prune(
-        &self,
-        _: Request<wire::PruneImagesRequest>,
-    ) -> Result<Response<wire::RemovedImages>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn prune_builds(
-        &self,
-        _: Request<wire::PruneBuildsRequest>,
-    ) -> Result<Response<wire::RemovedImages>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    type PushStream = Parts<wire::PushProgress>;
-
-    async fn push(
-        &self,
-        _: Request<wire::PushImageRequest>,
-    ) -> Result<Response<Self::PushStream>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    type PullStream = Parts<wire::PullProgress>;
-
-    async fn pull(
-        &self,
-        _: Request<wire::PullImageRequest>,
-    ) -> Result<Response<Self::PullStream>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn check_login(
-        &self,
-        _: Request<wire::RegistryLogin>,
-    ) -> Result<Response<wire::CheckLoginResponse>, Status> {
-        Err(Status::unimplemented("not here"))
     }
 }
 
@@ -358,13 +238,14 @@ async fn a_copy_goes_on_from_the_next_host_where_one_breaks_off() {
     let faulty = [0, 1].map(|_| Faulty::of(&first, Fault::BreaksOff(500_000)));
     let mut holders = Vec::new();
     for (node, store) in [3, 4].into_iter().zip(&faulty) {
-        let address = cluster.serve(node, ImageStoreServer::new(store.clone())).await;
+        let address = cluster.serve(node, store.server()).await;
         holders.push(holder(node, address));
     }
     second.knows(&loaded, holders);
     second.images.ensure(&spec(&loaded)).await.unwrap();
     assert_eq!(first.blobs(), second.blobs());
-    let mut asked = faulty.map(|store| store.asked_of_large());
+    let offsets = |store: Faulty| store.asked_of_large().iter().map(|asked| asked.offset).collect();
+    let mut asked: [Vec<u64>; 2] = faulty.map(offsets);
     asked.sort();
     let [died, went_on] = asked;
     assert_eq!(died, [0]);
@@ -375,9 +256,8 @@ async fn a_copy_goes_on_from_the_next_host_where_one_breaks_off() {
 /// An image in a registry that has it, whose blobs break off so many times, and the way there.
 async fn in_registry(breaks: u32) -> (Registry, Digest, BTreeMap<String, Vec<Endpoint>>) {
     let registry = Registry::start().await;
-    let noise: Vec<u8> =
-        (0..300_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    let layers = [tar(&[("big", 0o644, Some(&noise))]), tar(&[("new", 0o644, Some(b"new"))])];
+    let layers =
+        [tar(&[("big", 0o644, Some(&noise(1_200_000)))]), tar(&[("new", 0o644, Some(b"new"))])];
     let pinned = registry.put("library/web", "1", &image(&layers, &json!({ "Cmd": ["x"] })));
     registry.shelf.lock().unwrap().break_after = Some((100_000, breaks));
     let mirror = Endpoint { host: registry.address.to_string(), plain: true };
@@ -443,14 +323,14 @@ async fn a_host_that_gives_wrong_bytes_is_passed_over() {
     let (first, second) = (cluster.host(1).await, cluster.host(2).await);
     let loaded = load(&first).await;
     let lies = Faulty::of(&first, Fault::Lies);
-    let mut holders = vec![holder(3, cluster.serve(3, ImageStoreServer::new(lies.clone())).await)];
+    let mut holders = vec![holder(3, cluster.serve(3, lies.server()).await)];
     // Alone it gives nothing, and what it gave is not kept.
     second.knows(&loaded, holders.clone());
     let error = second.images.ensure(&spec(&loaded)).await.unwrap_err();
     assert!(!error.is_permanent(), "{error}");
     let expected = "host n3: what it gives is not what the digest says";
     assert!(error.to_string().contains(expected), "{error}");
-    assert_eq!(lies.asked_of_large(), [0]);
+    assert_eq!(lies.asked_of_large().len(), 1);
     assert!(second.images.list().is_empty());
     holders.push(first.holder());
     second.knows(&loaded, holders);
