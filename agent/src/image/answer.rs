@@ -30,9 +30,10 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// The connection did not come about, or broke.
+    /// The connection did not come about, or broke, or led on to where nobody goes.
     pub(super) fn of_connection(error: &reqwest::Error) -> Self {
-        Self::Transient(innermost(error))
+        let reason = innermost(error);
+        if error.is_redirect() { Self::Broken(reason) } else { Self::Transient(reason) }
     }
 }
 

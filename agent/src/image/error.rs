@@ -247,6 +247,10 @@ fn of_the_way(detail: &str) -> Option<String> {
         let hint = "name its authority's certificate under `[registry.ca_files]` in the hosts' `/etc/swarm/agent.toml`";
         return Some(hint.to_owned());
     }
+    if detail.contains("it leads on to `http://") {
+        let hint = "if that host may be trusted without TLS, name it under `insecure` of `[registry]` in the hosts' `/etc/swarm/agent.toml`";
+        return Some(hint.to_owned());
+    }
     // How a server without TLS shows itself to one who speaks it.
     detail.contains("InvalidContentType").then(|| {
         "it does not speak TLS: name it under `insecure` of `[registry]` in the hosts' `/etc/swarm/agent.toml`"

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use reqwest::{Certificate, Client, ClientBuilder, Proxy};
+use reqwest::redirect::{Attempt, Policy};
+use reqwest::{Certificate, Client, ClientBuilder, Proxy, Url};
 use swarm_proto::id::Digest;
 
 use super::answer::{Failure, innermost};
@@ -18,6 +19,8 @@ use super::{ImageError, Reference};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// So often an answer may lead on to somewhere else.
+const MOST_HOPS: usize = 10;
 /// What registries are told of who asks.
 const USER_AGENT: &str = concat!("swarm-agent/", env!("CARGO_PKG_VERSION"));
 
@@ -35,6 +38,16 @@ impl fmt::Display for Endpoint {
         let scheme = if self.plain { "http" } else { "https" };
         write!(f, "{scheme}://{}", self.host)
     }
+}
+
+/// Why somebody does not go where a registry leads.
+#[derive(Debug, thiserror::Error)]
+enum Misled {
+    /// What may be signed in the rest of the address is not told.
+    #[error("it leads on to `http://{0}`, without TLS")]
+    Plain(String),
+    #[error("it leads on more than {MOST_HOPS} times")]
+    TooOften,
 }
 
 /// Where the images of which registry are fetched.
@@ -75,6 +88,7 @@ impl Registries {
         let mut builder = Client::builder()
             .user_agent(USER_AGENT)
             .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(self.redirects(endpoint))
             // Who is asked without TLS is not known anyway; all content is compared with its digest.
             .danger_accept_invalid_certs(endpoint.plain);
         if let Some(path) = self.ca_files.get(&endpoint.host) {
@@ -91,6 +105,38 @@ impl Registries {
         }
         Ok(builder)
     }
+}
+
+impl Registries {
+    /// Where an endpoint may lead. One that speaks TLS leads to no host without it but one that is configured so.
+    fn redirects(&self, endpoint: &Endpoint) -> Policy {
+        let mirrors = self.mirrors.values().flatten().filter(|mirror| mirror.plain);
+        let mirrors = mirrors.map(|mirror| mirror.host.clone());
+        let plain: BTreeSet<String> = self.insecure.iter().cloned().chain(mirrors).collect();
+        let is_plain = endpoint.plain;
+        let check = move |attempt: &Attempt<'_>| {
+            if attempt.previous().len() > MOST_HOPS {
+                return Err(Misled::TooOften);
+            }
+            let [short, long] = places(attempt.url());
+            if is_plain || attempt.url().scheme() == "https" || plain.contains(&short) {
+                return Ok(());
+            }
+            if plain.contains(&long) { Ok(()) } else { Err(Misled::Plain(short)) }
+        };
+        Policy::custom(move |attempt| match check(&attempt) {
+            Ok(()) => attempt.follow(),
+            Err(misled) => attempt.error(misled),
+        })
+    }
+}
+
+/// A host as it is configured: without a port where that is the usual one, and with it.
+fn places(url: &Url) -> [String; 2] {
+    let host = url.host_str().unwrap_or_default();
+    let with = |port: u16| format!("{host}:{port}");
+    let short = url.port().map_or_else(|| host.to_owned(), with);
+    [short, url.port_or_known_default().map(with).unwrap_or_default()]
 }
 
 /// A registry on the host itself is asked without TLS, as Docker does.
@@ -222,6 +268,14 @@ fn place(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_are_known_with_and_without_their_usual_port() {
+        let of = |url: &str| places(&url.parse().unwrap());
+        assert_eq!(of("http://a.example/x?y"), ["a.example", "a.example:80"]);
+        assert_eq!(of("http://a.example:5000/"), ["a.example:5000", "a.example:5000"]);
+        assert_eq!(of("http://[::1]:80/"), ["[::1]", "[::1]:80"]);
+    }
 
     #[test]
     fn mirrors_come_first() {

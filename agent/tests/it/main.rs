@@ -15,6 +15,7 @@ mod host;
 mod image;
 mod pull;
 mod push;
+mod redirect;
 mod registry;
 mod registry_server;
 mod sharing;
