@@ -79,7 +79,7 @@ fuzz-dockerfile seconds="60":
     cargo build --workspace --release --example fuzz-dockerfile
     target/release/examples/fuzz-dockerfile {{ seconds }}
 
-# Mutated layers, manifests and names of images for so many seconds: none may panic, hang, or reach out of its folder
+# Mutated layers, manifests, names and requests to a registry for so many seconds: none may panic, hang, or lead elsewhere
 fuzz-images seconds="60":
     cargo build --workspace --release --example fuzz-images
     target/release/examples/fuzz-images {{ seconds }}

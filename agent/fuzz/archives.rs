@@ -97,7 +97,11 @@ fn blob(bytes: Vec<u8>) -> (String, Vec<u8>) {
 
 fn perhaps_changed(random: &mut Random, document: &Value) -> Vec<u8> {
     let bytes = document.to_string().into_bytes();
-    if random.once_in(6) { documents::mutated(random, bytes, &[]) } else { bytes }
+    if random.once_in(6) {
+        documents::mutated(random, bytes, &[], &documents::PIECES)
+    } else {
+        bytes
+    }
 }
 
 fn digest(bytes: &[u8]) -> String {

@@ -1,6 +1,6 @@
 //! Manifests, indexes, configurations and names, with bytes changed.
 
-use swarm_agent::image::{Reference, readers};
+use swarm_agent::image::{DocumentView, Reference, readers};
 
 use crate::random::Random;
 
@@ -11,7 +11,7 @@ const LONG: usize = 1 << 20;
 const DIGEST: &str = "sha256:51d9b231d5129e3ffc267c9d455c49d789bf3167b611a07ab6e4b3304c96b0e7";
 
 /// What means something in a document or a name.
-const PIECES: [&str; 50] = [
+pub(crate) const PIECES: [&str; 54] = [
     "{",
     "}",
     "[",
@@ -29,6 +29,10 @@ const PIECES: [&str; 50] = [
     "\\u0000",
     "\\ud800",
     "\"schemaVersion\":2,",
+    "\"subject\":",
+    "\"artifactType\":\"a/b\",",
+    "\"annotations\":{\"a\":1},",
+    "nondistributable",
     "\"manifests\":",
     "\"manifests\":[],",
     "\"config\":",
@@ -96,9 +100,14 @@ pub(crate) fn names() -> Vec<Vec<u8>> {
         .into()
 }
 
+/// Each piece over and over.
+pub(crate) fn repeated(pieces: &[&str]) -> Vec<Vec<u8>> {
+    pieces.iter().map(|piece| piece.repeat(LONG / piece.len()).into_bytes()).collect()
+}
+
 /// What is only slow when it is long is seldom met by luck.
 pub(crate) fn long() -> Vec<Vec<u8>> {
-    PIECES.map(|piece| piece.repeat(LONG / piece.len()).into_bytes()).into()
+    repeated(&PIECES)
 }
 
 /// All that is known of a document, in words.
@@ -113,7 +122,14 @@ pub(crate) fn read(bytes: &[u8]) -> String {
         }
         Err(error) => error.to_string(),
     };
-    format!("{manifest}; {config}")
+    let pushed = match DocumentView::read(bytes, Some("a/b")) {
+        Ok(view) => {
+            let named = (view.blobs.len(), view.manifests.len(), view.content().len());
+            format!("pushed {named:?} {}", view.subject.is_some())
+        }
+        Err(error) => error.to_string(),
+    };
+    format!("{manifest}; {config}; {pushed}")
 }
 
 /// A name is read, or refused; what is read is written so that it is read as the same.
@@ -135,8 +151,13 @@ pub(crate) fn read_name(bytes: &[u8]) -> Result<String, String> {
     }
 }
 
-/// An input after one to eight changes. `other` lends parts.
-pub(crate) fn mutated(random: &mut Random, mut input: Vec<u8>, other: &[u8]) -> Vec<u8> {
+/// An input after one to eight changes. `other` lends parts, and `pieces` are what means something.
+pub(crate) fn mutated(
+    random: &mut Random,
+    mut input: Vec<u8>,
+    other: &[u8],
+    pieces: &[&str],
+) -> Vec<u8> {
     for _ in 0..=random.below(8) {
         let start = random.below(input.len() + 1);
         let end = input.len().min(start + random.below(16));
@@ -148,7 +169,7 @@ pub(crate) fn mutated(random: &mut Random, mut input: Vec<u8>, other: &[u8]) -> 
                 }
             }
             2 | 3 => {
-                let piece = random.pick(&PIECES).map_or("", |piece| *piece);
+                let piece = random.pick(pieces).map_or("", |piece| *piece);
                 input.splice(start..start, piece.bytes());
             }
             4 => {

@@ -1,6 +1,6 @@
 //! Mutated images for so many seconds: `fuzz-images SECONDS [SEED]`. Layers are unpacked, and archives of images loaded,
-//! into a folder beside files that nothing may touch; manifests, indexes, configurations and names are read. None may panic
-//! or hang, nothing outside of the layer's folder may change, and nothing in it may be a device or carry what only the kernel may set. Prints the seed, the
+//! into a folder beside files that nothing may touch; manifests, indexes, configurations and names are read, and what strangers
+//! send to a host's registry: requests, and accounts that somebody wrote. None may panic or hang, nothing outside of the layer's folder may change, and nothing in it may be a device or carry what only the kernel may set. Prints the seed, the
 //! number of inputs and the worst time; fails, and keeps the input in `target/fuzz-images`, on the first that breaks a rule.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that says how it went")]
 
@@ -10,6 +10,7 @@ mod layers;
 mod place;
 #[path = "../../manifests/fuzz/random.rs"]
 mod random;
+mod requests;
 #[path = "../../manifests/fuzz/watched.rs"]
 mod watched;
 
@@ -36,9 +37,14 @@ enum Kind {
     Archive,
     Document,
     Name,
+    Request,
+    Accounts,
 }
 
-const KINDS: [Kind; 4] = [Kind::Layer, Kind::Archive, Kind::Document, Kind::Name];
+const KINDS: [Kind; 6] =
+    [Kind::Layer, Kind::Archive, Kind::Document, Kind::Name, Kind::Request, Kind::Accounts];
+/// How often each is tried, as numbers of kinds.
+const TURNS: [usize; 12] = [0, 0, 0, 0, 1, 2, 2, 3, 4, 4, 4, 5];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (time, seed) = watched::arguments(20.0)?;
@@ -46,10 +52,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut run = Run::new(seed)?;
     let result = run.go(time);
     let (whole, ways, worst) = (run.whole, run.ways.len(), run.worst);
-    let [layers, archives, documents, names] = run.counts;
+    let [layers, archives, documents, names, requests, accounts] = run.counts;
     println!(
         "fuzz-images: seed {seed}: {layers} layers, {archives} archives, {documents} documents, {names} names, \
-         {whole} taken, {ways} ways, worst {worst:?}"
+         {requests} requests, {accounts} files of accounts, {whole} taken, {ways} ways, worst {worst:?}"
     );
     result.map_err(Into::into)
 }
@@ -73,7 +79,14 @@ impl Run {
         Ok(Self {
             random: Random::new(seed),
             place: Place::make()?,
-            inputs: [Vec::new(), Vec::new(), documents::documents(), documents::names()],
+            inputs: [
+                Vec::new(),
+                Vec::new(),
+                documents::documents(),
+                documents::names(),
+                requests::requests(),
+                requests::accounts(),
+            ],
             ways: HashSet::new(),
             worst: Duration::ZERO,
             counts: [0; KINDS.len()],
@@ -93,8 +106,12 @@ impl Run {
             self.one(Kind::Document, input.clone())?;
             self.one(Kind::Name, input)?;
         }
+        for input in requests::long() {
+            self.one(Kind::Request, input.clone())?;
+            self.one(Kind::Accounts, input)?;
+        }
         while begun.elapsed() < time {
-            let kind = KINDS[[0, 0, 0, 0, 1, 2, 2, 3][self.random.below(8)]];
+            let kind = KINDS[TURNS[self.random.below(TURNS.len())]];
             let input = self.input(kind);
             self.one(kind, input)?;
         }
@@ -114,7 +131,12 @@ impl Run {
         let input = self.random.pick(known).cloned().unwrap_or_default();
         match kind {
             Kind::Layer | Kind::Archive => layers::mutated(&mut self.random, input, &other),
-            Kind::Document | Kind::Name => documents::mutated(&mut self.random, input, &other),
+            Kind::Document | Kind::Name => {
+                documents::mutated(&mut self.random, input, &other, &documents::PIECES)
+            }
+            Kind::Request | Kind::Accounts => {
+                documents::mutated(&mut self.random, input, &other, &requests::PIECES)
+            }
         }
     }
 
@@ -157,13 +179,15 @@ impl Run {
             Kind::Layer | Kind::Archive => {
                 Some(self.place.begin().map_err(|error| error.to_string())?)
             }
-            Kind::Document | Kind::Name => None,
+            _ => None,
         };
         let start = Instant::now();
         let answered = catch_unwind(AssertUnwindSafe(|| match (&folder, kind) {
             (Some(folder), Kind::Layer) => Ok(layers::unpack(input, folder)),
             (Some(folder), _) => archives::load(input, folder),
             (None, Kind::Document) => Ok(documents::read(input)),
+            (None, Kind::Request) => requests::read(input),
+            (None, Kind::Accounts) => requests::read_accounts(input),
             (None, _) => documents::read_name(input),
         }));
         let time = start.elapsed();

@@ -17,6 +17,7 @@ mod lists;
 mod manifests;
 mod pagination;
 mod range;
+pub mod readers;
 mod refusal;
 mod route;
 mod settings;

@@ -29,7 +29,7 @@ impl Accounts {
     }
 
     /// An error comes with its line.
-    fn parse(text: &str) -> Result<Self, (usize, String)> {
+    pub(super) fn parse(text: &str) -> Result<Self, (usize, String)> {
         let mut accounts = BTreeMap::new();
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
@@ -45,6 +45,11 @@ impl Accounts {
             return Err((1, "there is no account\n\nhint: `htpasswd -B` writes one".to_owned()));
         }
         Ok(Self(accounts))
+    }
+
+    /// All names.
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        self.0.keys().cloned().collect()
     }
 
     /// The hash to compare with, and whether there is such a name.

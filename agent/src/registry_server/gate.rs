@@ -146,7 +146,7 @@ impl Gate {
 }
 
 /// Name and password of an `Authorization` header; `None`: an empty name, as programs without one send it.
-fn credentials(header: &str) -> Result<Option<(String, String)>, Refusal> {
+pub(super) fn credentials(header: &str) -> Result<Option<(String, String)>, Refusal> {
     let wrong = || Refusal::unauthorized("only `Basic` with a name and password is understood");
     let (scheme, coded) = header.split_once(' ').ok_or_else(wrong)?;
     if !scheme.eq_ignore_ascii_case("basic") || coded.len() > LONGEST {

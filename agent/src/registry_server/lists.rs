@@ -117,7 +117,11 @@ fn descriptor(digest: &Digest, media_type: &str, bytes: &[u8]) -> Option<Value> 
 }
 
 /// A page, and the path of the next one.
-fn paged(path: &str, names: Vec<String>, query: &Query) -> Result<(Page, Option<String>), Refusal> {
+pub(super) fn paged(
+    path: &str,
+    names: Vec<String>,
+    query: &Query,
+) -> Result<(Page, Option<String>), Refusal> {
     let wrong = || {
         Refusal::new(Code::Unsupported, "`n` is not a number").with_status(StatusCode::BAD_REQUEST)
     };
