@@ -12,7 +12,7 @@ pub(super) struct Part {
 pub(super) enum Wanted {
     All,
     Part(Part),
-    /// It lies outside.
+    /// It lies outside, or ends before it begins.
     Nothing,
 }
 
@@ -40,8 +40,7 @@ pub(super) fn wanted(header: Option<&str>, size: u64) -> Wanted {
             None => Wanted::All,
         },
         (first, last) => match (number(first), number(last)) {
-            (Some(first), Some(last)) if first > last => Wanted::All,
-            (Some(from), Some(_)) if from >= size => Wanted::Nothing,
+            (Some(from), Some(last)) if from > last || from >= size => Wanted::Nothing,
             (Some(from), Some(last)) => {
                 Wanted::Part(Part { from, length: last.min(size - 1) - from + 1 })
             }
@@ -96,7 +95,7 @@ mod tests {
             (Some("bytes=100-"), Wanted::Nothing),
             (Some("bytes=100-200"), Wanted::Nothing),
             (Some("bytes=-0"), Wanted::Nothing),
-            (Some("bytes=9-0"), Wanted::All),
+            (Some("bytes=9-0"), Wanted::Nothing),
             (Some("bytes=0-1,5-6"), Wanted::All),
             (Some("bytes=+1-2"), Wanted::All),
             (Some("bytes=99999999999999999999-"), Wanted::All),

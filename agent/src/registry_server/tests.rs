@@ -1,6 +1,7 @@
 //! A real registry on the loopback, asked over HTTP: what the distribution specification's conformance tests ask, what goes
 //! wrong, and what strangers try.
 
+mod conformance;
 mod content;
 mod hosts;
 mod people;
