@@ -127,7 +127,7 @@ bench-raft: build
 bench-schedule: build
     target/release/bench-schedule
 
-# Very many tasks on 5,000 simulated nodes until all run, then without their leader; single tasks beside 30,000
+# A million tasks on 5,000 simulated nodes until all run, then without their leader; single tasks beside 30,000; a large network
 bench-scale: build
     target/release/bench-scale
 

@@ -3,8 +3,7 @@
 //!
 //! Three controllers with real syncs, and beside them on this machine all nodes, which are simulated: sessions of the real
 //! protocol, some hundreds over each connection, that say at once that what they are told runs. `BENCH_TASKS` sets how
-//! many tasks (100,000; with a million, two processors for all of it are too few yet: the leader is lost on the way),
-//! `BENCH_ROUNDS` how often (1).
+//! many tasks (a million), `BENCH_ROUNDS` how often (1).
 #![expect(clippy::print_stderr, reason = "a program that says how far it is")]
 
 mod connected;
@@ -27,7 +26,7 @@ fn main() -> Outcome<()> {
     let tasks = std::env::var("BENCH_TASKS").ok().and_then(|text| text.parse().ok());
     swarm_proto::transport::install_crypto_provider();
     let runtime = tokio::runtime::Runtime::new()?;
-    let figures = (0..rounds).map(|_| runtime.block_on(measure(tasks.unwrap_or(100_000))));
+    let figures = (0..rounds).map(|_| runtime.block_on(measure(tasks.unwrap_or(1_000_000))));
     let figures: Vec<Figures> = figures.collect::<Outcome<_>>()?;
     report("scale", &CASES.concat(), &figures, None)
 }
