@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::lab::{Lab, Said, address, eventually};
+use crate::lab::{Lab, Said, address, eventually, root};
 
 /// Easy to find, wherever it is not to be, and in the form in which it is sent with a request.
 const PASSWORD: &str = "purple-otter-4417-lamp";
@@ -37,7 +37,9 @@ fn serve(lab: &Lab) {
          htpasswd:\n    realm: test\n    path: {shown}/htpasswd\n"
     );
     fs::write(folder.join("config.yml"), config).unwrap();
-    let script = format!("setsid docker-registry serve {shown}/config.yml >/dev/null 2>&1 &");
+    let program = root().join("target/tools/docker-registry/usr/bin/docker-registry");
+    let program = program.display();
+    let script = format!("setsid {program} serve {shown}/config.yml >/dev/null 2>&1 &");
     lab.exec("n1", &["sh", "-c", &script]);
     eventually(20, "the registry listens", || lab.connect("n1", address("n1"), 5001).ok());
 }
