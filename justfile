@@ -54,6 +54,7 @@ sim-mutants:
 # End-to-end tests on the release programs in labs of their own; FILTER is part of a test's name
 e2e filter="": build images
     tests/packages nft skopeo buildah umoci openssl curl
+    tests/podman
     {{ if nextest == "yes" { "cargo nextest run --release --workspace -E 'binary(e2e)' --no-fail-fast --no-tests=pass " + filter } else { "cargo test --release --workspace --test e2e -- --test-threads=1 " + filter } }}
 
 # The example Dockerfiles built by buildah and by us, as a table of what is the same and what is not

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, Said, eventually};
+use crate::lab::{Lab, Said, eventually, root};
 
 const PASSWORD: &str = "purple-otter-4417-lamp";
 const HASH: &str = "$2b$05$wnubAZIo7FjDx.1ROQWgOOvuTUaWgo9IvqXYdXZn32oOcayx7n3G6";
@@ -173,6 +173,7 @@ fn what_is_pushed_into_one_host_runs_on_all() {
     lab.run(&["stack", "rm", "web"]);
 
     as_any_other_registry(&lab);
+    podman_too(&lab);
     artifacts(&lab);
     gone(&lab, &digest);
     for host in ["n1", "n2", "n3"] {
@@ -218,6 +219,52 @@ fn taken_away(lab: &Lab, image: &[&str]) {
     });
 }
 
+/// Podman as a client: what it pushes runs on all hosts, and it takes what the cluster pushed. It may not run containers
+/// beside these tests, for that takes limits above their own.
+fn podman_too(lab: &Lab) {
+    let tools = root().join("target/tools/podman/usr");
+    let tools = tools.to_str().unwrap();
+    let store = "/var/lib/swarm/podman";
+    let settings = format!(
+        "mkdir -p {store}\ncat >{store}/containers.conf <<'END'\n\
+         [engine]\nlock_type = \"file\"\nevents_logger = \"none\"\ncgroup_manager = \"cgroupfs\"\n\
+         static_dir = \"{store}/static\"\ntmp_dir = \"{store}/tmp\"\nvolume_path = \"{store}/volumes\"\n\
+         conmon_path = [\"{tools}/bin/conmon\"]\nruntime = \"crun\"\n\
+         [engine.runtimes]\ncrun = [\"{tools}/bin/crun\"]\n\
+         [network]\nnetwork_config_dir = \"{store}/networks\"\nEND"
+    );
+    shell(lab, "n1", &settings);
+    let podman = |arguments: &str| {
+        let script = format!(
+            "export CONTAINERS_CONF={store}/containers.conf \
+             LD_LIBRARY_PATH={tools}/lib/x86_64-linux-gnu\n\
+             {tools}/bin/podman --root {store}/root --runroot {store}/run --storage-driver vfs \
+             {arguments}"
+        );
+        shell(lab, "n1", &script)
+    };
+    let source = SOURCE.trim_start_matches("docker://");
+    podman(&format!("pull --quiet --tls-verify=false {source}/busybox:latest"));
+    let to = format!("docker://{PLAIN}/podman:1");
+    let how = format!("--quiet --tls-verify=false --creds {ADA}");
+    podman(&format!("push {how} {source}/busybox:latest {to}"));
+    lab.deploy("podman", &stack("podman:1"));
+    all_run(lab, "podman");
+    lab.run(&["stack", "rm", "podman"]);
+    for image in [format!("{SECURE}/podman:1"), format!("{PLAIN}/team/copy:1")] {
+        podman("rmi --all --force");
+        podman(&format!("pull {how} {image}"));
+        let digest = podman(&format!("image inspect --format '{{{{.Digest}}}}' {image}"));
+        assert_eq!(digest.trim(), inspected(lab, "n3", &format!("docker://{image}")));
+        let mounted = podman(&format!("image mount {image}"));
+        shell(lab, "n1", &format!("test -x {}/bin/busybox", mounted.trim()));
+        podman(&format!("image unmount {image}"));
+    }
+    podman("rmi --all --force");
+    shell(lab, "n1", &format!("rm -r {store}"));
+    taken_away(lab, &["podman:1"]);
+}
+
 /// What is no image is kept for who asks by what it is about.
 fn artifacts(lab: &Lab) {
     let empty = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
@@ -256,9 +303,9 @@ fn artifacts(lab: &Lab) {
 fn gone(lab: &Lab, digest: &str) {
     assert_eq!(ask(lab, "DELETE", "/v2/app/manifests/sbom", None).0, 202);
     let (_, catalog) = ask(lab, "GET", "/v2/_catalog", None);
-    assert_eq!(catalog, r#"{"repositories":["app","plain","team/copy"]}"#);
+    assert_eq!(catalog, r#"{"repositories":["app","plain","podman","team/copy"]}"#);
     for (host, scheme, registry, names) in [
-        ("n1", "http", PLAIN, &["app", "plain", "team/copy"][..]),
+        ("n1", "http", PLAIN, &["app", "plain", "podman", "team/copy"][..]),
         ("n2", "https", SECURE, &["secure"]),
     ] {
         let script = format!(
