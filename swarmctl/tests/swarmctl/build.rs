@@ -147,12 +147,12 @@ async fn what_is_wrong_is_told_before_anything_is_sent() {
 #[tokio::test]
 async fn a_check_needs_no_cluster() {
     let fake = with_app("FROM busybox AS tools\nFROM tools\nCOPY . /x\nRUN echo $UNSET\n").await;
-    let said = crate::fake::swarmctl(
+    let said = crate::program::swarmctl(
         fake.folder.path(),
         &["build", "--check", "--build-arg", "B=1", "app"],
     );
     let said = { said }.output().await.unwrap();
-    let words = crate::fake::Said::of(said, fake.folder.path()).transcript();
+    let words = crate::program::Said::of(said, fake.folder.path()).transcript();
     for part in ["`app/Dockerfile` can be built", "stage 1 from stage tools", "`B`", "exit code 0"]
     {
         assert!(words.contains(part), "no `{part}` in {words}");

@@ -3,8 +3,9 @@
 use expect_test::expect;
 use swarm_proto::wire;
 
-use crate::fake::{Fake, Said, swarmctl};
+use crate::fake::Fake;
 use crate::objects::{NOW, state};
+use crate::program::{Said, swarmctl};
 
 async fn alone(arguments: &[&str]) -> String {
     let folder = tempfile::tempdir().unwrap();

@@ -2,8 +2,9 @@
 
 use expect_test::expect;
 
-use crate::fake::{Fake, Said, swarmctl};
+use crate::fake::Fake;
 use crate::objects::state;
+use crate::program::{Said, swarmctl};
 
 const SHOP: &str = "\
 name: shop

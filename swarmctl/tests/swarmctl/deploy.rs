@@ -8,8 +8,9 @@ use swarmctl::state::State;
 use tokio::time::sleep;
 use tonic::Status;
 
-use crate::fake::{Fake, Said};
+use crate::fake::Fake;
 use crate::objects::{state, task};
+use crate::program::Said;
 
 const DEPLOY: [&str; 3] = ["deploy", "-f", "stack.yml"];
 

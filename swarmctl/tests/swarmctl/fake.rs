@@ -1,9 +1,8 @@
 //! A controller that says what a test tells it, on a unix socket, and the real program to talk to it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
-use std::process::{Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -20,6 +19,7 @@ use tokio_stream::{Stream, StreamExt, iter};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::objects::view;
+use crate::program::{Said, swarmctl};
 
 type Answer<T> = Result<Response<T>, Status>;
 pub(crate) type Lines<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -578,43 +578,5 @@ impl Fake {
 
     pub(crate) async fn run(&self, arguments: &[&str]) -> Said {
         Said::of(self.command(arguments).output().await.unwrap(), self.folder.path())
-    }
-}
-
-/// The program in a folder, with nothing of the user's own.
-pub(crate) fn swarmctl(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_swarmctl"));
-    command
-        .args(arguments)
-        .current_dir(folder)
-        .env_clear()
-        .env("HOME", folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
-
-/// What a command said, and how it ended.
-#[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) code: Option<i32>,
-    pub(crate) data: String,
-    pub(crate) talk: String,
-}
-
-impl Said {
-    pub(crate) fn of(output: Output, folder: &Path) -> Self {
-        let text = |bytes: Vec<u8>| {
-            String::from_utf8(bytes).unwrap().replace(folder.to_str().unwrap(), "/here")
-        };
-        Self { code: output.status.code(), data: text(output.stdout), talk: text(output.stderr) }
-    }
-
-    /// All of it, for a golden.
-    pub(crate) fn transcript(&self) -> String {
-        let code = self.code.map_or("killed".to_owned(), |code| code.to_string());
-        format!("{}---\n{}---\nexit code {code}\n", self.data, self.talk)
     }
 }

@@ -21,6 +21,7 @@ mod lock;
 mod members;
 mod objects;
 mod priorities;
+mod program;
 mod rebalance;
 mod remote;
 mod swarm_flags;

@@ -13,8 +13,9 @@ use swarm_proto::transport::{
 use swarm_proto::wire::control_server::ControlServer;
 use tokio::net::TcpListener;
 
-use crate::fake::{Said, Script, Served, swarmctl};
+use crate::fake::{Script, Served};
 use crate::objects::state;
+use crate::program::{Said, swarmctl};
 
 fn authority(cluster: &str) -> Authority {
     Authority::create(cluster, SystemTime::now()).unwrap()
