@@ -17,38 +17,19 @@ use super::template;
 use crate::core::state::{Content, State, Stored, is_one_off, is_unfinished, tasks_on};
 
 /// Every task of the node that the state knows, dead ones too: their logs are kept. But one that the agent had accepted
-/// once and `has` no more, when it greets, is lost: told of it, the agent would start it anew, beside its successor.
+/// once and `has` no more, when it greets, is lost: told of it, the agent would start it anew, beside its successor. Only
+/// those that may have `changed`, where that is known.
 pub(super) fn tasks(
     state: &State,
     node: NodeId,
     (has, sent): (&BTreeSet<TaskId>, &mut BTreeMap<TaskId, Print>),
+    changed: Option<&BTreeSet<TaskId>>,
     diff: &mut AssignmentDiff,
     mut withdrawal: impl FnMut(&Stored<Task>) -> Option<Withdrawal>,
 ) {
-    let mut known = BTreeMap::new();
-    for task in tasks_on(state, node) {
-        let before = sent.get(&task.id);
-        if let Some(print) = print(state, task, (has, before), &mut withdrawal) {
-            if before != Some(&print) {
-                diff.tasks.extend(task_assignment(state, task, print.2));
-            }
-            known.insert(task.id, print);
-        }
-    }
-    diff.removed_tasks.extend(sent.keys().filter(|task| !known.contains_key(task)));
-    *sent = known;
-}
-
-/// The same where only these tasks may have changed.
-pub(super) fn changed_tasks(
-    state: &State,
-    node: NodeId,
-    (has, sent): (&BTreeSet<TaskId>, &mut BTreeMap<TaskId, Print>),
-    changed: &BTreeSet<TaskId>,
-    diff: &mut AssignmentDiff,
-    mut withdrawal: impl FnMut(&Stored<Task>) -> Option<Withdrawal>,
-) {
-    for id in changed {
+    let all = || tasks_on(state, node).map(|task| task.id).chain(sent.keys().copied()).collect();
+    let all: BTreeSet<TaskId> = if changed.is_none() { all() } else { BTreeSet::new() };
+    for id in changed.unwrap_or(&all) {
         let before = sent.get(id);
         let task = state.tasks.get(id).filter(|task| task.node == Some(node));
         let known =

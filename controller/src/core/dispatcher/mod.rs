@@ -373,12 +373,8 @@ impl Session {
         let has = std::mem::take(&mut self.has);
         let withdrawal = |task: &Stored<Task>| withdrawals.of(state, task, now);
         let sent = (&has, &mut self.tasks);
-        if let Some(changed) = &changed {
-            assignment::changed_tasks(state, self.node, sent, changed, &mut diff, withdrawal);
-        } else {
-            assignment::tasks(state, self.node, sent, &mut diff, withdrawal);
-        }
         let changed = changed.as_ref();
+        assignment::tasks(state, self.node, sent, changed, &mut diff, withdrawal);
         assignment::volumes(state, self.node, changed, &mut self.volumes, &mut diff);
         assignment::networks(state, self.node, &mut self.networks, cache, &mut diff);
         let contents = assignment::contents(state, &self.tasks, changed, &mut self.contents);
