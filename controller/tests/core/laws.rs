@@ -319,8 +319,43 @@ fn runs_are_lawful(state: &State, old: Option<&JobRuns>, service: &Service) {
     }
 }
 
+/// A place that was made for a job's third task went to the tasks before it, which had only waited for their
+/// predecessors' end: the third one made place once more.
+#[test]
+fn histories_that_were_unlawful_once() {
+    let deploy = |stack, services: &[&str]| {
+        Step::Deploy(stack, services.iter().map(|&one| one.to_owned()).collect(), false)
+    };
+    let successors = [
+        deploy(0, &["a:global,memory=700,priority=-2", "c:replicas=2,need=gpu*2,image=2"]),
+        deploy(1, &["a:job=3/3,need=gpu*1,memory=200"]),
+        deploy(0, &["c:job=3/3,need=gpu*1,memory=200"]),
+    ];
+    let drained = [
+        deploy(0, &["a:replicas=5,need=slots*2,pids=40"]),
+        Step::Has(1, false),
+        deploy(1, &["a:job=4/3,cpus=1500,priority=-3,delay=1s"]),
+        deploy(0, &["b:replicas=4,cpus=1800,priority=-1,keeps"]),
+        Step::Confirm,
+        Step::Wish(2, Availability::Drain),
+    ];
+    for steps in [Vec::from(successors), Vec::from(drained)] {
+        let mut history = lawful();
+        for step in steps {
+            step.take(&mut history);
+        }
+    }
+}
+
+/// So many histories; the environment's `PROPTEST_CASES` may ask for more.
+fn cases() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    let is_set = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig { cases: if is_set { config.cases } else { 64 }, ..config }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases())]
 
     /// Whatever happens: addresses are unique, states rise, tasks stay, what is in use stays, nodes are not overcommitted,
     /// the rules come to rest, and a restored snapshot is the same state with the same indexes.

@@ -56,6 +56,13 @@ impl State {
             && self.priority(task.id.service) < self.priority(by)
     }
 
+    /// Whether others make place for a task, or have made it.
+    pub(crate) fn is_made_place(&self, task: TaskId) -> bool {
+        let first = *ids_of(ServiceId(0)).start();
+        let mut all = self.index.preempted.range((task, first)..);
+        all.next().is_some_and(|(by, _)| *by == task)
+    }
+
     /// The tasks that still have to end before a task has its place, in order.
     pub(crate) fn preempted_for(&self, task: TaskId) -> impl Iterator<Item = &Stored<Task>> {
         let first = *ids_of(ServiceId(0)).start();

@@ -55,7 +55,11 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
             batches.entry((task.spec_version, is_one_off(task))).or_default().push(task);
         }
         let Some(service) = state.services.get(&service) else { continue };
-        for ((version, is_one_off), tasks) in batches {
+        for ((version, is_one_off), mut tasks) in batches {
+            if !state.index.preempted.is_empty() {
+                // Else the place that is made for one would go to another that came before it.
+                tasks.sort_by_cached_key(|task| !state.is_made_place(task.id));
+            }
             let Some(spec) = state.specs.get(&(service.id, version)) else { continue };
             let batch = Batch { state, service, spec, is_one_off, now };
             left -= batch.place(&tasks, left, &mut placed, &mut plan);
