@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::lab::Lab;
+
 /// See the module.
 pub(crate) struct Buildah {
     folder: tempfile::TempDir,
@@ -32,15 +34,25 @@ impl Buildah {
         self.path("policy.json").display().to_string()
     }
 
+    /// The words of a command, its environment first.
+    fn words(&self, arguments: &[&str]) -> Vec<String> {
+        let path = std::env::var("PATH").unwrap();
+        let variable = |name: &str, file: &str| format!("{name}={}", self.path(file).display());
+        let mut words = vec!["env".to_owned(), "-i".to_owned(), format!("PATH={path}")];
+        words.push(variable("HOME", "home"));
+        words.push(variable("TMPDIR", "tmp"));
+        words.push(variable("CONTAINERS_REGISTRIES_CONF", "registries.conf"));
+        words.push(variable("CONTAINERS_CONF", "containers.conf"));
+        words.extend(["buildah", "--storage-driver", "vfs", "--root"].map(str::to_owned));
+        words.push(self.path("storage").display().to_string());
+        words.push(format!("--runroot={}", self.path("run").display()));
+        words.extend(arguments.iter().map(|&word| word.to_owned()));
+        words
+    }
+
     fn output(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new("buildah");
-        command.args(["--storage-driver", "vfs", "--root"]).arg(self.path("storage"));
-        command.arg("--runroot").arg(self.path("run")).args(arguments).env_clear();
-        command.env("PATH", std::env::var_os("PATH").unwrap());
-        command.env("HOME", self.path("home")).env("TMPDIR", self.path("tmp"));
-        command.env("CONTAINERS_REGISTRIES_CONF", self.path("registries.conf"));
-        command.env("CONTAINERS_CONF", self.path("containers.conf"));
-        command.output().unwrap()
+        let words = self.words(arguments);
+        Command::new(&words[0]).args(&words[1..]).output().unwrap()
     }
 
     /// Runs a command of buildah's, which must succeed; what it said on standard output.
@@ -55,6 +67,16 @@ impl Buildah {
     #[track_caller]
     pub(crate) fn pull(&self, from: &str) -> String {
         self.run(&["pull", "--quiet", "--signature-policy", &self.policy(), from])
+    }
+
+    /// Takes an image from a registry in, as a program on a host of the lab.
+    #[track_caller]
+    pub(crate) fn pull_on(&self, lab: &Lab, host: &str, credentials: &str, image: &str) -> String {
+        let (policy, from) = (self.policy(), format!("docker://{image}"));
+        let pull = ["pull", "--quiet", "--tls-verify=false", "--creds", credentials];
+        let words = self.words(&[&pull[..], &["--signature-policy", &policy, &from]].concat());
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        lab.exec(host, &words).trim().to_owned()
     }
 
     /// Writes an image to a place that containers' tools have a name for.

@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
+use crate::buildah::Buildah;
 use crate::lab::{Lab, Said, address, eventually, root};
 
 /// Easy to find, wherever it is not to be, and in the form in which it is sent with a request.
@@ -123,6 +124,9 @@ fn the_cluster_pushes_to_a_private_registry_and_pulls_from_it() {
     let inspect = ["skopeo", "inspect", "--tls-verify=false", "--creds", &ada, &image];
     let inspected: Value = serde_json::from_str(&lab.exec("n1", &inspect)).unwrap();
     assert_eq!(inspected["Digest"], built.trim(), "{inspected:#}");
+    let buildah = Buildah::new();
+    let image = buildah.pull_on(&lab, "n1", &ada, NAME);
+    assert_eq!(buildah.run_in(&image, &["cat", "/words"]), "pushed");
 
     // Gone from all hosts, it comes back from the registry.
     lab.run(&["image", "rm", NAME]);

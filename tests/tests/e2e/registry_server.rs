@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
+use crate::buildah::Buildah;
 use crate::lab::{Lab, Said, eventually, root};
 
 const PASSWORD: &str = "purple-otter-4417-lamp";
@@ -209,6 +210,9 @@ fn as_any_other_registry(lab: &Lab) {
     let copy = format!("{PLAIN}/team/copy:1");
     let pushed = lab.run(&["image", "push", "app:1", &copy, "--quiet"]);
     assert_eq!(pushed.trim(), inspected(lab, "n3", &format!("docker://{copy}")));
+    let buildah = Buildah::new();
+    let image = buildah.pull_on(lab, "n1", ADA, &copy);
+    assert_eq!(buildah.run_in(&image, &["echo", "runs"]), "runs");
 }
 
 /// Takes an image off hosts, once no task has it any more.
