@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use swarm_proto::assignment::{NetworkAssignment, TaskAssignment, VolumeAssignment};
+use swarm_proto::assignment::{NetworkAssignment, NetworkChange, TaskAssignment, VolumeAssignment};
 use swarm_proto::id::{NetworkId, TaskId, Timestamp, VolumeId};
 use swarm_proto::object::TaskStatus;
 
@@ -61,6 +61,22 @@ mod shared {
     }
 }
 
+/// The same for networks, whose lists were not always in order.
+mod shared_network {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer};
+    use swarm_proto::assignment::NetworkAssignment;
+
+    pub(super) use super::shared::serialize;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<NetworkAssignment>, D::Error> {
+        NetworkAssignment::deserialize(deserializer).map(|network| Arc::new(network.sorted()))
+    }
+}
+
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,7 +88,9 @@ pub enum Record {
     /// Removed without a trace.
     TaskGone(TaskId),
     /// A network as assigned.
-    Network(#[serde(with = "shared")] Arc<NetworkAssignment>),
+    Network(#[serde(with = "shared_network")] Arc<NetworkAssignment>),
+    /// What changed of one.
+    NetworkChange(NetworkChange),
     /// No longer assigned.
     NetworkGone(NetworkId),
     /// A volume as assigned.
@@ -105,6 +123,11 @@ impl Contents {
             }
             Record::Network(network) => {
                 self.networks.insert(network.id, Arc::clone(network));
+            }
+            Record::NetworkChange(change) => {
+                if let Some(network) = self.networks.get_mut(&change.id) {
+                    change.apply(Arc::make_mut(network));
+                }
             }
             Record::NetworkGone(id) => drop(self.networks.remove(id)),
             Record::Volume(volume) => drop(self.volumes.insert(volume.id, volume.clone())),

@@ -11,17 +11,18 @@ mod zone;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
-use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use imbl::OrdMap;
 use swarm_proto::id::{NetworkId, TaskId};
 use swarm_proto::spec::{Dns, NetworkMode};
 use swarm_runtime::kernel::Namespace;
 use tokio::task::JoinSet;
 
 use resolver::{ResolvConf, Resolver};
-pub use zone::Zone;
+use zone::Zone;
 
 /// The names of all networks of a host, and the tasks that may ask for them.
 #[derive(Debug)]
@@ -54,10 +55,16 @@ impl Names {
         Self { shared, resolv_conf: resolv_conf.to_owned(), tasks: Mutex::default() }
     }
 
-    /// Replaces the names of a network.
-    pub fn set_zone(&self, network: NetworkId, zone: Zone) {
+    /// Replaces the names of a network, as a controller sends them; `outward` is false for an internal one.
+    pub fn set_names(
+        &self,
+        network: NetworkId,
+        names: &OrdMap<String, Vec<Ipv4Addr>>,
+        outward: bool,
+    ) {
         let mut zones = self.shared.zones.write().unwrap_or_else(PoisonError::into_inner);
-        zones.insert(network, Arc::new(zone));
+        let known = zones.entry(network).or_default();
+        *known = Arc::new(known.with(names, outward));
     }
 
     /// Forgets the names of a network.

@@ -19,6 +19,7 @@ mod hold;
 mod host;
 mod hosts_file;
 mod inspect;
+mod led;
 mod overlay;
 mod rules;
 mod task;
@@ -35,7 +36,7 @@ use swarm_proto::assignment::{NetworkAssignment, TaskAssignment};
 use swarm_proto::id::{NetworkId, ServiceId, TaskId};
 use swarm_proto::spec::NetworkMode;
 use swarm_runtime::kernel::Namespace;
-use swarm_runtime::kernel::conntrack::{ConntrackError, count_open};
+use swarm_runtime::kernel::conntrack::{self, ConntrackError};
 use swarm_runtime::kernel::namespace::NamespaceError;
 use swarm_runtime::kernel::netlink::NetlinkError;
 use swarm_runtime::kernel::nflog::NflogError;
@@ -51,6 +52,9 @@ use crate::sockets::{self, Waiting};
 use hold::Hold;
 use host::Host;
 pub(crate) use rules::{DNS_ADDRESS, LINK_GROUP, TABLE};
+
+/// Networks as a controller told them.
+pub type AssignedNetworks = BTreeMap<NetworkId, Arc<NetworkAssignment>>;
 
 /// Where networks are made, and over what.
 #[derive(Debug, Clone)]
@@ -232,14 +236,15 @@ impl Networks {
         let Some((namespace, own)) = self.blocking(move |host| host.addresses(task)).await else {
             return Ok(None);
         };
-        let counted = spawn_blocking(move || count_open(&namespace, &own)).await;
+        let count = move || conntrack::Socket::open_in(&namespace)?.count_open(&own);
+        let counted = spawn_blocking(count).await;
         let counted = counted.unwrap_or_else(|error| panic::resume_unwind(error.into_panic()));
         counted.map(Some).map_err(|source| NetworkError::Task { task, source: source.into() })
     }
 
     /// Makes exactly these networks true on this host. One that is gone from the set goes when its last local task has
     /// been detached.
-    pub async fn apply(&self, desired: BTreeMap<NetworkId, NetworkAssignment>) -> Applied {
+    pub async fn apply(&self, desired: AssignedNetworks) -> Applied {
         self.blocking(move |host| host.apply(desired)).await
     }
 
@@ -248,7 +253,7 @@ impl Networks {
     pub async fn attach(
         &self,
         task: &TaskAssignment,
-        networks: &BTreeMap<NetworkId, NetworkAssignment>,
+        networks: &AssignedNetworks,
     ) -> Result<TaskNetwork, NetworkError> {
         self.adopt(task, networks, Vec::new()).await
     }
@@ -258,11 +263,11 @@ impl Networks {
     pub async fn adopt(
         &self,
         task: &TaskAssignment,
-        networks: &BTreeMap<NetworkId, NetworkAssignment>,
+        networks: &AssignedNetworks,
         dns_sockets: Vec<OwnedFd>,
     ) -> Result<TaskNetwork, NetworkError> {
         let of_task = |attachment: &swarm_proto::object::Attachment| {
-            Some((attachment.network, networks.get(&attachment.network)?.clone()))
+            Some((attachment.network, Arc::clone(networks.get(&attachment.network)?)))
         };
         let networks = task.attachments.iter().filter_map(of_task).collect();
         let task = task.clone();

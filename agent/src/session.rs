@@ -34,11 +34,10 @@ use crate::controllers::Controllers;
 use crate::description::Describer;
 use crate::executor::Executor;
 use crate::incarnation::{IncarnationError, Latest};
-use crate::journal::JournalError;
 use crate::lease::{self, Lease};
 use crate::sys;
 use crate::usage::Usages;
-use crate::worker::Worker;
+use crate::worker::{AssignError, Worker};
 
 /// A controller that does not answer so long is passed over.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -85,7 +84,7 @@ enum SessionError {
     #[error("the controller sent {0} where it may not")]
     Unexpected(&'static str),
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Assign(#[from] AssignError),
     #[error(transparent)]
     Content(#[from] DamagedContent),
     #[error(transparent)]
@@ -287,6 +286,7 @@ impl Sessions {
             description: Some((&description).into()),
             statuses: statuses.iter().map(|(id, status)| (id, status).into()).collect(),
             volumes: self.volumes().await,
+            takes_network_changes: true,
         }
     }
 

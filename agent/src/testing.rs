@@ -53,7 +53,7 @@ pub(crate) fn network(id: u64) -> NetworkAssignment {
         internal: false,
         gateway: None,
         peers: Vec::new(),
-        names: BTreeMap::new(),
+        names: imbl::OrdMap::new(),
         vips: Vec::new(),
         ingress: Vec::new(),
     }

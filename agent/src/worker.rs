@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use swarm_proto::assignment::{AssignmentDiff, NetworkAssignment, TaskAssignment, VolumeReport};
+use swarm_proto::assignment::{AssignmentDiff, NetworkChange, TaskAssignment, VolumeReport};
 use swarm_proto::failure::sentence;
 use swarm_proto::id::{Attempt, NetworkId, TaskId};
 use swarm_proto::object::TaskState;
@@ -26,6 +26,22 @@ use task::TaskLoop;
 
 /// Between two looks at what shall stop.
 const STOP_LOOK: Duration = Duration::from_millis(50);
+
+/// Why a message of a controller was not taken in.
+#[derive(Debug, thiserror::Error)]
+pub enum AssignError {
+    /// The journal could not be written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// It changes what is not here: whoever says so must begin anew.
+    #[error("a change of network {network} to version {version} does not fit what is here")]
+    Misfit {
+        /// The network.
+        network: NetworkId,
+        /// What would come of it.
+        version: u64,
+    },
+}
 
 /// Whether controllers are in reach.
 #[derive(Debug, Clone)]
@@ -114,8 +130,8 @@ impl Worker {
     }
 
     /// Takes a message of a controller in. What it says is on disk before anything is done about it.
-    pub async fn assign(&self, complete: bool, diff: AssignmentDiff) -> Result<(), JournalError> {
-        let (records, gone) = self.records(complete, diff);
+    pub async fn assign(&self, complete: bool, diff: AssignmentDiff) -> Result<(), AssignError> {
+        let (records, gone) = self.records(complete, diff)?;
         if !records.is_empty() {
             let file = {
                 let mut journal = self.shared.journal();
@@ -139,7 +155,7 @@ impl Worker {
 
     /// Stops every task and takes away what was made for it; volumes keep their content. Gives back how many tasks and
     /// networks are left where that takes longer than so long.
-    pub async fn stop_all(&self, patience: Duration) -> Result<usize, JournalError> {
+    pub async fn stop_all(&self, patience: Duration) -> Result<usize, AssignError> {
         self.assign(true, AssignmentDiff::default()).await?;
         let end = Instant::now() + patience;
         loop {
@@ -233,7 +249,11 @@ impl Worker {
     }
 
     /// What a message changes, as records, and what it removes that is not here anyway.
-    fn records(&self, complete: bool, diff: AssignmentDiff) -> (Vec<Record>, Gone) {
+    fn records(
+        &self,
+        complete: bool,
+        diff: AssignmentDiff,
+    ) -> Result<(Vec<Record>, Gone), AssignError> {
         let journal = self.shared.journal();
         let known = journal.contents();
         let mut records = Vec::new();
@@ -259,6 +279,10 @@ impl Worker {
                 records.push(Record::Network(Arc::new(network)));
             }
         }
+        if let Some(NetworkChange { id, version, .. }) = misfit(&diff.network_changes, known) {
+            return Err(AssignError::Misfit { network: *id, version: *version });
+        }
+        records.extend(diff.network_changes.into_iter().map(Record::NetworkChange));
         for id in &removed_networks {
             records.extend(known.networks.contains_key(id).then_some(Record::NetworkGone(*id)));
         }
@@ -277,7 +301,7 @@ impl Worker {
                 }
             }
         }
-        (records, gone)
+        Ok((records, gone))
     }
 
     /// Removes the volumes that shall go. One that a task still mounts waits for the next time it is told.
@@ -309,16 +333,24 @@ struct Gone {
     networks: BTreeSet<NetworkId>,
 }
 
+/// The first change that does not begin where the network is, after those before it.
+fn misfit<'a>(changes: &'a [NetworkChange], known: &Contents) -> Option<&'a NetworkChange> {
+    let mut versions: BTreeMap<NetworkId, u64> =
+        known.networks.iter().map(|(id, network)| (*id, network.version)).collect();
+    changes.iter().find(|change| {
+        let before = versions.insert(change.id, change.version);
+        before != Some(change.from)
+    })
+}
+
 fn absent<K: Ord + Copy, V>(known: &BTreeMap<K, V>, wanted: impl Iterator<Item = K>) -> Vec<K> {
     let wanted: BTreeSet<K> = wanted.collect();
     known.keys().filter(|id| !wanted.contains(id)).copied().collect()
 }
 
 fn set_assigned(executor: &dyn Executor, contents: &Contents) {
-    let networks: BTreeMap<NetworkId, NetworkAssignment> =
-        contents.networks.iter().map(|(id, network)| (*id, (**network).clone())).collect();
     let volumes = contents.volumes.values().map(|volume| (volume.id, volume.name.clone()));
-    executor.assigned().set(networks, volumes.collect());
+    executor.assigned().set(contents.networks.clone(), volumes.collect());
     executor.assigned().contents().keep_for(contents.tasks.values().map(AsRef::as_ref));
 }
 

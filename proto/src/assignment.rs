@@ -1,12 +1,17 @@
 //! What a controller tells an agent to make true on its host. A complete set on connect, then only what changed.
 
+mod change;
+mod network;
+
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Digest, NetworkId, ServiceId, TaskId, Timestamp, VolumeId};
+pub use change::{BackendsChange, ListChange, NetworkChange};
+pub use network::{NetworkAssignment, NetworkIngress, NetworkPeer, NetworkVip};
+
+use crate::id::{Digest, NetworkId, TaskId, Timestamp, VolumeId};
 use crate::object::{AllocatedPort, Attachment, GenericResources, TaskState};
 use crate::spec::{ContainerSpec, RestartPolicy, Scrape};
 
@@ -85,72 +90,6 @@ pub struct VolumeAssignment {
     pub remove: bool,
 }
 
-/// A place on a network that other members must be able to reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct NetworkPeer {
-    /// The address on the network.
-    pub address: Ipv4Addr,
-    /// The link address on the network.
-    pub mac: [u8; 6],
-    /// The host that has it: where the tunnel leads. This node's own address for what is local.
-    pub host: Ipv4Addr,
-}
-
-/// A service's virtual address and where it leads.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkVip {
-    /// The virtual address.
-    pub address: Ipv4Addr,
-    /// The running tasks' addresses; empty refuses connections, or holds them for the service that they wake.
-    pub backends: Vec<Ipv4Addr>,
-    /// A service that may have no tasks until somebody connects.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wakes: Option<ServiceId>,
-}
-
-/// A published port that every host answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkIngress {
-    /// The port.
-    pub port: AllocatedPort,
-    /// The running tasks' addresses on this network.
-    pub backends: Vec<Ipv4Addr>,
-    /// As of a virtual address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wakes: Option<ServiceId>,
-}
-
-/// Everything a node needs to know of one network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkAssignment {
-    /// Its identity.
-    pub id: NetworkId,
-    /// Its full name.
-    pub name: String,
-    /// Rises with each change. The agent confirms the version that it has applied.
-    pub version: u64,
-    /// The VXLAN network identifier.
-    pub vni: u32,
-    /// The UDP port of the tunnels.
-    pub vxlan_port: u16,
-    /// The subnet's first address.
-    pub subnet: Ipv4Addr,
-    /// The subnet's prefix length.
-    pub prefix_length: u8,
-    /// No way out for its containers.
-    pub internal: bool,
-    /// This node's own address on the network.
-    pub gateway: Option<(Ipv4Addr, [u8; 6])>,
-    /// Every task and gateway of the network on other hosts and on this one.
-    pub peers: Vec<NetworkPeer>,
-    /// Names to addresses: services (virtual or task addresses), `tasks.<service>`, aliases, task names.
-    pub names: BTreeMap<String, Vec<Ipv4Addr>>,
-    /// Virtual addresses.
-    pub vips: Vec<NetworkVip>,
-    /// Ports that every host answers and that lead into this network.
-    pub ingress: Vec<NetworkIngress>,
-}
-
 /// All that a node shall make true.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AssignmentSet {
@@ -170,6 +109,7 @@ impl AssignmentSet {
             tasks: changed(&old.tasks, &new.tasks),
             removed_tasks: removed(&old.tasks, &new.tasks),
             networks: changed(&old.networks, &new.networks),
+            network_changes: Vec::new(),
             removed_networks: removed(&old.networks, &new.networks),
             volumes: changed(&old.volumes, &new.volumes),
             removed_volumes: removed(&old.volumes, &new.volumes),
@@ -189,6 +129,11 @@ impl AssignmentSet {
         }
         self.tasks.extend(diff.tasks.into_iter().map(|task| (task.id, task)));
         self.networks.extend(diff.networks.into_iter().map(|network| (network.id, network)));
+        for change in diff.network_changes {
+            if let Some(network) = self.networks.get_mut(&change.id) {
+                change.apply(network);
+            }
+        }
         self.volumes.extend(diff.volumes.into_iter().map(|volume| (volume.id, volume)));
     }
 }
@@ -211,6 +156,8 @@ pub struct AssignmentDiff {
     pub removed_tasks: Vec<TaskId>,
     /// Added or changed networks, each whole.
     pub networks: Vec<NetworkAssignment>,
+    /// What changed of others: those of one network in their order.
+    pub network_changes: Vec<NetworkChange>,
     /// Networks that this node no longer needs.
     pub removed_networks: Vec<NetworkId>,
     /// Added or changed volumes.

@@ -55,7 +55,7 @@ mod rebalance;
 mod resources;
 mod update;
 
-pub(crate) use assignment::{assignment_set, volume_report};
+pub(crate) use assignment::{assignment_set, network_assignment, network_pair, volume_report};
 use jobs::job_schedule;
 pub(crate) use jobs::run_action;
 use nodes::{node_loss_policy, recent_downs};

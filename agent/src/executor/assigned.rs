@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use swarm_proto::assignment::{NetworkAssignment, TaskAssignment};
+use swarm_proto::assignment::TaskAssignment;
 use swarm_proto::id::{NetworkId, TaskId, VolumeId};
 
 use crate::content::ContentStore;
+use crate::network::AssignedNetworks;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -20,7 +21,7 @@ pub struct Assigned {
 
 #[derive(Debug, Default)]
 struct Told {
-    networks: Arc<BTreeMap<NetworkId, NetworkAssignment>>,
+    networks: AssignedNetworks,
     volumes: Arc<BTreeMap<VolumeId, String>>,
 }
 
@@ -34,17 +35,13 @@ impl Assigned {
     }
 
     /// The networks and volumes (with their names) that tasks may use from now on.
-    pub fn set(
-        &self,
-        networks: BTreeMap<NetworkId, NetworkAssignment>,
-        volumes: BTreeMap<VolumeId, String>,
-    ) {
-        *self.told() = Told { networks: Arc::new(networks), volumes: Arc::new(volumes) };
+    pub fn set(&self, networks: AssignedNetworks, volumes: BTreeMap<VolumeId, String>) {
+        *self.told() = Told { networks, volumes: Arc::new(volumes) };
     }
 
     /// The networks that tasks may be connected to.
-    pub fn networks(&self) -> Arc<BTreeMap<NetworkId, NetworkAssignment>> {
-        Arc::clone(&self.told().networks)
+    pub fn networks(&self) -> AssignedNetworks {
+        self.told().networks.clone()
     }
 
     /// The names of the volumes that tasks may use.

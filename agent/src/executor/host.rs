@@ -362,7 +362,7 @@ impl Executor for HostExecutor {
     }
 
     async fn apply_networks(&self) -> Applied {
-        self.networks.apply(self.assigned.networks().as_ref().clone()).await
+        self.networks.apply(self.assigned.networks()).await
     }
 
     async fn retain_networks(&self, tasks: BTreeSet<TaskId>) -> Vec<NetworkError> {

@@ -1,45 +1,84 @@
 //! The names of one network, and the answer to one question. Pure.
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, PTR};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 
 /// Tasks come and go: an answer is good for this many seconds.
 const TTL: u32 = 3;
 
-/// The names of one network.
-#[derive(Debug, Default)]
-pub struct Zone {
-    /// By lower-case name.
-    addresses: HashMap<String, Vec<Ipv4Addr>>,
-    names: HashMap<Ipv4Addr, String>,
+/// The names of one network. A later version of it shares what is the same.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Zone {
+    /// As a controller told them.
+    addresses: OrdMap<String, Vec<Ipv4Addr>>,
+    /// Those with capital letters by what they are without.
+    mixed: OrdMap<String, Vec<String>>,
+    /// All names but `tasks.…` that mean an address alone.
+    names: OrdMap<Ipv4Addr, Vec<String>>,
     /// Whether its members may ask for names of the outside.
     outward: bool,
 }
 
 impl Zone {
-    /// Takes names as a controller sends them. `outward` is false for an internal network.
-    pub fn new(names: &BTreeMap<String, Vec<Ipv4Addr>>, outward: bool) -> Self {
-        let mut zone = Self { outward, ..Self::default() };
-        for (name, addresses) in names {
-            if let [address] = addresses.as_slice() {
-                zone.offer_name(*address, name);
+    /// The zone with other names, as a controller sends them. `outward` is false for an internal network.
+    #[must_use]
+    pub(super) fn with(&self, names: &OrdMap<String, Vec<Ipv4Addr>>, outward: bool) -> Self {
+        let mut zone = Self { outward, ..self.clone() };
+        for difference in self.addresses.diff(names) {
+            match difference {
+                DiffItem::Add(name, new) => zone.add(name, new),
+                DiffItem::Update { old: (name, old), new: (_, new) } => {
+                    zone.remove(name, old);
+                    zone.add(name, new);
+                }
+                DiffItem::Remove(name, old) => zone.remove(name, old),
             }
-            zone.addresses.insert(name.to_ascii_lowercase(), addresses.clone());
         }
+        zone.addresses = names.clone();
         zone
     }
 
-    /// An address is best called by the longest name that means it alone, which is the task's.
-    fn offer_name(&mut self, address: Ipv4Addr, name: &str) {
-        let known = self.names.get(&address);
-        if !name.starts_with("tasks.") && known.is_none_or(|known| known.len() < name.len()) {
-            self.names.insert(address, name.to_owned());
+    fn add(&mut self, name: &str, addresses: &[Ipv4Addr]) {
+        if name.contains(|letter: char| letter.is_ascii_uppercase()) {
+            self.mixed.entry(name.to_ascii_lowercase()).or_default().push(name.to_owned());
         }
+        if let [address] = addresses
+            && !name.starts_with("tasks.")
+        {
+            self.names.entry(*address).or_default().push(name.to_owned());
+        }
+    }
+
+    fn remove(&mut self, name: &str, addresses: &[Ipv4Addr]) {
+        take_out(&mut self.mixed, &name.to_ascii_lowercase(), name);
+        if let [address] = addresses {
+            take_out(&mut self.names, address, name);
+        }
+    }
+
+    /// Of a name in lower case.
+    fn addresses(&self, name: &str) -> Option<&Vec<Ipv4Addr>> {
+        let mixed = || self.addresses.get(self.mixed.get(name)?.first()?);
+        self.addresses.get(name).or_else(mixed)
+    }
+
+    /// An address is best called by the longest name that means it alone, which is the task's.
+    fn name(&self, address: Ipv4Addr) -> Option<&String> {
+        self.names.get(&address)?.iter().max_by_key(|name| name.len())
+    }
+}
+
+fn take_out<K: Ord + Clone>(lists: &mut OrdMap<K, Vec<String>>, key: &K, name: &str) {
+    let Some(list) = lists.get_mut(key) else { return };
+    list.retain(|one| one != name);
+    if list.is_empty() {
+        lists.remove(key);
     }
 }
 
@@ -65,7 +104,7 @@ pub(super) fn answer(question: &Message, zones: &[Arc<Zone>], turn: usize) -> De
     };
     let name = query.name().to_ascii().to_ascii_lowercase();
     let name = name.trim_end_matches('.');
-    if let Some(addresses) = zones.iter().find_map(|zone| zone.addresses.get(name)) {
+    if let Some(addresses) = zones.iter().find_map(|zone| zone.addresses(name)) {
         if matches!(query.query_type(), RecordType::A | RecordType::ANY) {
             add_addresses(&mut reply, query, addresses, turn);
         }
@@ -121,7 +160,7 @@ fn reverse(query: &Query, name: &str, zones: &[Arc<Zone>]) -> Option<Record> {
     let address: Ipv4Addr = name.strip_suffix(".in-addr.arpa")?.parse().ok()?;
     let [a, b, c, d] = address.octets();
     let address = Ipv4Addr::new(d, c, b, a);
-    let found = zones.iter().find_map(|zone| zone.names.get(&address))?;
+    let found = zones.iter().find_map(|zone| zone.name(address))?;
     let target = Name::from_labels(found.split('.').map(str::as_bytes)).ok()?;
     Some(Record::from_rdata(query.name().clone(), TTL, RData::PTR(PTR(target))))
 }
@@ -149,17 +188,18 @@ mod tests {
 
     fn zones() -> Vec<Arc<Zone>> {
         let address = |last| Ipv4Addr::new(10, 1, 0, last);
-        let front = BTreeMap::from([
+        let front = OrdMap::from(vec![
             ("web".to_owned(), vec![address(1)]),
             ("tasks.web".to_owned(), vec![address(11), address(12), address(13)]),
             ("Stack_web.1".to_owned(), vec![address(11)]),
             ("empty".to_owned(), vec![]),
         ]);
-        let back = BTreeMap::from([
+        let back = OrdMap::from(vec![
             ("web".to_owned(), vec![Ipv4Addr::new(10, 2, 0, 1)]),
             ("db".to_owned(), vec![Ipv4Addr::new(10, 2, 0, 2)]),
         ]);
-        vec![Arc::new(Zone::new(&front, false)), Arc::new(Zone::new(&back, true))]
+        let new = |names, outward| Arc::new(Zone::default().with(names, outward));
+        vec![new(&front, false), new(&back, true)]
     }
 
     fn question(name: &str, kind: RecordType) -> Message {
@@ -204,6 +244,31 @@ mod tests {
     }
 
     #[test]
+    fn names_come_and_go() {
+        let at = |last| vec![Ipv4Addr::new(10, 1, 0, last)];
+        let first = OrdMap::from(vec![
+            ("web".to_owned(), at(1)),
+            ("S_web.1".to_owned(), at(1)),
+            ("s_web.1".to_owned(), at(2)),
+        ]);
+        let mut names = first.clone();
+        names.remove("s_web.1");
+        names.insert("web".to_owned(), at(3));
+        let zone = Zone::default().with(&first, true);
+        let later = [Arc::new(zone.with(&names, true))];
+        let zone = [Arc::new(zone)];
+        let found = |zone: &[Arc<Zone>], name: &str, kind| ask(zone, name, kind, 0).1;
+        assert_eq!(found(&zone, "s_web.1.", RecordType::A), "10.1.0.2");
+        assert_eq!(found(&later, "s_web.1.", RecordType::A), "10.1.0.1");
+        assert_eq!(found(&later, "web.", RecordType::A), "10.1.0.3");
+        assert_eq!(found(&zone, "1.0.1.10.in-addr.arpa.", RecordType::PTR), "S_web.1.");
+        assert_eq!(found(&later, "2.0.1.10.in-addr.arpa.", RecordType::PTR), "");
+        let none = [Arc::new(later[0].with(&OrdMap::new(), true))];
+        assert!(none[0].mixed.is_empty() && none[0].names.is_empty());
+        assert_eq!(ask(&none, "web.", RecordType::A, 0).0, "forward NXDomain");
+    }
+
+    #[test]
     fn unknown_names_go_out_unless_the_networks_are_internal() {
         let (all, internal) = (zones(), &zones()[..1]);
         let a = |zones: &[Arc<Zone>], name: &str| ask(zones, name, RecordType::A, 0).0;
@@ -230,7 +295,8 @@ mod tests {
     #[test]
     fn an_answer_that_is_too_long_keeps_what_fits() {
         let many = (0..200).map(|n| Ipv4Addr::from_bits(0x0a03_0000 + n)).collect();
-        let zone = Zone::new(&BTreeMap::from([("many".to_owned(), many)]), true);
+        let names = OrdMap::unit("many".to_owned(), many);
+        let zone = Zone::default().with(&names, true);
         let question = question("many.", RecordType::A);
         let Decision::Answer(reply) = answer(&question, &[Arc::new(zone)], 0) else { panic!() };
         let bytes = encode(reply.clone(), 512);

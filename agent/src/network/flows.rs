@@ -1,9 +1,9 @@
 //! Which destinations of datagrams are gone when an assignment replaces another. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use swarm_proto::assignment::NetworkAssignment;
+use swarm_proto::assignment::{ListChange, NetworkAssignment, NetworkIngress, NetworkVip};
 use swarm_proto::spec::Protocol;
 
 /// Virtual addresses and the backends that they led to and do not any more.
@@ -11,10 +11,12 @@ pub(super) fn removed_vip_backends(
     old: &NetworkAssignment,
     new: &NetworkAssignment,
 ) -> BTreeSet<(Ipv4Addr, Ipv4Addr)> {
-    let backends = |network: &NetworkAssignment| -> BTreeMap<Ipv4Addr, Vec<Ipv4Addr>> {
-        network.vips.iter().map(|vip| (vip.address, vip.backends.clone())).collect()
+    let of = |vip: &NetworkVip| -> &[Ipv4Addr] {
+        let at = new.vips.binary_search_by_key(&vip.address, |new| new.address);
+        at.map(|at| new.vips[at].backends.as_slice()).unwrap_or_default()
     };
-    removed(&backends(old), &backends(new))
+    let removed = |vip: &NetworkVip| removed(vip.address, &vip.backends, of(vip));
+    old.vips.iter().flat_map(removed).collect()
 }
 
 /// Published UDP ports and the backends that they led to and do not any more.
@@ -22,21 +24,20 @@ pub(super) fn removed_ports(
     old: &NetworkAssignment,
     new: &NetworkAssignment,
 ) -> BTreeSet<(u16, Ipv4Addr)> {
-    let backends = |network: &NetworkAssignment| -> BTreeMap<u16, Vec<Ipv4Addr>> {
-        let udp = network.ingress.iter().filter(|ingress| ingress.port.protocol == Protocol::Udp);
-        udp.map(|ingress| (ingress.port.published, ingress.backends.clone())).collect()
+    let of = |ingress: &NetworkIngress| -> &[Ipv4Addr] {
+        let at = new.ingress.binary_search_by_key(&ingress.port, |new| new.port);
+        at.map(|at| new.ingress[at].backends.as_slice()).unwrap_or_default()
     };
-    removed(&backends(old), &backends(new))
+    let udp = old.ingress.iter().filter(|ingress| ingress.port.protocol == Protocol::Udp);
+    udp.flat_map(|one| removed(one.port.published, &one.backends, of(one))).collect()
 }
 
-fn removed<K: Ord + Copy>(
-    old: &BTreeMap<K, Vec<Ipv4Addr>>,
-    new: &BTreeMap<K, Vec<Ipv4Addr>>,
-) -> BTreeSet<(K, Ipv4Addr)> {
-    let pairs = |of: &BTreeMap<K, Vec<Ipv4Addr>>| -> BTreeSet<(K, Ipv4Addr)> {
-        of.iter().flat_map(|(key, backends)| backends.iter().map(|b| (*key, *b))).collect()
-    };
-    &pairs(old) - &pairs(new)
+fn removed<K: Copy>(
+    key: K,
+    old: &[Ipv4Addr],
+    new: &[Ipv4Addr],
+) -> impl Iterator<Item = (K, Ipv4Addr)> + use<K> {
+    ListChange::between(old, new).removed.into_iter().map(move |backend| (key, backend))
 }
 
 #[cfg(test)]
@@ -46,8 +47,8 @@ mod tests {
     #[test]
     fn only_what_is_gone_is_named() {
         let at = |last| Ipv4Addr::new(10, 0, 0, last);
-        let old = BTreeMap::from([(1, vec![at(1), at(2)]), (2, vec![at(3)])]);
-        let new = BTreeMap::from([(1, vec![at(2), at(4)])]);
-        assert_eq!(removed(&old, &new), BTreeSet::from([(1, at(1)), (2, at(3))]));
+        let gone: Vec<_> = removed(1, &[at(1), at(2)], &[at(2), at(4)]).collect();
+        assert_eq!(gone, [(1, at(1))]);
+        assert_eq!(removed(2, &[at(3)], &[]).collect::<Vec<_>>(), [(2, at(3))]);
     }
 }

@@ -6,22 +6,22 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use swarm_proto::assignment::{NetworkAssignment, NetworkVip, TaskAssignment};
+use swarm_proto::assignment::{NetworkAssignment, TaskAssignment};
 use swarm_proto::id::{NetworkId, TaskId};
 use swarm_proto::object::Attachment;
 use swarm_proto::spec::NetworkMode;
-use swarm_runtime::kernel::conntrack::forget_udp;
 use swarm_runtime::kernel::netlink::Socket;
-use swarm_runtime::kernel::{Namespace, namespace, nft};
+use swarm_runtime::kernel::{Namespace, conntrack, namespace, nft};
 
 use super::flows;
 use super::hold::{Gate, Held, Hold, Place};
 use super::hosts_file::host_lines;
+use super::led::{Led, LedVip};
 use super::overlay::{self, Ground, Overlay};
 use super::rules::{self, HostPort, LINK_GROUP};
-use super::task::{self, DnsSockets, TaskRules, TaskSpace};
-use super::{Applied, KernelError, NetworkConfig, NetworkError, TaskNetwork};
-use crate::names::{Names, Zone};
+use super::task::{self, DnsSockets, Step, TaskRules, TaskSpace};
+use super::{Applied, AssignedNetworks, KernelError, NetworkConfig, NetworkError, TaskNetwork};
+use crate::names::Names;
 
 /// The folder of all namespaces, in the agent's own.
 pub(super) const NAMESPACES: &str = "netns";
@@ -30,7 +30,9 @@ pub(super) const NAMESPACES: &str = "netns";
 #[derive(Debug)]
 pub(super) struct NetworkRecord {
     overlay: Overlay,
-    pub(super) assignment: NetworkAssignment,
+    pub(super) assignment: Arc<NetworkAssignment>,
+    /// Where its addresses and ports lead, in the order of the rules of this host and its tasks.
+    pub(super) led: Led,
     /// Whether all of `assignment` is in place; else the next pass repeats it.
     pub(super) standing: bool,
 }
@@ -101,17 +103,17 @@ impl TaskRecord {
         }
     }
 
-    /// Leads the virtual addresses of a network anew.
+    /// Leads the virtual addresses of a network anew, of which these hold connections now.
     fn lead(
         &mut self,
         task: TaskId,
         network: NetworkId,
-        vips: &[NetworkVip],
+        (step, held): (&Step, &BTreeSet<Ipv4Addr>),
         hold: &Arc<Hold>,
     ) -> Result<(), KernelError> {
-        let before = self.held.insert(network, rules::held(vips));
+        let before = self.held.insert(network, held.clone());
         self.open_gate(task, hold)?;
-        if let Err(error) = self.rules.change(&rules::vips(network, vips)) {
+        if let Err(error) = self.rules.change(step) {
             self.held.insert(network, before.unwrap_or_default());
             return Err(error);
         }
@@ -157,7 +159,7 @@ impl Host {
         })
     }
 
-    pub(super) fn apply(&mut self, desired: BTreeMap<NetworkId, NetworkAssignment>) -> Applied {
+    pub(super) fn apply(&mut self, desired: AssignedNetworks) -> Applied {
         let mut failures = Vec::new();
         self.wanted = desired.keys().copied().collect();
         let mut changed = Vec::new();
@@ -192,8 +194,9 @@ impl Host {
         }
     }
 
-    /// Everything of one network except the host's rules.
-    fn set_network(&mut self, assignment: NetworkAssignment) -> Result<(), NetworkError> {
+    /// Everything of one network except the host's rules. Where the version before stands, only what is different is
+    /// touched: of a network with thousands of tasks few come and go at a time.
+    fn set_network(&mut self, assignment: Arc<NetworkAssignment>) -> Result<(), NetworkError> {
         let id = assignment.id;
         let failed = |source: KernelError| NetworkError::Network {
             network: assignment.name.clone(),
@@ -201,48 +204,66 @@ impl Host {
         };
         let ground = &mut self.ground;
         let (overlay, old) = match self.networks.remove(&id) {
-            Some(record) => (Ok(record.overlay), Some((record.standing, record.assignment))),
+            Some(record) => {
+                (Ok(record.overlay), Some((record.standing, record.assignment, record.led)))
+            }
             None => (Overlay::open(ground, &assignment), None),
         };
         self.begun.insert(id);
         let mut overlay = overlay.map_err(failed)?;
-        let programmed = overlay.program(ground, &assignment);
-        self.names.set_zone(id, Zone::new(&assignment.names, !assignment.internal));
-        let unchanged = matches!(&old, Some((true, old)) if old.vips == assignment.vips);
-        let led = if unchanged {
-            Ok(())
-        } else {
-            lead_vips(&mut self.tasks, id, &assignment.vips, &self.hold)
+        let standing = old.as_ref().filter(|(standing, ..)| *standing);
+        let before = standing.map(|(_, assignment, _)| assignment.as_ref());
+        let programmed = overlay.program(ground, before, &assignment);
+        self.names.set_names(id, &assignment.names, !assignment.internal);
+        let led = match &old {
+            Some((_, old, led)) => led.follow(old, &assignment),
+            None => Led::new(&assignment),
         };
+        let before = standing.map(|(.., led)| led);
+        let step = match before {
+            Some(before) => rules::vip_change(id, &before.vips, &led.vips).map(Step::Change),
+            None => Some(Step::Fill(rules::vips(id, &led.vips))),
+        };
+        let followed = step.map_or(Ok(()), |step| self.lead_vips(id, &step, &led.vips));
         let forgotten = match &old {
-            Some((_, old)) => self.forget_vip_flows(old, &assignment),
+            Some((_, old, _)) => self.forget_flows(old, &assignment),
             None => Ok(()),
         };
-        if let Some((_, old)) = old {
-            self.stale_ports.extend(flows::removed_ports(&old, &assignment));
-        }
-        let result = programmed.and(led).and(forgotten).map_err(failed);
-        let record = NetworkRecord { overlay, assignment, standing: false };
+        let result = programmed.and(followed).and(forgotten).map_err(failed);
+        let record = NetworkRecord { overlay, assignment, led, standing: false };
         self.networks.insert(id, record);
         result
     }
 
-    /// Datagrams to virtual addresses leave the backends that are gone.
-    fn forget_vip_flows(
-        &self,
+    /// Tells every local task of a network where its virtual addresses lead now.
+    fn lead_vips(
+        &mut self,
+        network: NetworkId,
+        step: &Step,
+        vips: &[LedVip],
+    ) -> Result<(), KernelError> {
+        let held = rules::held(vips);
+        let on_network = self.tasks.iter_mut().filter(|(_, task)| task.is_on(network));
+        let changed =
+            on_network.map(|(id, task)| task.lead(*id, network, (step, &held), &self.hold));
+        // All are told; the first failure is returned.
+        changed.fold(Ok(()), Result::and)
+    }
+
+    /// Datagrams to virtual addresses leave the backends that are gone; those to published ports do so once the host's
+    /// rules are set.
+    fn forget_flows(
+        &mut self,
         old: &NetworkAssignment,
         new: &NetworkAssignment,
     ) -> Result<(), KernelError> {
+        self.stale_ports.extend(flows::removed_ports(old, new));
         let gone = flows::removed_vip_backends(old, new);
         if gone.is_empty() {
             return Ok(());
         }
-        for task in self.tasks.values().filter(|task| task.is_on(new.id)) {
-            forget_udp(&task.rules.namespace, |flow| {
-                gone.contains(&(flow.destination, flow.backend))
-            })?;
-        }
-        Ok(())
+        let mut on_network = self.tasks.values_mut().filter(|task| task.is_on(new.id));
+        on_network.try_for_each(|task| task.rules.forget(&gone))
     }
 
     /// Networks that nobody wants and no task is on.
@@ -270,7 +291,7 @@ impl Host {
     pub(super) fn attach(
         &mut self,
         task: &TaskAssignment,
-        networks: &BTreeMap<NetworkId, NetworkAssignment>,
+        networks: &AssignedNetworks,
         kept: Vec<OwnedFd>,
     ) -> Result<TaskNetwork, NetworkError> {
         let container = &task.container;
@@ -325,7 +346,7 @@ impl Host {
         &mut self,
         task: TaskId,
         network: NetworkId,
-        networks: &BTreeMap<NetworkId, NetworkAssignment>,
+        networks: &AssignedNetworks,
     ) -> Result<(), NetworkError> {
         if self.networks.contains_key(&network) {
             return Ok(());
@@ -336,7 +357,7 @@ impl Host {
         if overlay::has_tunnel(assignment) {
             self.wanted.insert(network);
         }
-        self.set_network(assignment.clone())?;
+        self.set_network(Arc::clone(assignment))?;
         self.set_host_rules()?;
         self.mark_standing(&[network]);
         Ok(())
@@ -361,10 +382,9 @@ impl Host {
             space.set_address(index, attachment, network.assignment.prefix_length)?;
         }
         let networks = &self.networks;
-        let attached = task.attachments.iter().filter_map(|attachment| {
-            networks.get(&attachment.network).map(|record| &record.assignment)
-        });
-        if let Some(gateway) = way_out(attached.clone()) {
+        let attached =
+            task.attachments.iter().filter_map(|attachment| networks.get(&attachment.network));
+        if let Some(gateway) = way_out(attached.clone().map(|record| record.assignment.as_ref())) {
             space.set_default_route(gateway)?;
         }
         let dns = match (task.container.sharing.network, DnsSockets::from_kept(kept)) {
@@ -372,7 +392,7 @@ impl Host {
             (_, Some(dns)) => Some(dns),
             (_, None) => Some(space.bind_dns()?),
         };
-        let vips = attached.map(|network| (network.id, network.vips.as_slice()));
+        let vips = attached.map(|record| (record.assignment.id, record.led.vips.as_slice()));
         let held = vips.clone().map(|(network, vips)| (network, rules::held(vips))).collect();
         let rules = space.set_rules(dns.as_ref(), vips)?;
         let (name, attachments) = (task.name.clone(), task.attachments.clone());
@@ -441,11 +461,13 @@ impl Host {
     fn set_host_rules(&mut self) -> Result<(), NetworkError> {
         let ports: Vec<_> =
             self.tasks.values().flat_map(|task| task.host_ports.iter().copied()).collect();
-        let table = rules::host(self.networks.values().map(|record| &record.assignment), &ports);
+        let networks = self.networks.values();
+        let led = networks.clone().map(|one| (one.assignment.as_ref(), one.led.ingress.as_slice()));
+        let table = rules::host(led, &ports);
         if self.table.as_ref() == Some(&table) {
             return Ok(());
         }
-        let held = rules::held_ports(self.networks.values().map(|record| &record.assignment));
+        let held = rules::held_ports(networks.map(|record| record.assignment.as_ref()));
         let held = Held::Services(held);
         self.open_gate(&held).map_err(NetworkError::HostRules)?;
         // Without networks there is nothing to translate, so the table may go, and with it the last trace of us.
@@ -485,7 +507,8 @@ impl Host {
             return Ok(());
         }
         let gone = &self.stale_ports;
-        forget_udp(&self.ground.host, |flow| gone.contains(&(flow.port, flow.backend)))?;
+        let mut flows = conntrack::Socket::open_in(&self.ground.host)?;
+        flows.forget_udp(|flow| gone.contains(&(flow.port, flow.backend)))?;
         self.stale_ports.clear();
         Ok(())
     }
@@ -501,7 +524,12 @@ impl Host {
             self.forwards = true;
         }
         let before = self.rules.generation()?;
-        self.rules.apply(table)?;
+        let known = self.table.take().filter(|_| self.generation == Some(before));
+        match known.map(|known| nft::Change::between(&known, table)) {
+            Some(Some(change)) => self.rules.change(&change)?,
+            Some(None) => return Ok(()),
+            None => self.rules.apply(table)?,
+        }
         let after = self.rules.generation()?;
         // Somebody else's change in between may have been made to our table: let the next look repeat ours.
         self.generation = (after == before.wrapping_add(1)).then_some(after);
@@ -534,19 +562,6 @@ fn underlay_mtu(socket: &mut Socket, address: Ipv4Addr) -> Result<u32, NetworkEr
     let found = links.iter().find(|found| found.index == link);
     // Loopback has a larger one than any tunnel needs.
     Ok(found.ok_or(NetworkError::NoUnderlay { address })?.mtu.min(65_535))
-}
-
-/// Tells every local task of a network where its virtual addresses lead now.
-fn lead_vips(
-    tasks: &mut BTreeMap<TaskId, TaskRecord>,
-    network: NetworkId,
-    vips: &[NetworkVip],
-    hold: &Arc<Hold>,
-) -> Result<(), KernelError> {
-    let on_network = tasks.iter_mut().filter(|(_, task)| task.is_on(network));
-    let changed = on_network.map(|(id, task)| task.lead(*id, network, vips, hold));
-    // All are told; the first failure is returned.
-    changed.fold(Ok(()), Result::and)
 }
 
 fn host_ports(task: &TaskAssignment) -> Result<Vec<HostPort>, NetworkError> {

@@ -151,7 +151,8 @@ impl Host {
     ) -> Result<Option<Difference>, KernelError> {
         let networks = attachments
             .iter()
-            .filter_map(|place| self.networks.get(&place.network).map(|record| &record.assignment));
+            .filter_map(|place| self.networks.get(&place.network))
+            .map(|record| record.assignment.as_ref());
         let Some(gateway) = way_out(networks) else { return Ok(None) };
         let mut defaults = socket.routes()?.into_iter().filter(|route| route.prefix_length == 0);
         let is_there = defaults.any(|route| route.gateway == Some(gateway));
@@ -201,7 +202,7 @@ impl Host {
         found.extend(self.task_route(name, &mut socket, &record.attachments)?);
         let networks = record.attachments.iter().filter_map(|place| {
             let network = self.networks.get(&place.network)?;
-            Some((place.network, network.assignment.vips.as_slice()))
+            Some((place.network, network.led.vips.as_slice()))
         });
         let ports = record.dns.as_ref().map(DnsSockets::ports).transpose();
         let table = rules::task(ports.map_err(KernelError::Sockets)?, networks);

@@ -6,7 +6,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use swarm_proto::assignment::{NetworkAssignment, NetworkPeer};
+use swarm_proto::assignment::{ListChange, NetworkAssignment, NetworkPeer};
 use swarm_proto::id::NetworkId;
 use swarm_runtime::kernel::namespace::NamespaceError;
 use swarm_runtime::kernel::netlink::{
@@ -131,10 +131,12 @@ impl Overlay {
         Ok(())
     }
 
-    /// Makes the host's link into the network and the tunnel's entries what the assignment says.
+    /// Makes the host's link into the network and the tunnel's entries what the assignment says, given that they stand as
+    /// the one before said, if there is one.
     pub(super) fn program(
         &mut self,
         ground: &mut Ground,
+        before: Option<&NetworkAssignment>,
         assignment: &NetworkAssignment,
     ) -> Result<(), KernelError> {
         let gateway = Gateway(assignment.gateway, assignment.prefix_length);
@@ -144,7 +146,14 @@ impl Overlay {
             self.gateway = Some(gateway);
         }
         if let Some(tunnel) = self.tunnel {
-            self.set_peers(tunnel, &assignment.peers, ground.underlay)?;
+            let own = ground.underlay;
+            match before {
+                Some(before) => {
+                    let change = ListChange::between(&before.peers, &assignment.peers);
+                    self.change_peers(tunnel, &change, own)?;
+                }
+                None => self.set_peers(tunnel, &assignment.peers, own)?,
+            }
         }
         Ok(())
     }
@@ -232,34 +241,70 @@ impl Overlay {
         Ok(ground.socket.link(name)?)
     }
 
+    /// Makes the tunnel know exactly these, whatever it knows.
     fn set_peers(
         &mut self,
         tunnel: u32,
         peers: &[NetworkPeer],
         own: Ipv4Addr,
     ) -> Result<(), NetlinkError> {
-        let remote = peers.iter().filter(|peer| peer.host != own);
-        let neighbours: BTreeMap<_, _> =
-            remote.clone().map(|peer| (peer.address, peer.mac)).collect();
-        let forwardings: BTreeMap<_, _> = remote.map(|peer| (peer.mac, peer.host)).collect();
+        let (neighbours, forwardings) = entries(peers, own);
+        let neighbours = difference(&self.neighbours, &neighbours);
+        let forwardings = difference(&self.forwardings, &forwardings);
+        self.exchange(tunnel, neighbours, forwardings)
+    }
 
-        let (gone, new) = difference(&self.neighbours, &neighbours);
-        let entry = |(address, mac)| Neighbour { address, mac };
-        let (gone, new): (Vec<_>, Vec<_>) =
-            (gone.into_iter().map(entry).collect(), new.into_iter().map(entry).collect());
-        self.socket.delete_neighbours(tunnel, &gone)?;
-        self.socket.replace_neighbours(tunnel, &new)?;
-        self.neighbours = neighbours;
+    fn change_peers(
+        &mut self,
+        tunnel: u32,
+        change: &ListChange<NetworkPeer>,
+        own: Ipv4Addr,
+    ) -> Result<(), NetlinkError> {
+        let (mut old, new) = (entries(&change.removed, own), entries(&change.added, own));
+        // What is not known need not go.
+        old.0.retain(|address, _| self.neighbours.contains_key(address));
+        old.1.retain(|mac, _| self.forwardings.contains_key(mac));
+        self.exchange(tunnel, difference(&old.0, &new.0), difference(&old.1, &new.1))
+    }
 
-        let (gone, new) = difference(&self.forwardings, &forwardings);
-        let entry = |(mac, host)| Forwarding { mac, host };
-        let (gone, new): (Vec<_>, Vec<_>) =
-            (gone.into_iter().map(entry).collect(), new.into_iter().map(entry).collect());
-        self.socket.delete_forwardings(tunnel, &gone)?;
-        self.socket.replace_forwardings(tunnel, &new)?;
-        self.forwardings = forwardings;
+    /// Takes entries out and puts others in.
+    fn exchange(
+        &mut self,
+        tunnel: u32,
+        (old, new): (Pairs<Ipv4Addr, Mac>, Pairs<Ipv4Addr, Mac>),
+        (old_hosts, new_hosts): (Pairs<Mac, Ipv4Addr>, Pairs<Mac, Ipv4Addr>),
+    ) -> Result<(), NetlinkError> {
+        let entries = |pairs: &[(Ipv4Addr, Mac)]| -> Vec<Neighbour> {
+            pairs.iter().map(|(address, mac)| Neighbour { address: *address, mac: *mac }).collect()
+        };
+        self.socket.delete_neighbours(tunnel, &entries(&old))?;
+        self.socket.replace_neighbours(tunnel, &entries(&new))?;
+        for (address, _) in &old {
+            self.neighbours.remove(address);
+        }
+        self.neighbours.extend(new);
+
+        let entries = |pairs: &[(Mac, Ipv4Addr)]| -> Vec<Forwarding> {
+            pairs.iter().map(|(mac, host)| Forwarding { mac: *mac, host: *host }).collect()
+        };
+        self.socket.delete_forwardings(tunnel, &entries(&old_hosts))?;
+        self.socket.replace_forwardings(tunnel, &entries(&new_hosts))?;
+        for (mac, _) in &old_hosts {
+            self.forwardings.remove(mac);
+        }
+        self.forwardings.extend(new_hosts);
         Ok(())
     }
+}
+
+/// What a tunnel must know of those on other hosts.
+fn entries(
+    peers: &[NetworkPeer],
+    own: Ipv4Addr,
+) -> (BTreeMap<Ipv4Addr, Mac>, BTreeMap<Mac, Ipv4Addr>) {
+    let remote = || peers.iter().filter(|peer| peer.host != own);
+    let neighbours = remote().map(|peer| (peer.address, peer.mac)).collect();
+    (neighbours, remote().map(|peer| (peer.mac, peer.host)).collect())
 }
 
 /// Whether a network reaches other hosts.

@@ -3,15 +3,17 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use swarm_proto::assignment::{NetworkAssignment, NetworkVip};
+use swarm_proto::assignment::{NetworkAssignment, NetworkIngress};
 use swarm_proto::id::{NetworkId, ServiceId};
 use swarm_proto::object::AllocatedPort;
 use swarm_proto::spec::Protocol;
 use swarm_runtime::kernel::nft::{
-    Chain, ChainKind, Hook, HookPoint, Log, Match, Rule, Spread, Table, Transport, Verdict,
+    Chain, ChainKind, Change, Hook, HookPoint, Log, Match, NamedMap, Rule, Spread, Table,
+    Transport, Verdict,
 };
 
 use super::hold;
+use super::led::LedVip;
 
 /// The one table that is ours, in every namespace.
 pub(crate) const TABLE: &str = "swarm";
@@ -29,6 +31,9 @@ const RAW: i32 = -300;
 const FILTER: i32 = 0;
 const DESTINATION: i32 = -100;
 const SOURCE: i32 = 100;
+
+/// The chain of published ports.
+const PORTS: &str = "ports";
 
 /// The chain that counts what comes to a task.
 pub(super) const ARRIVALS: &str = "arrivals";
@@ -50,18 +55,21 @@ pub(super) struct HostPort {
     pub(super) address: Ipv4Addr,
 }
 
-/// The host's table: published ports, the way out, and the walls between networks.
+/// The host's table: published ports, the way out, and the walls between networks. Each of these comes with where its
+/// ports lead.
 pub(super) fn host<'a>(
-    networks: impl Iterator<Item = &'a NetworkAssignment> + Clone,
+    networks: impl Iterator<Item = (&'a NetworkAssignment, &'a [NetworkIngress])> + Clone,
     host_ports: &[HostPort],
 ) -> Table {
+    let ingress = networks.clone().map(|(network, ingress)| (network.id, ingress));
+    let networks = networks.map(|(network, _)| network);
     let loopback = |side: fn(Ipv4Addr, u8) -> Match| side(LOOPBACK.0, LOOPBACK.1);
     let ours = || Match::FromGroup(LINK_GROUP);
     let guard = vec![
         Rule::new([ours(), loopback(Match::Destination)], Verdict::Drop),
         Rule::new([ours(), loopback(Match::Source)], Verdict::Drop),
     ];
-    let to_ports = Rule::new([Match::LocalDestination], Verdict::Jump("ports".to_owned()));
+    let to_ports = Rule::new([Match::LocalDestination], Verdict::Jump(PORTS.to_owned()));
     // What comes from outside never reaches a port of the loopback, whatever its packets claim.
     let not_loopback = Rule::new([loopback(Match::Destination)], Verdict::Return);
     Table {
@@ -75,12 +83,8 @@ pub(super) fn host<'a>(
                 vec![not_loopback, to_ports.clone()],
             ),
             Chain::base("output", nat(HookPoint::Output, DESTINATION), vec![to_ports]),
-            Chain::base(
-                "postrouting",
-                nat(HookPoint::Postrouting, SOURCE),
-                postrouting(networks.clone()),
-            ),
-            Chain::plain("ports", ports(networks, host_ports)),
+            Chain::base("postrouting", nat(HookPoint::Postrouting, SOURCE), postrouting(networks)),
+            Chain::plain(PORTS, ports(ingress, host_ports)),
         ],
     }
 }
@@ -113,25 +117,19 @@ fn postrouting<'a>(networks: impl Iterator<Item = &'a NetworkAssignment>) -> Vec
 }
 
 fn ports<'a>(
-    networks: impl Iterator<Item = &'a NetworkAssignment>,
+    networks: impl Iterator<Item = (NetworkId, &'a [NetworkIngress])>,
     host_ports: &[HostPort],
 ) -> Vec<Rule> {
-    let own = host_ports.iter().map(|own| (own.port, port_rule(&own.port, vec![own.address])));
-    let mut all: Vec<_> = own.collect();
-    for network in networks {
-        for ingress in &network.ingress {
-            if ingress.backends.is_empty() {
-                let hold = |service| (ingress.port, port_hold(&ingress.port, service));
-                all.extend(ingress.wakes.map(hold));
+    let own = |own: &HostPort| (own.port, port_rule(&own.port, vec![own.address], None));
+    let mut all: Vec<_> = host_ports.iter().map(own).collect();
+    for (network, ingress) in networks {
+        for NetworkIngress { port, backends, wakes } in ingress {
+            if backends.is_empty() {
+                all.extend(wakes.map(|service| (*port, port_hold(port, service))));
                 continue;
             }
-            let mut backends = ingress.backends.clone();
-            // Each host starts its turns at another task, so that single requests spread as well.
-            if let Some((gateway, _)) = network.gateway {
-                let start = usize::from(gateway.octets()[3]) % backends.len();
-                backends.rotate_left(start);
-            }
-            all.push((ingress.port, port_rule(&ingress.port, backends)));
+            let map = NamedMap { name: port_map(network, port), places: backends.len() };
+            all.push((*port, port_rule(port, backends.clone(), Some(map))));
         }
     }
     // One address is more exact than every address.
@@ -139,9 +137,15 @@ fn ports<'a>(
     all.into_iter().map(|(_, rule)| rule).collect()
 }
 
-fn port_rule(port: &AllocatedPort, to: Vec<Ipv4Addr>) -> Rule {
+fn port_rule(port: &AllocatedPort, to: Vec<Ipv4Addr>, map: Option<NamedMap>) -> Rule {
     let spread = Spread::Turns;
-    Rule::new(port_matches(port), Verdict::Dnat { to, port: Some(port.target), spread })
+    Rule::new(port_matches(port), Verdict::Dnat { to, port: Some(port.target), spread, map })
+}
+
+/// The map in which a port's tasks are exchanged.
+fn port_map(network: NetworkId, port: &AllocatedPort) -> String {
+    let at = port.host_address.map(|address| format!(".{address}")).unwrap_or_default();
+    format!("{PORTS}.{network}.{}.{}{at}", port.protocol, port.published)
 }
 
 /// What comes to the port waits, and is told of.
@@ -171,21 +175,20 @@ fn transport(protocol: Protocol) -> Transport {
 /// The table of a task's namespace: names, then the virtual addresses of each of its networks.
 pub(super) fn task<'a>(
     dns: Option<(u16, u16)>,
-    networks: impl Iterator<Item = (NetworkId, &'a [NetworkVip])>,
+    networks: impl Iterator<Item = (NetworkId, &'a [LedVip])>,
 ) -> Table {
     let mut output = Vec::new();
     if let Some((udp, tcp)) = dns {
         output.extend([(Transport::Udp, udp), (Transport::Tcp, tcp)].map(|(transport, port)| {
             let matches = [Match::Destination(DNS_ADDRESS, 32), Match::Port(transport, 53)];
-            let (to, spread) = (vec![DNS_ADDRESS], Spread::Turns);
-            Rule::new(matches, Verdict::Dnat { to, port: Some(port), spread })
+            let (to, spread, map) = (vec![DNS_ADDRESS], Spread::Turns, None);
+            Rule::new(matches, Verdict::Dnat { to, port: Some(port), spread, map })
         }));
     }
     let mut chains = Vec::new();
     for (network, vips) in networks {
-        let chain = vip_chain(network, vips);
-        output.push(Rule::new([], Verdict::Jump(chain.name.clone())));
-        chains.push(chain);
+        output.push(Rule::new([], Verdict::Jump(vip_chain(network))));
+        chains.extend(vip_chains(network, vips));
     }
     chains.push(Chain::base("output", nat(HookPoint::Output, DESTINATION), output));
     // Only the first packet of a connection gets here.
@@ -195,11 +198,46 @@ pub(super) fn task<'a>(
 }
 
 /// Only the virtual addresses of one network, for a task that is already connected to it.
-pub(super) fn vips(network: NetworkId, vips: &[NetworkVip]) -> Table {
-    Table { name: TABLE.to_owned(), chains: vec![vip_chain(network, vips)] }
+pub(super) fn vips(network: NetworkId, vips: &[LedVip]) -> Table {
+    Table { name: TABLE.to_owned(), chains: vip_chains(network, vips) }
 }
 
-fn vip_chain(network: NetworkId, vips: &[NetworkVip]) -> Chain {
+/// What makes the rules of one [`vips`] those of another; `None` where they are the same.
+pub(super) fn vip_change(network: NetworkId, old: &[LedVip], new: &[LedVip]) -> Option<Change> {
+    let shape = |vip: &LedVip| (vip.address, vip.wakes, vip.backends.is_empty());
+    if !old.iter().map(shape).eq(new.iter().map(shape)) {
+        return Change::between(&vips(network, old), &vips(network, new));
+    }
+    let differ = || old.iter().zip(new).filter(|(old, new)| old.backends != new.backends);
+    let table = |chains: Vec<Chain>| Table { name: TABLE.to_owned(), chains };
+    let old = differ().filter_map(|(old, _)| leading_chain(network, old)).collect();
+    let new = differ().filter_map(|(_, new)| leading_chain(network, new)).collect();
+    Change::between(&table(old), &table(new))
+}
+
+/// The chain that leads the virtual addresses of a network.
+fn vip_chain(network: NetworkId) -> String {
+    format!("net{network}")
+}
+
+/// The chain that leads one of them.
+fn own_chain(network: NetworkId, vip: &LedVip) -> String {
+    format!("{}.{}", vip_chain(network), vip.address)
+}
+
+/// That chain, where the address leads to tasks: when these come and go, no other one is touched.
+fn leading_chain(network: NetworkId, vip: &LedVip) -> Option<Chain> {
+    let name = own_chain(network, vip);
+    let draw = |places| {
+        let map = Some(NamedMap { name: name.clone(), places });
+        let (to, spread) = (vip.backends.clone(), Spread::Random);
+        Rule::new([], Verdict::Dnat { to, port: None, spread, map })
+    };
+    let rules = || vip.draws().into_iter().map(draw).collect();
+    (!vip.backends.is_empty()).then(|| Chain::plain(&name, rules()))
+}
+
+fn vip_chains(network: NetworkId, vips: &[LedVip]) -> Vec<Chain> {
     let rules = vips.iter().flat_map(|vip| {
         let to = || Match::Destination(vip.address, 32);
         match (vip.backends.as_slice(), vip.wakes) {
@@ -212,17 +250,16 @@ fn vip_chain(network: NetworkId, vips: &[NetworkVip]) -> Chain {
                     .logged(told(service)),
                 Rule::new([to()], Verdict::Reject),
             ],
-            (backends, _) => {
-                let (to_all, spread) = (backends.to_vec(), Spread::Random);
-                vec![Rule::new([to()], Verdict::Dnat { to: to_all, port: None, spread })]
-            }
+            _ => vec![Rule::new([to()], Verdict::Jump(own_chain(network, vip)))],
         }
     });
-    Chain::plain(&format!("net{network}"), rules.collect())
+    let mut chains = vec![Chain::plain(&vip_chain(network), rules.collect())];
+    chains.extend(vips.iter().filter_map(|vip| leading_chain(network, vip)));
+    chains
 }
 
 /// The virtual addresses at which connections wait.
-pub(super) fn held(vips: &[NetworkVip]) -> BTreeSet<Ipv4Addr> {
+pub(super) fn held(vips: &[LedVip]) -> BTreeSet<Ipv4Addr> {
     let at_zero = vips.iter().filter(|vip| vip.backends.is_empty() && vip.wakes.is_some());
     at_zero.map(|vip| vip.address).collect()
 }
@@ -242,11 +279,10 @@ pub(super) fn gateway_link(network: NetworkId) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::fmt::Write;
 
     use expect_test::expect;
-    use swarm_proto::assignment::NetworkIngress;
+    use swarm_proto::assignment::NetworkVip;
     use swarm_proto::spec::PortMode;
 
     use super::*;
@@ -279,7 +315,7 @@ mod tests {
             internal,
             gateway: Some((Ipv4Addr::new(10, last, 0, 4), [2, 0, 0, 0, 0, last])),
             peers: Vec::new(),
-            names: BTreeMap::new(),
+            names: imbl::OrdMap::new(),
             vips: Vec::new(),
             ingress,
         }
@@ -326,30 +362,47 @@ mod tests {
               tcp dport 5002 dnat to 10.1.0.11:80
               ip daddr 127.0.0.1 tcp dport 9000 dnat to 10.1.0.11:80
               udp dport 53 dnat to 10.1.0.14:80
-              tcp dport 5001 dnat to numgen inc mod 3 map { 0 : 10.1.0.12, 1 : 10.1.0.13, 2 : 10.1.0.11 }:80
+              tcp dport 5001 dnat to numgen inc mod 3 map @ports.1.tcp.5001:80
               tcp dport 5004 log prefix "swarm 9" group 21335 drop
-        "#]].assert_eq(&text(&host(networks.iter(), &[own])));
+        "#]]
+        .assert_eq(&text(&host(networks.iter().map(|one| (one, one.ingress.as_slice())), &[own])));
     }
 
     #[test]
     fn a_task_on_two_networks() {
         let at = |last| Ipv4Addr::new(10, 1, 0, last);
+        let vip = |last, backends: &[u8], wakes: Option<u64>| {
+            let backends = backends.iter().map(|last| at(*last)).collect();
+            LedVip::new(&NetworkVip { address: at(last), backends, wakes: wakes.map(ServiceId) })
+        };
+        let many: Vec<u8> = (1..=80).collect();
         let front = [
-            NetworkVip { address: at(100), backends: vec![at(1), at(2)], wakes: None },
-            NetworkVip { address: at(101), backends: Vec::new(), wakes: None },
-            NetworkVip { address: at(102), backends: Vec::new(), wakes: Some(ServiceId(9)) },
-            NetworkVip { address: at(103), backends: vec![at(3)], wakes: Some(ServiceId(8)) },
+            vip(100, &[1, 2], None),
+            vip(101, &[], None),
+            vip(102, &[], Some(9)),
+            vip(103, &[3], Some(8)),
+            vip(104, &many, None),
         ];
         let networks = [(NetworkId(1), front.as_slice()), (NetworkId(2), &[])];
         assert_eq!(held(&front), [at(102)].into());
         expect![[r#"
             net1
-              ip daddr 10.1.0.100 dnat to numgen random mod 2 map { 0 : 10.1.0.1, 1 : 10.1.0.2 }
+              ip daddr 10.1.0.100 jump net1.10.1.0.100
               ip daddr 10.1.0.101 reject
               ip daddr 10.1.0.102 meta l4proto tcp log prefix "swarm 9" group 21335 drop
               ip daddr 10.1.0.102 meta l4proto udp log prefix "swarm 9" group 21335 reject
               ip daddr 10.1.0.102 reject
-              ip daddr 10.1.0.103 dnat to 10.1.0.3
+              ip daddr 10.1.0.103 jump net1.10.1.0.103
+              ip daddr 10.1.0.104 jump net1.10.1.0.104
+            net1.10.1.0.100
+              dnat to numgen random mod 2 map @net1.10.1.0.100
+            net1.10.1.0.103
+              dnat to 10.1.0.3
+            net1.10.1.0.104
+              dnat to numgen random mod 84 map @net1.10.1.0.104
+              dnat to numgen random mod 84 map @net1.10.1.0.104
+              dnat to numgen random mod 84 map @net1.10.1.0.104
+              dnat to numgen random mod 76 map @net1.10.1.0.104
             net2
             output
               ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:40000

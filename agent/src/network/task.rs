@@ -1,18 +1,18 @@
 //! One task's namespace: its links, addresses, the way out, the sockets for its names, the rules for virtual addresses.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use swarm_proto::assignment::NetworkVip;
 use swarm_proto::id::{NetworkId, TaskId};
 use swarm_proto::object::Attachment;
 use swarm_runtime::kernel::netlink::{Address, Route, Socket};
-use swarm_runtime::kernel::nft;
-use swarm_runtime::kernel::{Namespace, namespace};
+use swarm_runtime::kernel::{Namespace, conntrack, namespace, nft};
 
 use super::KernelError;
+use super::led::LedVip;
 use super::overlay::{self, Ground, write_sysctls};
 use super::rules;
 
@@ -73,6 +73,16 @@ pub(super) struct TaskSpace {
 pub(super) struct TaskRules {
     pub(super) namespace: Namespace,
     socket: nft::Socket,
+    flows: conntrack::Socket,
+}
+
+/// What happens to a task's rules.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// These chains are filled, whatever was in them.
+    Fill(nft::Table),
+    /// As it should be, given what they are.
+    Change(nft::Change),
 }
 
 impl TaskSpace {
@@ -126,19 +136,32 @@ impl TaskSpace {
     pub(super) fn set_rules<'a>(
         self,
         dns: Option<&DnsSockets>,
-        networks: impl Iterator<Item = (NetworkId, &'a [NetworkVip])>,
+        networks: impl Iterator<Item = (NetworkId, &'a [LedVip])>,
     ) -> Result<TaskRules, KernelError> {
         let ports = dns.map(DnsSockets::ports).transpose().map_err(KernelError::Sockets)?;
         let mut socket = nft::Socket::open_in(&self.namespace)?;
         socket.apply(&rules::task(ports, networks))?;
-        Ok(TaskRules { namespace: self.namespace, socket })
+        let flows = conntrack::Socket::open_in(&self.namespace)?;
+        Ok(TaskRules { namespace: self.namespace, socket, flows })
     }
 }
 
 impl TaskRules {
-    /// Puts a part of the rules in place of what it was.
-    pub(super) fn change(&mut self, part: &nft::Table) -> Result<(), KernelError> {
-        Ok(self.socket.apply(part)?)
+    /// Changes a part of the rules.
+    pub(super) fn change(&mut self, step: &Step) -> Result<(), KernelError> {
+        match step {
+            Step::Fill(part) => Ok(self.socket.apply(part)?),
+            Step::Change(change) => Ok(self.socket.change(change)?),
+        }
+    }
+
+    /// Removes the flows of datagrams from a virtual address to a backend that are among these.
+    pub(super) fn forget(
+        &mut self,
+        gone: &BTreeSet<(Ipv4Addr, Ipv4Addr)>,
+    ) -> Result<(), KernelError> {
+        self.flows.forget_udp(|flow| gone.contains(&(flow.destination, flow.backend)))?;
+        Ok(())
     }
 
     /// How many connections came.

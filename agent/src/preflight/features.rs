@@ -56,7 +56,7 @@ fn make_links() -> Result<(), NetlinkError> {
 /// One rule with everything that our tables use.
 fn make_rules() -> Result<(), NftError> {
     let to = vec![Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST];
-    let lead = Verdict::Dnat { to, port: Some(1), spread: Spread::Random };
+    let lead = Verdict::Dnat { to, port: Some(1), spread: Spread::Random, map: None };
     let hook = |kind, point, priority| Hook { kind, point, priority };
     let chains = vec![
         Chain::base(

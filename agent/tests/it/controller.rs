@@ -139,6 +139,9 @@ impl Controller {
                     && !diff.networks.iter().any(|new| new.id == network.id)
             });
             complete.networks.extend(diff.networks.iter().cloned());
+            for network in &mut complete.networks {
+                diff.network_changes.iter().for_each(|change| change.apply(network));
+            }
             complete.volumes.retain(|volume| {
                 !diff.removed_volumes.contains(&volume.id)
                     && !diff.volumes.iter().any(|new| new.id == volume.id)

@@ -13,6 +13,7 @@ mod faulty;
 mod gathering;
 mod host;
 mod image;
+mod networks;
 mod pull;
 mod push;
 mod redirect;

@@ -23,6 +23,8 @@ pub enum FromAgent {
         statuses: Vec<(TaskId, TaskStatus)>,
         /// All volumes that the host holds.
         volumes: Vec<VolumeReport>,
+        /// Whether it takes what changed of a network, instead of the whole.
+        takes_network_changes: bool,
     },
     /// It is alive.
     Heartbeat,

@@ -262,6 +262,7 @@ fn from_wire(message: Spoken) -> Result<FromAgent, ConvertError> {
             description: Fields("Hello").required("description", hello.description)?,
             statuses: statuses("Hello", hello.statuses)?,
             volumes: volumes("Hello", hello.volumes)?,
+            takes_network_changes: hello.takes_network_changes,
         },
         Spoken::Heartbeat(_) => FromAgent::Heartbeat,
         Spoken::Statuses(report) => FromAgent::Statuses(statuses("StatusReport", report.statuses)?),

@@ -50,6 +50,7 @@ impl Agent {
             description: Some(wire::NodeDescription::from(&description)),
             statuses: Vec::new(),
             volumes: Vec::new(),
+            takes_network_changes: true,
         };
         let agent_speaks =
             |message| wire::AgentMessage { message: Some(message), relayed_node: 99 };

@@ -282,6 +282,7 @@ pub(crate) fn hello() -> FromAgent {
         description: NodeDescription { hostname: "n1".to_owned(), ..NodeDescription::default() },
         statuses: Vec::new(),
         volumes: Vec::new(),
+        takes_network_changes: true,
     }
 }
 

@@ -10,6 +10,7 @@ mod elections;
 mod external;
 mod history;
 mod laws;
+mod networks;
 mod preemption;
 mod rebalance;
 mod registry;

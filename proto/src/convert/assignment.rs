@@ -1,12 +1,12 @@
 //! What travels to an agent, and what it reports of its volumes.
 
-use super::fields::{ConvertError, Fields, addresses, each, mac_number, milliseconds};
+use super::fields::{ConvertError, Fields, each, milliseconds};
 use super::resource::resources;
 use crate::assignment::{
-    AssignmentDiff, AssignmentSet, NetworkAssignment, NetworkIngress, NetworkPeer, NetworkVip,
-    TaskAssignment, VolumeAssignment, VolumeReport,
+    AssignmentDiff, AssignmentSet, NetworkAssignment, TaskAssignment, VolumeAssignment,
+    VolumeReport,
 };
-use crate::id::{NetworkId, ServiceId, Timestamp, VolumeId};
+use crate::id::{NetworkId, Timestamp, VolumeId};
 use crate::object::FilledFrom;
 use crate::wire;
 use std::time::Duration;
@@ -73,120 +73,6 @@ impl TryFrom<wire::VolumeAssignment> for VolumeAssignment {
     }
 }
 
-impl From<&NetworkPeer> for wire::NetworkPeer {
-    fn from(peer: &NetworkPeer) -> Self {
-        Self { address: peer.address.into(), mac: mac_number(peer.mac), host: peer.host.into() }
-    }
-}
-
-impl TryFrom<wire::NetworkPeer> for NetworkPeer {
-    type Error = ConvertError;
-
-    fn try_from(peer: wire::NetworkPeer) -> Result<Self, ConvertError> {
-        Ok(Self {
-            address: peer.address.into(),
-            mac: Fields("NetworkPeer").mac("mac", peer.mac)?,
-            host: peer.host.into(),
-        })
-    }
-}
-
-impl From<&NetworkVip> for wire::NetworkVip {
-    fn from(vip: &NetworkVip) -> Self {
-        let wakes = vip.wakes.map(|service| service.0);
-        Self { address: vip.address.into(), backends: addresses(&vip.backends), wakes }
-    }
-}
-
-impl TryFrom<wire::NetworkVip> for NetworkVip {
-    type Error = ConvertError;
-
-    fn try_from(vip: wire::NetworkVip) -> Result<Self, ConvertError> {
-        let backends = vip.backends.into_iter().map(Into::into).collect();
-        Ok(Self { address: vip.address.into(), backends, wakes: vip.wakes.map(ServiceId) })
-    }
-}
-
-impl From<&NetworkIngress> for wire::NetworkIngress {
-    fn from(ingress: &NetworkIngress) -> Self {
-        Self {
-            port: Some((&ingress.port).into()),
-            backends: addresses(&ingress.backends),
-            wakes: ingress.wakes.map(|service| service.0),
-        }
-    }
-}
-
-impl TryFrom<wire::NetworkIngress> for NetworkIngress {
-    type Error = ConvertError;
-
-    fn try_from(ingress: wire::NetworkIngress) -> Result<Self, ConvertError> {
-        Ok(Self {
-            port: Fields("NetworkIngress").required("port", ingress.port)?,
-            backends: ingress.backends.into_iter().map(Into::into).collect(),
-            wakes: ingress.wakes.map(ServiceId),
-        })
-    }
-}
-
-impl From<&NetworkAssignment> for wire::NetworkAssignment {
-    fn from(network: &NetworkAssignment) -> Self {
-        let gateway = network
-            .gateway
-            .map(|(address, mac)| wire::Gateway { address: address.into(), mac: mac_number(mac) });
-        let names = network
-            .names
-            .iter()
-            .map(|(name, found)| (name.clone(), wire::Addresses { addresses: addresses(found) }));
-        Self {
-            id: network.id.0,
-            name: network.name.clone(),
-            version: network.version,
-            vni: network.vni,
-            vxlan_port: network.vxlan_port.into(),
-            subnet: network.subnet.into(),
-            prefix_length: network.prefix_length.into(),
-            internal: network.internal,
-            gateway,
-            peers: each(&network.peers),
-            names: names.collect(),
-            vips: each(&network.vips),
-            ingress: each(&network.ingress),
-        }
-    }
-}
-
-impl TryFrom<wire::NetworkAssignment> for NetworkAssignment {
-    type Error = ConvertError;
-
-    fn try_from(network: wire::NetworkAssignment) -> Result<Self, ConvertError> {
-        let at = Fields("NetworkAssignment");
-        let gateway = match network.gateway {
-            Some(gateway) => Some((gateway.address.into(), at.mac("gateway.mac", gateway.mac)?)),
-            None => None,
-        };
-        let names = network
-            .names
-            .into_iter()
-            .map(|(name, found)| (name, found.addresses.into_iter().map(Into::into).collect()));
-        Ok(Self {
-            id: NetworkId(network.id),
-            name: network.name,
-            version: network.version,
-            vni: network.vni,
-            vxlan_port: at.port("vxlan_port", network.vxlan_port)?,
-            subnet: network.subnet.into(),
-            prefix_length: at.prefix_length("prefix_length", network.prefix_length)?,
-            internal: network.internal,
-            gateway,
-            peers: at.list("peers", network.peers)?,
-            names: names.collect(),
-            vips: at.list("vips", network.vips)?,
-            ingress: at.list("ingress", network.ingress)?,
-        })
-    }
-}
-
 impl From<&AssignmentSet> for wire::AssignmentSet {
     fn from(set: &AssignmentSet) -> Self {
         Self {
@@ -219,6 +105,7 @@ impl From<&AssignmentDiff> for wire::AssignmentDiff {
             removed_networks: diff.removed_networks.iter().map(|id| id.0).collect(),
             volumes: each(&diff.volumes),
             removed_volumes: diff.removed_volumes.iter().map(|id| id.0).collect(),
+            network_changes: each(&diff.network_changes),
         }
     }
 }
@@ -232,6 +119,7 @@ impl TryFrom<wire::AssignmentDiff> for AssignmentDiff {
             tasks: at.list("tasks", diff.tasks)?,
             removed_tasks: at.texts("removed_tasks", &diff.removed_tasks)?,
             networks: at.list("networks", diff.networks)?,
+            network_changes: at.list("network_changes", diff.network_changes)?,
             removed_networks: diff.removed_networks.into_iter().map(NetworkId).collect(),
             volumes: at.list("volumes", diff.volumes)?,
             removed_volumes: diff.removed_volumes.into_iter().map(VolumeId).collect(),

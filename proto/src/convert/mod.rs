@@ -22,6 +22,7 @@ mod health;
 mod image;
 mod isolation;
 mod job;
+mod network;
 mod node_loss;
 mod object;
 mod placement;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::ConvertError;
-use crate::assignment::{AssignmentDiff, AssignmentSet, VolumeReport};
+use crate::assignment::{AssignmentDiff, AssignmentSet, NetworkChange, VolumeReport};
 use crate::entry::Action;
 use crate::id::{TaskId, Timestamp};
 use crate::object::{
@@ -160,6 +160,12 @@ proptest! {
         prop_assert_eq!(&travel::<AssignmentSet, wire::AssignmentSet>(&old), &old);
         let diff = AssignmentSet::diff(&old, &new);
         prop_assert_eq!(travel::<AssignmentDiff, wire::AssignmentDiff>(&diff), diff);
+    }
+
+    #[test]
+    fn network_change((old, new) in strategies::network_pair()) {
+        let change = NetworkChange::between(&old, &new).unwrap();
+        prop_assert_eq!(travel::<NetworkChange, wire::NetworkChange>(&change), change);
     }
 }
 

@@ -52,7 +52,7 @@ strategy! {
         backends: addresses(),
         wakes: option::of(any::<u64>().prop_map(ServiceId)),
     }
-    fn network_assignment -> NetworkAssignment {
+    fn any_network -> NetworkAssignment {
         id: any::<u64>().prop_map(NetworkId),
         name: text(),
         version: any::<u64>(),
@@ -63,7 +63,7 @@ strategy! {
         internal: any::<bool>(),
         gateway: option::of((address(), mac())),
         peers: vec(network_peer(), 0..3),
-        names: btree_map(text(), addresses(), 0..3),
+        names: btree_map(text(), addresses(), 0..3).prop_map(Into::into),
         vips: vec(network_vip(), 0..3),
         ingress: vec(network_ingress(), 0..3),
     }
@@ -73,6 +73,43 @@ strategy! {
         created_at: time(),
         filled_from: option::of((text(), digest())),
     }
+}
+
+/// A network whose lists are in order.
+pub(crate) fn network_assignment() -> BoxedStrategy<NetworkAssignment> {
+    any_network().prop_map(NetworkAssignment::sorted).boxed()
+}
+
+/// Two versions of one network, which share members, names, addresses and ports.
+pub(crate) fn network_pair() -> BoxedStrategy<(NetworkAssignment, NetworkAssignment)> {
+    let members = || vec((0..12_usize, any::<bool>()), 0..12);
+    let pool = (vec(any_network(), 4), members(), members());
+    pool.prop_map(|(pool, old, new)| {
+        let version = |number: u64, chosen: &[(usize, bool)]| {
+            let mut one = NetworkAssignment { version: number, ..pool[0].clone() };
+            let (peers, names, vips, ingress) = Default::default();
+            one = NetworkAssignment { peers, names, vips, ingress, ..one };
+            for (number, other) in chosen {
+                let from = &pool[number % pool.len()];
+                one.peers.extend(from.peers.get(number / 4).copied());
+                one.names.extend(from.names.iter().nth(number / 4).map(|(name, found)| {
+                    let found = if *other { found.clone() } else { Vec::new() };
+                    (name.clone(), found)
+                }));
+                one.vips.extend(from.vips.get(number / 4).map(|vip| NetworkVip {
+                    backends: if *other { vip.backends.clone() } else { Vec::new() },
+                    ..vip.clone()
+                }));
+                one.ingress.extend(from.ingress.get(number / 4).map(|ingress| NetworkIngress {
+                    wakes: ingress.wakes.filter(|_| *other),
+                    ..ingress.clone()
+                }));
+            }
+            one.sorted()
+        };
+        (version(1, &old), version(2, &new))
+    })
+    .boxed()
 }
 
 /// Few identities, so that two sets share some.

@@ -11,11 +11,15 @@ use super::transport::{
     HEADER, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, Transport, align, attributes,
 };
 
+const COUNTING: &str = "count the tracked flows";
 const LISTING: &str = "list the tracked flows";
 const REMOVING: &str = "remove a tracked flow";
 
 const GET: u16 = 1 << 8 | 1;
 const DELETE: u16 = 1 << 8 | 2;
+const GET_STATISTICS: u16 = 1 << 8 | 5;
+/// `enum ctattr_stats_global`
+const STATISTICS_ENTRIES: u16 = 1;
 const IPV4: u8 = 2;
 const UDP: u8 = 17;
 const NESTED: u16 = 0x8000;
@@ -63,53 +67,77 @@ pub struct Flow {
     pub backend: Ipv4Addr,
 }
 
-/// Removes the translated UDP flows of a namespace that `doomed` picks, and returns how many. The next datagram of
-/// their senders is led anew.
-pub fn forget_udp(
-    namespace: &Namespace,
-    doomed: impl Fn(&Flow) -> bool,
-) -> Result<usize, ConntrackError> {
-    let open = || Transport::open(NETLINK_NETFILTER);
-    let mut transport = namespace.enter(open)?.map_err(ConntrackError::Open)?;
-    let failed = |attempted| move |source| ConntrackError::Refused { attempted, source };
-
-    let sequence = transport.next_sequence();
-    let request = message(GET, NLM_F_DUMP, sequence, &[]);
-    transport.send(&request).map_err(failed(LISTING))?;
-    let mut found = Vec::new();
-    let refusals = transport
-        .receive(sequence, |reply| found.extend(translated(reply.payload(), &doomed)))
-        .map_err(failed(LISTING))?;
-    if let Some(refusal) = refusals.first() {
-        return Err(failed(LISTING)(refusal.error()));
-    }
-
-    for tuple in &found {
-        let sequence = transport.next_sequence();
-        let request = message(DELETE, NLM_F_ACK, sequence, tuple);
-        transport.send(&request).map_err(failed(REMOVING))?;
-        let refusals = transport.receive(sequence, |_| {}).map_err(failed(REMOVING))?;
-        // One that ended meanwhile is gone as well.
-        if let Some(refusal) = refusals.iter().find(|refusal| refusal.code != libc::ENOENT) {
-            return Err(failed(REMOVING)(refusal.error()));
-        }
-    }
-    Ok(found.len())
+/// A connection tracking socket in one network namespace. It keeps that namespace alive.
+#[derive(Debug)]
+pub struct Socket {
+    transport: Transport,
 }
 
-/// How many flows to one of these addresses are open in a namespace that `own` addresses did not begin: connections until
-/// both sides have closed them, datagrams as long as the kernel remembers them.
-pub fn count_open(namespace: &Namespace, own: &[Ipv4Addr]) -> Result<u64, ConntrackError> {
-    let open = || Transport::open(NETLINK_NETFILTER);
-    let mut transport = namespace.enter(open)?.map_err(ConntrackError::Open)?;
-    let failed = |source| ConntrackError::Refused { attempted: LISTING, source };
-    let sequence = transport.next_sequence();
-    transport.send(&message(GET, NLM_F_DUMP, sequence, &[])).map_err(failed)?;
-    let mut count = 0;
-    let refusals = transport
-        .receive(sequence, |reply| count += u64::from(is_open(reply.payload(), own)))
-        .map_err(failed)?;
-    refusals.first().map_or(Ok(count), |refusal| Err(failed(refusal.error())))
+impl Socket {
+    /// Opens a socket in a namespace.
+    pub fn open_in(namespace: &Namespace) -> Result<Self, ConntrackError> {
+        let open = || Transport::open(NETLINK_NETFILTER);
+        let transport = namespace.enter(open)?.map_err(ConntrackError::Open)?;
+        Ok(Self { transport })
+    }
+
+    /// Removes the translated UDP flows of the namespace that `doomed` picks, and returns how many. The next datagram of
+    /// their senders is led anew.
+    pub fn forget_udp(&mut self, doomed: impl Fn(&Flow) -> bool) -> Result<usize, ConntrackError> {
+        // To list them the kernel looks at the flows of all namespaces.
+        if self.count()? == 0 {
+            return Ok(0);
+        }
+        let mut found = Vec::new();
+        self.ask(LISTING, GET, NLM_F_DUMP, |payload| found.extend(translated(payload, &doomed)))?;
+        let failed = |source| ConntrackError::Refused { attempted: REMOVING, source };
+        for tuple in &found {
+            let sequence = self.transport.next_sequence();
+            let request = message(DELETE, NLM_F_ACK, sequence, tuple);
+            self.transport.send(&request).map_err(failed)?;
+            let refusals = self.transport.receive(sequence, |_| {}).map_err(failed)?;
+            // One that ended meanwhile is gone as well.
+            if let Some(refusal) = refusals.iter().find(|refusal| refusal.code != libc::ENOENT) {
+                return Err(failed(refusal.error()));
+            }
+        }
+        Ok(found.len())
+    }
+
+    /// How many flows to one of these addresses are open in the namespace that `own` addresses did not begin:
+    /// connections until both sides have closed them, datagrams as long as the kernel remembers them.
+    pub fn count_open(&mut self, own: &[Ipv4Addr]) -> Result<u64, ConntrackError> {
+        let mut count = 0;
+        self.ask(LISTING, GET, NLM_F_DUMP, |payload| count += u64::from(is_open(payload, own)))?;
+        Ok(count)
+    }
+
+    /// How many flows the namespace has.
+    pub fn count(&mut self) -> Result<u32, ConntrackError> {
+        let mut count = 0;
+        self.ask(COUNTING, GET_STATISTICS, NLM_F_ACK, |payload| {
+            let entries = payload.get(4..).and_then(|body| find(body, STATISTICS_ENTRIES));
+            count = entries.and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_be_bytes);
+        })?;
+        Ok(count)
+    }
+
+    fn ask(
+        &mut self,
+        attempted: &'static str,
+        kind: u16,
+        flags: u16,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), ConntrackError> {
+        let failed = |source| ConntrackError::Refused { attempted, source };
+        let sequence = self.transport.next_sequence();
+        self.transport.send(&message(kind, flags, sequence, &[])).map_err(failed)?;
+        let refusals = self.transport.receive(sequence, |reply| each(reply.payload()));
+        match refusals.map_err(failed)?.first() {
+            Some(refusal) => Err(failed(refusal.error())),
+            None => Ok(()),
+        }
+    }
 }
 
 fn find(of: &[u8], kind: u16) -> Option<&[u8]> {

@@ -17,12 +17,13 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 
 pub use list::ListedChain;
 pub use rule::{
-    Chain, ChainKind, Hook, HookPoint, Log, Match, Rule, Spread, Table, Transport, Verdict,
+    Chain, ChainKind, Hook, HookPoint, Log, Match, NamedMap, Rule, Spread, Table, Transport,
+    Verdict,
 };
 
 use super::namespace::{Namespace, NamespaceError};
 use super::transport::{self, Refusal};
-use encode::Batch;
+use encode::{Batch, Stale};
 
 /// `NFNLGRP_NFTABLES`: who listens here hears of every change of rules.
 const CHANGES: u32 = 7;
@@ -65,6 +66,18 @@ impl NftError {
     }
 }
 
+/// What makes one table of another: worked out once, made in each namespace that has that table.
+#[derive(Debug)]
+pub struct Change(Batch);
+
+impl Change {
+    /// The smallest one; `None` where there is nothing to do. Of a map with a name single elements are exchanged, so its
+    /// addresses should stay where they are: see [`Verdict::Dnat`].
+    pub fn between(old: &Table, new: &Table) -> Option<Self> {
+        Batch::change(old, new).map(Self)
+    }
+}
+
 /// An nftables socket in one network namespace. It keeps that namespace alive.
 #[derive(Debug)]
 pub struct Socket {
@@ -83,10 +96,40 @@ impl Socket {
         namespace.enter(Self::open)?
     }
 
-    /// Makes the chains of `table` hold exactly its rules, all or none of them. Chains that it does not name, and
-    /// tables of others, stay as they are.
+    /// Makes the chains of `table` hold exactly its rules, all or none of them, whatever is in them. Chains that it does
+    /// not name, and tables of others, stay as they are; but what is named after one of its chains goes if it is not used.
     pub fn apply(&mut self, table: &Table) -> Result<(), NftError> {
-        self.commit(&Batch::fill(table))
+        let stale = self.stale(table)?;
+        self.commit(&Batch::fill(table, &stale))
+    }
+
+    /// Makes a change of a table that holds what [`Socket::apply`] and changes made of it, all or nothing.
+    pub fn change(&mut self, change: &Change) -> Result<(), NftError> {
+        self.commit(&change.0)
+    }
+
+    fn stale(&mut self, table: &Table) -> Result<Stale, NftError> {
+        let mut stale = Stale::default();
+        let belongs = |name: &String| {
+            let mut chains = table.chains.iter();
+            chains.any(|chain| {
+                name.strip_prefix(&chain.name).is_some_and(|rest| rest.starts_with('.'))
+            })
+        };
+        self.ask(encode::GET_CHAINS, true, "list the chains of packet rules", |payload| {
+            let chain = list::name_in(payload, &table.name, list::CHAIN_NAME).filter(&belongs);
+            let is_used = |name: &String| table.chains.iter().any(|chain| chain.name == *name);
+            stale.chains.extend(chain.filter(|name| !is_used(name)));
+        })?;
+        self.ask(encode::GET_SETS, true, "list the maps of packet rules", |payload| {
+            let map = list::name_in(payload, &table.name, list::SET_NAME).filter(&belongs);
+            let mut rules = table.chains.iter().flat_map(|chain| &chain.rules);
+            let mut is_used = |name: &String| {
+                rules.any(|rule| rule.verdict.named_map().is_some_and(|(map, _)| map.name == *name))
+            };
+            stale.maps.extend(map.filter(|name| !is_used(name)));
+        })?;
+        Ok(stale)
     }
 
     /// Removes a table with everything in it. None of that name is fine.
@@ -141,12 +184,12 @@ impl Socket {
     pub fn rule_counts(&mut self, table: &str) -> Result<BTreeMap<String, usize>, NftError> {
         let mut counts = BTreeMap::new();
         self.ask(encode::GET_CHAINS, true, "list the chains of packet rules", |payload| {
-            if let Some(chain) = list::chain_of(payload, table, list::CHAIN_NAME) {
+            if let Some(chain) = list::name_in(payload, table, list::CHAIN_NAME) {
                 counts.insert(chain, 0);
             }
         })?;
         self.ask(encode::GET_RULES, true, "list the packet rules", |payload| {
-            if let Some(chain) = list::chain_of(payload, table, list::RULE_CHAIN) {
+            if let Some(chain) = list::name_in(payload, table, list::RULE_CHAIN) {
                 *counts.entry(chain).or_default() += 1;
             }
         })?;
@@ -157,7 +200,7 @@ impl Socket {
     pub fn counted(&mut self, table: &str, chain: &str) -> Result<Option<u64>, NftError> {
         let mut counted = None;
         self.ask(encode::GET_RULES, true, "list the packet rules", |payload| {
-            if list::chain_of(payload, table, list::RULE_CHAIN).as_deref() == Some(chain)
+            if list::name_in(payload, table, list::RULE_CHAIN).as_deref() == Some(chain)
                 && let Some(packets) = list::packets(payload)
             {
                 counted = Some(counted.unwrap_or(0) + packets);

@@ -42,6 +42,14 @@ pub struct Agents {
 pub struct Held {
     node: NodeId,
     tasks: BTreeSet<String>,
+    /// Slots of which a task failed here.
+    failed: BTreeSet<String>,
+}
+
+impl Held {
+    fn new(node: NodeId) -> Self {
+        Self { node, tasks: BTreeSet::new(), failed: BTreeSet::new() }
+    }
 }
 
 /// What all nodes together were told.
@@ -68,7 +76,7 @@ impl Agents {
     /// Opens the sessions of so many nodes with the leader, and waits until each was welcomed.
     pub async fn start(leader: &Host, nodes: u32) -> Outcome<Self> {
         let node = |number: u32| NodeId(FIRST + u64::from(number));
-        let nodes = (0..nodes).map(|number| Held { node: node(number), tasks: BTreeSet::new() });
+        let nodes = (0..nodes).map(|number| Held::new(node(number)));
         Self::resume(leader, nodes.collect()).await
     }
 
@@ -174,6 +182,7 @@ async fn open(channel: Channel, held: Held, board: Arc<Board>) -> Outcome<Sessio
         session: random_hex::<16>()?,
         description: Some((&description(node)).into()),
         statuses: held.tasks.iter().map(|task| report(task, TaskState::Running)).collect(),
+        takes_network_changes: true,
         ..wire::Hello::default()
     };
     say.send(wire::AgentMessage { message: Some(Say::Hello(hello)), relayed_node: node.0 }).await?;
@@ -224,9 +233,15 @@ impl Session {
 
     fn fail(&mut self) -> Vec<Say> {
         let count = self.board.failures.swap(0, Ordering::Relaxed);
-        let failed = std::iter::from_fn(|| self.held.tasks.pop_first());
-        let failed = failed.take(usize::try_from(count).unwrap_or(0));
-        let statuses = failed.map(|task| report(&task, TaskState::Failed)).collect();
+        // Each slot once: its next task would wait longer each time.
+        let slot = |task: &str| task.rsplit_once('.').map(|(slot, _)| slot.to_owned());
+        let unfailed =
+            |task: &&String| !slot(task).is_some_and(|it| self.held.failed.contains(&it));
+        let first = self.held.tasks.iter().filter(unfailed);
+        let failed: Vec<_> = first.take(usize::try_from(count).unwrap_or(0)).cloned().collect();
+        self.held.failed.extend(failed.iter().filter_map(|task| slot(task)));
+        self.held.tasks.retain(|task| !failed.contains(task));
+        let statuses = failed.iter().map(|task| report(task, TaskState::Failed)).collect();
         vec![Say::Statuses(wire::StatusReport { statuses })]
     }
 
@@ -243,7 +258,7 @@ impl Session {
             locked(&self.board.first).push(assignments.clone());
         }
         let diff = assignments.diff.unwrap_or_default();
-        let mut answers = self.hear_of_networks(&diff.networks);
+        let mut answers = self.hear_of_networks(&diff.networks, &diff.network_changes);
         for task in diff.removed_tasks {
             self.held.tasks.remove(&task);
         }
@@ -273,11 +288,28 @@ impl Session {
     }
 
     /// Says at once that each network stands as it was told.
-    fn hear_of_networks(&self, networks: &[wire::NetworkAssignment]) -> Vec<Say> {
-        let Some(last) = networks.last() else { return Vec::new() };
-        locked(&self.board.peers).insert(self.held.node, last.peers.len());
+    fn hear_of_networks(
+        &self,
+        networks: &[wire::NetworkAssignment],
+        changes: &[wire::NetworkChange],
+    ) -> Vec<Say> {
+        let whole = networks.iter().map(|network| (network.id, network.version));
+        let changed = changes.iter().map(|change| (change.id, change.version));
+        let networks_now: BTreeMap<u64, u64> = whole.chain(changed).collect();
+        if networks_now.is_empty() {
+            return Vec::new();
+        }
+        let mut peers = locked(&self.board.peers);
+        let known = peers.entry(self.held.node).or_default();
+        for network in networks {
+            *known = network.peers.len();
+        }
+        for change in changes {
+            *known = *known + change.added_peers.len() - change.removed_peers.len();
+        }
+        drop(peers);
         self.board.more.notify_waiters();
-        let networks = networks.iter().map(|network| (network.id, network.version)).collect();
+        let networks = networks_now;
         vec![Say::Confirmation(wire::Confirmation { networks, ..Default::default() })]
     }
 }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use swarm_controller::core::{FromAgent, ToAgent};
-use swarm_proto::assignment::{AssignmentDiff, NetworkPeer, TaskAssignment, VolumeReport};
+use swarm_proto::assignment::{
+    AssignmentDiff, NetworkAssignment, NetworkChange, NetworkPeer, TaskAssignment, VolumeReport,
+};
 use swarm_proto::id::{NetworkId, NodeId, ServiceId, TaskId, Timestamp, VolumeId};
 use swarm_proto::object::{HostShare, NodeDescription, TaskState, TaskStatus};
 use swarm_proto::spec::ContentId;
@@ -46,13 +48,24 @@ pub(crate) struct Agent {
 
 /// What an agent knows of a network.
 struct Known {
-    version: u64,
+    network: NetworkAssignment,
     since: u64,
-    peers: Vec<NetworkPeer>,
     /// Where its virtual addresses and published ports lead.
     backends: BTreeSet<Ipv4Addr>,
     /// Services that connections wake and that have no backend.
     at_zero: BTreeSet<ServiceId>,
+}
+
+impl Known {
+    fn new(network: NetworkAssignment, since: u64) -> Self {
+        let ports = network.ingress.iter().map(|port| (&port.backends, port.wakes));
+        let vips = network.vips.iter().map(|vip| (&vip.backends, vip.wakes));
+        let leads: Vec<_> = vips.chain(ports).collect();
+        let empty = leads.iter().filter(|(backends, _)| backends.is_empty());
+        let at_zero = empty.filter_map(|(_, wakes)| *wakes).collect();
+        let backends = leads.iter().flat_map(|(backends, _)| backends.iter().copied()).collect();
+        Self { network, since, backends, at_zero }
+    }
 }
 
 fn status(state: TaskState, now: u64) -> TaskStatus {
@@ -100,6 +113,7 @@ impl Agent {
             },
             statuses: statuses.collect(),
             volumes: self.volume_reports(),
+            takes_network_changes: true,
         }
     }
 
@@ -194,18 +208,7 @@ impl Agent {
         let used = self.tasks.values().flat_map(|(task, _)| task.container.contents());
         let used: BTreeSet<ContentId> = used.collect();
         self.contents.retain(|id| used.contains(id));
-        for network in diff.networks {
-            let since = self.networks.get(&network.id).map_or(now, |known| known.since);
-            let ports = network.ingress.iter().map(|port| (&port.backends, port.wakes));
-            let vips = network.vips.iter().map(|vip| (&vip.backends, vip.wakes));
-            let empty = vips.chain(ports).filter(|(backends, _)| backends.is_empty());
-            let at_zero = empty.filter_map(|(_, wakes)| wakes).collect();
-            let vips = network.vips.into_iter().flat_map(|vip| vip.backends);
-            let ports = network.ingress.into_iter().flat_map(|port| port.backends);
-            let backends = vips.chain(ports).collect();
-            let (version, peers) = (network.version, network.peers);
-            self.networks.insert(network.id, Known { version, since, peers, backends, at_zero });
-        }
+        self.take_networks(diff.networks, &diff.network_changes, now);
         for network in &gone {
             self.networks.remove(network);
         }
@@ -214,10 +217,38 @@ impl Agent {
         }
         self.unsent.push(FromAgent::Volumes(self.volume_reports()));
         self.unsent.push(FromAgent::Confirmation {
-            networks: self.networks.iter().map(|(id, known)| (*id, known.version)).collect(),
+            networks: self
+                .networks
+                .iter()
+                .map(|(id, known)| (*id, known.network.version))
+                .collect(),
             removed_networks: gone,
             removed_tasks: removed,
         });
+    }
+
+    fn take_networks(
+        &mut self,
+        networks: Vec<NetworkAssignment>,
+        changes: &[NetworkChange],
+        now: u64,
+    ) {
+        for network in networks {
+            let since = self.networks.get(&network.id).map_or(now, |known| known.since);
+            self.networks.insert(network.id, Known::new(network, since));
+        }
+        for change in changes {
+            let known = self.networks.get_mut(&change.id);
+            let known = known.filter(|known| change.fits(&known.network));
+            demand(known.is_some(), "a change of a network fits what was told before", || {
+                format!("{} of network {}", change.from, change.id)
+            });
+            if let Some(known) = known {
+                let mut network = known.network.clone();
+                change.apply(&mut network);
+                *known = Known::new(network, known.since);
+            }
+        }
     }
 
     /// Moves each task a step on, and says what to report. Only `faulty` ones become unhealthy.
@@ -315,7 +346,9 @@ impl Agent {
 
     /// Where this agent's networks lead.
     pub(crate) fn peers(&self) -> impl Iterator<Item = (NetworkId, &NetworkPeer)> + '_ {
-        self.networks.iter().flat_map(|(id, known)| known.peers.iter().map(|peer| (*id, peer)))
+        self.networks
+            .iter()
+            .flat_map(|(id, known)| known.network.peers.iter().map(|peer| (*id, peer)))
     }
 
     /// Whether this agent leads clients of a network to an address, and is one that controllers wait for before they

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use imbl::OrdMap;
 use serde::Deserialize;
 use swarm_proto::assignment::{NetworkAssignment, TaskAssignment};
 use swarm_proto::id::{NetworkId, ServiceId, Slot, TaskId};
@@ -87,7 +88,7 @@ impl BuildSubnet {
             internal: false,
             gateway: Some((gateway, mac(gateway))),
             peers: Vec::new(),
-            names: BTreeMap::new(),
+            names: OrdMap::new(),
             vips: Vec::new(),
             ingress: Vec::new(),
         }
@@ -123,7 +124,7 @@ impl BuildNetwork {
         let address = self.subnet.at(offset);
         task.id = TaskId { service: ServiceId(0), slot: Slot::Replica(offset), generation: 1 };
         task.attachments = vec![Attachment { network: NETWORK, address, mac: mac(address) }];
-        let networks = BTreeMap::from([(NETWORK, self.subnet.assignment())]);
+        let networks = BTreeMap::from([(NETWORK, Arc::new(self.subnet.assignment()))]);
         match self.networks.attach(&task, &networks).await {
             Ok(network) => Ok(Connected { task: task.id, offset, network }),
             Err(error) => {

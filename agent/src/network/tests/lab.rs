@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, Query};
@@ -161,7 +162,8 @@ impl Host {
     }
 
     pub(super) async fn apply(&self, networks: &[NetworkAssignment]) {
-        let desired: BTreeMap<_, _> = networks.iter().map(|n| (n.id, n.clone())).collect();
+        let desired: BTreeMap<_, _> =
+            networks.iter().map(|n| (n.id, Arc::new(n.clone()))).collect();
         let versions: BTreeMap<_, _> = networks.iter().map(|n| (n.id, n.version)).collect();
         let applied = self.networks().apply(desired).await;
         assert!(applied.failures.is_empty(), "{:?}", applied.failures);
@@ -174,7 +176,7 @@ impl Host {
         task: &TaskAssignment,
         networks: &[NetworkAssignment],
     ) -> Namespace {
-        let networks = networks.iter().map(|n| (n.id, n.clone())).collect();
+        let networks = networks.iter().map(|n| (n.id, Arc::new(n.clone()))).collect();
         let attached = self.networks().attach(task, &networks).await.unwrap();
         Namespace::open(&attached.namespace.unwrap()).unwrap()
     }
@@ -389,6 +391,7 @@ impl Plan {
                 })
                 .collect(),
         }
+        .sorted()
     }
 
     pub(super) fn task(&self, number: u8) -> TaskAssignment {

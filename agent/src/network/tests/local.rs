@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::Arc;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{RData, Record, RecordType, rdata::A};
@@ -134,7 +135,7 @@ async fn host_ports_lead_to_their_task_only_while_it_is_there() {
 async fn names_of_the_outside_are_asked_from_the_host() {
     let mut lab = Lab::new(1).await;
     let plan = Plan::new(1, 1, &[(11, 1)]);
-    let networks = [plan.for_host(1)].map(|n| (n.id, n)).into_iter().collect();
+    let networks = [plan.for_host(1)].map(|n| (n.id, Arc::new(n))).into_iter().collect();
     let host = &lab.hosts[0];
     let attached = host.networks().attach(&plan.task(11), &networks).await.unwrap();
     assert_eq!(
@@ -221,7 +222,8 @@ async fn another_agent_takes_over_without_a_break() {
     plan.names = vec![("b", vec![12])];
     plan.vips = vec![(100, vec![12])];
     let assigned = [plan.for_host(1)];
-    let networks: BTreeMap<_, _> = assigned.clone().map(|n| (n.id, n)).into_iter().collect();
+    let networks: BTreeMap<_, _> =
+        assigned.clone().map(|n| (n.id, Arc::new(n))).into_iter().collect();
     let attached = lab.hosts[0].networks().attach(&plan.task(11), &networks).await.unwrap();
     let a = Namespace::open(&attached.namespace.unwrap()).unwrap();
     let b = lab.hosts[1].attach(&plan.task(12), &[plan.for_host(2)]).await;

@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use swarm_proto::assignment::{
     AssignmentDiff, Measure, TaskAssignment, VolumeAssignment, Withdrawal,
 };
-use swarm_proto::id::{NetworkId, NodeId, TaskId, VolumeId};
+use swarm_proto::id::{NodeId, TaskId, VolumeId};
 use swarm_proto::object::{Task, TaskState};
 use swarm_proto::spec::{
     Autoscale, ContentId, MountSource, PortMode, RestartCondition, ServiceSpec,
 };
 
 use super::Print;
-use super::network::NetworkCache;
 use super::template;
 use crate::core::state::{Content, State, Stored, is_one_off, is_unfinished, tasks_on};
 
@@ -190,44 +189,5 @@ pub(super) fn volumes(
         }
     }
     diff.removed_volumes.extend(sent.keys().filter(|id| !wanted.contains_key(id)));
-    *sent = wanted;
-}
-
-/// Stands in place of the version of a network that the node was told to remove.
-const GONE: u64 = u64::MAX;
-
-/// Networks on which the node has a place that it needs. Of those whose place it does not need any more, each is told
-/// once, whether or not the node was ever told of it: it loses the place when it confirms that the network is gone.
-pub(super) fn networks(
-    state: &State,
-    node: NodeId,
-    sent: &mut BTreeMap<NetworkId, u64>,
-    cache: &mut NetworkCache,
-    diff: &mut AssignmentDiff,
-) {
-    let mut wanted: BTreeMap<NetworkId, u64> = BTreeMap::new();
-    let mut gone: BTreeSet<NetworkId> = BTreeSet::new();
-    for network in state.networks.values() {
-        let Some(gateway) = network.gateways.iter().find(|gateway| gateway.node == node) else {
-            continue;
-        };
-        if !state.index.needs(network.id, node) {
-            if sent.get(&network.id) != Some(&GONE) {
-                gone.insert(network.id);
-            }
-            wanted.insert(network.id, GONE);
-            continue;
-        }
-        let version = state.network_versions.get(&network.id).copied().unwrap_or(0);
-        if sent.get(&network.id) != Some(&version) {
-            let mut assignment = cache.assignment(state, network, version).as_ref().clone();
-            assignment.gateway = Some((gateway.address, gateway.mac));
-            diff.networks.push(assignment);
-        }
-        wanted.insert(network.id, version);
-    }
-    let lost = sent.iter().filter(|(id, version)| **version != GONE && !wanted.contains_key(id));
-    gone.extend(lost.map(|(id, _)| *id));
-    diff.removed_networks.extend(gone);
     *sent = wanted;
 }

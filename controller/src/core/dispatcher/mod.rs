@@ -19,7 +19,7 @@ use super::planted::{Fault, Planted};
 use super::rules::Observed;
 use super::session::{FromAgent, ToAgent};
 use super::state::{Event, Roster, State, Stored, tasks_of};
-use network::NetworkCache;
+use network::{NetworkCache, Told};
 use withdrawal::Withdrawals;
 
 /// Nodes whose sessions get a message in one round.
@@ -45,7 +45,9 @@ struct Session {
     tasks: BTreeMap<TaskId, Print>,
     /// Tasks that may have changed since; `None` where all are to be looked at.
     changed: Option<BTreeSet<TaskId>>,
-    networks: BTreeMap<NetworkId, u64>,
+    networks: BTreeMap<NetworkId, Told>,
+    /// Whether the agent takes what changed of them.
+    takes_network_changes: bool,
     volumes: BTreeMap<VolumeId, bool>,
     /// Secrets and configs that the agent holds for its tasks.
     contents: BTreeSet<ContentId>,
@@ -100,6 +102,7 @@ impl Dispatcher {
                 tasks: BTreeMap::new(),
                 changed: None,
                 networks: BTreeMap::new(),
+                takes_network_changes: false,
                 volumes: BTreeMap::new(),
                 contents: BTreeSet::new(),
             },
@@ -188,9 +191,9 @@ impl Dispatcher {
             self.awake.insert(node);
         }
         match message {
-            FromAgent::Hello { description, statuses, volumes, .. } => {
+            FromAgent::Hello { description, statuses, volumes, takes_network_changes, .. } => {
                 let has: BTreeSet<TaskId> = statuses.iter().map(|(task, _)| *task).collect();
-                self.greet(id, has.clone(), state, out);
+                self.greet(id, (has.clone(), takes_network_changes), state, out);
                 self.descriptions.insert(node, description);
                 // What was said in an earlier session of tasks that the agent does not have any more is no news.
                 if let Some(waiting) = self.statuses.get_mut(&node) {
@@ -245,11 +248,18 @@ impl Dispatcher {
         }
     }
 
-    fn greet(&mut self, id: u64, has: BTreeSet<TaskId>, state: &State, out: &mut Vec<Output>) {
+    fn greet(
+        &mut self,
+        id: u64,
+        (has, takes_network_changes): (BTreeSet<TaskId>, bool),
+        state: &State,
+        out: &mut Vec<Output>,
+    ) {
         let controllers = self.addresses(state);
         let Some(session) = self.sessions.get_mut(&id) else { return };
         session.greeted = true;
         session.has = has;
+        session.takes_network_changes = takes_network_changes;
         let cluster = state.cluster.as_ref();
         let message = ToAgent::Welcome {
             node: session.node,
@@ -360,8 +370,8 @@ impl Session {
     ) -> Option<(bool, AssignmentDiff, assignment::Contents)> {
         let complete = !self.complete;
         let own = state.index.node_versions.get(&self.node).copied().unwrap_or(0);
-        let stale = |(id, sent): (&NetworkId, &u64)| {
-            state.network_versions.get(id).copied().unwrap_or(u64::MAX) > *sent
+        let stale = |(id, told): (&NetworkId, &Told)| {
+            told.is_before(state.network_versions.get(id).copied())
         };
         if !complete && !again && own <= self.seen && !self.networks.iter().any(stale) {
             // What else changed of its tasks is nothing that an agent is told.
@@ -376,7 +386,8 @@ impl Session {
         let changed = changed.as_ref();
         assignment::tasks(state, self.node, sent, changed, &mut diff, withdrawal);
         assignment::volumes(state, self.node, changed, &mut self.volumes, &mut diff);
-        assignment::networks(state, self.node, &mut self.networks, cache, &mut diff);
+        let told = (&mut self.networks, self.takes_network_changes);
+        network::tell(state, self.node, told, cache, &mut diff);
         let contents = assignment::contents(state, &self.tasks, changed, &mut self.contents);
         self.complete = true;
         let anything = complete || !contents.is_empty() || diff != AssignmentDiff::default();

@@ -1,43 +1,152 @@
-//! What every node needs to know of a network: worked out once for each version of it.
+//! What every node needs to know of a network: worked out once for each version of it, and told as what changed since
+//! the version that a node knows.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
-use swarm_proto::assignment::{NetworkAssignment, NetworkIngress, NetworkPeer, NetworkVip};
-use swarm_proto::id::NetworkId;
+use imbl::OrdMap;
+use swarm_proto::assignment::{
+    AssignmentDiff, NetworkAssignment, NetworkChange, NetworkIngress, NetworkPeer, NetworkVip,
+};
+use swarm_proto::id::{NetworkId, NodeId};
 use swarm_proto::object::{Cluster, Network, Service, Task};
 use swarm_proto::spec::{EndpointMode, NetworkAttachmentSpec, PortMode};
 
 use crate::core::state::{State, is_backend, is_peer, tasks_of};
 
-/// The last version of each network that was worked out.
+/// How many changes of a network are kept. Altogether they may speak of so large a share of its members and names, or of
+/// so many where it is small: from further back, a node is told the whole.
+const CHANGES: usize = 64;
+const SHARE: usize = 2;
+const FEW: usize = 256;
+
+/// What a node was told last of a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// This version of it, and the node's own place.
+    Version(u64, (Ipv4Addr, [u8; 6])),
+    /// To remove it.
+    Gone,
+}
+
+impl Told {
+    /// Whether there is more to tell, now that this is the network's version; `None` where there is no network.
+    pub(super) fn is_before(self, version: Option<u64>) -> bool {
+        match self {
+            Self::Version(told, _) => version.is_none_or(|version| version > told),
+            Self::Gone => false,
+        }
+    }
+}
+
+/// Networks on which the node has a place that it needs. Of those whose place it does not need any more, each is told
+/// once, whether or not the node was ever told of it: it loses the place when it confirms that the network is gone.
+pub(super) fn tell(
+    state: &State,
+    node: NodeId,
+    (told, takes_changes): (&mut BTreeMap<NetworkId, Told>, bool),
+    cache: &mut NetworkCache,
+    diff: &mut AssignmentDiff,
+) {
+    let mut wanted: BTreeMap<NetworkId, Told> = BTreeMap::new();
+    let mut gone: BTreeSet<NetworkId> = BTreeSet::new();
+    for network in state.networks.values() {
+        let Some(gateway) = network.gateways.iter().find(|gateway| gateway.node == node) else {
+            continue;
+        };
+        let before = told.get(&network.id).copied();
+        if !state.index.needs(network.id, node) {
+            if before != Some(Told::Gone) {
+                gone.insert(network.id);
+            }
+            wanted.insert(network.id, Told::Gone);
+            continue;
+        }
+        let version = state.network_versions.get(&network.id).copied().unwrap_or(0);
+        let own = (gateway.address, gateway.mac);
+        let now = Told::Version(version, own);
+        wanted.insert(network.id, now);
+        if before == Some(now) {
+            continue;
+        }
+        let cached = cache.network(state, network, version);
+        let changes = match before {
+            Some(Told::Version(before, place)) if takes_changes && place == own => {
+                cached.changes_since(before)
+            }
+            _ => None,
+        };
+        match changes {
+            Some(changes) => diff.network_changes.extend(changes.cloned()),
+            None => diff.networks.push(cached.whole(own)),
+        }
+    }
+    let lost = told.iter().filter(|(id, told)| **told != Told::Gone && !wanted.contains_key(id));
+    gone.extend(lost.map(|(id, _)| *id));
+    diff.removed_networks.extend(gone);
+    *told = wanted;
+}
+
+/// Networks as they were worked out last.
 #[derive(Default)]
 pub(super) struct NetworkCache {
-    networks: BTreeMap<NetworkId, (u64, Arc<NetworkAssignment>)>,
+    networks: BTreeMap<NetworkId, Cached>,
+}
+
+/// A network without any node's own gateway, and how it became so.
+struct Cached {
+    network: NetworkAssignment,
+    /// Each begins with the version to which the one before leads; the last one leads to the network's.
+    changes: VecDeque<NetworkChange>,
 }
 
 impl NetworkCache {
-    /// The network without any node's own gateway.
-    pub(super) fn assignment(
-        &mut self,
-        state: &State,
-        network: &Network,
-        version: u64,
-    ) -> Arc<NetworkAssignment> {
-        if let Some((known, assignment)) = self.networks.get(&network.id)
-            && *known == version
-        {
-            return assignment.clone();
+    fn network(&mut self, state: &State, network: &Network, version: u64) -> &Cached {
+        match self.networks.entry(network.id) {
+            Entry::Vacant(entry) => entry.insert(Cached {
+                network: build(state, network, version),
+                changes: VecDeque::new(),
+            }),
+            Entry::Occupied(entry) => {
+                let cached = entry.into_mut();
+                if cached.network.version != version {
+                    cached.become_version(build(state, network, version));
+                }
+                cached
+            }
         }
-        let assignment = Arc::new(build(state, network, version));
-        self.networks.insert(network.id, (version, assignment.clone()));
-        assignment
     }
 
     /// Forgets networks that are gone.
     pub(super) fn keep_only(&mut self, state: &State) {
         self.networks.retain(|id, _| state.networks.contains_key(id));
+    }
+}
+
+impl Cached {
+    fn become_version(&mut self, network: NetworkAssignment) {
+        match NetworkChange::between(&self.network, &network) {
+            Some(change) => self.changes.push_back(change),
+            None => self.changes.clear(),
+        }
+        let most = FEW.max((network.peers.len() + network.names.len()) / SHARE);
+        let mut entries: usize = self.changes.iter().map(NetworkChange::entries).sum();
+        while self.changes.len() > CHANGES || entries > most {
+            let Some(oldest) = self.changes.pop_front() else { break };
+            entries -= oldest.entries();
+        }
+        self.network = network;
+    }
+
+    /// What leads from a version to the network's, where that is known.
+    fn changes_since(&self, version: u64) -> Option<impl Iterator<Item = &NetworkChange>> {
+        let first = self.changes.iter().position(|change| change.from == version)?;
+        Some(self.changes.range(first..))
+    }
+
+    fn whole(&self, gateway: (Ipv4Addr, [u8; 6])) -> NetworkAssignment {
+        NetworkAssignment { gateway: Some(gateway), ..self.network.clone() }
     }
 }
 
@@ -61,7 +170,7 @@ fn build(state: &State, network: &Network, version: u64) -> NetworkAssignment {
         internal: network.spec.internal,
         gateway: None,
         peers: Vec::new(),
-        names: BTreeMap::new(),
+        names: OrdMap::new(),
         vips: Vec::new(),
         ingress: Vec::new(),
     };
@@ -80,8 +189,7 @@ fn build(state: &State, network: &Network, version: u64) -> NetworkAssignment {
     for service in others.filter(|service| service.stack != network.stack) {
         add_service(state, network, service, &mut assignment);
     }
-    assignment.peers.sort_unstable();
-    assignment
+    assignment.sorted()
 }
 
 fn add_service(
@@ -123,10 +231,7 @@ fn add_service(
         };
         let names = [service.key.clone(), service.name()];
         for name in names.into_iter().chain(attached.aliases.iter().cloned()) {
-            let all = assignment.names.entry(name).or_default();
-            all.extend(
-                answers.iter().filter(|answer| !all.contains(answer)).copied().collect::<Vec<_>>(),
-            );
+            assignment.names.entry(name).or_default().extend(&answers);
         }
         // Services of several stacks may have one key.
         for name in [service.key.clone(), service.name()] {

@@ -41,6 +41,7 @@ impl Agent {
             description: self.description.clone(),
             statuses: statuses.collect(),
             volumes: self.volumes.values().cloned().collect(),
+            takes_network_changes: true,
         }
     }
 
@@ -63,6 +64,11 @@ impl Agent {
         for network in diff.networks {
             self.gone.remove(&network.id);
             self.networks.insert(network.id, network);
+        }
+        for change in diff.network_changes {
+            let network = self.networks.get_mut(&change.id).expect("a change of a known network");
+            assert!(change.fits(network), "{change:?} is not what comes next");
+            change.apply(network);
         }
         for id in diff.removed_networks {
             self.networks.remove(&id);

@@ -57,12 +57,13 @@ fn attribute(body: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(body).find(|(kind, _)| *kind == wanted).map(|(_, content)| content)
 }
 
-/// The attribute of a listed chain that names it, and that of a listed rule that names its chain.
+/// The attributes of listed chains and maps that name them, and that of a listed rule that names its chain.
 pub(super) const CHAIN_NAME: u16 = 3;
+pub(super) const SET_NAME: u16 = 2;
 pub(super) const RULE_CHAIN: u16 = 2;
 
-/// The chain that a listed object is, or is in, when it belongs to this `ip` table. `name` is the attribute to read.
-pub(super) fn chain_of(payload: &[u8], table: &str, name: u16) -> Option<String> {
+/// A name that a listed object has, when it belongs to this `ip` table. `name` is the attribute to read.
+pub(super) fn name_in(payload: &[u8], table: &str, name: u16) -> Option<String> {
     let (family, body) = body(payload)?;
     let ours = family == IPV4 && text(attribute(body, 1)?) == table;
     ours.then(|| attribute(body, name).map(text))?

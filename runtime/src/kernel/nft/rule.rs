@@ -29,6 +29,12 @@ impl Chain {
         Self { name: name.to_owned(), hook: Some(hook), rules }
     }
 
+    /// Whether the rules of the two differ at most in what is in maps with names.
+    pub(super) fn looks_alike(&self, other: &Self) -> bool {
+        let pairs = || self.rules.iter().zip(&other.rules);
+        self.rules.len() == other.rules.len() && pairs().all(|(one, its)| one.looks_alike(its))
+    }
+
     /// A chain that others jump to.
     pub fn plain(name: &str, rules: Vec<Rule>) -> Self {
         Self { name: name.to_owned(), hook: None, rules }
@@ -102,6 +108,13 @@ impl Rule {
     /// A rule with these conditions.
     pub fn new(matches: impl Into<Vec<Match>>, verdict: Verdict) -> Self {
         Self { matches: matches.into(), log: None, verdict }
+    }
+
+    /// Whether the two differ at most in what is in a map with a name.
+    pub(super) fn looks_alike(&self, other: &Self) -> bool {
+        self.matches == other.matches
+            && self.log == other.log
+            && self.verdict.looks_alike(&other.verdict)
     }
 
     /// The same rule, which tells of each packet.
@@ -202,7 +215,42 @@ pub enum Verdict {
         port: Option<u16>,
         /// How to choose.
         spread: Spread,
+        /// Where several of them are in a map with a name.
+        map: Option<NamedMap>,
     },
+}
+
+/// A map with a name, by which single addresses are exchanged later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedMap {
+    /// It begins with the chain's name, as in `chain.rest`: what is named so goes when the chain does not use it any more.
+    pub name: String,
+    /// Of how many places one is drawn. Where that is more than there are addresses, an empty place may be drawn: then the
+    /// next rule decides. As long as this stays, addresses come and go without a look at all of them by the kernel.
+    pub places: usize,
+}
+
+impl Verdict {
+    /// The map with a name that it looks up, and what is in there.
+    pub(super) fn named_map(&self) -> Option<(&NamedMap, &[Ipv4Addr])> {
+        match self {
+            Self::Dnat { to, map: Some(map), .. } if to.len() > 1 => Some((map, to)),
+            _ => None,
+        }
+    }
+
+    /// Whether the two differ at most in what is in a map with a name.
+    fn looks_alike(&self, other: &Self) -> bool {
+        let (
+            Self::Dnat { port, spread, map, to },
+            Self::Dnat { port: its_port, spread: its_spread, map: its_map, to: its },
+        ) = (self, other)
+        else {
+            return self == other;
+        };
+        let both_look_up = self.named_map().is_some() && other.named_map().is_some();
+        (to == its || both_look_up) && (port, spread, map) == (its_port, its_spread, its_map)
+    }
 }
 
 impl fmt::Display for Transport {
@@ -212,6 +260,24 @@ impl fmt::Display for Transport {
             Self::Udp => "udp",
         })
     }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Random => "random",
+            Self::Turns => "inc",
+        })
+    }
+}
+
+fn write_map(f: &mut fmt::Formatter<'_>, to: &[Ipv4Addr]) -> fmt::Result {
+    f.write_str("{ ")?;
+    for (index, address) in to.iter().enumerate() {
+        let comma = if index == 0 { "" } else { ", " };
+        write!(f, "{comma}{index} : {address}")?;
+    }
+    f.write_str(" }")
 }
 
 impl fmt::Display for Match {
@@ -247,21 +313,15 @@ impl fmt::Display for Verdict {
             Self::Jump(chain) => write!(f, "jump {chain}"),
             Self::Reject => f.write_str("reject"),
             Self::Masquerade => f.write_str("masquerade"),
-            Self::Dnat { to, port, spread } => {
+            Self::Dnat { to, port, spread, .. } => {
                 f.write_str("dnat to ")?;
                 if let [only] = to.as_slice() {
                     write!(f, "{only}")?;
+                } else if let Some((NamedMap { name, places }, _)) = self.named_map() {
+                    write!(f, "numgen {spread} mod {places} map @{name}")?;
                 } else {
-                    let choice = match spread {
-                        Spread::Random => "random",
-                        Spread::Turns => "inc",
-                    };
-                    write!(f, "numgen {choice} mod {} map {{ ", to.len())?;
-                    for (index, address) in to.iter().enumerate() {
-                        let comma = if index == 0 { "" } else { ", " };
-                        write!(f, "{comma}{index} : {address}")?;
-                    }
-                    f.write_str(" }")?;
+                    write!(f, "numgen {spread} mod {} map ", to.len())?;
+                    write_map(f, to)?;
                 }
                 port.map_or(Ok(()), |port| write!(f, ":{port}"))
             }

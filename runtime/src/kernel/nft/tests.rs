@@ -1,13 +1,15 @@
 //! Against the real kernel, compared with what `nft list ruleset` reads back.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 
 use expect_test::expect;
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 use super::*;
-use crate::kernel::namespace;
+use crate::kernel::{namespace, netlink};
 
 struct Scratch {
     _folder: tempfile::TempDir,
@@ -49,12 +51,13 @@ fn address(last: u8) -> Ipv4Addr {
 /// Every condition and every verdict.
 fn everything() -> Table {
     let subnet = Match::Source(Ipv4Addr::new(10, 1, 0, 0), 16);
-    let backends = |port, spread| Verdict::Dnat { to: vec![address(2), address(3)], port, spread };
+    let lead = |to, port, spread| Verdict::Dnat { to, port, spread, map: None };
+    let backends = |port, spread| lead(vec![address(2), address(3)], port, spread);
     let ports = vec![
         Rule::new([Match::Port(Transport::Tcp, 5001)], backends(Some(5000), Spread::Turns)),
         Rule::new(
             [Match::Destination(address(1), 32), Match::Port(Transport::Udp, 53)],
-            Verdict::Dnat { to: vec![address(2)], port: Some(5353), spread: Spread::Random },
+            lead(vec![address(2)], Some(5353), Spread::Random),
         ),
         Rule::new([Match::Destination(address(9), 32)], backends(None, Spread::Random)),
         Rule::new(
@@ -184,7 +187,7 @@ fn many_rules_with_many_backends_go_in_at_once() {
     let backends: Vec<_> = (0..2500_u32).map(|n| Ipv4Addr::from_bits(0x0a02_0000 + n)).collect();
     let rule = |n: u16| {
         let to = if n == 0 { backends.clone() } else { backends[..20].to_vec() };
-        let target = Verdict::Dnat { to, port: None, spread: Spread::Random };
+        let target = Verdict::Dnat { to, port: None, spread: Spread::Random, map: None };
         Rule::new([Match::Destination(Ipv4Addr::from_bits(0x0a01_0000 + u32::from(n)), 32)], target)
     };
     let chain = Chain::base(
@@ -196,6 +199,145 @@ fn many_rules_with_many_backends_go_in_at_once() {
     let all = scratch.nft(&["list", "ruleset"]);
     assert_eq!(all.matches("dnat").count(), 500);
     assert!(all.contains("2499 : 10.2.9.195"));
+}
+
+/// A chain that leads addresses, each by a chain of its own with a map: the first one to the first so many, and so on.
+fn leading(counts: &[&[u8]]) -> Table {
+    let own = |last: usize| format!("net3.{last}");
+    let jump = |(last, to): (usize, &&[u8])| {
+        let matches = [Match::Destination(address(u8::try_from(100 + last).unwrap()), 32)];
+        let jump = Verdict::Jump(own(last));
+        Rule::new(matches, if to.is_empty() { Verdict::Reject } else { jump })
+    };
+    let rules = counts.iter().enumerate().map(jump).collect();
+    let chain = |(last, to): (usize, &&[u8])| {
+        let to: Vec<_> = to.iter().map(|last| address(*last)).collect();
+        let map = Some(NamedMap { name: own(last), places: to.len() });
+        let port = (last == 1).then_some(80);
+        let rule = Rule::new(
+            [Match::Protocol(Transport::Tcp)],
+            Verdict::Dnat { to, port, spread: Spread::Random, map },
+        );
+        Chain::plain(&own(last), vec![rule])
+    };
+    let own = counts.iter().enumerate().filter(|(_, to)| !to.is_empty()).map(chain);
+    let chains: Vec<Chain> = [Chain::plain("net3", rules)].into_iter().chain(own).collect();
+    let output = hook(ChainKind::Nat, HookPoint::Output, -100);
+    let jump = vec![Rule::new([], Verdict::Jump("net3".to_owned()))];
+    let chains = [Chain::base("output", output, jump)].into_iter().chain(chains);
+    Table { name: "swarm".to_owned(), chains: chains.collect() }
+}
+
+#[test]
+fn single_addresses_are_exchanged() {
+    let scratch = Scratch::new();
+    let mut socket = Socket::open_in(&scratch.namespace).unwrap();
+    let before = leading(&[&[1, 2, 3], &[7]]);
+    socket.apply(&before).unwrap();
+    let after = leading(&[&[3, 2, 4], &[7]]);
+    let change = Change::between(&before, &after).unwrap();
+    // The map is exchanged in place, and no rule is touched.
+    assert_eq!(format!("{change:?}").matches("Rule(").count(), 2, "{change:?}");
+    socket.change(&change).unwrap();
+    expect![[r"
+        table ip swarm {
+        	map net3.0 {
+        		type mark : ipv4_addr
+        		elements = { 0x00000000 : 10.1.0.3, 0x00000001 : 10.1.0.2, 0x00000002 : 10.1.0.4 }
+        	}
+
+        	chain output {
+        		type nat hook output priority -100; policy accept;
+        		jump net3
+        	}
+
+        	chain net3 {
+        		ip daddr 10.1.0.100 jump net3.0
+        		ip daddr 10.1.0.101 jump net3.1
+        	}
+
+        	chain net3.0 {
+        		meta l4proto tcp dnat to numgen random mod 3 map @net3.0
+        	}
+
+        	chain net3.1 {
+        		meta l4proto tcp dnat to 10.1.0.7:80
+        	}
+        }
+    "]]
+    .assert_eq(&scratch.nft(&["list", "ruleset"]));
+    assert!(Change::between(&after, &after).is_none());
+}
+
+/// What `nft list ruleset` says, in an order of its own: chains and elements stand there as they came.
+fn listed(scratch: &Scratch) -> Vec<String> {
+    let text = scratch.nft(&["list", "ruleset"]);
+    let mut blocks: Vec<String> = text.split("\n\t}").map(str::trim).map(str::to_owned).collect();
+    for block in &mut blocks {
+        *block = block.trim_start_matches("table ip swarm {").trim().to_owned();
+        if block.starts_with("map") {
+            let mut elements: Vec<_> = block.split([',', '{', '}']).map(str::trim).collect();
+            elements.sort_unstable();
+            *block = elements.join(" ");
+        }
+    }
+    blocks.sort();
+    blocks
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    /// However a table became what it is, the kernel holds the same.
+    #[test]
+    fn a_way_of_changes_leads_where_filling_anew_does(
+        way in vec(vec(vec(1..9_u8, 0..5), 1..4), 2..6),
+    ) {
+        let (changed, filled) = (Scratch::new(), Scratch::new());
+        let mut socket = Socket::open_in(&changed.namespace).unwrap();
+        let table = |of: &Vec<Vec<u8>>| leading(&of.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        socket.apply(&table(&way[0])).unwrap();
+        for (before, after) in way.iter().zip(&way[1..]) {
+            if let Some(change) = Change::between(&table(before), &table(after)) {
+                socket.change(&change).unwrap();
+            }
+            let mut other = Socket::open_in(&filled.namespace).unwrap();
+            other.apply(&table(after)).unwrap();
+            prop_assert_eq!(listed(&changed), listed(&filled));
+        }
+    }
+}
+
+/// Most of the places are empty, and whoever draws one draws again.
+#[test]
+fn an_empty_place_leads_to_the_next_rule() {
+    let scratch = Scratch::new();
+    let mut links = netlink::Socket::open_in(&scratch.namespace).unwrap();
+    let link = links.link("lo").unwrap().index;
+    links.set_up(link, true).unwrap();
+    let listeners = [1, 2].map(|last| {
+        let address = netlink::Address { link, address: address(last), prefix_length: 24 };
+        links.add_address(address).unwrap();
+        scratch.namespace.enter(|| TcpListener::bind((self::address(last), 80)).unwrap()).unwrap()
+    });
+    let draw = |places: usize| {
+        let (to, map) = (vec![address(1), address(2)], NamedMap { name: "out.1".into(), places });
+        let matches = [Match::Destination(address(100), 32)];
+        Rule::new(matches, Verdict::Dnat { to, port: None, spread: Spread::Random, map: Some(map) })
+    };
+    let output = hook(ChainKind::Nat, HookPoint::Output, -100);
+    let chain = Chain::base("out", output, vec![draw(1_000), draw(40), draw(2)]);
+    let mut socket = Socket::open_in(&scratch.namespace).unwrap();
+    socket.apply(&Table { name: "swarm".to_owned(), chains: vec![chain] }).unwrap();
+    let connect = || TcpStream::connect((address(100), 80)).unwrap().peer_addr().unwrap();
+    for _ in 0..40 {
+        assert_eq!(scratch.namespace.enter(connect).unwrap().ip(), address(100));
+    }
+    let came = listeners.map(|listener| {
+        listener.set_nonblocking(true).unwrap();
+        std::iter::from_fn(|| listener.accept().ok()).count()
+    });
+    assert!(came[0] + came[1] == 40 && came[0] > 0 && came[1] > 0, "{came:?}");
 }
 
 #[test]

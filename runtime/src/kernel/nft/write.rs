@@ -202,7 +202,8 @@ impl Writer {
         });
     }
 
-    pub(super) fn verdict(&mut self, verdict: &Verdict, map: Option<u32>) {
+    /// `set` is the number of the nameless map of this transaction that the verdict looks up, if it does.
+    pub(super) fn verdict(&mut self, verdict: &Verdict, set: Option<u32>) {
         match verdict {
             Verdict::Accept => self.decide(ACCEPT, None),
             Verdict::Drop => self.decide(DROP, None),
@@ -215,7 +216,16 @@ impl Writer {
                 writer.u32(1, 0);
                 writer.bytes(2, &[PORT_UNREACHABLE]);
             }),
-            Verdict::Dnat { to, port, spread } => self.dnat(to, *port, *spread, map),
+            Verdict::Dnat { to, port, spread, .. } => {
+                match (verdict.named_map(), set) {
+                    (Some((map, _)), _) => self.choose(map.places, *spread, &map.name, None),
+                    (None, Some(set)) => self.choose(to.len(), *spread, MAP_NAME, Some(set)),
+                    (None, None) => {
+                        self.load(FIRST, &to.first().map(Ipv4Addr::octets).unwrap_or_default());
+                    }
+                }
+                self.dnat(*port);
+            }
         }
     }
 
@@ -233,11 +243,7 @@ impl Writer {
         });
     }
 
-    fn dnat(&mut self, to: &[Ipv4Addr], port: Option<u16>, spread: Spread, map: Option<u32>) {
-        match map {
-            Some(set) => self.choose(to.len(), spread, set),
-            None => self.load(FIRST, &to.first().map(Ipv4Addr::octets).unwrap_or_default()),
-        }
+    fn dnat(&mut self, port: Option<u16>) {
         if let Some(port) = port {
             self.load(SECOND, &port.to_be_bytes());
         }
@@ -252,7 +258,7 @@ impl Writer {
         });
     }
 
-    fn choose(&mut self, count: usize, spread: Spread, set: u32) {
+    fn choose(&mut self, count: usize, spread: Spread, map: &str, set: Option<u32>) {
         self.expression("numgen", |writer| {
             writer.u32(1, FIRST);
             writer.u32(2, u32::try_from(count).unwrap_or(u32::MAX));
@@ -266,10 +272,12 @@ impl Writer {
             writer.u32(4, 0);
         });
         self.expression("lookup", |writer| {
-            writer.text(1, MAP_NAME);
+            writer.text(1, map);
             writer.u32(2, FIRST);
             writer.u32(3, FIRST);
-            writer.u32(4, set);
+            if let Some(set) = set {
+                writer.u32(4, set);
+            }
         });
     }
 

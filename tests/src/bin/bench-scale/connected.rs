@@ -3,10 +3,12 @@
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use prost::Message as _;
+use swarm_agent::journal::{Journal, Record};
 use swarm_agent::network::{NetworkConfig, Networks};
-use swarm_proto::assignment::{AssignmentDiff, AssignmentSet};
+use swarm_proto::assignment::AssignmentDiff;
 use swarm_proto::object::TaskState;
 use swarm_proto::wire;
 use swarm_runtime::kernel::netlink::{Address, Socket};
@@ -15,7 +17,7 @@ use swarm_tests::bench::{Outcome, folder};
 
 /// See the module. All of it goes when this is dropped.
 pub(crate) struct Connected {
-    set: AssignmentSet,
+    journal: Journal,
     networks: Networks,
     _places: Places,
 }
@@ -35,23 +37,31 @@ impl Connected {
         fs::write(&resolv_conf, "")?;
         let config = NetworkConfig { run_dir, underlay: address, host, resolv_conf };
         let networks = Networks::new(config).await?;
-        Ok(Self { set: AssignmentSet::default(), networks, _places: places })
+        let journal = folder.join("journal");
+        fs::write(&journal, "")?;
+        let journal = Journal::open(&journal)?;
+        Ok(Self { journal, networks, _places: places })
     }
 
-    /// Takes what a node was told, as it came over the wire, and makes its networks so.
+    /// Takes what a node was told, as it came over the wire, writes it down as an agent does (but does not wait for the
+    /// disk), and makes its networks so.
     pub(crate) async fn take(&mut self, told: &[u8]) -> Outcome<()> {
         let told = wire::Assignments::decode(told)?;
         let diff = AssignmentDiff::try_from(told.diff.unwrap_or_default())?;
-        self.set.apply(diff);
-        let applied = self.networks.apply(self.set.networks.clone()).await;
+        let tasks = diff.tasks.into_iter().map(|task| Record::Task(Arc::new(task)));
+        let whole = diff.networks.into_iter().map(|network| Record::Network(Arc::new(network)));
+        let changed = diff.network_changes.into_iter().map(Record::NetworkChange);
+        let records: Vec<Record> = whole.chain(changed).chain(tasks).collect();
+        self.journal.append(&records)?;
+        let applied = self.networks.apply(self.journal.contents().networks.clone()).await;
         applied.failures.into_iter().next().map_or(Ok(()), |failure| Err(failure.into()))
     }
 
     /// Connects all tasks that shall run.
     pub(crate) async fn attach_all(&self) -> Outcome<()> {
-        let tasks = self.set.tasks.values();
-        for task in tasks.filter(|task| task.desired <= TaskState::Running) {
-            self.networks.attach(task, &self.set.networks).await?;
+        let told = self.journal.contents();
+        for task in told.tasks.values().filter(|task| task.desired <= TaskState::Running) {
+            self.networks.attach(task, &told.networks).await?;
         }
         Ok(())
     }

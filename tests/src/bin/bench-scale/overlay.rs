@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use prost::Message as _;
 use swarm_proto::id::NodeId;
+use swarm_proto::wire;
 use swarm_tests::bench::nodes::{FIRST, address};
 use swarm_tests::bench::stacks::{CONNECTED, deploy};
 use swarm_tests::bench::{Case, Figures, Outcome};
@@ -19,7 +20,7 @@ pub(crate) const NODES: u32 = 100;
 /// Tasks of one service.
 const TASKS: u32 = 3_000;
 /// Tasks that are replaced, one after the other.
-const REPLACED: u32 = 5;
+const REPLACED: u32 = 20;
 
 const KNOWN: Case = Case { name: "3,000 on a network: all nodes know all", unit: "s" };
 const WORK: Case = Case { name: "one of 3,000 replaced: work of a node", unit: "ms" };
@@ -47,6 +48,7 @@ pub(crate) async fn measure(cluster: &mut Cluster, figures: &mut Figures) -> Out
         quiet(&leader).await?;
     }
     let told = cluster.agents.told_to_first();
+    all_replaced(&told)?;
     let told: Vec<Vec<u8>> = told.iter().map(prost::Message::encode_to_vec).collect();
     let bytes = told.iter().map(Vec::len).sum::<usize>();
     let before = worked()?;
@@ -56,6 +58,20 @@ pub(crate) async fn measure(cluster: &mut Cluster, figures: &mut Figures) -> Out
     let work = worked()?.saturating_sub(before).as_secs_f64() * 1_000.0;
     note(figures, WORK, work / f64::from(REPLACED));
     note(figures, TOLD, f64::from(u32::try_from(bytes)?) / 1024.0 / f64::from(REPLACED));
+    Ok(())
+}
+
+/// Whether each of the tasks left the service's address once, and another one came.
+fn all_replaced(told: &[wire::Assignments]) -> Outcome<()> {
+    let changes = told.iter().flat_map(|told| &told.diff).flat_map(|diff| &diff.network_changes);
+    let backends = changes.flat_map(|change| &change.vips).flat_map(|vip| &vip.backends);
+    let counts: Vec<_> = backends.map(|list| (list.removed.len(), list.added.len())).collect();
+    let (left, came) = counts.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let replaced = usize::try_from(REPLACED)?;
+    if (left, came) != (replaced, replaced) {
+        let changes = counts.len();
+        return Err(format!("{left} left and {came} came in {changes} changes").into());
+    }
     Ok(())
 }
 
