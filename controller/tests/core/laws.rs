@@ -319,8 +319,8 @@ fn runs_are_lawful(state: &State, old: Option<&JobRuns>, service: &Service) {
     }
 }
 
-/// A place that was made for a job's third task went to the tasks before it, which had only waited for their
-/// predecessors' end: the third one made place once more.
+/// A place that was made for one task went to others of its service before it, which had only waited for their
+/// predecessors' end: that one made place once more.
 #[test]
 fn histories_that_were_unlawful_once() {
     let deploy = |stack, services: &[&str]| {
@@ -339,7 +339,13 @@ fn histories_that_were_unlawful_once() {
         Step::Confirm,
         Step::Wish(2, Availability::Drain),
     ];
-    for steps in [Vec::from(successors), Vec::from(drained)] {
+    let one_off = [
+        deploy(0, &["a:replicas=2,need=slots*3,priority=1"]),
+        deploy(1, &["a:replicas=5,need=slots*2,pids=40"]),
+        Step::Wish(1, Availability::Drain),
+        Step::RunJob(0, true),
+    ];
+    for steps in [Vec::from(successors), Vec::from(drained), Vec::from(one_off)] {
         let mut history = lawful();
         for step in steps {
             step.take(&mut history);

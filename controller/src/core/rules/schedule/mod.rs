@@ -49,17 +49,16 @@ pub fn plan(state: &State, _observed: &Observed, now: Timestamp) -> Plan {
         if left == 0 {
             break;
         }
-        let mut batches: BTreeMap<(u64, bool), Vec<&Stored<Task>>> = BTreeMap::new();
+        // First those for which others make place: else another one that comes before would get it.
+        let is_later = |task| state.index.preempted.is_empty() || !state.is_made_place(task);
+        let mut batches: BTreeMap<(bool, u64, bool), Vec<&Stored<Task>>> = BTreeMap::new();
         for id in state.index.unplaced.range(ids_of(service)) {
             let Some(task) = state.tasks.get(id) else { continue };
-            batches.entry((task.spec_version, is_one_off(task))).or_default().push(task);
+            let kind = (is_later(task.id), task.spec_version, is_one_off(task));
+            batches.entry(kind).or_default().push(task);
         }
         let Some(service) = state.services.get(&service) else { continue };
-        for ((version, is_one_off), mut tasks) in batches {
-            if !state.index.preempted.is_empty() {
-                // Else the place that is made for one would go to another that came before it.
-                tasks.sort_by_cached_key(|task| !state.is_made_place(task.id));
-            }
+        for ((_, version, is_one_off), tasks) in batches {
             let Some(spec) = state.specs.get(&(service.id, version)) else { continue };
             let batch = Batch { state, service, spec, is_one_off, now };
             left -= batch.place(&tasks, left, &mut placed, &mut plan);
