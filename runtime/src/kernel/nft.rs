@@ -109,7 +109,7 @@ impl Socket {
     }
 
     fn stale(&mut self, table: &Table) -> Result<Stale, NftError> {
-        let mut stale = Stale::default();
+        let (mut chains, mut maps) = (Vec::new(), Vec::new());
         let belongs = |name: &String| {
             let mut chains = table.chains.iter();
             chains.any(|chain| {
@@ -117,19 +117,12 @@ impl Socket {
             })
         };
         self.ask(encode::GET_CHAINS, true, "list the chains of packet rules", |payload| {
-            let chain = list::name_in(payload, &table.name, list::CHAIN_NAME).filter(&belongs);
-            let is_used = |name: &String| table.chains.iter().any(|chain| chain.name == *name);
-            stale.chains.extend(chain.filter(|name| !is_used(name)));
+            chains.extend(list::name_in(payload, &table.name, list::CHAIN_NAME).filter(&belongs));
         })?;
         self.ask(encode::GET_SETS, true, "list the maps of packet rules", |payload| {
-            let map = list::name_in(payload, &table.name, list::SET_NAME).filter(&belongs);
-            let mut rules = table.chains.iter().flat_map(|chain| &chain.rules);
-            let mut is_used = |name: &String| {
-                rules.any(|rule| rule.verdict.named_map().is_some_and(|(map, _)| map.name == *name))
-            };
-            stale.maps.extend(map.filter(|name| !is_used(name)));
+            maps.extend(list::name_in(payload, &table.name, list::SET_NAME).filter(&belongs));
         })?;
-        Ok(stale)
+        Ok(encode::stale(table, chains, maps))
     }
 
     /// Removes a table with everything in it. None of that name is fine.
@@ -138,22 +131,16 @@ impl Socket {
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<(), NftError> {
-        let attempted = || format!("set the packet rules of table `{}`", batch.table());
-        // Answers of an earlier failure would be taken for this batch's.
-        self.transport.drain(|_| {}).map_err(NftError::socket(attempted()))?;
-        let (bytes, first) = batch.number(|| self.transport.next_sequence());
-        self.transport.send(&bytes).map_err(NftError::socket(attempted()))?;
-        let (acknowledged, refusals) =
-            self.transport.drain(|_| {}).map_err(NftError::socket(attempted()))?;
-        if let Some(refusal) = refusals.first() {
+        let failed = |source| {
+            NftError::socket(format!("set the packet rules of table `{}`", batch.table()))(source)
+        };
+        let (bytes, first, last) = batch.number(|| self.transport.next_sequence());
+        self.transport.send(&bytes).map_err(failed)?;
+        let refusals = self.transport.answers(first, last).map_err(failed)?;
+        refusals.first().map_or(Ok(()), |refusal| {
             let what = batch.describe(refusal.sequence.wrapping_sub(first));
-            return Err(NftError::refused(what, refusal));
-        }
-        if acknowledged.is_empty() {
-            let silence = io::Error::other("the kernel gave no answer");
-            return Err(NftError::socket(attempted())(silence));
-        }
-        Ok(())
+            Err(NftError::refused(what, refusal))
+        })
     }
 
     /// A number that rises with every change of rules in the namespace, whoever makes it.
@@ -253,7 +240,7 @@ impl Changes {
             // More news than fit: some were dropped, which is news as well.
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => Ok(true),
             Err(error) => Err(NftError::socket("hear of changes of packet rules")(error)),
-            Ok(_) => Ok(any),
+            Ok(()) => Ok(any),
         }
     }
 }

@@ -29,6 +29,9 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// The kernel fills no larger datagram. Sockets are kept by the hundred, so the space is only held while it is used.
 const DATAGRAM: usize = 64 << 10;
 
+/// An acknowledgement or a refusal, which repeats the header that it answers and may say why in some words.
+const ANSWER: usize = 1 << 10;
+
 /// One message from the kernel.
 pub(super) struct Reply<'a> {
     /// What it is, as the protocol counts.
@@ -130,28 +133,46 @@ impl Transport {
         }
     }
 
-    /// Hands what already waits in the socket to `each`, and returns the acknowledged numbers and the refusals.
-    pub(super) fn drain(
-        &mut self,
-        mut each: impl FnMut(&Reply<'_>),
-    ) -> io::Result<(Vec<u32>, Vec<Refusal>)> {
-        let (mut acknowledged, mut refusals) = (Vec::new(), Vec::new());
+    /// The refusals of a batch that was just sent, whose messages are numbered from `first` to `last` and whose last one
+    /// asks for an acknowledgement. Answers from before are passed over.
+    pub(super) fn answers(&mut self, first: u32, last: u32) -> io::Result<Vec<Refusal>> {
+        // Kept on the stack: this runs for every change in every namespace, and answers are short.
+        let mut space = [0; ANSWER];
+        let mut refusals = Vec::new();
         loop {
-            let bytes = match self.read(libc::MSG_DONTWAIT) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.buffer = Vec::new();
-                    return Ok((acknowledged, refusals));
-                }
+            let mut rest = space.as_mut_slice();
+            let length = match self.socket.recv(&mut rest, libc::MSG_DONTWAIT) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // Requests are served while they are sent: what is not there does not come.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 other => other?,
             };
-            for reply in messages(bytes) {
-                if reply.kind != NLMSG_ERROR {
-                    each(&reply);
-                } else if let Some(refusal) = refusal(&reply) {
-                    refusals.push(refusal);
-                } else {
-                    acknowledged.push(reply.sequence);
+            let answers = messages(&space[..length]).filter(|reply| reply.kind == NLMSG_ERROR);
+            let count = last.wrapping_sub(first);
+            let mut finished = false;
+            for answer in answers.filter(|one| one.sequence.wrapping_sub(first) <= count) {
+                refusals.extend(refusal(&answer));
+                finished |= answer.sequence == last;
+            }
+            if finished {
+                return Ok(refusals);
+            }
+        }
+        if refusals.is_empty() {
+            return Err(io::Error::other("the kernel gave no answer"));
+        }
+        Ok(refusals)
+    }
+
+    /// Hands what already waits in the socket to `each`.
+    pub(super) fn drain(&mut self, mut each: impl FnMut(&Reply<'_>)) -> io::Result<()> {
+        loop {
+            match self.read(libc::MSG_DONTWAIT) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.buffer = Vec::new();
+                    return Ok(());
                 }
+                other => messages(other?).for_each(|reply| each(&reply)),
             }
         }
     }

@@ -72,6 +72,8 @@ pub(super) struct Batch {
     table: Table,
     writer: Writer,
     parts: Vec<Part>,
+    /// Where the last message begins.
+    last: usize,
     sets: u32,
 }
 
@@ -114,9 +116,9 @@ impl Batch {
         };
         let others: Vec<(usize, &Chain)> =
             new.chains.iter().enumerate().filter(|(_, chain)| is_other(chain)).collect();
-        let stale = stale(old, new);
+        let chains = old.chains.iter().map(|chain| chain.name.clone());
+        let stale = stale(new, chains, maps(old).into_keys().map(str::to_owned));
         let mut batch = Self::begin(new.clone());
-        batch.add_table();
         let nothing = batch.parts.len();
         for (index, chain) in &others {
             if !before.contains_key(chain.name.as_str()) {
@@ -148,13 +150,18 @@ impl Batch {
     }
 
     fn begin(table: Table) -> Self {
-        let mut batch = Self { table, writer: Writer::default(), parts: Vec::new(), sets: 0 };
+        let (writer, parts) = Default::default();
+        let mut batch = Self { table, writer, parts, last: 0, sets: 0 };
         batch.parts.push(Part::Whole);
         batch.writer.message(BATCH_BEGIN, UNSPECIFIED, SUBSYSTEM, 0, |_| {});
         batch
     }
 
     fn end(mut self) -> Self {
+        // The one acknowledged message: its answer comes once the whole transaction is through, and after all refusals.
+        let flags = self.last + 6;
+        self.writer.bytes[flags] |= NLM_F_ACK.to_ne_bytes()[0];
+        self.writer.bytes[flags + 1] |= NLM_F_ACK.to_ne_bytes()[1];
         self.parts.push(Part::Whole);
         self.writer.message(BATCH_END, UNSPECIFIED, SUBSYSTEM, 0, |_| {});
         self
@@ -165,19 +172,22 @@ impl Batch {
         &self.table.name
     }
 
-    /// The bytes to send with the messages numbered, and the first number.
-    pub(super) fn number(&self, mut next: impl FnMut() -> u32) -> (Vec<u8>, u32) {
+    /// The bytes to send with the messages numbered, and the numbers of the first and of the one that is acknowledged.
+    pub(super) fn number(&self, mut next: impl FnMut() -> u32) -> (Vec<u8>, u32, u32) {
         let mut bytes = self.writer.bytes.clone();
-        let mut first = None;
+        let (mut first, mut acknowledged) = (None, 0);
         let mut at = 0;
         while at < bytes.len() {
             let sequence = next();
             first.get_or_insert(sequence);
+            if at == self.last {
+                acknowledged = sequence;
+            }
             bytes[at + 8..at + 12].copy_from_slice(&sequence.to_ne_bytes());
             let length = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
             at += align(u32::from_ne_bytes(length) as usize);
         }
-        (bytes, first.unwrap_or_default())
+        (bytes, first.unwrap_or_default(), acknowledged)
     }
 
     /// What the n-th message asks.
@@ -199,13 +209,13 @@ impl Batch {
 
     fn put(&mut self, part: Part, kind: u16, flags: u16, body: impl FnOnce(&mut Writer)) {
         self.parts.push(part);
+        self.last = self.writer.bytes.len();
         self.writer.message(kind, IPV4, 0, flags, body);
     }
 
     fn add_table(&mut self) {
         let name = self.table.name.clone();
-        // The one acknowledged message: its answer comes once the whole transaction is through.
-        self.put(Part::Table, NEW_TABLE, NLM_F_CREATE | NLM_F_ACK, |writer| {
+        self.put(Part::Table, NEW_TABLE, NLM_F_CREATE, |writer| {
             writer.text(1, &name);
             writer.u32(2, 0);
         });
@@ -408,11 +418,16 @@ fn maps(table: &Table) -> Maps<'_> {
     named.collect()
 }
 
-/// What one table has and another does not.
-fn stale(old: &Table, new: &Table) -> Stale {
-    let is_there = |name: &str| new.chains.iter().any(|chain| chain.name == name);
-    let chains = old.chains.iter().map(|chain| &chain.name).filter(|name| !is_there(name));
-    let kept = maps(new);
-    let maps = maps(old).into_keys().filter(|name| !kept.contains_key(name));
-    Stale { chains: chains.cloned().collect(), maps: maps.map(str::to_owned).collect() }
+/// Of these chains and maps, those that a table does not have.
+pub(super) fn stale(
+    table: &Table,
+    chains: impl IntoIterator<Item = String>,
+    maps: impl IntoIterator<Item = String>,
+) -> Stale {
+    let has_chain = |name: &String| table.chains.iter().any(|chain| chain.name == *name);
+    let kept = self::maps(table);
+    Stale {
+        chains: chains.into_iter().filter(|name| !has_chain(name)).collect(),
+        maps: maps.into_iter().filter(|name| !kept.contains_key(name.as_str())).collect(),
+    }
 }
