@@ -524,10 +524,15 @@ impl Host {
             self.forwards = true;
         }
         let before = self.rules.generation()?;
-        let known = self.table.take().filter(|_| self.generation == Some(before));
-        match known.map(|known| nft::Change::between(&known, table)) {
-            Some(Some(change)) => self.rules.change(&change)?,
-            Some(None) => return Ok(()),
+        let known = self.table.as_ref().filter(|_| self.generation == Some(before));
+        let change = known.map(|known| nft::Change::between(known, table));
+        if let Some(None) = change {
+            return Ok(());
+        }
+        // Where the kernel refuses, the next look puts back what is known.
+        self.generation = None;
+        match change.flatten() {
+            Some(change) => self.rules.change(&change)?,
             None => self.rules.apply(table)?,
         }
         let after = self.rules.generation()?;
@@ -538,9 +543,10 @@ impl Host {
 
     /// Puts the host's table back when somebody changed rules since we did. Returns whether that was needed.
     pub(super) fn heal(&mut self) -> Result<bool, NetworkError> {
-        let Some(table) = self.table.take().filter(|_| !self.networks.is_empty()) else {
+        if self.networks.is_empty() {
             return Ok(false);
-        };
+        }
+        let Some(table) = self.table.take() else { return Ok(false) };
         let healed = self.rules.generation().map_err(KernelError::from).and_then(|generation| {
             let stale = self.generation != Some(generation);
             if stale {
