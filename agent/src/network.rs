@@ -14,7 +14,6 @@
 //! loopback addresses that come out of a network are dropped, and translation for `127.0.0.0/8` exists only for what
 //! the host itself sends. So nothing on the host's loopback becomes reachable from elsewhere.
 
-mod flows;
 mod hold;
 mod host;
 mod hosts_file;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use change::{BackendsChange, ListChange, NetworkChange};
-pub use network::{NetworkAssignment, NetworkIngress, NetworkPeer, NetworkVip};
+pub use network::{Lead, NetworkAssignment, NetworkIngress, NetworkPeer, NetworkVip};
 
 use crate::id::{Digest, NetworkId, TaskId, Timestamp, VolumeId};
 use crate::object::{AllocatedPort, Attachment, GenericResources, TaskState};

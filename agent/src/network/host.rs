@@ -13,10 +13,9 @@ use swarm_proto::spec::NetworkMode;
 use swarm_runtime::kernel::netlink::Socket;
 use swarm_runtime::kernel::{Namespace, conntrack, namespace, nft};
 
-use super::flows;
 use super::hold::{Gate, Held, Hold, Place};
 use super::hosts_file::host_lines;
-use super::led::{Led, LedVip};
+use super::led::{Gone, Led, LedVip};
 use super::overlay::{self, Ground, Overlay};
 use super::rules::{self, HostPort, LINK_GROUP};
 use super::task::{self, DnsSockets, Step, TaskRules, TaskSpace};
@@ -215,9 +214,9 @@ impl Host {
         let before = standing.map(|(_, assignment, _)| assignment.as_ref());
         let programmed = overlay.program(ground, before, &assignment);
         self.names.set_names(id, &assignment.names, !assignment.internal);
-        let led = match &old {
+        let (led, gone) = match &old {
             Some((_, old, led)) => led.follow(old, &assignment),
-            None => Led::new(&assignment),
+            None => (Led::new(&assignment), Gone::default()),
         };
         let before = standing.map(|(.., led)| led);
         let step = match before {
@@ -225,10 +224,7 @@ impl Host {
             None => Some(Step::Fill(rules::vips(id, &led.vips))),
         };
         let followed = step.map_or(Ok(()), |step| self.lead_vips(id, &step, &led.vips));
-        let forgotten = match &old {
-            Some((_, old, _)) => self.forget_flows(old, &assignment),
-            None => Ok(()),
-        };
+        let forgotten = self.forget_flows(id, gone);
         let result = programmed.and(followed).and(forgotten).map_err(failed);
         let record = NetworkRecord { overlay, assignment, led, standing: false };
         self.networks.insert(id, record);
@@ -252,18 +248,13 @@ impl Host {
 
     /// Datagrams to virtual addresses leave the backends that are gone; those to published ports do so once the host's
     /// rules are set.
-    fn forget_flows(
-        &mut self,
-        old: &NetworkAssignment,
-        new: &NetworkAssignment,
-    ) -> Result<(), KernelError> {
-        self.stale_ports.extend(flows::removed_ports(old, new));
-        let gone = flows::removed_vip_backends(old, new);
-        if gone.is_empty() {
+    fn forget_flows(&mut self, network: NetworkId, gone: Gone) -> Result<(), KernelError> {
+        self.stale_ports.extend(gone.ports);
+        if gone.vips.is_empty() {
             return Ok(());
         }
-        let mut on_network = self.tasks.values_mut().filter(|task| task.is_on(new.id));
-        on_network.try_for_each(|task| task.rules.forget(&gone))
+        let mut on_network = self.tasks.values_mut().filter(|task| task.is_on(network));
+        on_network.try_for_each(|task| task.rules.forget(&gone.vips))
     }
 
     /// Networks that nobody wants and no task is on.

@@ -1,10 +1,11 @@
 //! Where virtual addresses and published ports lead, in the order in which packet rules have it: a task keeps its place
 //! there, so that few places change when few tasks come and go. Pure.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use swarm_proto::assignment::{ListChange, NetworkAssignment, NetworkIngress, NetworkVip};
-use swarm_proto::id::ServiceId;
+use swarm_proto::assignment::{Lead, ListChange, NetworkAssignment, NetworkIngress, NetworkVip};
+use swarm_proto::spec::Protocol;
 
 /// From so many tasks on, one of somewhat more places than there are tasks is drawn.
 const MANY: usize = 64;
@@ -22,65 +23,108 @@ pub(super) struct Led {
 /// A virtual address, and the tasks at their places.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LedVip {
-    pub(super) address: Ipv4Addr,
-    pub(super) backends: Vec<Ipv4Addr>,
-    /// As of a [`NetworkVip`].
-    pub(super) wakes: Option<ServiceId>,
+    pub(super) lead: NetworkVip,
     /// How many places there are: more than tasks, where these are many, so that the number stays when some come and go.
     places: usize,
+}
+
+/// The destinations that datagrams were led to and are not any more.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Gone {
+    /// Virtual addresses and backends.
+    pub(super) vips: BTreeSet<(Ipv4Addr, Ipv4Addr)>,
+    /// Published UDP ports and backends.
+    pub(super) ports: BTreeSet<(u16, Ipv4Addr)>,
 }
 
 impl Led {
     /// Of a network that was not known before.
     pub(super) fn new(network: &NetworkAssignment) -> Self {
         let vips = network.vips.iter().map(LedVip::new).collect();
-        let mut led = Self { vips, ingress: network.ingress.clone() };
-        // Each host starts its turns at another task, so that single requests spread as well.
-        if let Some((gateway, _)) = network.gateway {
-            for NetworkIngress { backends, .. } in &mut led.ingress {
-                let start = usize::from(gateway.octets()[3]) % backends.len().max(1);
-                backends.rotate_left(start);
-            }
-        }
-        led
+        let ingress = network.ingress.iter().map(|port| turned(port, network)).collect();
+        Self { vips, ingress }
     }
 
     /// What it becomes with another version of the network. It was made of, or became, the old one.
-    pub(super) fn follow(&self, old: &NetworkAssignment, new: &NetworkAssignment) -> Self {
-        let mut led = Self::new(new);
-        for (vip, told) in led.vips.iter_mut().zip(&new.vips) {
-            if let Ok(at) = old.vips.binary_search_by_key(&vip.address, |old| old.address) {
-                let (placed, before) = (&self.vips[at], &old.vips[at].backends);
-                vip.backends = keep(&placed.backends, before, &told.backends);
-                vip.places = places(vip.backends.len(), Some(placed.places));
-            }
+    pub(super) fn follow(&self, old: &NetworkAssignment, new: &NetworkAssignment) -> (Self, Gone) {
+        let mut gone = Gone::default();
+        let vips = follow(&old.vips, &new.vips, |vip, known| {
+            let Some((at, change)) = known else { return LedVip::new(vip) };
+            gone.vips.extend(change.removed.iter().map(|backend| (vip.at, *backend)));
+            let backends = keep(&self.vips[at].lead.backends, change);
+            let places = places(backends.len(), Some(self.vips[at].places));
+            LedVip { lead: Lead { backends, ..*vip }, places }
+        });
+        let ingress = follow(&old.ingress, &new.ingress, |port, known| {
+            let Some((at, change)) = known else { return turned(port, new) };
+            gone.take_port(port, &change.removed);
+            Lead { backends: keep(&self.ingress[at].backends, change), ..*port }
+        });
+        for vip in vanished(&old.vips, &new.vips) {
+            gone.vips.extend(vip.backends.iter().map(|backend| (vip.at, *backend)));
         }
-        for (ingress, told) in led.ingress.iter_mut().zip(&new.ingress) {
-            if let Ok(at) = old.ingress.binary_search_by_key(&ingress.port, |old| old.port) {
-                let (placed, before) = (&self.ingress[at].backends, &old.ingress[at].backends);
-                ingress.backends = keep(placed, before, &told.backends);
-            }
+        for port in vanished(&old.ingress, &new.ingress) {
+            gone.take_port(port, &port.backends);
         }
-        led
+        (Self { vips, ingress }, gone)
     }
 }
 
 impl LedVip {
     pub(super) fn new(vip: &NetworkVip) -> Self {
-        let NetworkVip { address, backends, wakes } = vip.clone();
-        let places = places(backends.len(), None);
-        Self { address, backends, wakes, places }
+        Self { lead: vip.clone(), places: places(vip.backends.len(), None) }
     }
 
     /// Of how many places one is drawn, again and again until a task is there. At the last of them all have one.
     pub(super) fn draws(&self) -> Vec<usize> {
-        if self.places == self.backends.len() {
+        if self.places == self.lead.backends.len() {
             return vec![self.places];
         }
         let mut draws = vec![self.places; DRAWS];
         draws.push(taken(self.places));
         draws
     }
+}
+
+impl Gone {
+    fn take_port(&mut self, NetworkIngress { at, .. }: &NetworkIngress, removed: &[Ipv4Addr]) {
+        if at.protocol == Protocol::Udp {
+            self.ports.extend(removed.iter().map(|backend| (at.published, *backend)));
+        }
+    }
+}
+
+/// Each host starts its turns at another task, so that single requests spread as well.
+fn turned(port: &NetworkIngress, network: &NetworkAssignment) -> NetworkIngress {
+    let mut port = port.clone();
+    if let Some((gateway, _)) = network.gateway {
+        let start = usize::from(gateway.octets()[3]) % port.backends.len().max(1);
+        port.backends.rotate_left(start);
+    }
+    port
+}
+
+/// What each of `new` becomes, given where it was in `old`, if it was there, and what changed.
+fn follow<K: Ord + Copy, T>(
+    old: &[Lead<K>],
+    new: &[Lead<K>],
+    mut become_of: impl FnMut(&Lead<K>, Option<(usize, ListChange<Ipv4Addr>)>) -> T,
+) -> Vec<T> {
+    let each = new.iter().map(|lead| {
+        let at = old.binary_search_by_key(&lead.at, |old| old.at).ok();
+        let change = |at: usize| ListChange::between(&old[at].backends, &lead.backends);
+        become_of(lead, at.map(|at| (at, change(at))))
+    });
+    each.collect()
+}
+
+/// Those of `old` that are not in `new`.
+fn vanished<'a, K: Ord + Copy>(
+    old: &'a [Lead<K>],
+    new: &'a [Lead<K>],
+) -> impl Iterator<Item = &'a Lead<K>> {
+    let is_gone = |lead: &&Lead<K>| new.binary_search_by_key(&lead.at, |new| new.at).is_err();
+    old.iter().filter(is_gone)
 }
 
 /// How many places so many tasks have, which had so many `before`.
@@ -103,8 +147,7 @@ fn step(count: usize) -> usize {
 }
 
 /// The last ones take the places of those that are gone, and new ones come behind.
-fn keep(placed: &[Ipv4Addr], old: &[Ipv4Addr], new: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
-    let change = ListChange::between(old, new);
+fn keep(placed: &[Ipv4Addr], change: ListChange<Ipv4Addr>) -> Vec<Ipv4Addr> {
     let mut placed = placed.to_vec();
     for gone in &change.removed {
         if let Some(place) = placed.iter().position(|one| one == gone) {
@@ -117,20 +160,62 @@ fn keep(placed: &[Ipv4Addr], old: &[Ipv4Addr], new: &[Ipv4Addr]) -> Vec<Ipv4Addr
 
 #[cfg(test)]
 mod tests {
+    use swarm_proto::object::AllocatedPort;
+    use swarm_proto::spec::PortMode;
+
     use super::*;
+    use crate::network::rules::tests::network;
+
+    fn at(numbers: &[u8]) -> Vec<Ipv4Addr> {
+        numbers.iter().map(|last| Ipv4Addr::new(10, 0, 0, *last)).collect()
+    }
 
     #[test]
     fn few_places_change() {
-        let at = |numbers: &[u8]| -> Vec<Ipv4Addr> {
-            numbers.iter().map(|last| Ipv4Addr::new(10, 0, 0, *last)).collect()
+        let keep = |placed: &[u8], old: &[u8], new: &[u8]| {
+            keep(&at(placed), ListChange::between(&at(old), &at(new)))
         };
-        let keep = |placed: &[u8], old: &[u8], new: &[u8]| keep(&at(placed), &at(old), &at(new));
         assert_eq!(keep(&[3, 1, 2], &[1, 2, 3], &[1, 2, 3]), at(&[3, 1, 2]));
         assert_eq!(keep(&[3, 1, 2], &[1, 2, 3], &[1, 2]), at(&[2, 1]));
         assert_eq!(keep(&[3, 1, 2], &[1, 2, 3], &[1, 2, 3, 4]), at(&[3, 1, 2, 4]));
         assert_eq!(keep(&[3, 1, 2], &[1, 2, 3], &[2, 3, 5]), at(&[3, 2, 5]));
         assert_eq!(keep(&[3, 1, 2], &[1, 2, 3], &[]), at(&[]));
         assert_eq!(keep(&[], &[], &[7]), at(&[7]));
+    }
+
+    #[test]
+    fn only_what_is_gone_is_named() {
+        let vip = |number: u8, backends: &[u8]| Lead {
+            at: Ipv4Addr::new(10, 0, 0, number),
+            backends: at(backends),
+            wakes: None,
+        };
+        let port = |published, protocol, backends: &[u8]| {
+            let (mode, host_address) = (PortMode::Ingress, None);
+            let at_port = AllocatedPort { published, target: 80, protocol, mode, host_address };
+            Lead { at: at_port, backends: at(backends), wakes: None }
+        };
+        let version =
+            |vips, ingress| NetworkAssignment { vips, ..network(1, false, ingress) }.sorted();
+        let old = version(
+            vec![vip(100, &[1, 2]), vip(101, &[3]), vip(102, &[4])],
+            vec![
+                port(53, Protocol::Udp, &[1, 2]),
+                port(54, Protocol::Udp, &[3]),
+                port(80, Protocol::Tcp, &[1, 2]),
+            ],
+        );
+        let new = version(
+            vec![vip(100, &[2, 5]), vip(102, &[4]), vip(103, &[6])],
+            vec![port(53, Protocol::Udp, &[2]), port(80, Protocol::Tcp, &[2])],
+        );
+        let (led, gone) = Led::new(&old).follow(&old, &new);
+        let pair = |of: u8, backend: u8| (at(&[of])[0], at(&[backend])[0]);
+        assert_eq!(gone.vips, [pair(100, 1), pair(101, 3)].into());
+        assert_eq!(gone.ports, [(53, at(&[1])[0]), (54, at(&[3])[0])].into());
+        let leads: Vec<_> = led.vips.iter().map(|vip| vip.lead.clone()).collect();
+        assert_eq!(leads, [vip(100, &[2, 5]), vip(102, &[4]), vip(103, &[6])]);
+        assert_eq!(led.follow(&new, &new), (led.clone(), Gone::default()));
     }
 
     #[test]

@@ -123,7 +123,7 @@ fn ports<'a>(
     let own = |own: &HostPort| (own.port, port_rule(&own.port, vec![own.address], None));
     let mut all: Vec<_> = host_ports.iter().map(own).collect();
     for (network, ingress) in networks {
-        for NetworkIngress { port, backends, wakes } in ingress {
+        for NetworkIngress { at: port, backends, wakes } in ingress {
             if backends.is_empty() {
                 all.extend(wakes.map(|service| (*port, port_hold(port, service))));
                 continue;
@@ -204,11 +204,11 @@ pub(super) fn vips(network: NetworkId, vips: &[LedVip]) -> Table {
 
 /// What makes the rules of one [`vips`] those of another; `None` where they are the same.
 pub(super) fn vip_change(network: NetworkId, old: &[LedVip], new: &[LedVip]) -> Option<Change> {
-    let shape = |vip: &LedVip| (vip.address, vip.wakes, vip.backends.is_empty());
+    let shape = |vip: &LedVip| (vip.lead.at, vip.lead.wakes, vip.lead.backends.is_empty());
     if !old.iter().map(shape).eq(new.iter().map(shape)) {
         return Change::between(&vips(network, old), &vips(network, new));
     }
-    let differ = || old.iter().zip(new).filter(|(old, new)| old.backends != new.backends);
+    let differ = || old.iter().zip(new).filter(|(old, new)| old.lead.backends != new.lead.backends);
     let table = |chains: Vec<Chain>| Table { name: TABLE.to_owned(), chains };
     let old = differ().filter_map(|(old, _)| leading_chain(network, old)).collect();
     let new = differ().filter_map(|(_, new)| leading_chain(network, new)).collect();
@@ -222,7 +222,7 @@ fn vip_chain(network: NetworkId) -> String {
 
 /// The chain that leads one of them.
 fn own_chain(network: NetworkId, vip: &LedVip) -> String {
-    format!("{}.{}", vip_chain(network), vip.address)
+    format!("{}.{}", vip_chain(network), vip.lead.at)
 }
 
 /// That chain, where the address leads to tasks: when these come and go, no other one is touched.
@@ -230,17 +230,17 @@ fn leading_chain(network: NetworkId, vip: &LedVip) -> Option<Chain> {
     let name = own_chain(network, vip);
     let draw = |places| {
         let map = Some(NamedMap { name: name.clone(), places });
-        let (to, spread) = (vip.backends.clone(), Spread::Random);
+        let (to, spread) = (vip.lead.backends.clone(), Spread::Random);
         Rule::new([], Verdict::Dnat { to, port: None, spread, map })
     };
     let rules = || vip.draws().into_iter().map(draw).collect();
-    (!vip.backends.is_empty()).then(|| Chain::plain(&name, rules()))
+    (!vip.lead.backends.is_empty()).then(|| Chain::plain(&name, rules()))
 }
 
 fn vip_chains(network: NetworkId, vips: &[LedVip]) -> Vec<Chain> {
     let rules = vips.iter().flat_map(|vip| {
-        let to = || Match::Destination(vip.address, 32);
-        match (vip.backends.as_slice(), vip.wakes) {
+        let to = || Match::Destination(vip.lead.at, 32);
+        match (vip.lead.backends.as_slice(), vip.lead.wakes) {
             ([], None) => vec![Rule::new([to()], Verdict::Reject)],
             ([], Some(service)) => vec![
                 Rule::new([to(), Match::Protocol(Transport::Tcp)], Verdict::Drop)
@@ -260,8 +260,9 @@ fn vip_chains(network: NetworkId, vips: &[LedVip]) -> Vec<Chain> {
 
 /// The virtual addresses at which connections wait.
 pub(super) fn held(vips: &[LedVip]) -> BTreeSet<Ipv4Addr> {
-    let at_zero = vips.iter().filter(|vip| vip.backends.is_empty() && vip.wakes.is_some());
-    at_zero.map(|vip| vip.address).collect()
+    let at_zero =
+        vips.iter().filter(|vip| vip.lead.backends.is_empty() && vip.lead.wakes.is_some());
+    at_zero.map(|vip| vip.lead.at).collect()
 }
 
 /// The services at whose published ports connections wait.
@@ -278,7 +279,7 @@ pub(super) fn gateway_link(network: NetworkId) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fmt::Write;
 
     use expect_test::expect;
@@ -302,7 +303,11 @@ mod tests {
         AllocatedPort { published, target: 80, protocol, mode: PortMode::Ingress, host_address }
     }
 
-    fn network(id: u64, internal: bool, ingress: Vec<NetworkIngress>) -> NetworkAssignment {
+    pub(in crate::network) fn network(
+        id: u64,
+        internal: bool,
+        ingress: Vec<NetworkIngress>,
+    ) -> NetworkAssignment {
         let last = u8::try_from(id).unwrap();
         NetworkAssignment {
             id: NetworkId(id),
@@ -325,7 +330,7 @@ mod tests {
     fn a_host_with_two_networks() {
         let at = |last| Ipv4Addr::new(10, 1, 0, last);
         let lead = |port, backends: &[u8]| NetworkIngress {
-            port,
+            at: port,
             backends: backends.iter().map(|last| at(*last)).collect(),
             wakes: None,
         };
@@ -373,7 +378,7 @@ mod tests {
         let at = |last| Ipv4Addr::new(10, 1, 0, last);
         let vip = |last, backends: &[u8], wakes: Option<u64>| {
             let backends = backends.iter().map(|last| at(*last)).collect();
-            LedVip::new(&NetworkVip { address: at(last), backends, wakes: wakes.map(ServiceId) })
+            LedVip::new(&NetworkVip { at: at(last), backends, wakes: wakes.map(ServiceId) })
         };
         let many: Vec<u8> = (1..=80).collect();
         let front = [

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
-use super::network::{NetworkAssignment, NetworkIngress, NetworkPeer, NetworkVip};
+use super::network::{Lead, NetworkAssignment, NetworkPeer};
 use crate::id::{NetworkId, ServiceId};
 use crate::object::AllocatedPort;
 
@@ -151,55 +151,6 @@ impl NetworkChange {
     }
 }
 
-/// Something that leads to the tasks of a service.
-trait Lead: Clone {
-    type Key: Ord + Copy;
-    fn key(&self) -> Self::Key;
-    fn backends(&self) -> &[Ipv4Addr];
-    fn wakes(&self) -> Option<ServiceId>;
-    fn of(key: Self::Key, backends: Vec<Ipv4Addr>, wakes: Option<ServiceId>) -> Self;
-}
-
-impl Lead for NetworkVip {
-    type Key = Ipv4Addr;
-
-    fn key(&self) -> Ipv4Addr {
-        self.address
-    }
-
-    fn backends(&self) -> &[Ipv4Addr] {
-        &self.backends
-    }
-
-    fn wakes(&self) -> Option<ServiceId> {
-        self.wakes
-    }
-
-    fn of(address: Ipv4Addr, backends: Vec<Ipv4Addr>, wakes: Option<ServiceId>) -> Self {
-        Self { address, backends, wakes }
-    }
-}
-
-impl Lead for NetworkIngress {
-    type Key = AllocatedPort;
-
-    fn key(&self) -> AllocatedPort {
-        self.port
-    }
-
-    fn backends(&self) -> &[Ipv4Addr] {
-        &self.backends
-    }
-
-    fn wakes(&self) -> Option<ServiceId> {
-        self.wakes
-    }
-
-    fn of(port: AllocatedPort, backends: Vec<Ipv4Addr>, wakes: Option<ServiceId>) -> Self {
-        Self { port, backends, wakes }
-    }
-}
-
 fn is_same_network(old: &NetworkAssignment, new: &NetworkAssignment) -> bool {
     let head = |of: &NetworkAssignment| {
         let subnet = (of.subnet, of.prefix_length);
@@ -226,44 +177,44 @@ fn changed_names(old: &NetworkAssignment, new: &NetworkAssignment) -> Names {
     (changed, removed)
 }
 
-fn changed_backends<L: Lead>(old: &[L], new: &[L]) -> (Vec<BackendsChange<L::Key>>, Vec<L::Key>) {
+fn changed_backends<K: Ord + Copy>(
+    old: &[Lead<K>],
+    new: &[Lead<K>],
+) -> (Vec<BackendsChange<K>>, Vec<K>) {
     let (mut changed, mut removed) = (Vec::new(), Vec::new());
     merge(
         old,
         new,
-        |one, other| one.key().cmp(&other.key()),
+        |one, other| one.at.cmp(&other.at),
         |old, new| {
             let Some(new) = new else {
-                removed.extend(old.map(Lead::key));
+                removed.extend(old.map(|old| old.at));
                 return;
             };
-            let before = old.map(Lead::backends).unwrap_or_default();
-            let backends = ListChange::between(before, new.backends());
-            let is_same = old.is_some_and(|old| old.wakes() == new.wakes());
+            let before = old.map(|old| old.backends.as_slice()).unwrap_or_default();
+            let backends = ListChange::between(before, &new.backends);
+            let is_same = old.is_some_and(|old| old.wakes == new.wakes);
             if !is_same || !backends.is_empty() {
-                changed.push(BackendsChange { of: new.key(), backends, wakes: new.wakes() });
+                changed.push(BackendsChange { of: new.at, backends, wakes: new.wakes });
             }
         },
     );
     (changed, removed)
 }
 
-fn apply_backends<L: Lead>(
-    list: &mut Vec<L>,
-    changed: &[BackendsChange<L::Key>],
-    removed: &[L::Key],
+fn apply_backends<K: Ord + Copy>(
+    list: &mut Vec<Lead<K>>,
+    changed: &[BackendsChange<K>],
+    removed: &[K],
 ) {
-    list.retain(|one| !removed.contains(&one.key()));
-    for change in changed {
-        let at = list.binary_search_by_key(&change.of, Lead::key);
-        let before = at.ok().map(|at| &list[at]);
-        let mut backends = before.map(|one| one.backends().to_vec()).unwrap_or_default();
-        change.backends.apply(&mut backends);
-        let after = L::of(change.of, backends, change.wakes);
-        match at {
-            Ok(at) => list[at] = after,
-            Err(at) => list.insert(at, after),
-        }
+    list.retain(|one| !removed.contains(&one.at));
+    for BackendsChange { of, backends, wakes } in changed {
+        let at = list.binary_search_by_key(of, |one| one.at).unwrap_or_else(|at| {
+            list.insert(at, Lead { at: *of, backends: Vec::new(), wakes: None });
+            at
+        });
+        backends.apply(&mut list[at].backends);
+        list[at].wakes = *wakes;
     }
 }
 

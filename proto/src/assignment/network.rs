@@ -19,29 +19,24 @@ pub struct NetworkPeer {
     pub host: Ipv4Addr,
 }
 
-/// A service's virtual address and where it leads.
+/// A way to a service, and where it leads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkVip {
-    /// The virtual address.
-    pub address: Ipv4Addr,
-    /// The running tasks' addresses; empty refuses connections, or holds them for the service that they wake.
+pub struct Lead<K> {
+    /// The virtual address, or the published port.
+    #[serde(alias = "address", alias = "port")]
+    pub at: K,
+    /// The running tasks' addresses on the network; none: connections are refused, or held for the service that they wake.
     pub backends: Vec<Ipv4Addr>,
     /// A service that may have no tasks until somebody connects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wakes: Option<ServiceId>,
 }
 
+/// A service's virtual address.
+pub type NetworkVip = Lead<Ipv4Addr>;
+
 /// A published port that every host answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkIngress {
-    /// The port.
-    pub port: AllocatedPort,
-    /// The running tasks' addresses on this network.
-    pub backends: Vec<Ipv4Addr>,
-    /// As of a virtual address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wakes: Option<ServiceId>,
-}
+pub type NetworkIngress = Lead<AllocatedPort>;
 
 /// Everything a node needs to know of one network. Its lists are in order and hold each entry once: [`NetworkChange`]
 /// counts on it, and [`NetworkAssignment::sorted`] makes it so.
@@ -84,18 +79,18 @@ impl NetworkAssignment {
     pub fn sorted(mut self) -> Self {
         in_order(&mut self.peers);
         self.names = self.names.into_iter().map(|(name, found)| (name, ordered(found))).collect();
-        for vip in &mut self.vips {
-            in_order(&mut vip.backends);
-        }
-        self.vips.sort_by_key(|vip| vip.address);
-        self.vips.dedup_by_key(|vip| vip.address);
-        for ingress in &mut self.ingress {
-            in_order(&mut ingress.backends);
-        }
-        self.ingress.sort_by_key(|ingress| ingress.port);
-        self.ingress.dedup_by_key(|ingress| ingress.port);
+        leads_in_order(&mut self.vips);
+        leads_in_order(&mut self.ingress);
         self
     }
+}
+
+fn leads_in_order<K: Ord + Copy>(leads: &mut Vec<Lead<K>>) {
+    for lead in leads.iter_mut() {
+        in_order(&mut lead.backends);
+    }
+    leads.sort_by_key(|lead| lead.at);
+    leads.dedup_by_key(|lead| lead.at);
 }
 
 fn in_order<T: Ord>(list: &mut Vec<T>) {

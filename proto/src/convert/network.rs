@@ -48,7 +48,7 @@ impl From<wire::AddressesChange> for ListChange<Ipv4Addr> {
 impl From<&NetworkVip> for wire::NetworkVip {
     fn from(vip: &NetworkVip) -> Self {
         let wakes = vip.wakes.map(|service| service.0);
-        Self { address: vip.address.into(), backends: addresses(&vip.backends), wakes }
+        Self { address: vip.at.into(), backends: addresses(&vip.backends), wakes }
     }
 }
 
@@ -57,14 +57,14 @@ impl TryFrom<wire::NetworkVip> for NetworkVip {
 
     fn try_from(vip: wire::NetworkVip) -> Result<Self, ConvertError> {
         let backends = list(vip.backends);
-        Ok(Self { address: vip.address.into(), backends, wakes: vip.wakes.map(ServiceId) })
+        Ok(Self { at: vip.address.into(), backends, wakes: vip.wakes.map(ServiceId) })
     }
 }
 
 impl From<&NetworkIngress> for wire::NetworkIngress {
     fn from(ingress: &NetworkIngress) -> Self {
         Self {
-            port: Some((&ingress.port).into()),
+            port: Some((&ingress.at).into()),
             backends: addresses(&ingress.backends),
             wakes: ingress.wakes.map(|service| service.0),
         }
@@ -76,7 +76,7 @@ impl TryFrom<wire::NetworkIngress> for NetworkIngress {
 
     fn try_from(ingress: wire::NetworkIngress) -> Result<Self, ConvertError> {
         Ok(Self {
-            port: Fields("NetworkIngress").required("port", ingress.port)?,
+            at: Fields("NetworkIngress").required("port", ingress.port)?,
             backends: list(ingress.backends),
             wakes: ingress.wakes.map(ServiceId),
         })

@@ -43,12 +43,12 @@ strategy! {
         host: address(),
     }
     fn network_vip -> NetworkVip {
-        address: address(),
+        at: address(),
         backends: addresses(),
         wakes: option::of(any::<u64>().prop_map(ServiceId)),
     }
     fn network_ingress -> NetworkIngress {
-        port: allocated_port(),
+        at: allocated_port(),
         backends: addresses(),
         wakes: option::of(any::<u64>().prop_map(ServiceId)),
     }

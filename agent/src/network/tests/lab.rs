@@ -376,7 +376,7 @@ impl Plan {
                 .vips
                 .iter()
                 .map(|(vip, backends)| NetworkVip {
-                    address: self.address(*vip),
+                    at: self.address(*vip),
                     backends: self.addresses(backends),
                     wakes: self.wakes,
                 })
@@ -385,7 +385,7 @@ impl Plan {
                 .ports
                 .iter()
                 .map(|(port, backends)| NetworkIngress {
-                    port: *port,
+                    at: *port,
                     backends: self.addresses(backends),
                     wakes: self.wakes,
                 })

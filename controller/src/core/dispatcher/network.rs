@@ -238,7 +238,7 @@ fn add_service(
             assignment.names.entry(format!("tasks.{name}")).or_default().extend(&backends);
         }
         assignment.vips.extend(vip.map(|vip| NetworkVip {
-            address: vip.address,
+            at: vip.address,
             backends: backends.clone(),
             wakes,
         }));
@@ -246,7 +246,7 @@ fn add_service(
     if state.index.first_network(service) == Some(network.id) {
         let ports = service.ports.iter().filter(|port| port.mode == PortMode::Ingress);
         assignment.ingress.extend(ports.map(|port| NetworkIngress {
-            port: *port,
+            at: *port,
             backends: backends.clone(),
             wakes,
         }));

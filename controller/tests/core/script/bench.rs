@@ -541,10 +541,10 @@ impl Bench {
                     let _ = writeln!(self.said, "  name {name} = {addresses:?}");
                 }
                 for vip in &network.vips {
-                    let _ = writeln!(self.said, "  vip {} -> {:?}", vip.address, vip.backends);
+                    let _ = writeln!(self.said, "  vip {} -> {:?}", vip.at, vip.backends);
                 }
                 for ingress in &network.ingress {
-                    let port = ingress.port.published;
+                    let port = ingress.at.published;
                     let _ = writeln!(self.said, "  port {port} -> {:?}", ingress.backends);
                 }
             }
