@@ -73,7 +73,7 @@ pub(super) async fn gather(
     }
     let writer = Writer::open(&partial).await?;
     let (target, expected) = (store.blob(&descriptor.digest), descriptor.digest.clone());
-    match blocking(move || writer.finish(&partial, &target, &expected)).await {
+    match blocking(move || writer.finish(&target, &expected)).await {
         Ok(()) => Ok(Gathered::Round(Round::Whole)),
         Err(ImageError::Corrupt { found, .. }) => {
             let given = given(&pieces, places);

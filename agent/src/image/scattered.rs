@@ -94,15 +94,24 @@ pub(super) fn arrived(partial: &Path) -> u64 {
     }
 }
 
+/// How many bytes a growing file has from its beginning on without a gap.
+pub(super) fn without_gap(partial: &Path) -> io::Result<u64> {
+    let there = length(partial)?;
+    let Some(map) = read_map(partial)? else { return Ok(there) };
+    Ok(Map::parse(&map).map_or(0, |map| map.prefix()).min(there))
+}
+
 /// Makes a growing file one that begins at the beginning and has no gap, by forgetting what lies behind the first one.
 pub(super) fn settle(partial: &Path) -> io::Result<()> {
-    let Some(map) = read_map(partial)? else { return Ok(()) };
-    let known = Map::parse(&map).map_or(0, |map| map.prefix());
-    let there = length(partial)?;
-    if known < there {
+    let map = map_of(partial);
+    if !map.exists() {
+        return Ok(());
+    }
+    let known = without_gap(partial)?;
+    if known < length(partial)? {
         OpenOptions::new().write(true).open(partial)?.set_len(known)?;
     }
-    fs::remove_file(map_of(partial))
+    fs::remove_file(map)
 }
 
 /// See the module.

@@ -397,7 +397,7 @@ impl Place {
                 writer = back;
             }
             let expected = digest.clone();
-            match blocking(move || writer.finish(&partial, &target, &expected)).await {
+            match blocking(move || writer.finish(&target, &expected)).await {
                 Ok(()) => return Ok(Ok(())),
                 // What an earlier source gave may be what is wrong: once more, all of it from here.
                 Err(ImageError::Corrupt { .. }) if begun > 0 => {}
