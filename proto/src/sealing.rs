@@ -11,7 +11,9 @@ pub const OVERHEAD: usize = NONCE + TAG;
 /// How many bytes every key has.
 pub const KEY: usize = 32;
 
-const NONCE: usize = 24;
+/// How many bytes of [`OVERHEAD`] lie before the wrapped ones.
+pub const NONCE: usize = 24;
+
 const TAG: usize = 16;
 
 /// The system gives no random numbers.
@@ -75,16 +77,27 @@ impl SealingKey {
     ///
     /// With more than 256 GiB.
     pub fn seal(&self, about: &[u8], plain: &[u8], out: &mut Vec<u8>) {
-        let nonce = XNonce::generate();
         out.reserve(OVERHEAD + plain.len());
-        out.extend_from_slice(&nonce);
         let start = out.len();
+        out.extend_from_slice(&[0; NONCE]);
         out.extend_from_slice(plain);
+        self.seal_in_place(about, out, start);
+    }
+
+    /// The same of all that lies behind `start` and [`NONCE`] bytes of room there.
+    ///
+    /// # Panics
+    ///
+    /// With more than 256 GiB, and without that room.
+    pub fn seal_in_place(&self, about: &[u8], bytes: &mut Vec<u8>, start: usize) {
+        let nonce = XNonce::generate();
+        let (room, plain) = bytes[start..].split_at_mut(NONCE);
+        room.copy_from_slice(&nonce);
         let tag = self
             .cipher
-            .encrypt_inout_detached(&nonce, about, (&mut out[start..]).into())
+            .encrypt_inout_detached(&nonce, about, plain.into())
             .expect("only more than 256 GiB are too much");
-        out.extend_from_slice(&tag);
+        bytes.extend_from_slice(&tag);
     }
 
     /// Appends what was sealed; nothing when it is refused.

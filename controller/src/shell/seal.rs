@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use swarm_proto::object::Secret;
-use swarm_proto::sealing::{KEY, NoRandomness, OVERHEAD, OpenError, SealingKey, from_hex, to_hex};
+use swarm_proto::sealing::{
+    KEY, NONCE, NoRandomness, OVERHEAD, OpenError, SealingKey, from_hex, to_hex,
+};
 use zeroize::Zeroizing;
 
 use super::disk::seal::{Context, Seal};
@@ -237,6 +239,15 @@ impl Seal for DataKey {
         first.seal(&context.to_bytes(), plain, out);
     }
 
+    fn seal_whole(&self, context: Context, plain: Vec<u8>) -> Vec<u8> {
+        let mut bytes = plain;
+        bytes.splice(0..0, MARK.into_iter().chain([0; NONCE]));
+        let keys = self.keys();
+        let first = keys.first().expect("there is always a key");
+        first.seal_in_place(&context.to_bytes(), &mut bytes, MARK.len());
+        bytes
+    }
+
     fn open(&self, context: Context, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
         let Some(rest) = sealed.strip_prefix(&MARK) else {
             out.extend_from_slice(sealed);
@@ -296,7 +307,10 @@ mod tests {
             let (key, context) = (key(), at(Kind::Entry, 7, 2));
             let wrapped = sealed(&key, context, &plain);
             prop_assert_eq!(wrapped.len(), plain.len() + MARK.len() + OVERHEAD);
-            prop_assert_eq!(opened(&key, context, &wrapped).unwrap(), plain);
+            prop_assert_eq!(opened(&key, context, &wrapped).unwrap(), plain.clone());
+            let whole = key.seal_whole(context, plain.clone());
+            prop_assert_eq!(whole.len(), wrapped.len());
+            prop_assert_eq!(opened(&key, context, &whole).unwrap(), plain);
         }
 
         #[test]

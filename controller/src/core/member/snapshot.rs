@@ -118,8 +118,48 @@ pub(in crate::core) fn with_data(message: &[u8], data: Vec<u8>) -> Vec<u8> {
     whole
 }
 
-/// The encoded snapshot that stands for a state, with an encoded `ConfState`.
+/// The tag of `Snapshot.data`, and how many bytes its length takes when it is written before it is known.
+const DATA: u8 = 1 << 3 | 2;
+const LENGTH: usize = 5;
+
+/// The encoded snapshot that stands for a state, with an encoded `ConfState`. Its data is written where it belongs: there may
+/// be hundreds of megabytes, of which a second copy would be the leader's highest use of memory.
 pub(in crate::core) fn encode(state: &State, term: u64, conf_state: &[u8]) -> Vec<u8> {
     let conf_state = ConfState::decode(conf_state).unwrap_or_default();
-    make(state, term, conf_state).encode_to_vec()
+    let mut bytes = vec![DATA];
+    bytes.resize(1 + LENGTH, 0);
+    state.append_to(&mut bytes);
+    let length = bytes.len() - 1 - LENGTH;
+    bytes[1..=LENGTH].copy_from_slice(&long_varint(length));
+    bytes.extend(describe(state.applied, term, conf_state).encode_to_vec());
+    bytes
+}
+
+/// A number of up to 35 bits as a varint that is not shortened, as protobuf allows.
+fn long_varint(number: usize) -> [u8; LENGTH] {
+    std::array::from_fn(|at| {
+        let more = if at + 1 < LENGTH { 0x80 } else { 0 };
+        (number >> (7 * at)).to_le_bytes()[0] & 0x7f | more
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_in_its_place_is_the_same_snapshot() {
+        let conf_state =
+            ConfState { voters: vec![1, 2], learners: vec![3], ..ConfState::default() };
+        for size in [0, 1, 200, 70_000, 3_000_000] {
+            let mut state = State { applied: 9, ..State::default() };
+            state.requests.insert("one".to_owned(), std::sync::Arc::new(vec![7; size]));
+            state.request_order.push_back("one".to_owned());
+            let written = encode(&state, 4, &conf_state.encode_to_vec());
+            let read = Snapshot::decode(written.as_slice()).unwrap();
+            assert_eq!(read, make(&state, 4, conf_state.clone()), "{size}");
+        }
+        let written = encode(&State::default(), 0, &[]);
+        assert_eq!(Snapshot::decode(written.as_slice()).unwrap().data, State::default().to_bytes());
+    }
 }

@@ -31,11 +31,21 @@ pub enum SnapshotError {
 impl State {
     /// The whole state as bytes; takes time in proportion to its size.
     pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.append_to(&mut bytes);
+        bytes
+    }
+
+    /// Writes [`State::to_bytes`] behind others.
+    pub(in crate::core) fn append_to(&self, bytes: &mut Vec<u8>) {
         let request = |id: &String| wire::Request {
             id: id.clone(),
             answer: self.requests.get(id).map(|answer| answer.to_vec()).unwrap_or_default(),
         };
-        let mut bytes = wire::StateSnapshot {
+        let mut append = |part: wire::StateSnapshot| {
+            part.encode(bytes).expect("a vector grows as it is written");
+        };
+        append(wire::StateSnapshot {
             clock: self.clock.0,
             version: self.version,
             applied: self.applied,
@@ -51,18 +61,15 @@ impl State {
             contents: self.contents_to_wire(),
             registry_logins: self.registry_logins.values().map(|one| one.as_ref().into()).collect(),
             ..wire::StateSnapshot::default()
-        }
-        .encode_to_vec();
+        });
         // Messages one behind the other are one message, in which lists are joined: what there are many of is never whole
         // in a second form.
-        let mut append = |part: wire::StateSnapshot| bytes.extend(part.encode_to_vec());
         for object in self.objects_to_wire() {
             append(wire::StateSnapshot { objects: vec![object], ..Default::default() });
         }
         for slot in self.slots_to_wire() {
             append(wire::StateSnapshot { slots: vec![slot], ..Default::default() });
         }
-        bytes
     }
 
     fn objects_to_wire(&self) -> impl Iterator<Item = wire::StoredObject> {

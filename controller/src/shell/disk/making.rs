@@ -94,7 +94,7 @@ impl Making {
                 // Of the calling thread alone, on Linux. Where it is refused, the others only wait longer.
                 let _ = setpriority_process(None, BEHIND_OTHERS);
                 let (index, term) = (wanted.snapshot.index, wanted.snapshot.term);
-                let name = folder.write(index, term, &wanted.snapshot.encode());
+                let name = folder.write(index, term, wanted.snapshot.encode());
                 (wanted, name)
             };
             let name = String::from("snapshot");

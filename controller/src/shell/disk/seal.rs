@@ -6,6 +6,13 @@ pub trait Seal: Send + Sync {
     /// Adds the wrapped form of `plain` to `out`.
     fn seal(&self, context: Context, plain: &[u8], out: &mut Vec<u8>);
 
+    /// The wrapped form of something large, of which there should be no second copy.
+    fn seal_whole(&self, context: Context, plain: Vec<u8>) -> Vec<u8> {
+        let mut sealed = Vec::with_capacity(plain.len());
+        self.seal(context, &plain, &mut sealed);
+        sealed
+    }
+
     /// Adds to `out` what [`Seal::seal`] wrapped; says why when it was not wrapped in this context by this seal.
     fn open(&self, context: Context, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), String>;
 }

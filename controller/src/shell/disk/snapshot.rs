@@ -79,7 +79,7 @@ impl SnapshotDir {
         &self,
         index: u64,
         term: u64,
-        plain: &[u8],
+        plain: Vec<u8>,
     ) -> Result<SnapshotName, DiskError> {
         let aside = self.path.join(format!("{NEW}{index}"));
         self.write_by(&aside, index, term, plain).map_err(|source| {
@@ -102,10 +102,9 @@ impl SnapshotDir {
         aside: &Path,
         index: u64,
         term: u64,
-        plain: &[u8],
+        plain: Vec<u8>,
     ) -> io::Result<SnapshotName> {
-        let mut content = Vec::with_capacity(plain.len());
-        self.seal.seal(Context { kind: Kind::Snapshot, index, term }, plain, &mut content);
+        let content = self.seal.seal_whole(Context { kind: Kind::Snapshot, index, term }, plain);
         let name = SnapshotName::of(index, term, &content);
         let mut options = File::options();
         options.write(true).create(true).truncate(true).mode(0o600);
@@ -170,7 +169,7 @@ mod tests {
     fn a_snapshot_is_read_back_and_damage_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let snapshots = folder(dir.path().join("snapshots"));
-        let name = snapshots.write(7, 2, b"content").unwrap();
+        let name = snapshots.write(7, 2, b"content".to_vec()).unwrap();
         assert_eq!(snapshots.read(&name).unwrap(), b"content");
         assert_eq!(SnapshotName::decode(&name.encode()), Some(name.clone()));
 
@@ -183,8 +182,8 @@ mod tests {
     fn only_the_named_one_stays() {
         let dir = tempfile::tempdir().unwrap();
         let snapshots = folder(dir.path().to_owned());
-        let older = snapshots.write(7, 2, b"older").unwrap();
-        let newer = snapshots.write(9, 2, b"newer").unwrap();
+        let older = snapshots.write(7, 2, b"older".to_vec()).unwrap();
+        let newer = snapshots.write(9, 2, b"newer".to_vec()).unwrap();
         snapshots.retain(Some(&newer)).unwrap();
         assert_eq!(snapshots.read(&newer).unwrap(), b"newer");
         assert_eq!(snapshots.read(&older).unwrap_err().kind(), io::ErrorKind::NotFound);

@@ -149,10 +149,9 @@ impl DiskStore {
 
     /// Writes a snapshot's file and notes its name.
     fn put(&mut self, snapshot: &DiskSnapshot, wait: &mut Wait<'_>) -> Result<(), DiskError> {
-        let content = snapshot.encode();
         let name = until_there_is_room(wait, || {
             self.index.check_room()?;
-            self.snapshots.write(snapshot.index, snapshot.term, &content)
+            self.snapshots.write(snapshot.index, snapshot.term, snapshot.encode())
         })?;
         self.index.set_snapshot(&name)?;
         self.snapshot = Some(name);

@@ -226,7 +226,7 @@ fn the_log_of_version_0_1_0_is_taken_over() {
         std::sync::Arc::new(seal::Unsealed),
     )
     .unwrap()
-    .write(8, 2, b"state")
+    .write(8, 2, b"state".to_vec())
     .unwrap();
     let released = Index::open(&dir.path().join("log"), LOCK_PATIENCE).unwrap();
     released.write_released(b"hard state", 5, &entries);
