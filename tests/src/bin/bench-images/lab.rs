@@ -10,6 +10,7 @@ use serde_json::Value;
 use swarm_tests::bench::{Outcome, output, swarmctl, text};
 
 use crate::made::Made;
+use crate::parts::Parts;
 use crate::peers::{Cost, forget_peak, peak, wait_for};
 
 /// Where its registry listens.
@@ -27,12 +28,16 @@ pub(crate) struct Lab {
     /// Layers that nobody needs any more, by number; it is gone with the lab's disks.
     trash: PathBuf,
     aside: Cell<u32>,
+    /// Once it is up. It goes after the lab's processes.
+    parts: Option<Parts>,
 }
 
 struct Host {
     name: String,
     /// Its namespaces, below its first process.
     spaces: PathBuf,
+    /// All of its processes.
+    processes: Vec<u32>,
     /// Its agent's process.
     agent: PathBuf,
 }
@@ -67,7 +72,7 @@ impl Lab {
         // Whatever happens from here on, it is taken down again.
         let trash = Path::new(LABS).join(NAME).join("trash");
         let (folder, aside) = (folder.to_owned(), Cell::new(0));
-        let mut lab = Self { folder, hosts: Vec::new(), trash, aside };
+        let mut lab = Self { folder, hosts: Vec::new(), trash, aside, parts: None };
         let count = HOSTS.to_string();
         swarmctl(&[
             "lab",
@@ -83,6 +88,8 @@ impl Lab {
             text(storage),
         ])?;
         lab.hosts = hosts()?;
+        let processes = lab.hosts.iter().map(|host| (&*host.name, &*host.processes));
+        lab.parts = Some(Parts::new(processes)?);
         fs::create_dir(&lab.trash)?;
         Ok(lab)
     }
@@ -193,6 +200,11 @@ impl Lab {
         })
     }
 
+    /// Gives each host its part of the processors, even where others are idle; or all that it finds idle.
+    pub(crate) fn limit(&self, is_limited: bool) -> Outcome<()> {
+        self.parts.as_ref().map_or(Ok(()), |parts| parts.limit(is_limited))
+    }
+
     /// The first host's name.
     pub(crate) fn first(&self) -> &str {
         &self.hosts[0].name
@@ -225,13 +237,18 @@ fn host(told: &Value) -> Outcome<Host> {
     let first = told["pid"].as_i64().ok_or("a host that is off")?;
     let spaces = PathBuf::from(format!("/proc/{first}/ns"));
     let space = fs::read_link(spaces.join("pid"))?;
+    let (mut processes, mut agent) = (Vec::new(), None);
     for entry in fs::read_dir("/proc")? {
-        let agent = entry?.path();
-        let same = fs::read_link(agent.join("ns/pid")).is_ok_and(|found| found == space);
-        let command = fs::read_to_string(agent.join("cmdline")).unwrap_or_default();
-        if same && command.split('\0').next().is_some_and(|name| name.ends_with("/swarm-agent")) {
-            return Ok(Host { name, spaces, agent });
+        let process = entry?.path();
+        if !fs::read_link(process.join("ns/pid")).is_ok_and(|found| found == space) {
+            continue;
+        }
+        processes.extend(process.file_name().and_then(|id| id.to_str()?.parse::<u32>().ok()));
+        let command = fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+        if command.split('\0').next().is_some_and(|name| name.ends_with("/swarm-agent")) {
+            agent = Some(process);
         }
     }
-    Err(format!("{name} runs no agent").into())
+    let agent = agent.ok_or_else(|| format!("{name} runs no agent"))?;
+    Ok(Host { name, spaces, processes, agent })
 }

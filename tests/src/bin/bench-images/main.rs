@@ -6,6 +6,7 @@
 mod build;
 mod lab;
 mod made;
+mod parts;
 mod peers;
 
 use std::fs;
@@ -29,13 +30,18 @@ const UNPACK: Case = Case { name: "unpack alone", unit: "s" };
 const UNPACK_RATE: Case = Case { name: "unpack alone, files' bytes in a second", unit: "MB/s" };
 const COPY_ONE: Case = Case { name: "200 MB image to one further host", unit: "s" };
 const COPY_ALL: Case = Case { name: "200 MB image to five further hosts", unit: "s" };
+const PART_ONE: Case = Case { name: "a part each: 200 MB to one further host", unit: "s" };
+const PART_ALL: Case = Case { name: "a part each: 200 MB to five further hosts", unit: "s" };
+const PART_RATIO: Case = Case { name: "a part each: five, of the time for one", unit: "x" };
 
 const NOTES: &str = "\
 Pull: ours from `swarmctl deploy` to the image ready on the host, so with the deploy. Ours has synced the blobs by then
 and syncs the unpacked layers behind; containerd has synced the blobs; skopeo and umoci sync nothing.
 Unpack alone: ours with the deploy again, from blobs on the host; tar as `tar -xzf`, one layer after another or two at
 once, without comparing a digest or syncing. Builds: the base image is there; ours with the way to the node and back.
-Copies: from the deploy until all hosts have it ready; the one host that has it runs the task as well.
+Copies: from the deploy until all hosts have it ready; the one host that has it runs the task as well. All hosts of the
+lab unpack on this machine's processors. With a part each, a host has a sixth of them, however idle the others are, as
+hosts with processors of their own do: what is left is how well one image spreads.
 ";
 
 /// Everything that is made, gone in the end.
@@ -68,8 +74,8 @@ fn main() -> Outcome<()> {
     let lab = Lab::up(&storage, &work.0)?;
     let tools = tools.on(lab.network());
     tools.push(&large)?;
-    let mut bench =
-        Bench { work: &work.0, tools, lab, large, small, rows: Rows::default(), folders: 0 };
+    let (rows, folders) = Default::default();
+    let mut bench = Bench { work: &work.0, tools, lab, large, small, rows, folders };
     for round in 1..=count {
         eprintln!("round {round} of {count}");
         bench.pull()?;
@@ -191,15 +197,24 @@ impl Bench<'_> {
     }
 
     fn share(&mut self) -> Outcome<()> {
-        for (case, to) in [(COPY_ONE, To::One(HOSTS - 1)), (COPY_ALL, To::All)] {
-            self.lab.load(&self.small)?;
-            let seconds = self.lab.deploy(&self.small, to)?;
-            Lab::stop()?;
-            self.lab.forget(&self.small)?;
-            eprintln!("  {}: {seconds:.2} s", case.name);
-            self.rows.add(case, seconds, &[]);
-        }
+        self.copy(COPY_ONE, To::One(HOSTS - 1))?;
+        self.copy(COPY_ALL, To::All)?;
+        self.lab.limit(true)?;
+        let one = self.copy(PART_ONE, To::One(HOSTS - 1))?;
+        let all = self.copy(PART_ALL, To::All)?;
+        self.lab.limit(false)?;
+        self.rows.add(PART_RATIO, all / one, &[]);
         Ok(())
+    }
+
+    fn copy(&mut self, case: Case, to: To) -> Outcome<f64> {
+        self.lab.load(&self.small)?;
+        let seconds = self.lab.deploy(&self.small, to)?;
+        Lab::stop()?;
+        self.lab.forget(&self.small)?;
+        eprintln!("  {}: {seconds:.2} s", case.name);
+        self.rows.add(case, seconds, &[]);
+        Ok(seconds)
     }
 }
 
